@@ -1,0 +1,127 @@
+# Everything a developer runs. Each target installs what it needs into .venv; `make help` lists them.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+WERROR ?= OFF
+# Further options for pip, for example an index that has a CPU-only torch.
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
+CMAKE = $(BIN)/cmake -G Ninja -S . -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+  -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSPARSERT_WERROR=$(WERROR)
+DEV := build/dev
+ASAN := build/asan
+CROSS := build/aarch64
+CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
+# Folders of the Python suite that run once more under the sanitizers.
+ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
+
+.PHONY: help build build-all demo test check format bench peers peers-short fuzz asan cross clean \
+  distclean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/.stamp-venv:
+	@test -n "$(PYTHON)" || { echo "sparsert needs Python 3.10 or newer: set PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# .stamp-NAME: this package, editable, with the extra NAME and the build tools; CMake compiles the
+# extension separately, so that a change in csrc/ recompiles only itself.
+$(VENV)/.stamp-%: pyproject.toml setup.py | $(VENV)/.stamp-venv
+	SPARSERT_SKIP_EXTENSION=1 $(PIP) -e '.[build,$*]'
+	@touch $@
+
+$(DEV)/build.ninja: CMakeLists.txt pyproject.toml $(VENV)/.stamp-build
+	$(CMAKE) -B $(DEV) -DSPARSERT_BUILD_TESTS=ON -DSPARSERT_PYTHON_DIR=$(abspath sparsert/runtime)
+
+build: $(DEV)/build.ninja ## compile the extension into sparsert/runtime
+	$(BIN)/cmake --build $(DEV) -j $(JOBS) --target _core
+
+build-all: $(DEV)/build.ninja
+	$(BIN)/cmake --build $(DEV) -j $(JOBS)
+
+demo: $(VENV)/.stamp-demo build ## train, prune, convert, run and report a small CNN
+	$(BIN)/sparsert demo
+
+test: $(VENV)/.stamp-dev build-all ## every test, C++ and Python
+	$(BIN)/ctest --test-dir $(DEV) --output-on-failure -j $(JOBS)
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests
+
+check: $(VENV)/.stamp-dev build-all ## style, types, layout, dependencies, ISA objects
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
+	$(BIN)/python .ci/check_layout.py
+	$(BIN)/python .ci/check_dependencies.py
+	$(BIN)/python .ci/check_isa_objects.py $(DEV)
+	$(BIN)/python .ci/check_paths.py
+
+format: $(VENV)/.stamp-dev ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
+
+bench: $(VENV)/.stamp-bench build ## pytest-benchmark suites per kernel and per model
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS) --benchmark-only bench
+
+peers: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## the full race against other engines
+	$(BIN)/python -m bench.peers
+
+peers-short: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## a race of a few minutes
+	$(BIN)/python -m bench.peers --short
+
+# DeepSparse needs an old NumPy and Python 3.11 at most; without it the race goes on and says so.
+.venv-deepsparse/.stamp: bench/peers/requirements-deepsparse.txt
+	$(PYTHON) -m venv .venv-deepsparse
+	.venv-deepsparse/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) \
+	  -r $< && touch $@ || echo "DeepSparse cannot be installed here: the race runs without it"
+
+# ---- sanitizers: a second build, with the Python files copied beside the instrumented module ----
+ASAN_ENV = LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) \
+  $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
+  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc
+
+ASAN_PATH = -o pythonpath="$(ASAN)/site ."
+
+asan: $(VENV)/.stamp-dev $(ASAN)/.built ## C++ tests and part of the Python suite under ASan and UBSan
+	$(BIN)/ctest --test-dir $(ASAN) --output-on-failure -j $(JOBS)
+	$(if $(ASAN_TESTS),$(ASAN_ENV) $(BIN)/pytest -q $(PYTEST_ARGS) -m "not slow" \
+	  $(ASAN_PATH) $(ASAN_TESTS))
+
+fuzz: $(VENV)/.stamp-dev $(ASAN)/.built ## malformed files into the reader, under the sanitizers
+	$(ASAN_ENV) SPARSERT_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -q $(PYTEST_ARGS) -m fuzz $(ASAN_PATH) tests
+
+.PHONY: $(ASAN)/.built
+$(ASAN)/.built: $(VENV)/.stamp-build
+	@mkdir -p $(ASAN)/site
+	rm -rf $(ASAN)/site/sparsert && cp -r sparsert $(ASAN)/site/
+	$(CMAKE) -B $(ASAN) -DSPARSERT_BUILD_TESTS=ON -DSPARSERT_SANITIZE=address,undefined \
+	  -DSPARSERT_PYTHON_DIR=$(abspath $(ASAN)/site/sparsert/runtime)
+	rm -f $(ASAN)/site/sparsert/runtime/_core*.so
+	$(BIN)/cmake --build $(ASAN) -j $(JOBS)
+
+# ---- 64-bit ARM: everything compiles; the C++ tests run where qemu-aarch64 is installed ---------
+cross: $(VENV)/.stamp-build ## cross-compile for aarch64
+	@command -v aarch64-linux-gnu-g++ >/dev/null || { echo "make cross needs the aarch64 compiler: \
+	apt-get install g++-aarch64-linux-gnu (and qemu-user, to run the tests)"; exit 1; }
+	$(CMAKE) -B $(CROSS) -DCMAKE_TOOLCHAIN_FILE=$(abspath .ci/toolchain-aarch64.cmake) \
+	  -DSPARSERT_PYTHON=OFF -DSPARSERT_BUILD_TESTS=ON
+	$(BIN)/cmake --build $(CROSS) -j $(JOBS)
+	$(BIN)/python .ci/check_isa_objects.py --nm aarch64-linux-gnu-nm $(CROSS)
+	@if command -v qemu-aarch64 >/dev/null; then \
+	  $(BIN)/ctest --test-dir $(CROSS) --output-on-failure -j $(JOBS); \
+	else echo "qemu-aarch64 is not installed: compiled only"; fi
+
+clean: ## remove what was built
+	rm -rf build dist *.egg-info sparsert/runtime/_core*.so .benchmarks .pytest_cache .mypy_cache \
+	  .ruff_cache .hypothesis
+	find sparsert tests bench .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## and the virtual environments
+	rm -rf $(VENV) .venv-deepsparse

@@ -1,0 +1,1 @@
+"""Races inference engines against each other: python -m bench.peers --help."""

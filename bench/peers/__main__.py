@@ -1,0 +1,122 @@
+"""Command: python -m bench.peers --models resnet50 --sparsity 0.9 --threads 1 2."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.models import MODELS
+from bench.peers.race import (
+    DEEPSPARSE_PYTHON,
+    ROOT,
+    Effort,
+    Result,
+    parse_entrant,
+    run_heat,
+)
+from bench.peers.report import write_all
+
+ENGINES = ["onnxruntime", "openvino", "deepsparse", "torch", "sparsert"]
+SPARSITIES = [0.0, 0.5, 0.7, 0.8, 0.9, 0.95]
+CONVERT = "import sys, sparsert; sparsert.convert(sys.argv[1], sys.argv[2])"
+
+
+def log(message: str) -> None:
+    """Prints progress at once."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description="Races engines.")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--sparsity", nargs="+", type=float, default=SPARSITIES)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        default=ENGINES,
+        help="also sparsert-onnx (the ONNX file, loaded directly) and sparsert@avx2 (a forced ISA)",
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each engine, 7 or more")
+    parser.add_argument("--burst", type=float, default=0.4, help="seconds of one turn")
+    parser.add_argument("--with-bn", action="store_true", help="models with BatchNormalization")
+    parser.add_argument("--short", action="store_true", help="three models at 0 and 90 %%")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--name", default="peers", help="of the files written into --out")
+    args = parser.parse_args(argv)
+    if args.short:
+        args.models = ["resnet50", "mobilenet_v1", "small_cnn"]
+        args.sparsity = [0.0, 0.9]
+    if args.rounds < 7:
+        parser.error("--rounds: at least 7, or the medians mean little")
+    return args
+
+
+def make_files(
+    model: str, sparsity: float, args: argparse.Namespace, folder: Path
+) -> dict[str, Path | str]:
+    """Builds the ONNX file and converts it, in processes of their own; paths by suffix."""
+    onnx_path = folder / f"{model}.onnx"
+    command = [sys.executable, "-m", "bench.models.build", model, "--sparsity", str(sparsity)]
+    command += ["--batch", str(args.batch), "-o", str(onnx_path)]
+    command += ["--with-bn"] if args.with_bn else []
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    files: dict[str, Path | str] = {".onnx": onnx_path}
+    if any(entrant.suffix == ".sprt" for entrant in args.entrants):
+        sprt_path = onnx_path.with_suffix(".sprt")
+        converted = subprocess.run(
+            [sys.executable, "-c", CONVERT, str(onnx_path), str(sprt_path)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if converted.returncode == 0:
+            files[".sprt"] = sprt_path
+        else:
+            reason = (converted.stderr.strip().splitlines() or ["no message"])[-1]
+            files[".sprt"] = f"sparsert.convert: {reason}"
+            log(f"  {files['.sprt']}")
+    return files
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the race and prints its table."""
+    args = parse_arguments(argv)
+    args.entrants = [parse_entrant(name) for name in args.engines]
+    if not DEEPSPARSE_PYTHON.exists():
+        log("DeepSparse is not installed (.venv-deepsparse): the race runs without it")
+        args.entrants = [e for e in args.entrants if e.module != "deepsparse"]
+    effort = Effort(rounds=args.rounds, burst_seconds=args.burst)
+    command = shlex.join(["python", "-m", "bench.peers", *(sys.argv[1:] if argv is None else argv)])
+    results: list[Result] = []
+    start = time.monotonic()
+    for model in args.models:
+        for sparsity in args.sparsity:
+            with tempfile.TemporaryDirectory(prefix="race-") as name:
+                folder = Path(name)
+                files = make_files(model, sparsity, args, folder)
+                shape = (args.batch, *MODELS[model][1])
+                x = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+                for threads in args.threads:
+                    elapsed = time.monotonic() - start
+                    log(f"[{elapsed:5.0f} s] {model} {sparsity:.0%}, {threads} thread(s)")
+                    results += run_heat(
+                        model, sparsity, threads, x, files, args.entrants, effort, folder, log
+                    )
+            markdown = write_all(results, args.out, args.name, command)
+    print(markdown)
+    log(f"wrote {args.name}.md, .json and .png into {args.out.name}/")
+
+
+if __name__ == "__main__":
+    main()

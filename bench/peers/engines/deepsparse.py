@@ -1,0 +1,25 @@
+"""DeepSparse 1.8, the last release; runs in its own virtual environment."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["NM_DISABLE_ANALYTICS"] = "True"
+
+import deepsparse
+
+from bench.peers.engines import Array
+
+
+class Engine:
+    """A model compiled for the batch size of the file and `threads` cores."""
+
+    version = deepsparse.__version__
+
+    def __init__(self, path: str, threads: int) -> None:
+        # None keeps the batch size of the file.
+        self.engine = deepsparse.Engine(path, batch_size=None, num_cores=threads)
+
+    def run(self, x: Array) -> Array:
+        """Computes the output."""
+        return self.engine.run([x], val_inp=False)[0]

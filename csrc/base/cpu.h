@@ -1,0 +1,24 @@
+// Instruction sets: names, detection, and the one to use.
+#pragma once
+
+#include <cstdint>
+
+#include "base/status.h"
+
+namespace sparsert {
+
+// In rising order of preference within an architecture.
+enum class Isa : uint8_t { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kNeon = 3, kCount = 4 };
+
+const char* IsaName(Isa isa);  // "scalar", "avx2", "avx512", "neon"
+
+// True when this build has the kernels and this CPU and operating system can run them.
+bool IsaAvailable(Isa isa);
+
+Isa BestIsa();
+
+// `name` nullptr or "" picks the value of SPARSERT_ISA, else the best. Returns kUnsupported, naming
+// what is available, when the name is unknown or the machine lacks it.
+Status ChooseIsa(const char* name, Isa* isa);
+
+}  // namespace sparsert

@@ -1,0 +1,94 @@
+// The scalar functions of the opset, as numbered in the file. Shared by graph and kernels.
+#pragma once
+
+#include <cstdint>
+
+namespace sparsert {
+
+// y = f(x; alpha, beta). Used by Unary and as the fused activation of other ops.
+enum class UnaryFn : uint8_t {
+  kNone = 0,
+  kRelu = 1,
+  kLeakyRelu = 2,    // x < 0 ? alpha * x : x
+  kElu = 3,          // x < 0 ? alpha * (exp(x) - 1) : x
+  kSelu = 4,         // beta * (x > 0 ? x : alpha * (exp(x) - 1)); beta = gamma of ONNX
+  kCelu = 5,         // max(0, x) + min(0, alpha * (exp(x / alpha) - 1))
+  kHardSigmoid = 6,  // max(0, min(1, alpha * x + beta))
+  kHardSwish = 7,    // x * max(0, min(1, x / 6 + 1 / 2))
+  kSigmoid = 8,
+  kTanh = 9,
+  kSilu = 10,      // x * sigmoid(alpha * x)
+  kGelu = 11,      // x / 2 * (1 + erf(x / sqrt(2)))
+  kGeluTanh = 12,  // tanh approximation
+  kClip = 13,      // min(max(x, alpha), beta)
+  kExp = 14,
+  kLog = 15,
+  kSqrt = 16,
+  kAbs = 17,
+  kNeg = 18,
+  kReciprocal = 19,
+  kFloor = 20,
+  kCeil = 21,
+  kRound = 22,  // half to even
+  kErf = 23,
+  kSin = 24,
+  kCos = 25,
+  kSoftplus = 26,
+  kSoftsign = 27,
+  kMish = 28,
+  kSign = 29,
+  kThresholdedRelu = 30,  // x > alpha ? x : 0
+  kCount = 31,
+};
+
+enum class BinaryFn : uint8_t {
+  kAdd = 0,
+  kSub = 1,
+  kMul = 2,
+  kDiv = 3,
+  kPow = 4,
+  kMin = 5,
+  kMax = 6,
+  kCount = 7,
+};
+
+enum class ReduceFn : uint8_t {
+  kSum = 0,
+  kMean = 1,
+  kMax = 2,
+  kMin = 3,
+  kProd = 4,
+  kL1 = 5,
+  kL2 = 6,
+  kSumSquare = 7,
+  kLogSum = 8,
+  kLogSumExp = 9,
+  kCount = 10,
+};
+
+enum class PadMode : uint8_t { kConstant = 0, kReflect = 1, kEdge = 2, kWrap = 3, kCount = 4 };
+enum class ResizeMode : uint8_t { kNearest = 0, kLinear = 1, kCount = 2 };
+enum class CoordinateMode : uint8_t {
+  kHalfPixel = 0,
+  kPytorchHalfPixel = 1,
+  kAlignCorners = 2,
+  kAsymmetric = 3,
+  kHalfPixelSymmetric = 4,
+  kCount = 5,
+};
+enum class NearestMode : uint8_t {
+  kRoundPreferFloor = 0,
+  kRoundPreferCeil = 1,
+  kFloor = 2,
+  kCeil = 3,
+  kCount = 4,
+};
+enum class AutoPad : uint8_t { kNotSet = 0, kSameUpper = 1, kSameLower = 2, kCount = 3 };
+
+struct Activation {
+  UnaryFn fn = UnaryFn::kNone;
+  float alpha = 0.0f;
+  float beta = 0.0f;
+};
+
+}  // namespace sparsert

@@ -1,0 +1,43 @@
+// The platform over POSIX.
+#include "base/platform.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <new>
+
+namespace sparsert {
+namespace {
+
+void* PosixAllocate(void*, size_t bytes, size_t alignment) {
+  void* memory = nullptr;
+  if (posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment,
+                     bytes == 0 ? 1 : bytes) != 0) {
+    return nullptr;
+  }
+  return memory;
+}
+
+void PosixRelease(void*, void* memory, size_t) { free(memory); }
+
+const Allocator kPosixAllocator = {&PosixAllocate, &PosixRelease, nullptr};
+
+static_assert(sizeof(pthread_mutex_t) <= 64, "Mutex storage is too small");
+
+}  // namespace
+
+const Allocator* DefaultAllocator() { return &kPosixAllocator; }
+
+uint64_t ClockNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+Mutex::Mutex() { pthread_mutex_init(new (storage_) pthread_mutex_t, nullptr); }
+Mutex::~Mutex() { pthread_mutex_destroy(reinterpret_cast<pthread_mutex_t*>(storage_)); }
+void Mutex::Lock() { pthread_mutex_lock(reinterpret_cast<pthread_mutex_t*>(storage_)); }
+void Mutex::Unlock() { pthread_mutex_unlock(reinterpret_cast<pthread_mutex_t*>(storage_)); }
+
+}  // namespace sparsert

@@ -1,0 +1,210 @@
+// ThreadPool over POSIX threads; waiting threads spin briefly, then sleep.
+#include "base/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <new>
+
+namespace sparsert {
+namespace {
+
+// About 50 microseconds: longer than the gap between two steps of a small network.
+constexpr int kSpins = 4000;
+
+inline void Pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ __volatile__("yield");
+#endif
+}
+
+}  // namespace
+
+struct ThreadPool::State {
+  // One step's work; written by the owner before `epoch` moves on.
+  Work work = nullptr;
+  void* context = nullptr;
+  int64_t items = 0;
+  int64_t chunk = 1;
+
+  alignas(kCacheLine) std::atomic<int64_t> next{0};
+  alignas(kCacheLine) std::atomic<uint32_t> epoch{0};
+  alignas(kCacheLine) std::atomic<int> busy{0};  // workers that have not finished this epoch
+  std::atomic<int> sleeping{0};
+  std::atomic<bool> owned{false};
+  std::atomic<bool> active{false};  // an owner is running steps: spin instead of sleeping
+  std::atomic<bool> stop{false};
+
+  pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+
+  struct Start {
+    State* state;
+    int worker;
+  };
+  pthread_t* thread_ids = nullptr;
+  Start* starts = nullptr;
+  int workers = 0;
+  size_t bytes = 0;  // of the whole allocation
+
+  void TakeItems(int worker) {
+    for (;;) {
+      const int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
+      if (begin >= items) return;
+      const int64_t end = begin + chunk < items ? begin + chunk : items;
+      work(context, begin, end, worker);
+    }
+  }
+
+  void WakeSleepers() {
+    if (sleeping.load(std::memory_order_seq_cst) == 0) return;
+    pthread_mutex_lock(&mutex);
+    pthread_cond_broadcast(&wake);
+    pthread_mutex_unlock(&mutex);
+  }
+};
+
+void ThreadPool::WorkerMain(State* state, int worker) {
+  uint32_t seen = 0;
+  for (;;) {
+    int spins = 0;
+    while (state->epoch.load(std::memory_order_acquire) == seen) {
+      if (++spins < kSpins) {
+        Pause();
+        continue;
+      }
+      if (state->active.load(std::memory_order_relaxed) && spins < 8 * kSpins) {
+        Pause();
+        continue;
+      }
+      pthread_mutex_lock(&state->mutex);
+      state->sleeping.fetch_add(1, std::memory_order_seq_cst);
+      while (state->epoch.load(std::memory_order_seq_cst) == seen) {
+        pthread_cond_wait(&state->wake, &state->mutex);
+      }
+      state->sleeping.fetch_sub(1, std::memory_order_seq_cst);
+      pthread_mutex_unlock(&state->mutex);
+    }
+    seen = state->epoch.load(std::memory_order_acquire);
+    if (state->stop.load(std::memory_order_relaxed)) return;
+    state->TakeItems(worker);
+    state->busy.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+Status ThreadPool::Create(int threads, const Allocator* allocator, ThreadPool** pool) {
+  *pool = nullptr;
+  const int workers = threads > 1 ? threads - 1 : 0;
+  const size_t bytes = sizeof(ThreadPool) + sizeof(State) + kCacheLine +
+                       workers * (sizeof(pthread_t) + sizeof(State::Start));
+  char* memory =
+      static_cast<char*>(allocator->allocate(allocator->context, bytes, kCacheLine));
+  if (memory == nullptr) return Status::OutOfMemory("thread pool", bytes);
+  State* state = new (memory) State();
+  char* rest = memory + sizeof(State);
+  ThreadPool* made = new (rest) ThreadPool();
+  rest += (sizeof(ThreadPool) + kCacheLine - 1) / kCacheLine * kCacheLine;
+  state->bytes = bytes;
+  state->thread_ids = reinterpret_cast<pthread_t*>(rest);
+  state->starts = reinterpret_cast<State::Start*>(rest + workers * sizeof(pthread_t));
+  made->state_ = state;
+  made->allocator_ = allocator;
+  for (int i = 0; i < workers; ++i) {
+    state->starts[i] = {state, i + 1};
+    auto entry = [](void* p) -> void* {
+      auto* start = static_cast<State::Start*>(p);
+      WorkerMain(start->state, start->worker);
+      return nullptr;
+    };
+    if (pthread_create(&state->thread_ids[i], nullptr, entry, &state->starts[i]) != 0) break;
+    state->workers = i + 1;
+  }
+  made->threads_ = state->workers + 1;
+  *pool = made;
+  return Status::Ok();
+}
+
+void ThreadPool::Destroy(ThreadPool* pool) {
+  if (pool == nullptr) return;
+  State* state = pool->state_;
+  state->stop.store(true);
+  state->epoch.fetch_add(1, std::memory_order_seq_cst);
+  pthread_mutex_lock(&state->mutex);
+  pthread_cond_broadcast(&state->wake);
+  pthread_mutex_unlock(&state->mutex);
+  for (int i = 0; i < state->workers; ++i) pthread_join(state->thread_ids[i], nullptr);
+  const Allocator* allocator = pool->allocator_;
+  const size_t bytes = state->bytes;
+  pool->~ThreadPool();
+  state->~State();
+  allocator->release(allocator->context, state, bytes);
+}
+
+bool ThreadPool::Acquire() {
+  bool expected = false;
+  if (!state_->owned.compare_exchange_strong(expected, true, std::memory_order_acquire)) {
+    return false;
+  }
+  state_->active.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+void ThreadPool::Release() {
+  state_->active.store(false, std::memory_order_relaxed);
+  state_->owned.store(false, std::memory_order_release);
+}
+
+void ThreadPool::Run(Work work, void* context, int64_t items, int64_t chunk) {
+  State* state = state_;
+  if (state->workers == 0 || items <= chunk) {
+    if (items > 0) work(context, 0, items, 0);
+    return;
+  }
+  state->work = work;
+  state->context = context;
+  state->items = items;
+  state->chunk = chunk;
+  state->next.store(0, std::memory_order_relaxed);
+  state->busy.store(state->workers, std::memory_order_relaxed);
+  state->epoch.fetch_add(1, std::memory_order_seq_cst);
+  state->WakeSleepers();
+  state->TakeItems(0);
+  int spins = 0;
+  while (state->busy.load(std::memory_order_acquire) != 0) {
+    if (++spins < 64 * kSpins) {
+      Pause();
+    } else {
+      sched_yield();
+    }
+  }
+}
+
+int UsableCores() {
+  int cores = 1;
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+    cores = CPU_COUNT(&set);
+  } else {
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (online > 0) cores = static_cast<int>(online);
+  }
+  long long quota = -1;
+  long long period = 0;
+  FILE* file = fopen("/sys/fs/cgroup/cpu.max", "r");
+  if (file != nullptr) {
+    if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = -1;
+    fclose(file);
+  }
+  if (quota > 0 && period > 0) {
+    const int limit = static_cast<int>((quota + period - 1) / period);
+    if (limit < cores) cores = limit;
+  }
+  return cores < 1 ? 1 : cores;
+}
+
+}  // namespace sparsert

@@ -1,0 +1,285 @@
+// The C interface over model, plan and executor.
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "base/platform.h"
+#include "base/thread_pool.h"
+#include "modelfile/reader.h"
+#include "runtime/executor.h"
+#include "include/sparsert.h"
+
+using sparsert::Allocator;
+using sparsert::Graph;
+using sparsert::MutexLock;
+using sparsert::Node;
+using sparsert::Shape;
+using sparsert::Status;
+using sparsert::StatusCode;
+using sparsert::ThreadPool;
+
+struct srt_model {
+  explicit srt_model(const Allocator& a) : allocator(a), graph(&allocator) {}
+  ~srt_model() { ThreadPool::Destroy(pool); }
+
+  Allocator allocator;
+  Graph graph;
+  sparsert::PlanOptions options;
+  ThreadPool* pool = nullptr;
+  sparsert::Weights weights{&graph, &allocator};
+  sparsert::Mutex planning;  // guards `weights`
+};
+
+struct srt_plan {
+  explicit srt_plan(srt_model* m) : model(m), plan(&m->allocator) {}
+
+  srt_model* model;
+  sparsert::Plan plan;
+};
+
+namespace {
+
+static_assert(SRT_MAX_RANK == sparsert::kMaxRank, "the C header repeats the core's rank limit");
+
+int32_t Report(const Status& status, srt_error* error) {
+  if (error != nullptr) {
+    error->code = static_cast<int32_t>(status.code());
+    snprintf(error->text, sizeof(error->text), "%s", status.text());
+  }
+  return static_cast<int32_t>(status.code());
+}
+
+// Constructs T in memory of the allocator, or returns nullptr.
+template <typename T, typename Arg>
+T* Make(const Allocator& allocator, Arg& arg) {
+  void* memory = allocator.allocate(allocator.context, sizeof(T), sparsert::kCacheLine);
+  return memory == nullptr ? nullptr : new (memory) T(arg);
+}
+
+template <typename T>
+void Unmake(const Allocator& allocator, T* object) {
+  object->~T();
+  allocator.release(allocator.context, object, sizeof(T));
+}
+
+int32_t TensorInfo(const srt_model* model, uint32_t tensor, srt_tensor_info* info) {
+  const sparsert::Tensor& t = model->graph.tensors[tensor];
+  info->name = t.name.data;
+  info->name_bytes = t.name.size;
+  info->dtype = static_cast<int32_t>(t.dtype);
+  info->shape = srt_shape();
+  info->shape.rank = t.rank == sparsert::kUnknownRank ? -1 : t.rank;
+  for (int d = 0; d < info->shape.rank; ++d) info->shape.dims[d] = t.dims[d];
+  return SRT_OK;
+}
+
+srt_shape ToC(const Shape& shape) {
+  srt_shape c = srt_shape();
+  c.rank = shape.rank;
+  for (int d = 0; d < shape.rank; ++d) c.dims[d] = shape.dims[d];
+  return c;
+}
+
+Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
+  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr};
+  const srt_options& o = options == nullptr ? none : *options;
+  if (o.threads < 0) {
+    return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 or more",
+                         o.threads);
+  }
+  if (o.tune < SRT_TUNE_OFF || o.tune > SRT_TUNE_FULL) {
+    return Status::Error(StatusCode::kInvalidArgument, "tune is %d, expected 0, 1 or 2", o.tune);
+  }
+  SRT_RETURN_IF_ERROR(sparsert::ChooseIsa(o.isa, &model->options.isa));
+  SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph));
+  model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
+  model->options.tune = static_cast<sparsert::Tune>(o.tune);
+  model->options.clock = &sparsert::ClockNs;
+  if (model->options.threads > 1) {
+    SRT_RETURN_IF_ERROR(
+        ThreadPool::Create(model->options.threads, &model->allocator, &model->pool));
+    model->options.threads = model->pool->threads();
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t srt_abi_version(void) { return SRT_ABI_VERSION; }
+
+const char* srt_isa_name(int32_t index) {
+  for (int i = 0; i < static_cast<int>(sparsert::Isa::kCount); ++i) {
+    const auto isa = static_cast<sparsert::Isa>(i);
+    if (sparsert::IsaAvailable(isa) && index-- == 0) return sparsert::IsaName(isa);
+  }
+  return nullptr;
+}
+
+int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,
+                       srt_model** model, srt_error* error) {
+  *model = nullptr;
+  Allocator allocator = *sparsert::DefaultAllocator();
+  if (options != nullptr && options->struct_bytes != sizeof(srt_options)) {
+    return Report(Status::Error(StatusCode::kInvalidArgument,
+                                "srt_options is %u bytes, this library expects %zu",
+                                options->struct_bytes, sizeof(srt_options)),
+                  error);
+  }
+  if (options != nullptr && options->allocator != nullptr) {
+    allocator = {options->allocator->allocate, options->allocator->release,
+                 options->allocator->context};
+  }
+  srt_model* made = Make<srt_model>(allocator, allocator);
+  if (made == nullptr) return Report(Status::OutOfMemory("model", sizeof(srt_model)), error);
+  const Status status = Load(bytes, size, options, made);
+  if (!status.ok()) {
+    Unmake(allocator, made);
+    return Report(status, error);
+  }
+  *model = made;
+  return SRT_OK;
+}
+
+void srt_model_free(srt_model* model) {
+  if (model == nullptr) return;
+  const Allocator allocator = model->allocator;
+  Unmake(allocator, model);
+}
+
+int32_t srt_model_input_count(const srt_model* model) {
+  return static_cast<int32_t>(model->graph.inputs.size);
+}
+
+int32_t srt_model_output_count(const srt_model* model) {
+  return static_cast<int32_t>(model->graph.outputs.size);
+}
+
+int32_t srt_model_input(const srt_model* model, int32_t index, srt_tensor_info* info) {
+  if (index < 0 || index >= srt_model_input_count(model)) return SRT_INVALID_ARGUMENT;
+  return TensorInfo(model, model->graph.inputs[index], info);
+}
+
+int32_t srt_model_output(const srt_model* model, int32_t index, srt_tensor_info* info) {
+  if (index < 0 || index >= srt_model_output_count(model)) return SRT_INVALID_ARGUMENT;
+  return TensorInfo(model, model->graph.outputs[index], info);
+}
+
+int32_t srt_model_symbol(const srt_model* model, int32_t symbol, const char** name,
+                         size_t* name_bytes) {
+  if (symbol < 0 || static_cast<size_t>(symbol) >= model->graph.symbols.size()) {
+    return SRT_INVALID_ARGUMENT;
+  }
+  *name = model->graph.symbols[symbol].data;
+  *name_bytes = model->graph.symbols[symbol].size;
+  return SRT_OK;
+}
+
+const char* srt_model_isa(const srt_model* model) {
+  return sparsert::IsaName(model->options.isa);
+}
+
+int32_t srt_model_threads(const srt_model* model) { return model->options.threads; }
+
+uint64_t srt_model_weight_bytes(const srt_model* model) {
+  auto* m = const_cast<srt_model*>(model);
+  MutexLock lock(&m->planning);
+  return m->weights.resident_bytes();
+}
+
+int32_t srt_model_after_fork(srt_model* model, srt_error* error) {
+  // The old pool's threads do not exist here; joining them would wait for ever. Its memory is left.
+  model->pool = nullptr;
+  new (&model->planning) sparsert::Mutex();
+  if (model->options.threads <= 1) return SRT_OK;
+  return Report(ThreadPool::Create(model->options.threads, &model->allocator, &model->pool),
+                error);
+}
+
+int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan,
+                      srt_error* error) {
+  *plan = nullptr;
+  const size_t inputs = model->graph.inputs.size;
+  sparsert::Array<Shape> concrete(&model->allocator);
+  Status status = concrete.resize(inputs);
+  for (size_t i = 0; i < inputs && status.ok(); ++i) {
+    if (shapes[i].rank < 0 || shapes[i].rank > SRT_MAX_RANK) {
+      status = Status::Error(StatusCode::kShape, "input %zu has rank %d", i, shapes[i].rank);
+      break;
+    }
+    concrete[i].rank = shapes[i].rank;
+    for (int d = 0; d < shapes[i].rank; ++d) concrete[i].dims[d] = shapes[i].dims[d];
+  }
+  if (!status.ok()) return Report(status, error);
+  srt_plan* made = Make<srt_plan>(model->allocator, model);
+  if (made == nullptr) return Report(Status::OutOfMemory("plan", sizeof(srt_plan)), error);
+  {
+    MutexLock lock(&model->planning);
+    status = sparsert::MakePlan(model->graph, concrete.span(), model->options, &model->weights,
+                                &made->plan);
+  }
+  if (!status.ok()) {
+    Unmake(model->allocator, made);
+    return Report(status, error);
+  }
+  *plan = made;
+  return SRT_OK;
+}
+
+void srt_plan_free(srt_plan* plan) {
+  if (plan == nullptr) return;
+  const Allocator allocator = plan->model->allocator;
+  Unmake(allocator, plan);
+}
+
+uint64_t srt_plan_arena_bytes(const srt_plan* plan) { return plan->plan.arena_bytes(); }
+
+int32_t srt_plan_output_shape(const srt_plan* plan, int32_t index, srt_shape* shape) {
+  if (index < 0 || index >= srt_model_output_count(plan->model)) return SRT_INVALID_ARGUMENT;
+  const uint32_t tensor = plan->model->graph.outputs[index];
+  *shape = ToC(plan->plan.places[tensor].desc.shape);
+  return SRT_OK;
+}
+
+int32_t srt_plan_node_count(const srt_plan* plan) {
+  return static_cast<int32_t>(plan->model->graph.nodes.size());
+}
+
+int32_t srt_plan_node(const srt_plan* plan, int32_t index, srt_node_info* info) {
+  if (index < 0 || index >= srt_plan_node_count(plan)) return SRT_INVALID_ARGUMENT;
+  const Node& node = plan->model->graph.nodes[index];
+  const sparsert::NodePlan& p = plan->plan.nodes[index];
+  info->name = node.name.data;
+  info->name_bytes = node.name.size;
+  info->op = sparsert::OpName(node.op);
+  const uint32_t y = node.outputs.size == 0 ? sparsert::kNoTensor : node.outputs[0];
+  info->output_shape =
+      y == sparsert::kNoTensor ? srt_shape() : ToC(plan->plan.facts.facts[y].shape);
+  info->weights = p.weights;
+  info->nonzeros = p.nonzeros;
+  info->storage_bytes = p.storage_bytes;
+  info->packed_bytes = p.packed_bytes;
+  info->storage_format = p.storage_format;
+  info->compute_format = p.compute_format;
+  info->kernel = p.kernel;
+  info->isa = p.step_count == 0 ? "" : sparsert::IsaName(p.isa);
+  info->reason = p.reason;
+  info->predicted_ns = p.predicted_ns;
+  info->measured_ns = p.measured_ns;
+  info->first_step = p.first_step;
+  info->step_count = p.step_count;
+  return SRT_OK;
+}
+
+int32_t srt_plan_step_count(const srt_plan* plan) {
+  return static_cast<int32_t>(plan->plan.steps.size());
+}
+
+void srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
+                  void* const* outputs, uint64_t* step_ns) {
+  sparsert::RunPlan(plan->plan, arena, inputs, outputs, plan->model->pool, step_ns,
+                    &sparsert::ClockNs);
+}
+
+}  // extern "C"

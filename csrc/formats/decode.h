@@ -1,0 +1,32 @@
+// Decodes the storage encodings of a .sprt file into dense or CSR form in memory.
+#pragma once
+
+#include "base/array.h"
+#include "graph/graph.h"
+
+namespace sparsert {
+
+// Compressed sparse rows. Columns strictly increase within a row; stored zeros are dropped.
+struct Csr {
+  explicit Csr(const Allocator* allocator)
+      : row_ptr(allocator), col_idx(allocator), values(allocator) {}
+
+  int64_t rows = 0;
+  int64_t cols = 0;
+  Array<uint32_t> row_ptr;  // [rows + 1]
+  Array<uint32_t> col_idx;  // [nnz]
+  Array<float> values;      // [nnz]
+
+  size_t nnz() const { return values.size(); }
+};
+
+// Numbers of a float constant's non-zeros, without decoding it whole.
+Status CountNonZeros(const EncodedTensor& tensor, uint64_t* nnz);
+
+// Float constants (f32 or f16 values) only.
+Status DecodeCsr(const EncodedTensor& tensor, Csr* csr);
+
+// `out`: [rows * cols] floats, row-major.
+Status DecodeDense(const EncodedTensor& tensor, float* out);
+
+}  // namespace sparsert

@@ -1,0 +1,148 @@
+// Shape rules of the ops that compute: products, element-wise functions, reductions.
+#include <cinttypes>
+
+#include "graph/infer_rules.h"
+
+namespace sparsert {
+namespace {
+
+Status CheckFn(const Inference& inf, int64_t count, const char* family, int64_t* fn) {
+  *fn = inf.node.IntAttr(AttrKey::k_fn, -1);
+  if (*fn >= 0 && *fn < count) return Status::Ok();
+  return NodeError(inf.node, StatusCode::kModelFormat, "%s function %" PRId64 " is unknown", family,
+                   *fn);
+}
+
+Status CheckVector(const Inference& inf, size_t i, const char* what, int64_t size) {
+  SRT_RETURN_IF_ERROR(inf.RequireF32(i));
+  SRT_RETURN_IF_ERROR(inf.RequireConstant(i, what));
+  const Shape& shape = inf.InShape(i);
+  if (shape.rank == 1 && shape.dims[0] == size) return Status::Ok();
+  return NodeError(inf.node, StatusCode::kShape, "%s %s must have shape [%" PRId64 "]", what,
+                   inf.Describe(i).text, size);
+}
+
+}  // namespace
+
+Status CheckBias(const Inference& inf, int64_t channels) {
+  return inf.Has(2) ? CheckVector(inf, 2, "bias", channels) : Status::Ok();
+}
+
+Status CheckResidual(const Inference& inf, const Shape& out) {
+  if (!inf.Has(3)) return Status::Ok();
+  SRT_RETURN_IF_ERROR(inf.RequireF32(3));
+  if (SameShape(inf.InShape(3), out)) return Status::Ok();
+  return NodeError(inf.node, StatusCode::kShape, "residual %s must have the output's shape %s",
+                   inf.Describe(3).text, ShapeText(out).text);
+}
+
+Status InferLinear(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
+  SRT_RETURN_IF_ERROR(inf.RequireF32(1));
+  SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "weights"));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(1));
+  const Shape& x = inf.InShape(0);
+  const Shape& w = inf.InShape(1);
+  if (w.rank != 2 || x.rank < 1) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "weights %s must have rank 2 and input %s rank 1 or more",
+                     inf.Describe(1).text, inf.Describe(0).text);
+  }
+  if (x.dims[x.rank - 1] != w.dims[1]) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "the last dimension of input %s must be %" PRId64
+                     ", the columns of weights %s",
+                     inf.Describe(0).text, w.dims[1], inf.Describe(1).text);
+  }
+  Shape out = x;
+  out.dims[x.rank - 1] = w.dims[0];
+  SRT_RETURN_IF_ERROR(CheckBias(inf, w.dims[0]));
+  SRT_RETURN_IF_ERROR(CheckResidual(inf, out));
+  return inf.SetOutput(0, DType::kF32, out);
+}
+
+Status InferBatchNormalization(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
+  const Shape& x = inf.InShape(0);
+  if (x.rank < 2) {
+    return NodeError(inf.node, StatusCode::kShape, "input %s must have rank 2 or more",
+                     inf.Describe(0).text);
+  }
+  SRT_RETURN_IF_ERROR(CheckVector(inf, 1, "scale", x.dims[1]));
+  SRT_RETURN_IF_ERROR(CheckVector(inf, 2, "shift", x.dims[1]));
+  return inf.SetOutput(0, DType::kF32, x);
+}
+
+Status InferUnary(const Inference& inf) {
+  int64_t fn = 0;
+  SRT_RETURN_IF_ERROR(CheckFn(inf, static_cast<int64_t>(UnaryFn::kCount), "unary", &fn));
+  return inf.SetOutput(0, inf.In(0).dtype, inf.InShape(0));
+}
+
+Status InferPRelu(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
+  SRT_RETURN_IF_ERROR(inf.RequireF32(1));
+  SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "slope"));
+  Shape out;
+  if (!BroadcastShapes(inf.InShape(0), inf.InShape(1), &out) || !SameShape(out, inf.InShape(0))) {
+    return NodeError(inf.node, StatusCode::kShape, "slope %s does not broadcast to input %s",
+                     inf.Describe(1).text, inf.Describe(0).text);
+  }
+  return inf.SetOutput(0, DType::kF32, out);
+}
+
+Status InferBinary(const Inference& inf) {
+  int64_t fn = 0;
+  SRT_RETURN_IF_ERROR(CheckFn(inf, static_cast<int64_t>(BinaryFn::kCount), "binary", &fn));
+  const DType a = inf.In(0).dtype;
+  const DType b = inf.In(1).dtype;
+  // Pow alone lets its operands differ; the result has the type of the first.
+  if (a != b && fn != static_cast<int64_t>(BinaryFn::kPow)) {
+    return NodeError(inf.node, StatusCode::kShape, "inputs %s and %s are %s and %s, expected one",
+                     inf.Describe(0).text, inf.Describe(1).text, DTypeName(a), DTypeName(b));
+  }
+  Shape out;
+  if (!BroadcastShapes(inf.InShape(0), inf.InShape(1), &out)) {
+    return NodeError(inf.node, StatusCode::kShape, "inputs %s and %s do not broadcast",
+                     inf.Describe(0).text, inf.Describe(1).text);
+  }
+  return inf.SetOutput(0, a, out);
+}
+
+Status InferReduce(const Inference& inf) {
+  int64_t fn = 0;
+  SRT_RETURN_IF_ERROR(CheckFn(inf, static_cast<int64_t>(ReduceFn::kCount), "reduce", &fn));
+  bool reduced[kMaxRank];
+  SRT_RETURN_IF_ERROR(ResolveReducedAxes(inf, reduced));
+  const Shape& x = inf.InShape(0);
+  const bool keep = inf.node.IntAttr(AttrKey::k_keepdims, 1) != 0;
+  Shape out;
+  for (int d = 0; d < x.rank; ++d) {
+    if (reduced[d] && x.dims[d] == 0) {
+      return NodeError(inf.node, StatusCode::kShape, "reduced axis %d of input %s is empty", d,
+                       inf.Describe(0).text);
+    }
+    if (!reduced[d]) out.dims[out.rank++] = x.dims[d];
+    if (reduced[d] && keep) out.dims[out.rank++] = 1;
+  }
+  return inf.SetOutput(0, inf.In(0).dtype, out);
+}
+
+Status InferSoftmax(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
+  int axis = 0;
+  SRT_RETURN_IF_ERROR(
+      NormalizeAxis(inf.node, inf.node.IntAttr(AttrKey::k_axis, -1), inf.InShape(0).rank, &axis));
+  return inf.SetOutput(0, DType::kF32, inf.InShape(0));
+}
+
+Status InferCast(const Inference& inf) {
+  const int64_t to = inf.node.IntAttr(AttrKey::k_to, 0);
+  if (to < 0 || to > 255 || DTypeSize(static_cast<DType>(to)) == 0) {
+    return NodeError(inf.node, StatusCode::kUnsupported, "cannot cast to dtype %" PRId64, to);
+  }
+  return inf.SetOutput(0, static_cast<DType>(to), inf.InShape(0));
+}
+
+}  // namespace sparsert

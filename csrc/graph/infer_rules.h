@@ -1,0 +1,66 @@
+// The rules of shape inference, one function per op or family; private to csrc/graph.
+#pragma once
+
+#include "graph/resolve.h"
+
+namespace sparsert {
+
+// A NodeView that can also set facts of the node's outputs.
+struct Inference : NodeView {
+  Inference(const Graph& g, ShapeTable* t, const Node& n) : NodeView(g, *t, n), out_table(t) {}
+
+  ShapeTable* out_table;
+
+  // Does nothing for an absent output. kShape when the shape is beyond the limits.
+  Status SetOutput(size_t i, DType dtype, const Shape& shape) const;
+};
+
+// infer_conv_pool.cc
+Status InferConv(const Inference& inf);
+Status InferConvTranspose(const Inference& inf);
+Status InferPool(const Inference& inf);
+Status InferGlobalPool(const Inference& inf);
+
+// infer_compute.cc
+Status InferLinear(const Inference& inf);
+Status InferBatchNormalization(const Inference& inf);
+Status InferUnary(const Inference& inf);
+Status InferPRelu(const Inference& inf);
+Status InferBinary(const Inference& inf);
+Status InferReduce(const Inference& inf);
+Status InferSoftmax(const Inference& inf);
+Status InferCast(const Inference& inf);
+// Bias of a Conv, ConvTranspose or Linear (input 2): absent or a constant [channels].
+Status CheckBias(const Inference& inf, int64_t channels);
+// Residual (input 3): absent or float32 of exactly the output's shape.
+Status CheckResidual(const Inference& inf, const Shape& out);
+
+// infer_movement.cc
+Status InferConcat(const Inference& inf);
+Status InferSplit(const Inference& inf);
+Status InferSlice(const Inference& inf);
+Status InferReshape(const Inference& inf);
+Status InferFlatten(const Inference& inf);
+Status InferSqueeze(const Inference& inf);
+Status InferUnsqueeze(const Inference& inf);
+Status InferTranspose(const Inference& inf);
+Status InferExpand(const Inference& inf);
+Status InferIdentity(const Inference& inf);
+Status InferGather(const Inference& inf);
+Status InferPad(const Inference& inf);
+Status InferResize(const Inference& inf);
+Status InferShapeOp(const Inference& inf);
+Status InferSize(const Inference& inf);
+Status InferConstantOfShape(const Inference& inf);
+Status InferRange(const Inference& inf);
+
+// Number of values of Range(start, limit, delta), delta != 0; -1 when it exceeds kMaxElements.
+int64_t RangeCount(int64_t start, int64_t limit, int64_t delta);
+// Bounds of Shape's start and end attributes, clamped to [0, rank].
+void ResolveShapeOp(const NodeView& view, int* start, int* end);
+
+// fold_values.cc: the value of the node's outputs, whose shapes are set, when it follows from
+// shapes and known values. Leaves them unknown otherwise.
+Status FoldNode(const Inference& inf);
+
+}  // namespace sparsert

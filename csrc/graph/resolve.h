@@ -1,0 +1,50 @@
+// Node parameters with defaults, negative axes and clamping resolved to plain numbers.
+//
+// Used by shape inference and, with a NodeView over the finished ShapeTable, by the planner.
+#pragma once
+
+#include "graph/node_view.h"
+
+namespace sparsert {
+
+// Turns an axis in [-rank, rank) into [0, rank). `rank` is at least 1 for any axis to be valid.
+Status NormalizeAxis(const Node& node, int64_t axis, int rank, int* normalized);
+
+// Slice: output element o along dimension d reads input element start[d] + o * step[d]. Dimensions
+// that are not sliced have start 0 and step 1.
+struct SliceRange {
+  int64_t start[kMaxRank] = {};
+  int64_t step[kMaxRank] = {};
+  Shape out;
+};
+Status ResolveSlice(const NodeView& view, SliceRange* range);
+
+// Pad: elements added (or, when negative, removed) before and after each dimension.
+struct PadRange {
+  int64_t begin[kMaxRank] = {};
+  int64_t end[kMaxRank] = {};
+  Shape out;
+};
+Status ResolvePad(const NodeView& view, PadRange* range);
+
+// Transpose: output dimension d is input dimension perm[d].
+Status ResolvePermutation(const NodeView& view, int perm[kMaxRank]);
+
+// Reduce: reduced[d] says whether input dimension d is reduced. All false: the op copies.
+Status ResolveReducedAxes(const NodeView& view, bool reduced[kMaxRank]);
+
+// Split: its axis, and the size of one output along it (the caller checks that they add up).
+Status ResolveSplitAxis(const NodeView& view, int* axis);
+Status ResolveSplitSize(const NodeView& view, int axis, size_t output, int64_t* size);
+
+// Resize: output shape and the scale of each dimension as given (scales) or as out / in (sizes).
+struct ResizeRange {
+  float scale[kMaxRank] = {};
+  Shape out;
+};
+Status ResolveResize(const NodeView& view, ResizeRange* range);
+
+// numpy broadcasting of two shapes; false when they do not fit.
+bool BroadcastShapes(const Shape& a, const Shape& b, Shape* out);
+
+}  // namespace sparsert

@@ -1,0 +1,160 @@
+/* sparsert: sparse inference for pruned neural networks. The C interface.
+ *
+ * A model is loaded from the bytes of a .sprt file; a plan makes it ready for one set of input
+ * shapes; a run computes the outputs into the caller's buffers, using an arena that the caller
+ * supplies. Nothing here prints, aborts or keeps global state; a run allocates nothing.
+ *
+ * Threads: a model and its plans may be used from many threads at once, with one arena per run.
+ * Making plans of one model is serialised inside. Freeing is the caller's duty: plans first, then
+ * the model, then the bytes, none of them in use any more.
+ */
+#ifndef SPARSERT_H_
+#define SPARSERT_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define SRT_API
+#else
+#define SRT_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SRT_ABI_VERSION 1
+#define SRT_MAX_RANK 8
+
+typedef struct srt_model srt_model;
+typedef struct srt_plan srt_plan;
+
+enum {
+  SRT_OK = 0,
+  SRT_INVALID_ARGUMENT = 1,
+  SRT_MODEL_FORMAT = 2,
+  SRT_SHAPE = 3,
+  SRT_UNSUPPORTED = 4,
+  SRT_OUT_OF_MEMORY = 5,
+  SRT_INTERNAL = 6
+};
+
+/* Tensor element types, numbered as in ONNX. */
+enum {
+  SRT_F32 = 1,
+  SRT_U8 = 2,
+  SRT_I8 = 3,
+  SRT_U16 = 4,
+  SRT_I16 = 5,
+  SRT_I32 = 6,
+  SRT_I64 = 7,
+  SRT_BOOL = 9,
+  SRT_F16 = 10,
+  SRT_F64 = 11,
+  SRT_U32 = 12,
+  SRT_U64 = 13
+};
+
+/* Filled by a call that returns something else than SRT_OK. */
+typedef struct {
+  int32_t code;
+  char text[508];
+} srt_error;
+
+/* Memory for everything that loading and planning need; `allocate` returns NULL when it has none. */
+typedef struct {
+  void* (*allocate)(void* context, size_t bytes, size_t alignment);
+  void (*release)(void* context, void* memory, size_t bytes);
+  void* context;
+} srt_allocator;
+
+enum { SRT_TUNE_OFF = 0, SRT_TUNE_AUTO = 1, SRT_TUNE_FULL = 2 };
+
+typedef struct {
+  uint32_t struct_bytes;          /* sizeof(srt_options) */
+  int32_t threads;                /* 0: as many as this process may use */
+  const char* isa;                /* NULL: $SPARSERT_ISA, else the best of this machine */
+  int32_t tune;                   /* SRT_TUNE_... */
+  const srt_allocator* allocator; /* NULL: the C library's; copied */
+} srt_options;
+
+typedef struct {
+  int32_t rank;
+  int64_t dims[SRT_MAX_RANK]; /* in a model: negative -(s + 1) stands for symbol s */
+} srt_shape;
+
+typedef struct {
+  const char* name; /* not terminated by a zero byte */
+  size_t name_bytes;
+  int32_t dtype;
+  srt_shape shape;
+} srt_tensor_info;
+
+/* One node of the graph as the plan runs it. Texts are terminated; they live as long as the plan. */
+typedef struct {
+  const char* name; /* not terminated */
+  size_t name_bytes;
+  const char* op;
+  srt_shape output_shape;
+  uint64_t weights;       /* elements of the weight tensor; 0 without one */
+  uint64_t nonzeros;
+  uint64_t storage_bytes; /* of the weights in the file */
+  uint64_t packed_bytes;  /* of the weights in memory */
+  const char* storage_format;
+  const char* compute_format;
+  const char* kernel;
+  const char* isa;
+  const char* reason;
+  double predicted_ns; /* 0: no choice was to be made */
+  double measured_ns;  /* at plan time; 0: not measured */
+  uint32_t first_step;
+  uint32_t step_count;
+} srt_node_info;
+
+SRT_API int32_t srt_abi_version(void);
+
+/* "avx512", ...: what this build and machine can run; NULL behind the last `index`. */
+SRT_API const char* srt_isa_name(int32_t index);
+
+/* `bytes` (64-byte aligned, [size]) must stay readable and unchanged until the model is freed. */
+SRT_API int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,
+                               srt_model** model, srt_error* error);
+SRT_API void srt_model_free(srt_model* model);
+
+SRT_API int32_t srt_model_input_count(const srt_model* model);
+SRT_API int32_t srt_model_output_count(const srt_model* model);
+SRT_API int32_t srt_model_input(const srt_model* model, int32_t index, srt_tensor_info* info);
+SRT_API int32_t srt_model_output(const srt_model* model, int32_t index, srt_tensor_info* info);
+SRT_API int32_t srt_model_symbol(const srt_model* model, int32_t symbol, const char** name,
+                                 size_t* name_bytes);
+SRT_API const char* srt_model_isa(const srt_model* model);
+SRT_API int32_t srt_model_threads(const srt_model* model);
+/* Bytes of decoded and packed weights held in memory, over all plans. */
+SRT_API uint64_t srt_model_weight_bytes(const srt_model* model);
+
+/* In the child of a fork, before anything else: the model's threads are gone and are made anew. */
+SRT_API int32_t srt_model_after_fork(srt_model* model, srt_error* error);
+
+/* `shapes`: one per input. */
+SRT_API int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan,
+                              srt_error* error);
+SRT_API void srt_plan_free(srt_plan* plan);
+SRT_API uint64_t srt_plan_arena_bytes(const srt_plan* plan);
+SRT_API int32_t srt_plan_output_shape(const srt_plan* plan, int32_t index, srt_shape* shape);
+SRT_API int32_t srt_plan_node_count(const srt_plan* plan);
+SRT_API int32_t srt_plan_node(const srt_plan* plan, int32_t index, srt_node_info* info);
+SRT_API int32_t srt_plan_step_count(const srt_plan* plan);
+
+/* `arena`: srt_plan_arena_bytes() bytes, 64-byte aligned, used by this run alone. `inputs`,
+ * `outputs`: row-major buffers of the plan's shapes, one per input and output, each aligned to its
+ * element size; they must not overlap. `step_ns`: NULL, or [srt_plan_step_count()] for the time of
+ * each step. Cannot fail. */
+SRT_API void srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
+                          void* const* outputs, uint64_t* step_ns);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  /* SPARSERT_H_ */

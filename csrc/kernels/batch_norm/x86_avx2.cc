@@ -1,0 +1,7 @@
+// batch norm in AVX2 and FMA.
+#define SRT_ISA avx2
+#include "simd/vec_avx2.h"
+
+#include "kernels/batch_norm/generic.h"
+
+SRT_DEFINE_KERNEL(batch_norm_f32_avx2, BatchNorm)

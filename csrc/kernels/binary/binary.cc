@@ -1,0 +1,35 @@
+// Binary: arguments and selection.
+#include "kernels/binary/binary.h"
+
+#include "kernels/select.h"
+
+namespace sparsert {
+
+#define SRT_KERNEL SRT_DECLARE_KERNEL
+#include "kernels/binary/kernels.inc"
+
+static const Kernel kKernels[] = {
+#define SRT_KERNEL SRT_KERNEL_ROW
+#include "kernels/binary/kernels.inc"
+};
+
+BinaryArgs MakeBinaryArgs(BinaryFn fn, const TensorDesc& a, const TensorDesc& b,
+                          const TensorDesc& y, const Activation& act) {
+  BinaryArgs args;
+  args.fn = fn;
+  args.act = act;
+  int64_t a_strides[kMaxRank];
+  int64_t b_strides[kMaxRank];
+  BroadcastStrides(a, y.shape, a_strides);
+  BroadcastStrides(b, y.shape, b_strides);
+  args.loop = MakeLoop<3>(y.shape, {y.strides, a_strides, b_strides}, true);
+  return args;
+}
+
+int64_t BinaryItems(const BinaryArgs& args) { return LoopItems(args.loop); }
+
+bool SelectBinary(const BinaryArgs&, Isa isa, Kernel* kernel) {
+  return SelectKernel(kKernels, isa, kernel);
+}
+
+}  // namespace sparsert

@@ -1,0 +1,7 @@
+// binary in AVX2 and FMA.
+#define SRT_ISA avx2
+#include "simd/vec_avx2.h"
+
+#include "kernels/binary/generic.h"
+
+SRT_DEFINE_KERNEL(binary_f32_avx2, Binary)

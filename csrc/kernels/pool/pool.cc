@@ -1,0 +1,65 @@
+// Pool: arguments and selection.
+#include "kernels/pool/pool.h"
+
+#include "kernels/pool/rows.h"
+#include "kernels/select.h"
+
+namespace sparsert {
+
+#define SRT_KERNEL SRT_DECLARE_KERNEL
+#define SRT_GLOBAL_KERNEL SRT_DECLARE_KERNEL
+#include "kernels/pool/kernels.inc"
+
+static const Kernel kKernels[] = {
+#define SRT_KERNEL SRT_KERNEL_ROW
+#define SRT_GLOBAL_KERNEL(function, isa)
+#include "kernels/pool/kernels.inc"
+};
+
+static const Kernel kGlobalKernels[] = {
+#define SRT_KERNEL(function, isa)
+#define SRT_GLOBAL_KERNEL SRT_KERNEL_ROW
+#include "kernels/pool/kernels.inc"
+};
+
+static int64_t Planes(const TensorDesc& x) { return x.shape.dims[0] * x.shape.dims[1]; }
+
+PoolArgs MakePoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y,
+                      const PoolWindow& window, bool count_include_pad) {
+  PoolArgs args;
+  args.fn = fn;
+  args.count_include_pad = count_include_pad;
+  args.window = window;
+  args.planes = Planes(x);
+  args.x_plane = x.strides[1];
+  args.y_plane = y.strides[1];
+  return args;
+}
+
+int64_t PoolItems(const PoolArgs& args) { return args.planes; }
+
+size_t PoolScratch(const PoolArgs& args) {
+  return static_cast<size_t>(PoolRowsOf(args.window).floats) * sizeof(float);
+}
+
+bool SelectPool(const PoolArgs&, Isa isa, Kernel* kernel) {
+  return SelectKernel(kKernels, isa, kernel);
+}
+
+GlobalPoolArgs MakeGlobalPoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y) {
+  GlobalPoolArgs args;
+  args.fn = fn;
+  args.planes = Planes(x);
+  args.plane = x.plane();
+  args.x_plane = x.strides[1];
+  args.y_plane = y.strides[1];
+  return args;
+}
+
+int64_t GlobalPoolItems(const GlobalPoolArgs& args) { return args.planes; }
+
+bool SelectGlobalPool(const GlobalPoolArgs&, Isa isa, Kernel* kernel) {
+  return SelectKernel(kGlobalKernels, isa, kernel);
+}
+
+}  // namespace sparsert

@@ -1,0 +1,63 @@
+// Pool: the maximum or the average over windows of a plane, and GlobalPool: over the whole plane.
+//
+//   y[p, oh, ow] = max or mean of x[p, oh * stride_h - pad_h + kh * dilation_h, ...] over kh, kw,
+// p a plane (n, c). Elements in the padding never win a maximum. An average is divided by the
+// number of elements inside x or, with count_include_pad, inside the padded x, whose end is
+// pad_end: with ceil_mode a window may reach past it.
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/kernel.h"
+#include "kernels/loop.h"
+
+namespace sparsert {
+
+enum class PoolFn : uint8_t { kMax = 0, kAverage = 1 };
+
+// Index 0 is the height, index 1 the width; 1-D pools have a height of ones. The shape of y may
+// come from floor or ceil: only `out` says.
+struct PoolWindow {
+  int64_t kernel[2];
+  int64_t stride[2];
+  int64_t dilation[2];
+  int64_t pad_begin[2];
+  int64_t pad_end[2];
+  int64_t in[2];
+  int64_t out[2];
+};
+
+// io: x, y.
+struct PoolArgs {
+  PoolFn fn;
+  bool count_include_pad;
+  PoolWindow window;
+  int64_t planes;
+  int64_t x_plane;  // elements between planes
+  int64_t y_plane;
+};
+
+// x and y: f32, rank 3 or 4.
+PoolArgs MakePoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y,
+                      const PoolWindow& window, bool count_include_pad);
+// Work items: planes.
+int64_t PoolItems(const PoolArgs& args);
+size_t PoolScratch(const PoolArgs& args);
+bool SelectPool(const PoolArgs& args, Isa isa, Kernel* kernel);
+
+// io: x, y. y[n, c, 1, ...] = max or mean of the plane x[n, c, ...].
+struct GlobalPoolArgs {
+  PoolFn fn;
+  int64_t planes;
+  int64_t plane;  // elements
+  int64_t x_plane;
+  int64_t y_plane;
+};
+
+// x and y: f32, rank >= 3; y has one element a plane.
+GlobalPoolArgs MakeGlobalPoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y);
+// Work items: planes.
+int64_t GlobalPoolItems(const GlobalPoolArgs& args);
+bool SelectGlobalPool(const GlobalPoolArgs& args, Isa isa, Kernel* kernel);
+
+}  // namespace sparsert

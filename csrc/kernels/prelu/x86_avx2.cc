@@ -1,0 +1,7 @@
+// prelu in AVX2 and FMA.
+#define SRT_ISA avx2
+#include "simd/vec_avx2.h"
+
+#include "kernels/prelu/generic.h"
+
+SRT_DEFINE_KERNEL(prelu_f32_avx2, PRelu)

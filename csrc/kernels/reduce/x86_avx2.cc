@@ -1,0 +1,7 @@
+// reduce in AVX2 and FMA.
+#define SRT_ISA avx2
+#include "simd/vec_avx2.h"
+
+#include "kernels/reduce/generic.h"
+
+SRT_DEFINE_KERNEL(reduce_f32_avx2, Reduce)

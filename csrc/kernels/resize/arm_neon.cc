@@ -1,0 +1,7 @@
+// resize in AArch64 NEON.
+#define SRT_ISA neon
+#include "simd/vec_neon.h"
+
+#include "kernels/resize/generic.h"
+
+SRT_DEFINE_KERNEL(resize_linear_f32_neon, ResizeLinear)

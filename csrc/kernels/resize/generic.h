@@ -1,0 +1,83 @@
+// Linear resize over Vec: rows are stretched once each, then blended in pairs.
+#pragma once
+
+#include "kernels/define.h"
+#include "kernels/resize/bands.h"
+#include "kernels/resize/resize.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+
+// to[i] = x[low[i]] * (1 - weight[i]) + x[high[i]] * weight[i]. `to` has room after its end.
+SRT_INLINE void StretchRow(const ResizeArgs& args, const float* x, float* to) {
+  const int64_t n = args.out[1];
+  for (int64_t i = 0; i < n; i += Vec::kLanes) {
+    const Mask m = FirstN(n - i < Vec::kLanes ? static_cast<int>(n - i) : Vec::kLanes);
+    const Vec a = GatherMask(x, args.low[1] + i, m);
+    const Vec b = GatherMask(x, args.high[1] + i, m);
+    const Vec w = LoadU(args.weight[1] + i);
+    StoreU(to + i, Fma(b, w, Mul(a, Sub(Set1(1.0f), w))));
+  }
+}
+
+SRT_INLINE void BlendRows(const float* a, const float* b, float weight, float* y, int64_t n) {
+  const Vec wb = Set1(weight);
+  const Vec wa = Set1(1.0f - weight);
+  for (int64_t i = 0; i < n; i += Vec::kLanes) {
+    const Mask m = FirstN(n - i < Vec::kLanes ? static_cast<int>(n - i) : Vec::kLanes);
+    Vec r = LoadMask(a + i, m);
+    if (weight != 0.0f) r = Fma(LoadMask(b + i, m), wb, Mul(r, wa));
+    StoreMask(y + i, m, r);
+  }
+}
+
+SRT_INLINE void ResizeBand(const ResizeArgs& args, const float* x, float* y, int64_t first,
+                           int64_t last, float* scratch) {
+  float* rows[2] = {scratch, scratch + args.out[1] + kRowRoom};
+  int64_t held[2] = {-1, -1};  // rows of x that they hold, stretched
+  for (int64_t h = first; h < last; ++h) {
+    const int64_t need[2] = {args.low[0][h], args.high[0][h]};
+    const float* have[2];
+    for (int k = 0; k < 2; ++k) {
+      if (k == 1 && (need[1] == need[0] || args.weight[0][h] == 0.0f)) {
+        have[1] = have[0];
+        continue;
+      }
+      int slot = held[1] == need[k] ? 1 : 0;
+      if (held[slot] != need[k]) {
+        slot = held[0] == need[1 - k] ? 1 : 0;
+        held[slot] = need[k];
+        StretchRow(args, x + need[k] * args.x_row, rows[slot]);
+      }
+      have[k] = rows[slot];
+    }
+    BlendRows(have[0], have[1], args.weight[0][h], y + h * args.y_row, args.out[1]);
+  }
+}
+
+static void ResizeLinear(const void* args_block, void* const* io, int64_t begin, int64_t end,
+                         void* scratch) {
+  const ResizeArgs& args = *static_cast<const ResizeArgs*>(args_block);
+  const float* x = static_cast<const float*>(io[0]);
+  float* y = static_cast<float*>(io[1]);
+  const int64_t bands = BandsOf(args);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t first = item % bands * kBandRows;
+    int64_t last = first + kBandRows;
+    if (last > args.out[0]) last = args.out[0];
+    int64_t left = item / bands;
+    const Loop<2>& planes = args.planes;
+    int64_t from = left % planes.row * planes.row_strides[1];
+    int64_t to = left % planes.row * planes.row_strides[0];
+    left /= planes.row;
+    for (int d = planes.rank - 1; d >= 0; --d) {
+      from += left % planes.dims[d] * planes.strides[1][d];
+      to += left % planes.dims[d] * planes.strides[0][d];
+      left /= planes.dims[d];
+    }
+    ResizeBand(args, x + from, y + to, first, last, static_cast<float*>(scratch));
+  }
+}
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

@@ -1,0 +1,199 @@
+// Resize: coordinate tables, arguments and selection.
+#include "kernels/resize/resize.h"
+
+#include <cmath>
+
+#include "kernels/resize/bands.h"
+#include "kernels/select.h"
+
+namespace sparsert {
+
+#define SRT_KERNEL SRT_DECLARE_KERNEL
+#define SRT_NEAREST_KERNEL SRT_DECLARE_KERNEL
+#include "kernels/resize/kernels.inc"
+
+static const Kernel kKernels[] = {
+#define SRT_KERNEL SRT_KERNEL_ROW
+#define SRT_NEAREST_KERNEL(function, isa)
+#include "kernels/resize/kernels.inc"
+};
+
+static const Kernel kNearestKernels[] = {
+#define SRT_KERNEL(function, isa)
+#define SRT_NEAREST_KERNEL SRT_KERNEL_ROW
+#include "kernels/resize/kernels.inc"
+};
+
+namespace {
+
+struct Axis {
+  int64_t in;
+  int64_t out;
+  float scale;
+};
+
+// Where y's index i lies in x.
+float SourceCoordinate(CoordinateMode mode, const Axis& axis, int64_t i) {
+  const float at = static_cast<float>(i);
+  if (axis.scale == 1.0f && axis.in == axis.out) return at;
+  const float in = static_cast<float>(axis.in);
+  const float out = static_cast<float>(axis.out);
+  switch (mode) {
+    case CoordinateMode::kPytorchHalfPixel:
+      return axis.out > 1 ? (at + 0.5f) / axis.scale - 0.5f : 0.0f;
+    case CoordinateMode::kAlignCorners:
+      return axis.out == 1 ? 0.0f : at * (in - 1.0f) / (out - 1.0f);
+    case CoordinateMode::kAsymmetric:
+      return at / axis.scale;
+    case CoordinateMode::kHalfPixelSymmetric: {
+      const float adjustment = out / (axis.scale * in);
+      return in / 2.0f * (1.0f - adjustment) + (at + 0.5f) / axis.scale - 0.5f;
+    }
+    default:
+      return (at + 0.5f) / axis.scale - 0.5f;
+  }
+}
+
+int32_t NearestIndex(NearestMode mode, float at, int64_t in) {
+  float index = std::floor(at);
+  const float fraction = at - index;
+  switch (mode) {
+    case NearestMode::kRoundPreferFloor:
+      if (fraction > 0.5f) index += 1.0f;
+      break;
+    case NearestMode::kRoundPreferCeil:
+      if (fraction >= 0.5f) index += 1.0f;
+      break;
+    case NearestMode::kCeil:
+      if (fraction > 0.0f) index += 1.0f;
+      break;
+    default:
+      break;
+  }
+  if (!(index > 0.0f)) return 0;
+  const float last = static_cast<float>(in - 1);
+  return static_cast<int32_t>(index < last ? index : last);
+}
+
+// low, high: [axis.out] integers; weight: [axis.out] floats.
+void FillLinear(CoordinateMode mode, const Axis& axis, int32_t* low, int32_t* high,
+                float* weight) {
+  const float last = static_cast<float>(axis.in - 1);
+  for (int64_t i = 0; i < axis.out; ++i) {
+    float at = SourceCoordinate(mode, axis, i);
+    at = !(at > 0.0f) ? 0.0f : at < last ? at : last;
+    low[i] = static_cast<int32_t>(at);
+    high[i] = low[i] + 1 < axis.in ? low[i] + 1 : low[i];
+    weight[i] = at - static_cast<float>(low[i]);
+  }
+}
+
+Axis AxisOf(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y, int d) {
+  return {x.shape.dims[d], y.shape.dims[d], spec.scale[d]};
+}
+
+Status MakeNearest(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y,
+                   Array<int32_t>* tables, ResizeArgs* args) {
+  size_t size = 0;
+  for (int d = 0; d < y.shape.rank; ++d) size += static_cast<size_t>(y.shape.dims[d]);
+  SRT_RETURN_IF_ERROR(tables->resize(size));
+  int32_t* index = tables->data();
+  args->rank = y.shape.rank;
+  for (int d = 0; d < y.shape.rank; ++d) {
+    const Axis axis = AxisOf(spec, x, y, d);
+    args->dims[d] = axis.out;
+    args->x_strides[d] = x.strides[d];
+    args->y_strides[d] = y.strides[d];
+    args->index[d] = index;
+    for (int64_t i = 0; i < axis.out; ++i) {
+      *index++ = NearestIndex(spec.nearest, SourceCoordinate(spec.coordinates, axis, i), axis.in);
+    }
+  }
+  return Status::Ok();
+}
+
+Status MakeLinear(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y,
+                  Array<int32_t>* tables, ResizeArgs* args) {
+  const int rank = y.shape.rank;
+  for (int d = 0; d < rank - 2; ++d) {
+    if (x.shape.dims[d] != y.shape.dims[d] || spec.scale[d] != 1.0f) {
+      return Status::Error(StatusCode::kUnsupported,
+                           "linear Resize along dimension %d of %d: only the last two", d, rank);
+    }
+  }
+  Axis axes[2] = {{1, 1, 1.0f}, {1, 1, 1.0f}};
+  args->x_row = args->y_row = 0;
+  for (int i = 0; i < 2; ++i) {
+    if (rank - 2 + i >= 0) axes[i] = AxisOf(spec, x, y, rank - 2 + i);
+    args->in[i] = axes[i].in;
+    args->out[i] = axes[i].out;
+  }
+  if (rank >= 2) {
+    args->x_row = x.strides[rank - 2];
+    args->y_row = y.strides[rank - 2];
+  }
+  Shape leading = y.shape;
+  leading.rank = rank > 2 ? rank - 2 : 0;
+  args->planes = MakeLoop<2>(leading, {y.strides, x.strides}, false);
+  const size_t room = 16;
+  const size_t sizes[2] = {static_cast<size_t>(axes[0].out) + room,
+                           static_cast<size_t>(axes[1].out) + room};
+  SRT_RETURN_IF_ERROR(tables->resize(3 * (sizes[0] + sizes[1])));
+  int32_t* at = tables->data();
+  for (int i = 0; i < 2; ++i) {
+    int32_t* low = at;
+    int32_t* high = low + sizes[i];
+    // The array holds 4-byte elements; these are written and read as floats only.
+    float* weight = reinterpret_cast<float*>(high + sizes[i]);
+    at += 3 * sizes[i];
+    FillLinear(spec.coordinates, axes[i], low, high, weight);
+    args->low[i] = low;
+    args->high[i] = high;
+    args->weight[i] = weight;
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status MakeResizeArgs(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y,
+                      Array<int32_t>* tables, ResizeArgs* args) {
+  *args = ResizeArgs();
+  args->mode = spec.mode;
+  args->element_bytes = static_cast<int>(DTypeSize(x.dtype));
+  for (int d = 0; d < y.shape.rank; ++d) {
+    if (x.shape.dims[d] > (1 << 24) || y.shape.dims[d] > (1 << 24)) {
+      return Status::Error(StatusCode::kUnsupported, "Resize of a dimension over 2^24");
+    }
+    if (x.shape.dims[d] == 0 && y.shape.dims[d] != 0) {
+      return Status::Error(StatusCode::kShape, "Resize of an empty dimension");
+    }
+  }
+  tables->clear();
+  if (spec.mode == ResizeMode::kNearest) return MakeNearest(spec, x, y, tables, args);
+  if (x.dtype != DType::kF32) {
+    return Status::Error(StatusCode::kUnsupported, "linear Resize of anything but float32");
+  }
+  return MakeLinear(spec, x, y, tables, args);
+}
+
+int64_t ResizeItems(const ResizeArgs& args) {
+  if (args.mode == ResizeMode::kLinear) {
+    return args.out[1] == 0 ? 0 : args.planes.rows * args.planes.row * BandsOf(args);
+  }
+  int64_t items = args.rank > 0 && args.dims[args.rank - 1] == 0 ? 0 : 1;
+  for (int d = 0; d < args.rank - 1; ++d) items *= args.dims[d];
+  return items;
+}
+
+size_t ResizeScratch(const ResizeArgs& args) {
+  if (args.mode == ResizeMode::kNearest) return 0;
+  return static_cast<size_t>(args.out[1] + kRowRoom) * 2 * sizeof(float);
+}
+
+bool SelectResize(const ResizeArgs& args, Isa isa, Kernel* kernel) {
+  return args.mode == ResizeMode::kNearest ? SelectKernel(kNearestKernels, isa, kernel)
+                                           : SelectKernel(kKernels, isa, kernel);
+}
+
+}  // namespace sparsert

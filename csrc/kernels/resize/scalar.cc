@@ -1,0 +1,7 @@
+// resize in plain C++.
+#define SRT_ISA scalar
+#include "simd/vec_scalar.h"
+
+#include "kernels/resize/generic.h"
+
+SRT_DEFINE_KERNEL(resize_linear_f32_scalar, ResizeLinear)

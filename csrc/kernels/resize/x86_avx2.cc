@@ -1,0 +1,7 @@
+// resize in AVX2 and FMA.
+#define SRT_ISA avx2
+#include "simd/vec_avx2.h"
+
+#include "kernels/resize/generic.h"
+
+SRT_DEFINE_KERNEL(resize_linear_f32_avx2, ResizeLinear)

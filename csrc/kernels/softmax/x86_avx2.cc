@@ -1,0 +1,7 @@
+// softmax in AVX2 and FMA.
+#define SRT_ISA avx2
+#include "simd/vec_avx2.h"
+
+#include "kernels/softmax/generic.h"
+
+SRT_DEFINE_KERNEL(softmax_f32_avx2, Softmax)

@@ -1,0 +1,161 @@
+// spmm over Vec: walks tiles and blocks, feeds them, calls the micro-kernels.
+// Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
+#pragma once
+
+#include "kernels/arch.h"
+#include "kernels/spmm/load_tap.h"
+#include "kernels/spmm/micro_kernels.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+namespace {
+
+// Fills the tile of one block: K-row i becomes scratch[i * NV * lanes ...].
+template <int NV>
+void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, const float* x,
+              float* scratch) {
+  const uint32_t* channel = m.channels + static_cast<size_t>(block) * m.block_depth;
+  const TapVec* taps =
+      a.taps.entries + static_cast<size_t>(tile) * a.taps.taps * a.taps.tile_vecs;
+  float* to = scratch;
+  for (uint32_t i = m.run_offsets[block]; i < m.run_offsets[block + 1]; ++i) {
+    const FeedRun run = m.runs[i];
+    const TapVec* tap = taps + run.tap * a.taps.tile_vecs;
+    if (tap->uniform == TapMode::kContiguous) {
+      Mask masks[NV];
+      int32_t base[NV];
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        masks[v] = MaskFromBits(tap[v].mask);
+        base[v] = tap[v].base;
+      }
+      for (int c = 0; c < run.count; ++c) {
+        const float* plane = x + channel[c] * a.x_row;
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) {
+          Store(to + v * Vec::kLanes, LoadMask(plane + base[v], masks[v]));
+        }
+        to += NV * Vec::kLanes;
+      }
+    } else {
+      for (int v = 0; v < NV; ++v) {
+        float* column = to + v * Vec::kLanes;
+        const TapVec tv = tap[v];
+        for (int c = 0; c < run.count; ++c) {
+          Store(column + c * NV * Vec::kLanes,
+                LoadTap(x + channel[c] * a.x_row, tv, a.taps.gather));
+        }
+      }
+      to += run.count * NV * Vec::kLanes;
+    }
+    channel += run.count;
+  }
+}
+
+template <typename Micro, int NV>
+void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, SpmmTile* t,
+             float* scratch) {
+  for (int block = 0; block < m.blocks; ++block) {
+    if (a.direct) {
+      t->x = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
+      t->x_row = a.x_row;
+    } else {
+      FeedTile<NV>(a, m, block, tile, x, scratch);
+      t->x = scratch;
+      t->x_row = NV * Vec::kLanes;
+    }
+    t->block = block;
+    t->first = block == 0;
+    t->last = block + 1 >= m.blocks;
+    Micro::template Run<NV>(m, *t);
+  }
+}
+
+template <typename Micro, int kMaxVecs>
+SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_t end,
+                        void* scratch) {
+  const SpmmArgs& a = *static_cast<const SpmmArgs*>(args);
+  for (int64_t item = begin; item < end; ++item) {
+    const int split = static_cast<int>(item % a.splits);
+    const int tile = static_cast<int>(item / a.splits % a.tiles);
+    const int group = static_cast<int>(item / a.splits / a.tiles % a.groups);
+    const int64_t image = item / a.splits / a.tiles / a.groups;
+    const PackedMatrix& m = a.weights[group];
+    const int64_t vec_begin = static_cast<int64_t>(tile) * a.vecs / a.tiles;
+    const int vecs = static_cast<int>((tile + 1LL) * a.vecs / a.tiles - vec_begin);
+    const int64_t column = vec_begin * Vec::kLanes;
+
+    SpmmTile t;
+    const int64_t left = a.columns - column;
+    t.partial = left < static_cast<int64_t>(vecs) * Vec::kLanes;
+    t.tail = FirstN(t.partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes);
+    t.y = static_cast<float*>(io[2]) + image * a.y_image + group * a.y_group + column;
+    t.y_row = a.y_row;
+    t.r = io[1] == nullptr ? nullptr
+                           : static_cast<const float*>(io[1]) + image * a.r_image +
+                                 group * a.r_group + column;
+    t.r_row = a.r_row;
+    t.bias = a.bias == nullptr ? nullptr : a.bias + static_cast<int64_t>(group) * m.rows;
+    const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
+    t.panel_begin = bounds[split];
+    t.panel_end = bounds[split + 1];
+    t.act = a.act;
+    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
+                     (a.direct ? column : 0);
+    float* s = static_cast<float*>(scratch);
+    switch (vecs) {
+#define SRT_WIDTH(n)                                                       \
+  case n:                                                                  \
+    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, x, &t, s); \
+    break;
+      SRT_WIDTH(1)
+      SRT_WIDTH(2)
+      SRT_WIDTH(3)
+      SRT_WIDTH(4)
+      SRT_WIDTH(5)
+      SRT_WIDTH(6)
+      SRT_WIDTH(7)
+      SRT_WIDTH(8)
+#undef SRT_WIDTH
+      default:
+        break;
+    }
+  }
+}
+
+using DenseMicro = PanelMicro<4, false>;
+using Bsr4Micro = PanelMicro<4, true>;
+using Bsr8Micro = PanelMicro<8, true>;
+
+}  // namespace
+
+// The rows of this instruction set in kernels.inc; the width there is the widest tile.
+#define SRT_SPMM(format, Format, rows, width, isa, IsaId, lanes)                                   \
+  namespace table_##isa {                                                                        \
+  struct Format##Width {                                                                         \
+    static constexpr int kMaxVecs = (width) / (lanes);                                           \
+  };                                                                                             \
+  }
+#include "kernels/spmm/kernels.inc"
+#undef SRT_SPMM
+
+#define SRT_TABLE_(isa) table_##isa
+#define SRT_TABLE(isa) SRT_TABLE_(isa)
+#define SRT_DEFINE(Format)                                                                       \
+  void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch); \
+  void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,                \
+                    void* scratch) {                                                              \
+    RunSpmm<Format##Micro, SRT_TABLE(SRT_ISA)::Format##Width::kMaxVecs>(args, io, begin, end,     \
+                                                                        scratch);                 \
+  }
+SRT_DEFINE(Dense)
+SRT_DEFINE(Csr)
+SRT_DEFINE(Pat4)
+SRT_DEFINE(Bsr4)
+SRT_DEFINE(Bsr8)
+#undef SRT_DEFINE
+#undef SRT_TABLE
+#undef SRT_TABLE_
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

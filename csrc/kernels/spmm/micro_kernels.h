@@ -1,0 +1,166 @@
+// The spmm micro-kernels: one tile times one block of packed weights, a format each.
+// Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
+#pragma once
+
+#include "kernels/spmm/tile.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+
+// Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
+template <int P, int NV>
+SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const SpmmTile& t,
+                           Vec (&acc)[4][NV]) {
+  for (int i = 0; i < n; ++i) {
+    const float* x = t.x + *id++ * t.x_row;
+    Vec xv[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) xv[v] = LoadU(x + v * Vec::kLanes);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      if ((P >> r & 1) == 0) continue;
+      const Vec wv = Set1(*w++);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = Fma(wv, xv[v], acc[r][v]);
+    }
+  }
+}
+
+struct Pat4Micro {
+  template <int NV>
+  static void Run(const PackedMatrix& m, const SpmmTile& t) {
+    const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
+    const uint16_t* count = m.counts + at * kPatterns;
+    const uint16_t* id = m.ids + m.id_offsets[at];
+    const float* w = m.values + m.value_offsets[at];
+    for (int p = t.panel_begin; p < t.panel_end; ++p) {
+      const int row = p * 4;
+      const int rows = m.rows - row < 4 ? m.rows - row : 4;
+      Vec acc[4][NV];
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+        if (r < rows) {
+          BeginRow<NV>(t, row + r, acc[r]);
+        } else {
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) acc[r][v] = Zero();
+        }
+      }
+      AddPattern<1, NV>(count[0], id, w, t, acc);
+      AddPattern<2, NV>(count[1], id, w, t, acc);
+      AddPattern<3, NV>(count[2], id, w, t, acc);
+      AddPattern<4, NV>(count[3], id, w, t, acc);
+      AddPattern<5, NV>(count[4], id, w, t, acc);
+      AddPattern<6, NV>(count[5], id, w, t, acc);
+      AddPattern<7, NV>(count[6], id, w, t, acc);
+      AddPattern<8, NV>(count[7], id, w, t, acc);
+      AddPattern<9, NV>(count[8], id, w, t, acc);
+      AddPattern<10, NV>(count[9], id, w, t, acc);
+      AddPattern<11, NV>(count[10], id, w, t, acc);
+      AddPattern<12, NV>(count[11], id, w, t, acc);
+      AddPattern<13, NV>(count[12], id, w, t, acc);
+      AddPattern<14, NV>(count[13], id, w, t, acc);
+      AddPattern<15, NV>(count[14], id, w, t, acc);
+      count += kPatterns;
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+        if (r < rows) EndRow<NV>(t, row + r, acc[r]);
+      }
+    }
+  }
+};
+
+struct CsrMicro {
+  template <int NV>
+  static void Run(const PackedMatrix& m, const SpmmTile& t) {
+    const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
+    const uint16_t* count = m.counts + at * 4;
+    const uint16_t* id = m.ids + m.id_offsets[at];
+    const float* w = m.values + m.value_offsets[at];
+    const int row_end = t.panel_end * 4 < m.rows ? t.panel_end * 4 : m.rows;
+    for (int row = t.panel_begin * 4; row < row_end; ++row) {
+      const int n = *count++;
+      Vec acc[NV];
+      BeginRow<NV>(t, row, acc);
+      int i = 0;
+      if (NV <= 4) {  // a second set of sums hides the latency of the multiply-adds
+        Vec odd[NV];
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) odd[v] = Zero();
+        for (; i + 2 <= n; i += 2) {
+          const float* x0 = t.x + id[i] * t.x_row;
+          const float* x1 = t.x + id[i + 1] * t.x_row;
+          const Vec w0 = Set1(w[i]);
+          const Vec w1 = Set1(w[i + 1]);
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) {
+            acc[v] = Fma(w0, LoadU(x0 + v * Vec::kLanes), acc[v]);
+            odd[v] = Fma(w1, LoadU(x1 + v * Vec::kLanes), odd[v]);
+          }
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], odd[v]);
+      }
+      for (; i < n; ++i) {
+        const float* x = t.x + id[i] * t.x_row;
+        const Vec wv = Set1(w[i]);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[v] = Fma(wv, LoadU(x + v * Vec::kLanes), acc[v]);
+      }
+      id += n;
+      w += n;
+      EndRow<NV>(t, row, acc);
+    }
+  }
+};
+
+// Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
+template <int MR, bool kIndexed>
+struct PanelMicro {
+  template <int NV>
+  static void Run(const PackedMatrix& m, const SpmmTile& t) {
+    const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
+    const int depth = m.depth - t.block * m.block_depth;
+    const int block_depth = depth < m.block_depth ? depth : m.block_depth;
+    const uint16_t* count = kIndexed ? m.counts + at : nullptr;
+    const uint16_t* id = kIndexed ? m.ids + m.id_offsets[at] : nullptr;
+    const float* w = m.values + m.value_offsets[at];
+    for (int p = t.panel_begin; p < t.panel_end; ++p) {
+      const int row = p * MR;
+      const int rows = m.rows - row < MR ? m.rows - row : MR;
+      Vec acc[MR][NV];
+#pragma GCC unroll 8
+      for (int r = 0; r < MR; ++r) {
+        if (r < rows) {
+          BeginRow<NV>(t, row + r, acc[r]);
+        } else {
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) acc[r][v] = Zero();
+        }
+      }
+      const int n = kIndexed ? *count++ : block_depth;
+      const float* x = t.x;
+      for (int i = 0; i < n; ++i) {
+        if (kIndexed) x = t.x + *id++ * t.x_row;
+        Vec xv[NV];
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) xv[v] = LoadU(x + v * Vec::kLanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; ++r) {
+          const Vec wv = Set1(w[r]);
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) acc[r][v] = Fma(wv, xv[v], acc[r][v]);
+        }
+        w += MR;
+        if (!kIndexed) x += t.x_row;
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < MR; ++r) {
+        if (r < rows) EndRow<NV>(t, row + r, acc[r]);
+      }
+    }
+  }
+};
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

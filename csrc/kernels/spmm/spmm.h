@@ -1,0 +1,109 @@
+// spmm: Y = act(W * X + bias + R), W a packed (sparse or dense) matrix, X and Y rows of columns.
+//
+// The one kernel family behind convolutions and linear layers. Per group g and image n,
+//
+//   Y[row][column] = act(sum over k of W[row][k] * X[k][column] + bias[row] + R[row][column])
+//
+// where a row of Y is an output channel's plane, a column one of its elements, and X[k] comes
+//   direct: from input plane k itself (1 x 1 convolution, stride 1; linear layers), or
+//   by taps: k stands for (channel, tap); a tile of columns is copied row by row into an L1-sized
+//     scratch through a TapTable, which serves every kernel size, stride, dilation and padding, and
+//     transposed convolutions.
+//
+// Columns are cut into tiles of up to `tile_vecs` vectors; K is cut into blocks of `block_depth`
+// rows so that a block's slab of X stays in L1. Partial sums between blocks live in Y itself.
+// Accumulation order: bias, then k in packed order, block by block; then R; then act.
+//
+// io: X, [R or nullptr], Y. Y must not overlap X or R. A work item is one (image, group, tile, row
+// split); items are independent. Direct rows of X must be readable up to the next multiple of the
+// vector length behind their last column.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/functions.h"
+#include "kernels/kernel.h"
+#include "kernels/spmm/taps.h"
+
+namespace sparsert {
+
+enum class SpmmFormat : uint8_t {
+  kDense = 0,  // every weight of the panel
+  kCsr = 1,    // row after row, the non-zeros
+  kPat4 = 2,   // 4-row panels, columns bucketed by which of the rows are non-zero
+  kBsr4 = 3,   // 4-row panels, columns with any non-zero stored whole
+  kBsr8 = 4,   // 8-row panels, the same
+  kCount = 5,
+};
+
+constexpr int kPatterns = 15;  // of a 4-row panel's column, the empty one left out
+
+// K-rows of a block which share a tap; the tap-fed tile is filled run by run.
+struct FeedRun {
+  uint16_t tap;
+  uint16_t count;
+};
+
+// One group's weights, packed for one format. A panel is `panel_rows` successive rows of W; the
+// last one may be padded with zero rows.
+struct PackedMatrix {
+  int32_t rows = 0;
+  int32_t depth = 0;        // packed K-rows (direct: all; by taps: those with a non-zero)
+  int32_t block_depth = 0;  // K-rows of a block, at most 65535
+  int32_t blocks = 0;       // at least 1
+  int32_t panel_rows = 0;
+  int32_t panels = 0;
+  // kDense: none. kCsr: [blocks][panels * 4] non-zeros per row. kPat4: [blocks][panels][15] columns
+  // per pattern 1..15 (bit r = row r). kBsr: [blocks][panels] columns.
+  const uint16_t* counts = nullptr;
+  const uint16_t* ids = nullptr;             // K-row within the block, per stored column
+  const float* values = nullptr;             // per column, its rows in rising order
+  const uint32_t* id_offsets = nullptr;      // [blocks][panels], into ids
+  const uint32_t* value_offsets = nullptr;   // [blocks][panels], into values
+  const uint32_t* channels = nullptr;        // by taps: [depth] input channel of each K-row
+  const FeedRun* runs = nullptr;             // by taps: block after block
+  const uint32_t* run_offsets = nullptr;     // by taps: [blocks + 1], into runs
+};
+
+struct SpmmArgs {
+  int32_t batch = 1;
+  int32_t groups = 1;
+  int32_t tiles = 1;
+  int32_t splits = 1;
+  int32_t vecs = 0;      // vectors of a whole row; tile t covers [t * vecs / tiles, ...)
+  int32_t tile_vecs = 0;  // the widest tile
+  int64_t columns = 0;   // valid columns, <= vecs * lanes
+  bool direct = false;
+  TapTable taps;
+  // Strides in floats.
+  int64_t x_image = 0, x_group = 0, x_row = 0;
+  int64_t r_image = 0, r_group = 0, r_row = 0;
+  int64_t y_image = 0, y_group = 0, y_row = 0;
+  const PackedMatrix* weights = nullptr;  // [groups]
+  const int32_t* split_panels = nullptr;  // [groups][splits + 1] panel bounds of the row splits
+  const float* bias = nullptr;            // [groups * rows] or nullptr
+  Activation act;
+};
+
+inline int64_t SpmmItems(const SpmmArgs& a) {
+  return static_cast<int64_t>(a.batch) * a.groups * a.tiles * a.splits;
+}
+
+// Bytes of scratch per thread: the tap-fed tile of one block.
+size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth);
+
+struct SpmmKernel {
+  Kernel kernel;
+  SpmmFormat format = SpmmFormat::kDense;
+  int lanes = 0;      // floats per vector
+  int max_vecs = 0;   // widest tile
+};
+
+// The kernel of a format on an instruction set, or the next one down. False if there is none.
+bool SelectSpmm(SpmmFormat format, Isa isa, SpmmKernel* kernel);
+
+const char* SpmmFormatName(SpmmFormat format);  // "dense", "csr", "pat4", "bsr4", "bsr8"
+inline int SpmmPanelRows(SpmmFormat format) { return format == SpmmFormat::kBsr8 ? 8 : 4; }
+
+}  // namespace sparsert

@@ -1,0 +1,33 @@
+// TapVec: where one vector of output columns finds its inputs for one kernel tap.
+#pragma once
+
+#include <cstdint>
+
+namespace sparsert {
+
+enum class TapMode : uint8_t {
+  kZero = 0,        // every lane lies in the padding
+  kContiguous = 1,  // lane l reads base + l
+  kStride2 = 2,     // lane l reads base + 2 * l
+  kGather = 3,      // lane l reads gather[base + l]
+  kMixed = 4,       // (as `uniform`)
+};
+
+// Offsets are floats from the start of the input plane. Lanes outside `mask` lie in the padding (or
+// behind the last column) and are 0; nothing is read for them.
+struct TapVec {
+  int32_t base;
+  uint16_t mask;
+  TapMode mode;
+  TapMode uniform;  // in a tile's first vector: the mode of all its vectors, else kMixed
+};
+
+// One convolution's taps: entry [(tile * taps + tap) * tile_vecs + vector].
+struct TapTable {
+  const TapVec* entries = nullptr;
+  const int32_t* gather = nullptr;
+  int32_t taps = 0;
+  int32_t tile_vecs = 0;  // row length of a tile; narrower tiles leave the rest unused
+};
+
+}  // namespace sparsert

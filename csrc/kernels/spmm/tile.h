@@ -1,0 +1,106 @@
+// What the spmm micro-kernels share: one tile's addresses, and how a row begins and ends.
+// Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
+#pragma once
+
+#include "kernels/arch.h"
+#include "kernels/spmm/spmm.h"
+#include "simd/vec_math.h"
+
+
+namespace sparsert {
+namespace SRT_ISA {
+
+// One tile of columns during one block of K. Pointers to row 0 of the group at the tile's first
+// column; strides in floats.
+struct SpmmTile {
+  const float* x;  // K-row 0 of the block
+  int64_t x_row;
+  float* y;
+  int64_t y_row;
+  const float* r;  // nullptr: no residual
+  int64_t r_row;
+  const float* bias;  // nullptr: zeros
+  Mask tail;          // valid lanes of the last vector
+  bool partial;       // tail is not full
+  bool first;         // this block starts the sums
+  bool last;          // this block ends them
+  int block;
+  int panel_begin;
+  int panel_end;
+  Activation act;
+};
+
+template <int NV>
+SRT_INLINE Vec LoadColumn(const SpmmTile& t, const float* p, int v) {
+  if (v == NV - 1 && t.partial) return LoadMask(p + v * Vec::kLanes, t.tail);
+  return LoadU(p + v * Vec::kLanes);
+}
+
+template <int NV>
+SRT_INLINE void StoreColumn(const SpmmTile& t, float* p, int v, Vec a) {
+  if (v == NV - 1 && t.partial) {
+    StoreMask(p + v * Vec::kLanes, t.tail, a);
+  } else {
+    StoreU(p + v * Vec::kLanes, a);
+  }
+}
+
+// The sums of `row` before this block: the bias or what earlier blocks left in Y.
+template <int NV>
+SRT_INLINE void BeginRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
+  if (t.first) {
+    const Vec b = t.bias != nullptr ? Set1(t.bias[row]) : Zero();
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) acc[v] = b;
+  } else {
+    const float* y = t.y + row * t.y_row;
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) acc[v] = LoadColumn<NV>(t, y, v);
+  }
+}
+
+// Activations other than Relu and Clip, on a row just stored.
+template <int NV>
+__attribute__((noinline)) void ActivateRow(const SpmmTile& t, float* y) {
+  Vec a[NV];
+  for (int v = 0; v < NV; ++v) a[v] = LoadColumn<NV>(t, y, v);
+  ApplyActivation(t.act, a, NV);
+  for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, a[v]);
+}
+
+template <int NV>
+SRT_INLINE void EndRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
+  float* y = t.y + row * t.y_row;
+  if (t.last) {
+    if (t.r != nullptr) {
+      const float* r = t.r + row * t.r_row;
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], LoadColumn<NV>(t, r, v));
+    }
+    switch (t.act.fn) {
+      case UnaryFn::kNone:
+        break;
+      case UnaryFn::kRelu:
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[v] = Max(Zero(), acc[v]);
+        break;
+      case UnaryFn::kClip: {
+        const Vec low = Set1(t.act.alpha);
+        const Vec high = Set1(t.act.beta);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[v] = Min(high, Max(low, acc[v]));
+        break;
+      }
+      default:
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, acc[v]);
+        ActivateRow<NV>(t, y);
+        return;
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, acc[v]);
+}
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

@@ -1,0 +1,125 @@
+// PlanBuilder: what the lowering of every op uses to append steps to a plan.
+#pragma once
+
+#include <new>
+
+#include "plan/build_taps.h"
+#include "plan/plan.h"
+
+namespace sparsert {
+
+class PlanBuilder {
+ public:
+  PlanBuilder(const Graph& graph, const PlanOptions& options, Weights* weights, Plan* plan)
+      : graph(graph),
+        options(options),
+        weights(weights),
+        plan(plan),
+        buffers_(plan->steps.allocator()),
+        output_of_(plan->steps.allocator()),
+        taps_(plan->steps.allocator()) {}
+
+  const Graph& graph;
+  const PlanOptions& options;
+  Weights* const weights;
+  Plan* const plan;
+
+  Status Build();
+
+  // --- Tensors ---
+  const TensorFacts& facts(uint32_t tensor) const { return plan->facts.facts[tensor]; }
+  const TensorDesc& desc(uint32_t tensor) const { return plan->places[tensor].desc; }
+  IoRef ref(uint32_t tensor) const {
+    return tensor == kNoTensor ? IoRef() : plan->places[tensor].ref;
+  }
+  bool is_constant(uint32_t tensor) const { return graph.tensors[tensor].is_constant; }
+
+  // Plain bytes of a tensor whose value is known now (constant or shape arithmetic).
+  Status ConstantData(uint32_t tensor, const void** data);
+
+  // A buffer that lives for the current node's steps only.
+  Status Temporary(size_t bytes, IoRef* ref);
+
+  // `view` takes the bytes of `of`, row-major: shared memory where both allow it, else a copy.
+  Status View(uint32_t view, uint32_t of);
+
+  // A row-major image of the tensor: itself, or a temporary copy.
+  Status Plain(uint32_t tensor, IoRef* ref);
+
+  // --- Steps ---
+  template <typename Args>
+  Status NewArgs(Args** args) {
+    *args = plan->memory.Allocate<Args>(1);
+    if (*args == nullptr) return Status::OutOfMemory("step arguments", sizeof(Args));
+    new (*args) Args();
+    return Status::Ok();
+  }
+
+  // `work`: about how many nanoseconds the whole step takes on one thread; small steps are not
+  // shared among threads.
+  Status AddStep(const Kernel& kernel, const void* args, Span<IoRef> io, int64_t items,
+                 size_t scratch_bytes, double work_ns);
+
+  // Copies `from` into `to` element by element through their strides (same shape, same dtype).
+  Status AddCopy(const TensorDesc& from_desc, IoRef from, const TensorDesc& to_desc, IoRef to);
+
+  Status Taps(const Window& window, bool transposed, const Tiling& tiling, TapTable* table);
+
+  NodePlan& info() { return plan->nodes[node_index]; }
+  Status Fail(StatusCode code, const char* what) const;  // names the current node
+
+  uint32_t node_index = 0;
+  const Node* node = nullptr;
+
+ private:
+  // A stretch of the arena; several tensors may share one through Alias.
+  struct Buffer {
+    size_t bytes = 0;
+    uint32_t first = 0;  // node index of the first write
+    uint32_t last = 0;   // node index of the last use
+    size_t offset = 0;
+  };
+  struct TapsEntry {
+    Window window;
+    bool transposed;
+    Tiling tiling;
+    TapTable table;
+  };
+
+  Status PlaceInputs();
+  Status PlaceOutputsOf(const Node& n);
+  Status LowerNode();
+  Status WriteGraphOutputs();
+  Status AssignArena();
+  Status NewBuffer(size_t bytes, IoRef* ref);
+  void Describe(const Node& n);
+
+  Array<Buffer> buffers_;
+  Array<uint32_t> output_of_;  // [tensors] graph output index, kNoTensor for others
+  Array<TapsEntry> taps_;
+};
+
+// One function per group of ops, in lower_<group>.cc.
+Status LowerConv(PlanBuilder* b);       // Conv, ConvTranspose
+Status LowerLinear(PlanBuilder* b);     // Linear
+Status LowerElementwise(PlanBuilder* b);  // Unary, Binary, PRelu, BatchNormalization, Cast
+Status LowerPool(PlanBuilder* b);       // MaxPool, AveragePool, Global*
+Status LowerReduce(PlanBuilder* b);     // Reduce, Softmax, LogSoftmax
+Status LowerMovement(PlanBuilder* b);   // everything that only moves data
+Status LowerResize(PlanBuilder* b);
+
+// y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over
+// single elements. The tensors are the node's.
+struct LinearOperands {
+  uint32_t w = kNoTensor;
+  uint32_t bias = kNoTensor;
+  int64_t batch = 0;
+  IoRef x, r, y;
+  bool has_residual = false;
+  Activation act;
+};
+Status LowerMatrix(PlanBuilder* b, const LinearOperands& operands);
+
+Activation FusedActivation(const Node& node);
+
+}  // namespace sparsert

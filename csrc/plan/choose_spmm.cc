@@ -1,0 +1,113 @@
+// Analytic cost of the spmm kernels.
+#include "plan/choose_spmm.h"
+
+#include <algorithm>
+
+namespace sparsert {
+namespace {
+
+// Only ratios between candidates matter to the choice; 3 GHz turns cycles into nanoseconds.
+constexpr double kNsPerCycle = 1.0 / 3.0;
+
+// Bytes of a block's slab of X: most of a 32 to 48 KiB L1, the rest holds weights and sums.
+constexpr int64_t kSlabBytes = 32 * 1024;
+constexpr int64_t kMinBlockDepth = 32;
+constexpr int64_t kMaxBlockDepth = 512;
+
+// Multiply-adds a core starts per cycle.
+double FmaPerCycle(Isa isa) { return isa == Isa::kScalar ? 0.5 : 2.0; }
+
+}  // namespace
+
+Status ComputeStats(const Csr& w, int32_t groups, MatrixStats* stats) {
+  stats->groups = groups;
+  stats->rows = w.rows / groups;
+  stats->depth = w.cols;
+  stats->nnz = w.nnz();
+  Array<uint32_t> seen4(w.row_ptr.allocator());
+  Array<uint32_t> seen8(w.row_ptr.allocator());
+  SRT_RETURN_IF_ERROR(seen4.resize(w.cols));
+  SRT_RETURN_IF_ERROR(seen8.resize(w.cols));
+  uint32_t panel4 = 0;  // numbers panels over all groups, from 1
+  uint32_t panel8 = 0;
+  for (int64_t row = 0; row < w.rows; ++row) {
+    const int64_t in_group = row % stats->rows;
+    panel4 += in_group % 4 == 0;
+    panel8 += in_group % 8 == 0;
+    for (uint32_t i = w.row_ptr[row]; i < w.row_ptr[row + 1]; ++i) {
+      const uint32_t k = w.col_idx[i];
+      stats->columns4 += seen4[k] != panel4;
+      stats->columns8 += seen8[k] != panel8;
+      seen4[k] = panel4;
+      seen8[k] = panel8;
+    }
+  }
+  return Status::Ok();
+}
+
+int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, SpmmChoice* choices) {
+  int count = 0;
+  for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
+    SpmmChoice choice;
+    const auto format = static_cast<SpmmFormat>(f);
+    if (!SelectSpmm(format, isa, &choice.kernel)) continue;
+    const int lanes = choice.kernel.lanes;
+    const int mr = SpmmPanelRows(format);
+    // Four vectors per row balance register reuse against waste; narrow kernels take all they can.
+    const double preferred = std::min(4.5, static_cast<double>(choice.kernel.max_vecs));
+    choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
+    const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
+    int64_t depth = kSlabBytes / (choice.tiling.tile_vecs * lanes * 4);
+    depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
+    const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
+    // Blocks of about equal depth.
+    depth = std::min<int64_t>(stats.depth, (stats.depth + blocks - 1) / blocks);
+    choice.block_depth = static_cast<int32_t>(std::max<int64_t>(1, depth));
+
+    const double fma = FmaPerCycle(choice.kernel.kernel.isa);
+    const double nnz = static_cast<double>(stats.nnz);
+    const double groups = stats.groups;
+    const double panels = groups * static_cast<double>((stats.rows + mr - 1) / mr) *
+                          static_cast<double>(blocks);
+    double cycles = 0.0;
+    double stored = nnz;
+    switch (format) {
+      case SpmmFormat::kDense:
+        stored = groups * static_cast<double>((stats.rows + mr - 1) / mr) * mr *
+                 static_cast<double>(stats.depth);
+        cycles = stored * nv / fma * 1.15 + panels * (8.0 + 4.0 * nv);
+        break;
+      case SpmmFormat::kCsr:
+        cycles = nnz * std::max(nv / fma * 1.3, 2.0) + panels * 4 * (20.0 + 2.0 * nv);
+        break;
+      case SpmmFormat::kPat4:
+        cycles = nnz * nv / fma + static_cast<double>(stats.columns4) * 1.2 +
+                 panels * (60.0 + 4.0 * nv);
+        break;
+      case SpmmFormat::kBsr4:
+        stored = 4.0 * static_cast<double>(stats.columns4);
+        cycles = stored * nv / fma * 1.05 + panels * (20.0 + 4.0 * nv);
+        break;
+      case SpmmFormat::kBsr8:
+        stored = 8.0 * static_cast<double>(stats.columns8);
+        cycles = stored * nv / fma * 1.05 + panels * (20.0 + 8.0 * nv);
+        break;
+      default:
+        break;
+    }
+    // Weights stream from L2 or beyond for every tile.
+    cycles = std::max(cycles, stored * 6.0 / 16.0);
+    if (!problem.direct) {
+      cycles += groups * static_cast<double>(stats.depth) * nv * problem.feed_cost;
+    }
+    choice.predicted_ns = cycles * choice.tiling.tiles * static_cast<double>(problem.batch) *
+                          kNsPerCycle;
+    choices[count++] = choice;
+  }
+  std::sort(choices, choices + count, [](const SpmmChoice& a, const SpmmChoice& b) {
+    return a.predicted_ns < b.predicted_ns;
+  });
+  return count;
+}
+
+}  // namespace sparsert

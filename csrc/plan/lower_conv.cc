@@ -1,0 +1,153 @@
+// Lowers Conv and ConvTranspose: depthwise, matrix (single elements) or spmm.
+#include <algorithm>
+#include <cstdio>
+
+#include "kernels/dwconv/dwconv.h"
+#include "plan/builder.h"
+#include "plan/lower_spmm.h"
+
+namespace sparsert {
+namespace {
+
+// The planes of an activation: strides of image and channel, in floats.
+struct Planes {
+  int64_t image;
+  int64_t plane;
+};
+
+Planes PlanesOf(const TensorDesc& desc) { return {desc.strides[0], desc.strides[1]}; }
+
+bool IsPointwise(const Window& w) {
+  for (int d = 0; d < 2; ++d) {
+    if (w.kernel[d] != 1 || w.stride[d] != 1 || w.pad_begin[d] != 0 || w.in[d] != w.out[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t r = node.Input(3);
+  const uint32_t y = node.outputs[0];
+  const Shape& out = b->facts(y).shape;
+
+  Kernel kernel;
+  int lanes = 0;
+  if (!SelectDwconv(b->options.isa, &kernel, &lanes)) {
+    return b->Fail(StatusCode::kUnsupported, "no depthwise kernel for this instruction set");
+  }
+  DwconvArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  args->batch = static_cast<int32_t>(out.dims[0]);
+  args->channels = static_cast<int32_t>(out.dims[1]);
+  args->multiplier = static_cast<int32_t>(multiplier);
+  args->columns = window.out[0] * window.out[1];
+  const Tiling tiling = MakeTiling(args->columns, lanes, kDwconvMaxVecs, kDwconvMaxVecs);
+  args->tiles = tiling.tiles;
+  args->vecs = tiling.vecs;
+  SRT_RETURN_IF_ERROR(b->Taps(window, false, tiling, &args->taps));
+  const Planes px = PlanesOf(b->desc(x));
+  const Planes py = PlanesOf(b->desc(y));
+  args->x_image = px.image;
+  args->x_plane = px.plane;
+  args->y_image = py.image;
+  args->y_plane = py.plane;
+  if (r != kNoTensor) {
+    const Planes pr = PlanesOf(b->desc(r));
+    args->r_image = pr.image;
+    args->r_plane = pr.plane;
+  }
+  const void* data = nullptr;
+  SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(1), &data));
+  args->weights = static_cast<const float*>(data);
+  if (node.Input(2) != kNoTensor) {
+    SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &data));
+    args->bias = static_cast<const float*>(data);
+  }
+  args->act = FusedActivation(node);
+
+  NodePlan& info = b->info();
+  info.compute_format = "dense";
+  snprintf(info.reason, sizeof(info.reason),
+           "depthwise: %d weights per channel, bound by reading activations", args->taps.taps);
+  const IoRef io[] = {b->ref(x), b->ref(r), b->ref(y)};
+  const double work_ns = static_cast<double>(DwconvItems(*args)) * tiling.vecs *
+                         args->taps.taps * 0.7;
+  return b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), 0, work_ns);
+}
+
+}  // namespace
+
+Status LowerConv(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const bool transposed = node.op == Op::kConvTranspose;
+  const uint32_t x = node.Input(0);
+  const uint32_t w = node.Input(1);
+  const uint32_t r = transposed ? kNoTensor : node.Input(3);
+  const uint32_t y = node.outputs[0];
+  const Shape& in = b->facts(x).shape;
+  const Shape& out = b->facts(y).shape;
+  const Tensor& weights = b->graph.tensors[w];
+  const int64_t groups = node.IntAttr(AttrKey::k_group, 1);
+
+  Window window;
+  const Span<int64_t> kernel_shape = {weights.dims + 2, static_cast<size_t>(weights.rank - 2)};
+  SRT_RETURN_IF_ERROR(transposed ? ResolveTransposedWindow(node, in, kernel_shape, &window)
+                                 : ResolveWindow(node, in, kernel_shape, &window));
+  const int64_t channels_in = in.dims[1];
+  const int64_t channels_out = out.dims[1];
+  if (!transposed && groups == channels_in && groups > 1) {
+    return LowerDepthwise(b, window, channels_out / channels_in);
+  }
+
+  const Planes px = PlanesOf(b->desc(x));
+  const Planes py = PlanesOf(b->desc(y));
+  const int64_t plane = window.out[0] * window.out[1];
+  const bool pointwise = IsPointwise(window);
+  if (pointwise && plane == 1 && groups == 1 && !transposed) {
+    LinearOperands operands;
+    operands.w = w;
+    operands.bias = node.Input(2);
+    operands.batch = in.dims[0];
+    operands.x = b->ref(x);
+    operands.r = b->ref(r);
+    operands.y = b->ref(y);
+    operands.has_residual = r != kNoTensor;
+    operands.act = FusedActivation(node);
+    return LowerMatrix(b, operands);
+  }
+
+  SpmmOperands o;
+  o.key.tensor = w;
+  o.key.groups = static_cast<int32_t>(groups);
+  o.key.taps = static_cast<int32_t>(window.kernel[0] * window.kernel[1]);
+  o.key.transposed = transposed;
+  o.window = window;
+  o.batch = in.dims[0];
+  o.columns = plane;
+  // Direct rows are read whole vectors at a time: the plane must be padded for it.
+  o.may_be_direct = pointwise && px.plane >= (plane + 15) / 16 * 16 &&
+                    b->ref(x).kind == IoRef::kArena;
+  o.x_image = px.image;
+  o.x_row = px.plane;
+  o.x_group = px.plane * (channels_in / groups);
+  o.y_image = py.image;
+  o.y_row = py.plane;
+  o.y_group = py.plane * (channels_out / groups);
+  if (r != kNoTensor) {
+    const Planes pr = PlanesOf(b->desc(r));
+    o.r_image = pr.image;
+    o.r_row = pr.plane;
+    o.r_group = pr.plane * (channels_out / groups);
+  }
+  o.x = b->ref(x);
+  o.r = b->ref(r);
+  o.y = b->ref(y);
+  o.bias = node.Input(2);
+  o.act = FusedActivation(node);
+  return LowerSpmm(b, o);
+}
+
+}  // namespace sparsert

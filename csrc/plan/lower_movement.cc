@@ -1,0 +1,185 @@
+// Lowers the ops that only move data: each is one or more strided copies.
+#include <cstdio>
+
+#include "graph/resolve.h"
+#include "kernels/gather/gather.h"
+#include "kernels/pad/pad.h"
+#include "plan/builder.h"
+
+namespace sparsert {
+namespace {
+
+IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
+  // Wraps around for negative shifts, which is what adding them needs.
+  ref.offset += static_cast<size_t>(elements * static_cast<int64_t>(DTypeSize(dtype)));
+  return ref;
+}
+
+Status LowerConcat(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t y = node.outputs[0];
+  int axis = 0;
+  SRT_RETURN_IF_ERROR(
+      NormalizeAxis(node, node.IntAttr(AttrKey::k_axis, 0), b->facts(y).shape.rank, &axis));
+  int64_t at = 0;
+  for (uint32_t x : node.inputs) {
+    TensorDesc to = b->desc(y);
+    to.shape = b->facts(x).shape;
+    if (to.shape.elements() != 0) {
+      SRT_RETURN_IF_ERROR(b->AddCopy(b->desc(x), b->ref(x), to,
+                                     Shifted(b->ref(y), at * to.strides[axis], to.dtype)));
+    }
+    at += to.shape.dims[axis];
+  }
+  return Status::Ok();
+}
+
+Status LowerSplit(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const NodeView view(b->graph, b->plan->facts, node);
+  int axis = 0;
+  SRT_RETURN_IF_ERROR(ResolveSplitAxis(view, &axis));
+  int64_t at = 0;
+  for (size_t i = 0; i < node.outputs.size; ++i) {
+    int64_t size = 0;
+    SRT_RETURN_IF_ERROR(ResolveSplitSize(view, axis, i, &size));
+    const uint32_t y = node.outputs[i];
+    if (y != kNoTensor && b->facts(y).shape.elements() != 0) {
+      TensorDesc from = b->desc(x);
+      from.shape = b->facts(y).shape;
+      SRT_RETURN_IF_ERROR(b->AddCopy(from, Shifted(b->ref(x), at * from.strides[axis], from.dtype),
+                                     b->desc(y), b->ref(y)));
+    }
+    at += size;
+  }
+  return Status::Ok();
+}
+
+Status LowerSlice(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  SliceRange range;
+  SRT_RETURN_IF_ERROR(ResolveSlice(NodeView(b->graph, b->plan->facts, node), &range));
+  TensorDesc from = b->desc(x);
+  int64_t at = 0;
+  for (int d = 0; d < from.shape.rank; ++d) {
+    at += range.start[d] * from.strides[d];
+    from.strides[d] *= range.step[d];
+  }
+  from.shape = range.out;
+  return b->AddCopy(from, Shifted(b->ref(x), at, from.dtype), b->desc(y), b->ref(y));
+}
+
+Status LowerExpand(PlanBuilder* b) {
+  const uint32_t x = b->node->Input(0);
+  const uint32_t y = b->node->outputs[0];
+  const TensorDesc& in = b->desc(x);
+  TensorDesc from = in;
+  from.shape = b->facts(y).shape;
+  const int added = from.shape.rank - in.shape.rank;
+  for (int d = 0; d < from.shape.rank; ++d) {
+    const bool broadcast = d < added || (in.shape.dims[d - added] == 1 && from.shape.dims[d] != 1);
+    from.strides[d] = broadcast ? 0 : in.strides[d - added];
+  }
+  return b->AddCopy(from, b->ref(x), b->desc(y), b->ref(y));
+}
+
+Status LowerTranspose(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  int perm[kMaxRank] = {};
+  SRT_RETURN_IF_ERROR(ResolvePermutation(NodeView(b->graph, b->plan->facts, node), perm));
+  const TensorDesc& in = b->desc(x);
+  TensorDesc from = in;
+  for (int d = 0; d < in.shape.rank; ++d) {
+    from.shape.dims[d] = in.shape.dims[perm[d]];
+    from.strides[d] = in.strides[perm[d]];
+  }
+  return b->AddCopy(from, b->ref(x), b->desc(y), b->ref(y));
+}
+
+Status LowerGather(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t indices = node.Input(1);
+  const uint32_t y = node.outputs[0];
+  int axis = 0;
+  SRT_RETURN_IF_ERROR(
+      NormalizeAxis(node, node.IntAttr(AttrKey::k_axis, 0), b->facts(x).shape.rank, &axis));
+  if (!b->facts(indices).is_known) {
+    return b->Fail(StatusCode::kUnsupported, "the indices must be known at plan time");
+  }
+  const Span<int64_t> known = b->plan->facts.Known(indices);
+  const int64_t size = b->facts(x).shape.dims[axis];
+  int64_t* resolved = b->plan->memory.Allocate<int64_t>(known.size + 1);
+  if (resolved == nullptr) return Status::OutOfMemory("gather indices", known.size * 8);
+  SRT_RETURN_IF_ERROR(NormalizeIndices(known.data, static_cast<int64_t>(known.size), size, resolved));
+  GatherArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  *args = MakeGatherArgs(b->desc(x), axis, resolved, b->facts(indices).shape, b->desc(y));
+  Kernel kernel;
+  if (!SelectGather(*args, b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+  }
+  const IoRef io[] = {b->ref(x), b->ref(y)};
+  return b->AddStep(kernel, args, {io, 2}, GatherItems(*args), 0,
+                    static_cast<double>(b->facts(y).shape.elements()) * 0.5);
+}
+
+Status LowerPad(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t value = node.Input(2);
+  const uint32_t y = node.outputs[0];
+  PadRange range;
+  SRT_RETURN_IF_ERROR(ResolvePad(NodeView(b->graph, b->plan->facts, node), &range));
+  PadArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  const void* fill = nullptr;
+  if (value != kNoTensor) SRT_RETURN_IF_ERROR(b->ConstantData(value, &fill));
+  *args = MakePadArgs(static_cast<PadMode>(node.IntAttr(AttrKey::k_mode, 0)), b->desc(x),
+                      range.begin, range.end, fill, b->desc(y));
+  Kernel kernel;
+  if (!SelectPad(*args, b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+  }
+  const IoRef io[] = {b->ref(x), b->ref(y)};
+  return b->AddStep(kernel, args, {io, 2}, PadItems(*args), 0,
+                    static_cast<double>(b->facts(y).shape.elements()) * 0.3);
+}
+
+}  // namespace
+
+Status LowerMovement(PlanBuilder* b) {
+  snprintf(b->info().reason, sizeof(b->info().reason), "moves data");
+  b->info().compute_format = "copy";
+  const uint32_t x = b->node->Input(0);
+  switch (b->node->op) {
+    case Op::kConcat:
+      return LowerConcat(b);
+    case Op::kSplit:
+      return LowerSplit(b);
+    case Op::kSlice:
+      return LowerSlice(b);
+    case Op::kExpand:
+      return LowerExpand(b);
+    case Op::kTranspose:
+      return LowerTranspose(b);
+    case Op::kGather:
+      return LowerGather(b);
+    case Op::kPad:
+      return LowerPad(b);
+    case Op::kIdentity:
+      return b->AddCopy(b->desc(x), b->ref(x), b->desc(b->node->outputs[0]),
+                        b->ref(b->node->outputs[0]));
+    default:
+      // Shape, Size, ConstantOfShape and Range are folded; reaching this means they were not.
+      return b->Fail(StatusCode::kUnsupported,
+                     "its value is not known at plan time and it has no run-time kernel");
+  }
+}
+
+}  // namespace sparsert

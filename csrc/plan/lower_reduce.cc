@@ -1,0 +1,51 @@
+// Lowers Reduce, Softmax and LogSoftmax.
+#include <cstdio>
+
+#include "graph/resolve.h"
+#include "kernels/reduce/reduce.h"
+#include "kernels/softmax/softmax.h"
+#include "plan/builder.h"
+
+namespace sparsert {
+
+Status LowerReduce(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  const IoRef io[] = {b->ref(x), b->ref(y)};
+  const double elements = static_cast<double>(b->facts(x).shape.elements());
+  Kernel kernel;
+  if (node.op == Op::kReduce) {
+    bool reduced[kMaxRank] = {};
+    SRT_RETURN_IF_ERROR(
+        ResolveReducedAxes(NodeView(b->graph, b->plan->facts, node), reduced));
+    bool any = false;
+    for (int d = 0; d < b->facts(x).shape.rank; ++d) any |= reduced[d];
+    if (!any) {
+      snprintf(b->info().reason, sizeof(b->info().reason), "no axes: copies its input");
+      return b->AddCopy(b->desc(x), b->ref(x), b->desc(y), b->ref(y));
+    }
+    ReduceArgs* args = nullptr;
+    SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+    *args = MakeReduceArgs(static_cast<ReduceFn>(node.IntAttr(AttrKey::k_fn, 0)), b->desc(x),
+                           reduced, b->desc(y));
+    if (!SelectReduce(*args, b->options.isa, &kernel)) {
+      return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+    }
+    snprintf(b->info().reason, sizeof(b->info().reason), "reduction, bound by memory");
+    return b->AddStep(kernel, args, {io, 2}, ReduceItems(*args), 0, elements * 0.2);
+  }
+  int axis = 0;
+  SRT_RETURN_IF_ERROR(NormalizeAxis(node, node.IntAttr(AttrKey::k_axis, -1),
+                                    b->facts(x).shape.rank, &axis));
+  SoftmaxArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  *args = MakeSoftmaxArgs(node.op == Op::kLogSoftmax, b->desc(x), axis, b->desc(y));
+  if (!SelectSoftmax(*args, b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+  }
+  snprintf(b->info().reason, sizeof(b->info().reason), "one pass per slice along the axis");
+  return b->AddStep(kernel, args, {io, 2}, SoftmaxItems(*args), 0, elements * 1.0);
+}
+
+}  // namespace sparsert

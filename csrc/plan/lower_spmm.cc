@@ -1,0 +1,163 @@
+// The choice among the spmm formats for one layer, by cost model or by measurement.
+#include "plan/lower_spmm.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "plan/choose_spmm.h"
+#include "plan/measure.h"
+
+namespace sparsert {
+namespace {
+
+// Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or gathers.
+double FeedCost(const Window& w, bool transposed) {
+  if (transposed) return 12.0;
+  if (w.stride[1] == 1 && w.in[1] == w.out[1]) return 1.5;
+  return w.stride[1] <= 2 && w.out[1] % 16 == 0 ? 3.0 : 10.0;
+}
+
+Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice, bool direct,
+                SpmmArgs** out, PackKey* key) {
+  *key = o.key;
+  key->format = static_cast<int>(choice.kernel.format);
+  key->direct = direct;
+  key->block_depth = choice.block_depth;
+  const PackedSpmm* packed = nullptr;
+  SRT_RETURN_IF_ERROR(b->weights->Spmm(*key, &packed));
+
+  SpmmArgs* a = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&a));
+  a->batch = static_cast<int32_t>(o.batch);
+  a->groups = o.key.groups;
+  a->tiles = choice.tiling.tiles;
+  a->vecs = choice.tiling.vecs;
+  a->tile_vecs = choice.tiling.tile_vecs;
+  a->columns = o.columns;
+  a->direct = direct;
+  if (!direct) {
+    SRT_RETURN_IF_ERROR(b->Taps(o.window, o.key.transposed, choice.tiling, &a->taps));
+  }
+  a->x_image = o.x_image;
+  a->x_group = o.x_group;
+  a->x_row = o.x_row;
+  a->r_image = o.r_image;
+  a->r_group = o.r_group;
+  a->r_row = o.r_row;
+  a->y_image = o.y_image;
+  a->y_group = o.y_group;
+  a->y_row = o.y_row;
+  a->weights = packed->groups.data();
+  a->act = o.act;
+  if (o.bias != kNoTensor) {
+    const void* bias = nullptr;
+    SRT_RETURN_IF_ERROR(b->ConstantData(o.bias, &bias));
+    a->bias = static_cast<const float*>(bias);
+  }
+
+  // Tiles are shared first; rows are split only when there are too few of them.
+  const int64_t parallel = static_cast<int64_t>(a->batch) * a->groups * a->tiles;
+  int32_t splits = 1;
+  if (b->options.threads > 1 && parallel < 4 * b->options.threads &&
+      parallel % b->options.threads != 0) {
+    splits = b->options.threads;
+  }
+  const int32_t panels = packed->groups[0].panels;
+  a->splits = std::max(1, std::min(splits, panels));
+  auto* bounds = b->plan->memory.Allocate<int32_t>(static_cast<size_t>(a->groups) *
+                                                   (a->splits + 1));
+  if (bounds == nullptr) return Status::OutOfMemory("row splits", a->splits * sizeof(int32_t));
+  for (int32_t g = 0; g < a->groups; ++g) {
+    SplitPanels(packed->groups[g], choice.kernel.format, a->splits, bounds + g * (a->splits + 1));
+  }
+  a->split_panels = bounds;
+  *out = a;
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
+  Csr csr(b->weights->allocator());
+  MatrixStats stats;
+  SRT_RETURN_IF_ERROR(b->weights->AsCsr(o.key, &csr));
+  SRT_RETURN_IF_ERROR(ComputeStats(csr, o.key.groups, &stats));
+  csr.row_ptr.reset();
+  csr.col_idx.reset();
+  csr.values.reset();
+
+  SpmmProblem problem;
+  problem.columns = o.columns;
+  problem.batch = o.batch;
+  problem.direct = o.may_be_direct;
+  problem.feed_cost = FeedCost(o.window, o.key.transposed);
+  SpmmChoice choices[kMaxSpmmChoices];
+  const int count = RankSpmm(stats, problem, b->options.isa, choices);
+  if (count == 0) return b->Fail(StatusCode::kUnsupported, "no spmm kernel in this build");
+
+  // Measured choice: candidates close to the predicted best, dense always among them.
+  int best = 0;
+  double best_ns = 0.0;
+  char dense_note[64] = "";
+  const bool measure = b->options.tune == Tune::kFull && b->options.clock != nullptr;
+  for (int i = 0; i < count && measure; ++i) {
+    const bool dense = choices[i].kernel.format == SpmmFormat::kDense;
+    if (!dense && choices[i].predicted_ns > 2.5 * choices[0].predicted_ns) continue;
+    if (dense && choices[i].predicted_ns > 6.0 * choices[0].predicted_ns) continue;
+    SpmmArgs* args = nullptr;
+    PackKey key;
+    SRT_RETURN_IF_ERROR(FillArgs(b, o, choices[i], o.may_be_direct, &args, &key));
+    double ns = 0.0;
+    SRT_RETURN_IF_ERROR(MeasureSpmm(*args, choices[i], b->options.clock,
+                                    b->weights->allocator(), &ns));
+    if (dense) snprintf(dense_note, sizeof(dense_note), ", dense measured %.1f us", ns * 1e-3);
+    // Sparse must gain 5 % on dense to be chosen, so that noise never picks it.
+    const bool wins = best_ns == 0.0 || ns < best_ns;
+    if (wins) {
+      if (best_ns != 0.0) {
+        PackKey loser = key;
+        loser.format = static_cast<int>(choices[best].kernel.format);
+        loser.block_depth = choices[best].block_depth;
+        b->weights->Drop(loser);
+      }
+      best = i;
+      best_ns = ns;
+    } else {
+      b->weights->Drop(key);
+    }
+  }
+
+  const SpmmChoice& choice = choices[best];
+  SpmmArgs* args = nullptr;
+  PackKey key;
+  SRT_RETURN_IF_ERROR(FillArgs(b, o, choice, o.may_be_direct, &args, &key));
+  const PackedSpmm* packed = nullptr;
+  SRT_RETURN_IF_ERROR(b->weights->Spmm(key, &packed));
+
+  NodePlan& info = b->info();
+  info.compute_format = SpmmFormatName(choice.kernel.format);
+  info.packed_bytes = packed->bytes();
+  info.predicted_ns = choice.predicted_ns;
+  info.measured_ns = best_ns;
+  const double total = static_cast<double>(stats.rows) * stats.groups * stats.depth;
+  const double zeros = total > 0 ? 100.0 * (1.0 - static_cast<double>(stats.nnz) / total) : 0.0;
+  if (best_ns > 0.0) {
+    snprintf(info.reason, sizeof(info.reason), "fastest measured at %.1f %% zeros: %.1f us%s",
+             zeros, best_ns * 1e-3, dense_note);
+  } else {
+    double dense_ns = 0.0;
+    for (int i = 0; i < count; ++i) {
+      if (choices[i].kernel.format == SpmmFormat::kDense) dense_ns = choices[i].predicted_ns;
+    }
+    snprintf(info.reason, sizeof(info.reason),
+             "cost model at %.1f %% zeros: %.1f us, dense %.1f us", zeros,
+             choice.predicted_ns * 1e-3, dense_ns * 1e-3);
+  }
+  const IoRef io[] = {o.x, o.r, o.y};
+  return b->AddStep(choice.kernel.kernel, args, {io, 3}, SpmmItems(*args),
+                    SpmmScratch(*args, choice.kernel.lanes, choice.block_depth),
+                    choice.predicted_ns);
+}
+
+}  // namespace sparsert

@@ -1,0 +1,53 @@
+// Packs a CSR matrix into the formats of the spmm kernels.
+#pragma once
+
+#include "base/array.h"
+#include "formats/decode.h"
+#include "kernels/spmm/spmm.h"
+
+namespace sparsert {
+
+// All groups of one layer's weights in one format; owns what the PackedMatrix views point to.
+struct PackedSpmm {
+  explicit PackedSpmm(const Allocator* a)
+      : groups(a),
+        counts(a),
+        ids(a),
+        values(a),
+        id_offsets(a),
+        value_offsets(a),
+        channels(a),
+        runs(a),
+        run_offsets(a) {}
+
+  SpmmFormat format = SpmmFormat::kDense;
+  bool direct = false;
+  int32_t block_depth = 0;
+  Array<PackedMatrix> groups;
+  Array<uint16_t> counts;
+  Array<uint16_t> ids;
+  Array<float> values;
+  Array<uint32_t> id_offsets;
+  Array<uint32_t> value_offsets;
+  Array<uint32_t> channels;
+  Array<FeedRun> runs;
+  Array<uint32_t> run_offsets;
+
+  size_t bytes() const {
+    return counts.size_bytes() + ids.size_bytes() + values.size_bytes() +
+           id_offsets.size_bytes() + value_offsets.size_bytes() + channels.size_bytes() +
+           runs.size_bytes() + run_offsets.size_bytes();
+  }
+};
+
+// `weights`: [groups * rows][channels * taps], columns ordered (channel, tap). `direct` keeps every
+// K-row in its place (taps must be 1); else K-rows without a non-zero are dropped and the others
+// ordered by block of channels, then tap, then channel.
+Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat format, bool direct,
+                int32_t block_depth, PackedSpmm* packed);
+
+// Panel bounds that cut one group's work into `splits` parts of about equal stored weights:
+// `bounds` [splits + 1].
+void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32_t* bounds);
+
+}  // namespace sparsert

@@ -1,0 +1,96 @@
+// Packing for spmv.
+#include "plan/pack_spmv.h"
+
+#include <algorithm>
+
+namespace sparsert {
+
+Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lanes,
+                PackedSpmv* packed) {
+  packed->format = format;
+  PackedSlices& m = packed->slices;
+  m.rows = static_cast<int32_t>(w.rows);
+  m.cols = static_cast<int32_t>(w.cols);
+  m.slices = static_cast<int32_t>((w.rows + lanes - 1) / lanes);
+  const size_t padded_rows = static_cast<size_t>(m.slices) * lanes;
+
+  SRT_RETURN_IF_ERROR(packed->row_of.resize(padded_rows));
+  for (size_t i = 0; i < padded_rows; ++i) packed->row_of[i] = static_cast<uint32_t>(i);
+  auto row_nnz = [&](uint32_t row) {
+    return row < w.rows ? w.row_ptr[row + 1] - w.row_ptr[row] : 0u;
+  };
+  if (format == SpmvFormat::kSell) {
+    // Rows of about equal length share a slice; ties keep their order.
+    std::sort(packed->row_of.begin(), packed->row_of.end(), [&](uint32_t a, uint32_t b) {
+      const uint32_t na = row_nnz(a);
+      const uint32_t nb = row_nnz(b);
+      return na != nb ? na > nb : a < b;
+    });
+  }
+  if (bias != nullptr) {
+    SRT_RETURN_IF_ERROR(packed->bias.resize(padded_rows));
+    for (size_t i = 0; i < padded_rows; ++i) {
+      const uint32_t row = packed->row_of[i];
+      packed->bias[i] = row < w.rows ? bias[row] : 0.0f;
+    }
+  }
+
+  if (format == SpmvFormat::kDense) {
+    m.col_blocks = 1;
+    SRT_RETURN_IF_ERROR(packed->values.resize(padded_rows * w.cols));
+    for (int64_t row = 0; row < w.rows; ++row) {
+      float* slice = packed->values.data() + row / lanes * lanes * w.cols + row % lanes;
+      for (uint32_t i = w.row_ptr[row]; i < w.row_ptr[row + 1]; ++i) {
+        slice[static_cast<int64_t>(w.col_idx[i]) * lanes] = w.values[i];
+      }
+    }
+  } else {
+    m.col_blocks = static_cast<int32_t>((w.cols + kSpmvColBlock - 1) / kSpmvColBlock);
+    if (m.col_blocks < 1) m.col_blocks = 1;
+    const size_t slices = static_cast<size_t>(m.col_blocks) * m.slices;
+    SRT_RETURN_IF_ERROR(packed->widths.resize(slices));
+    SRT_RETURN_IF_ERROR(packed->offsets.resize(slices));
+    Array<uint32_t> next(packed->values.allocator());
+    SRT_RETURN_IF_ERROR(next.resize(w.rows + 1));
+    for (int64_t row = 0; row < w.rows; ++row) next[row] = w.row_ptr[row];
+    uint64_t used = 0;
+    for (int32_t block = 0; block < m.col_blocks; ++block) {
+      const uint64_t col_end = (block + 1) * static_cast<uint64_t>(kSpmvColBlock);
+      for (int32_t slice = 0; slice < m.slices; ++slice) {
+        const uint32_t* rows = packed->row_of.data() + static_cast<size_t>(slice) * lanes;
+        uint32_t width = 0;
+        for (int32_t l = 0; l < lanes; ++l) {
+          if (rows[l] >= w.rows) continue;
+          uint32_t end = next[rows[l]];
+          while (end < w.row_ptr[rows[l] + 1] && w.col_idx[end] < col_end) ++end;
+          width = std::max(width, end - next[rows[l]]);
+        }
+        const size_t at = static_cast<size_t>(block) * m.slices + slice;
+        packed->widths[at] = width;
+        packed->offsets[at] = used;
+        used += width;
+        SRT_RETURN_IF_ERROR(packed->ids.resize(used * lanes));
+        SRT_RETURN_IF_ERROR(packed->values.resize(used * lanes));
+        for (int32_t l = 0; l < lanes; ++l) {
+          if (rows[l] >= w.rows) continue;
+          size_t to = packed->offsets[at] * lanes + l;
+          uint32_t& i = next[rows[l]];
+          for (; i < w.row_ptr[rows[l] + 1] && w.col_idx[i] < col_end; ++i, to += lanes) {
+            packed->ids[to] = static_cast<uint16_t>(w.col_idx[i] - (col_end - kSpmvColBlock));
+            packed->values[to] = w.values[i];
+          }
+        }
+      }
+    }
+  }
+
+  m.row_of = packed->row_of.data();
+  m.bias = bias == nullptr ? nullptr : packed->bias.data();
+  m.widths = packed->widths.data();
+  m.offsets = packed->offsets.data();
+  m.ids = packed->ids.data();
+  m.values = packed->values.data();
+  return Status::Ok();
+}
+
+}  // namespace sparsert

@@ -1,0 +1,33 @@
+// Packs a CSR matrix into the slices of the spmv kernels.
+#pragma once
+
+#include "base/array.h"
+#include "formats/decode.h"
+#include "kernels/spmv/spmv.h"
+
+namespace sparsert {
+
+struct PackedSpmv {
+  explicit PackedSpmv(const Allocator* a)
+      : row_of(a), bias(a), widths(a), offsets(a), ids(a), values(a) {}
+
+  SpmvFormat format = SpmvFormat::kDense;
+  PackedSlices slices;  // views into the arrays below
+  Array<uint32_t> row_of;
+  Array<float> bias;
+  Array<uint32_t> widths;
+  Array<uint64_t> offsets;
+  Array<uint16_t> ids;
+  Array<float> values;
+
+  size_t bytes() const {
+    return row_of.size_bytes() + bias.size_bytes() + widths.size_bytes() + offsets.size_bytes() +
+           ids.size_bytes() + values.size_bytes();
+  }
+};
+
+// `bias`: [rows] or nullptr.
+Status PackSpmv(const Csr& weights, const float* bias, SpmvFormat format, int32_t lanes,
+                PackedSpmv* packed);
+
+}  // namespace sparsert

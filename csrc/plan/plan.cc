@@ -1,0 +1,394 @@
+// PlanBuilder: places tensors, lowers nodes in order, lays out the arena.
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "kernels/copy/copy.h"
+#include "plan/builder.h"
+
+namespace sparsert {
+namespace {
+
+// Below this much work a step is not worth waking or synchronising threads for.
+constexpr double kParallelNs = 8000.0;
+
+// Padded planes: whole vectors for every instruction set, and not a multiple of many cache lines,
+// so that equal columns of successive planes do not fall into one cache set.
+int64_t PlaneStride(int64_t plane) {
+  int64_t lines = (plane + 15) / 16;
+  if (lines > 8 && lines % 2 == 0) ++lines;
+  return lines * 16;
+}
+
+// Ops whose output is their input's bytes under another shape.
+bool IsReshape(Op op) {
+  return op == Op::kReshape || op == Op::kFlatten || op == Op::kSqueeze || op == Op::kUnsqueeze;
+}
+
+TensorDesc ActivationDesc(const TensorFacts& facts, bool plain) {
+  TensorDesc desc = PlainDesc(facts.dtype, facts.shape);
+  if (plain || facts.dtype != DType::kF32 || facts.shape.rank < 3 || desc.plane() <= 1) {
+    return desc;
+  }
+  desc.strides[1] = PlaneStride(desc.plane());
+  desc.strides[0] = desc.strides[1] * facts.shape.dims[1];
+  return desc;
+}
+
+size_t StorageBytes(const TensorDesc& desc) {
+  if (desc.shape.rank == 0) return DTypeSize(desc.dtype);
+  int64_t elements = desc.strides[0] * desc.shape.dims[0];
+  return static_cast<size_t>(elements) * DTypeSize(desc.dtype);
+}
+
+bool SameWindow(const Window& a, const Window& b) {
+  for (int d = 0; d < 2; ++d) {
+    if (a.kernel[d] != b.kernel[d] || a.stride[d] != b.stride[d] ||
+        a.dilation[d] != b.dilation[d] || a.pad_begin[d] != b.pad_begin[d] ||
+        a.in[d] != b.in[d] || a.out[d] != b.out[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+Activation FusedActivation(const Node& node) {
+  Activation act;
+  act.fn = static_cast<UnaryFn>(node.IntAttr(AttrKey::k_act, 0));
+  act.alpha = node.FloatAttr(AttrKey::k_act_alpha, 0.0f);
+  act.beta = node.FloatAttr(AttrKey::k_act_beta, 0.0f);
+  return act;
+}
+
+Status PlanBuilder::Fail(StatusCode code, const char* what) const {
+  return Status::Error(code, "node '%.*s' (%s): %s", SRT_STR(node->name), OpName(node->op), what);
+}
+
+Status PlanBuilder::NewBuffer(size_t bytes, IoRef* ref) {
+  Buffer buffer;
+  buffer.bytes = (bytes + 2 * kCacheLine - 1) / kCacheLine * kCacheLine;
+  buffer.first = buffer.last = node_index;
+  *ref = IoRef();
+  ref->kind = IoRef::kArena;
+  ref->index = static_cast<uint32_t>(buffers_.size());
+  return buffers_.push_back(buffer);
+}
+
+Status PlanBuilder::Temporary(size_t bytes, IoRef* ref) { return NewBuffer(bytes, ref); }
+
+Status PlanBuilder::ConstantData(uint32_t tensor, const void** data) {
+  if (is_constant(tensor)) return weights->Dense(tensor, data);
+  const TensorFacts& f = facts(tensor);
+  if (!f.is_known) {
+    return Fail(StatusCode::kUnsupported, "an input must be constant and is not");
+  }
+  const Span<int64_t> known = plan->facts.Known(tensor);
+  const size_t size = DTypeSize(f.dtype);
+  char* memory = plan->memory.Allocate<char>(known.size * size + 1);
+  if (memory == nullptr) return Status::OutOfMemory("constant", known.size * size);
+  for (size_t i = 0; i < known.size; ++i) {
+    // Little-endian: the low bytes of the value come first.
+    memcpy(memory + i * size, &known.data[i], size);
+  }
+  *data = memory;
+  return Status::Ok();
+}
+
+Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> io, int64_t items,
+                            size_t scratch_bytes, double work_ns) {
+  Step step;
+  step.kernel = kernel;
+  step.args = args;
+  step.node = node_index;
+  step.io_count = static_cast<int32_t>(io.size);
+  for (size_t i = 0; i < io.size; ++i) {
+    step.io[i] = io[i];
+    if (io[i].kind == IoRef::kArena) buffers_[io[i].index].last = node_index;
+  }
+  step.items = items;
+  step.chunk = items < 1 ? 1 : items;
+  if (options.threads > 1 && work_ns >= kParallelNs) {
+    step.chunk = std::max<int64_t>(1, items / (8 * options.threads));
+  }
+  step.scratch_bytes = (scratch_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  plan->scratch_bytes = std::max(plan->scratch_bytes, step.scratch_bytes);
+  NodePlan& node_plan = info();
+  // The last step with a name of its own is the one that computes; copies only move.
+  node_plan.kernel = kernel.name;
+  node_plan.isa = kernel.isa;
+  ++node_plan.step_count;
+  return plan->steps.push_back(step);
+}
+
+Status PlanBuilder::AddCopy(const TensorDesc& from_desc, IoRef from, const TensorDesc& to_desc,
+                            IoRef to) {
+  CopyArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(NewArgs(&args));
+  *args = MakeCopyArgs(from_desc.dtype, from_desc.shape, from_desc.strides, 0, to_desc.strides, 0);
+  Kernel kernel;
+  if (!SelectCopy(*args, options.isa, &kernel)) {
+    return Fail(StatusCode::kInternal, "no copy kernel");
+  }
+  const NodePlan before = info();
+  const IoRef io[] = {from, to};
+  const double bytes =
+      static_cast<double>(from_desc.shape.elements()) * DTypeSize(from_desc.dtype);
+  SRT_RETURN_IF_ERROR(AddStep(kernel, args, {io, 2}, CopyItems(*args), 0, bytes * 0.1));
+  if (before.step_count > 0) {
+    info().kernel = before.kernel;
+    info().isa = before.isa;
+  }
+  return Status::Ok();
+}
+
+Status PlanBuilder::Taps(const Window& window, bool transposed, const Tiling& tiling,
+                         TapTable* table) {
+  for (const TapsEntry& entry : taps_) {
+    if (entry.transposed == transposed && SameWindow(entry.window, window) &&
+        entry.tiling.lanes == tiling.lanes && entry.tiling.tiles == tiling.tiles &&
+        entry.tiling.vecs == tiling.vecs) {
+      *table = entry.table;
+      return Status::Ok();
+    }
+  }
+  TapsEntry entry;
+  memset(static_cast<void*>(&entry), 0, sizeof(entry));
+  entry.window = window;
+  entry.transposed = transposed;
+  entry.tiling = tiling;
+  SRT_RETURN_IF_ERROR(BuildTaps(window, transposed, tiling, &plan->memory, &entry.table));
+  *table = entry.table;
+  return taps_.push_back(entry);
+}
+
+Status PlanBuilder::View(uint32_t view, uint32_t of) {
+  TensorPlace& to = plan->places[view];
+  const TensorPlace& from = plan->places[of];
+  const bool is_output = output_of_[view] != kNoTensor;
+  if (!is_output && from.desc.is_plain()) {
+    to.ref = from.ref;
+    to.desc = PlainDesc(facts(view).dtype, facts(view).shape);
+    snprintf(info().reason, sizeof(info().reason), "a view: shares its input's memory");
+    info().compute_format = "view";
+    return Status::Ok();
+  }
+  // The output is row-major; seen under the input's shape it is a plain tensor too.
+  if (!to.desc.is_plain()) return Fail(StatusCode::kInternal, "a view must be row-major");
+  snprintf(info().reason, sizeof(info().reason), "copies its input row-major");
+  return AddCopy(from.desc, from.ref, PlainDesc(facts(of).dtype, facts(of).shape), to.ref);
+}
+
+Status PlanBuilder::Plain(uint32_t tensor, IoRef* plain) {
+  const TensorPlace& place = plan->places[tensor];
+  if (place.desc.is_plain()) {
+    *plain = place.ref;
+    return Status::Ok();
+  }
+  const TensorDesc desc = PlainDesc(place.desc.dtype, place.desc.shape);
+  SRT_RETURN_IF_ERROR(Temporary(StorageBytes(desc), plain));
+  return AddCopy(place.desc, place.ref, desc, *plain);
+}
+
+Status PlanBuilder::PlaceInputs() {
+  SRT_RETURN_IF_ERROR(plan->places.resize(graph.tensors.size()));
+  SRT_RETURN_IF_ERROR(output_of_.resize(graph.tensors.size()));
+  for (uint32_t& output : output_of_) output = kNoTensor;
+  for (size_t i = graph.outputs.size; i-- > 0;) {
+    output_of_[graph.outputs[i]] = static_cast<uint32_t>(i);
+  }
+  for (size_t i = 0; i < graph.inputs.size; ++i) {
+    const uint32_t t = graph.inputs[i];
+    TensorPlace& place = plan->places[t];
+    place.desc = PlainDesc(facts(t).dtype, facts(t).shape);
+    place.ref.kind = IoRef::kInput;
+    place.ref.index = static_cast<uint32_t>(i);
+    place.placed = true;
+  }
+  return Status::Ok();
+}
+
+// Constants and values of shape arithmetic that a step reads while running.
+static Status PlaceConstant(PlanBuilder* b, uint32_t t) {
+  TensorPlace& place = b->plan->places[t];
+  if (t == kNoTensor || place.placed) return Status::Ok();
+  const Tensor& tensor = b->graph.tensors[t];
+  if (!tensor.is_constant && !b->facts(t).is_known) {
+    return b->Fail(StatusCode::kInternal, "an input has no value");
+  }
+  Shape shape = b->facts(t).shape;
+  if (tensor.is_constant) {
+    shape.rank = tensor.rank;
+    for (int d = 0; d < tensor.rank; ++d) shape.dims[d] = tensor.dims[d];
+  }
+  place.desc = PlainDesc(tensor.is_constant ? tensor.dtype : b->facts(t).dtype, shape);
+  place.ref.kind = IoRef::kConstant;
+  SRT_RETURN_IF_ERROR(b->ConstantData(t, &place.ref.constant));
+  place.placed = true;
+  return Status::Ok();
+}
+
+Status PlanBuilder::PlaceOutputsOf(const Node& n) {
+  for (uint32_t t : n.outputs) {
+    if (t == kNoTensor) continue;
+    TensorPlace& place = plan->places[t];
+    const bool is_output = output_of_[t] != kNoTensor;
+    place.desc = ActivationDesc(facts(t), is_output || IsReshape(n.op));
+    place.placed = true;
+    if (is_output) {
+      place.ref.kind = IoRef::kOutput;
+      place.ref.index = output_of_[t];
+    } else if (!IsReshape(n.op) || !plan->places[n.Input(0)].desc.is_plain()) {
+      SRT_RETURN_IF_ERROR(NewBuffer(StorageBytes(place.desc), &place.ref));
+    }
+  }
+  return Status::Ok();
+}
+
+void PlanBuilder::Describe(const Node& n) {
+  NodePlan& p = info();
+  const bool has_weights =
+      n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear;
+  if (!has_weights) return;
+  const Tensor& w = graph.tensors[n.Input(1)];
+  static const char* const kStorage[] = {"dense", "bitmask", "csr"};
+  p.weights = static_cast<uint64_t>(w.data.rows) * w.data.cols;
+  p.storage_bytes = w.data.stored_bytes;
+  p.storage_format = kStorage[static_cast<int>(w.data.encoding)];
+  if (w.data.encoding == Encoding::kBlock && w.data.block_rows * w.data.block_cols > 1) {
+    p.storage_format = "block";
+  }
+}
+
+Status PlanBuilder::LowerNode() {
+  const Node& n = *node;
+  bool folded = true;
+  for (uint32_t t : n.outputs) folded &= t == kNoTensor || facts(t).is_known;
+  if (folded) {
+    info().compute_format = "folded";
+    snprintf(info().reason, sizeof(info().reason), "shape arithmetic, computed at plan time");
+    return Status::Ok();
+  }
+  for (uint32_t t : n.inputs) {
+    // Weights of matrix ops are packed by their lowering; everything else is read as it is.
+    const bool packed = t == n.Input(1) && (n.op == Op::kConv || n.op == Op::kConvTranspose ||
+                                            n.op == Op::kLinear);
+    if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(this, t));
+  }
+  SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
+  Describe(n);
+  if (info().weights != 0) {
+    SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &info().nonzeros));
+  }
+  switch (n.op) {
+    case Op::kConv:
+    case Op::kConvTranspose:
+      return LowerConv(this);
+    case Op::kLinear:
+      return LowerLinear(this);
+    case Op::kUnary:
+    case Op::kBinary:
+    case Op::kPRelu:
+    case Op::kBatchNormalization:
+    case Op::kCast:
+      return LowerElementwise(this);
+    case Op::kMaxPool:
+    case Op::kAveragePool:
+    case Op::kGlobalAveragePool:
+    case Op::kGlobalMaxPool:
+      return LowerPool(this);
+    case Op::kReduce:
+    case Op::kSoftmax:
+    case Op::kLogSoftmax:
+      return LowerReduce(this);
+    case Op::kResize:
+      return LowerResize(this);
+    case Op::kReshape:
+    case Op::kFlatten:
+    case Op::kSqueeze:
+    case Op::kUnsqueeze:
+      return View(n.outputs[0], n.Input(0));
+    default:
+      return LowerMovement(this);
+  }
+}
+
+Status PlanBuilder::WriteGraphOutputs() {
+  for (size_t i = 0; i < graph.outputs.size; ++i) {
+    const uint32_t t = graph.outputs[i];
+    TensorPlace& place = plan->places[t];
+    if (!place.placed) {
+      node_index = static_cast<uint32_t>(plan->nodes.size()) - 1;
+      SRT_RETURN_IF_ERROR(PlaceConstant(this, t));
+    }
+    if (place.ref.kind == IoRef::kOutput && place.ref.index == i) continue;
+    IoRef to;
+    to.kind = IoRef::kOutput;
+    to.index = static_cast<uint32_t>(i);
+    SRT_RETURN_IF_ERROR(
+        AddCopy(place.desc, place.ref, PlainDesc(place.desc.dtype, place.desc.shape), to));
+  }
+  return Status::Ok();
+}
+
+Status PlanBuilder::AssignArena() {
+  Array<uint32_t> order(buffers_.allocator());
+  SRT_RETURN_IF_ERROR(order.resize(buffers_.size()));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint32_t>(i);
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return buffers_[a].bytes != buffers_[b].bytes ? buffers_[a].bytes > buffers_[b].bytes : a < b;
+  });
+  // Largest first, each at the lowest offset that is free for its whole life. `placed` is kept in
+  // order of offset.
+  Array<uint32_t> placed(buffers_.allocator());
+  for (uint32_t index : order) {
+    Buffer& buffer = buffers_[index];
+    size_t offset = 0;
+    for (uint32_t other : placed) {
+      const Buffer& o = buffers_[other];
+      if (o.last < buffer.first || buffer.last < o.first) continue;
+      if (offset + buffer.bytes <= o.offset) break;
+      offset = std::max(offset, o.offset + o.bytes);
+    }
+    buffer.offset = offset;
+    plan->tensor_bytes = std::max(plan->tensor_bytes, offset + buffer.bytes);
+    SRT_RETURN_IF_ERROR(placed.push_back(index));
+    for (size_t i = placed.size() - 1; i > 0; --i) {
+      if (buffers_[placed[i - 1]].offset <= offset) break;
+      std::swap(placed[i - 1], placed[i]);
+    }
+  }
+  for (Step& step : plan->steps) {
+    for (int i = 0; i < step.io_count; ++i) {
+      if (step.io[i].kind == IoRef::kArena) step.io[i].offset += buffers_[step.io[i].index].offset;
+    }
+  }
+  return Status::Ok();
+}
+
+Status PlanBuilder::Build() {
+  plan->threads = options.threads;
+  SRT_RETURN_IF_ERROR(plan->nodes.resize(std::max<size_t>(1, graph.nodes.size())));
+  for (NodePlan& p : plan->nodes) p = NodePlan();
+  SRT_RETURN_IF_ERROR(PlaceInputs());
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    node_index = static_cast<uint32_t>(i);
+    node = &graph.nodes[i];
+    info().first_step = static_cast<uint32_t>(plan->steps.size());
+    SRT_RETURN_IF_ERROR(LowerNode());
+  }
+  SRT_RETURN_IF_ERROR(WriteGraphOutputs());
+  return AssignArena();
+}
+
+Status MakePlan(const Graph& graph, Span<Shape> input_shapes, const PlanOptions& options,
+                Weights* weights, Plan* plan) {
+  SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts));
+  PlanBuilder builder(graph, options, weights, plan);
+  return builder.Build();
+}
+
+}  // namespace sparsert

@@ -1,0 +1,189 @@
+// Weights: decoding and packing on demand.
+#include "plan/weights.h"
+
+#include <cstring>
+#include <new>
+
+namespace sparsert {
+
+Weights::~Weights() {
+  while (packings_ != nullptr) {
+    Packing* next = packings_->next;
+    Free(packings_);
+    packings_ = next;
+  }
+  for (const DenseCopy& copy : dense_) {
+    allocator_->release(allocator_->context, copy.data, copy.bytes);
+  }
+}
+
+void Weights::Free(Packing* packing) {
+  packing->~Packing();
+  allocator_->release(allocator_->context, packing, sizeof(Packing));
+}
+
+Status Weights::Dense(uint32_t tensor, const void** data) {
+  const Tensor& t = graph_->tensors[tensor];
+  const bool is_float = t.dtype == DType::kF32;
+  if (t.data.encoding == Encoding::kDense && (!is_float || t.data.value_dtype == DType::kF32)) {
+    *data = t.data.values;
+    return Status::Ok();
+  }
+  for (const DenseCopy& copy : dense_) {
+    if (copy.tensor == tensor) {
+      *data = copy.data;
+      return Status::Ok();
+    }
+  }
+  const size_t bytes = static_cast<size_t>(t.data.rows) * t.data.cols * sizeof(float);
+  const size_t allocated = bytes == 0 ? sizeof(float) : bytes;
+  void* memory = allocator_->allocate(allocator_->context, allocated, kCacheLine);
+  if (memory == nullptr) return Status::OutOfMemory("constant", allocated);
+  Status status = DecodeDense(t.data, static_cast<float*>(memory));
+  if (status.ok()) status = dense_.push_back({tensor, memory, allocated});
+  if (!status.ok()) {
+    allocator_->release(allocator_->context, memory, allocated);
+    return status;
+  }
+  *data = memory;
+  return Status::Ok();
+}
+
+Status Weights::DenseUncached(uint32_t tensor, Array<float>* scratch, const float** data) {
+  const Tensor& t = graph_->tensors[tensor];
+  if (t.data.encoding == Encoding::kDense && t.data.value_dtype == DType::kF32) {
+    *data = reinterpret_cast<const float*>(t.data.values);
+    return Status::Ok();
+  }
+  SRT_RETURN_IF_ERROR(scratch->resize(static_cast<size_t>(t.data.rows) * t.data.cols));
+  SRT_RETURN_IF_ERROR(DecodeDense(t.data, scratch->data()));
+  *data = scratch->data();
+  return Status::Ok();
+}
+
+Status Weights::NonZeros(uint32_t tensor, uint64_t* nnz) {
+  if (nonzeros_.empty()) {
+    SRT_RETURN_IF_ERROR(nonzeros_.resize(graph_->tensors.size()));
+    for (int64_t& n : nonzeros_) n = -1;
+  }
+  if (nonzeros_[tensor] < 0) {
+    uint64_t counted = 0;
+    SRT_RETURN_IF_ERROR(CountNonZeros(graph_->tensors[tensor].data, &counted));
+    nonzeros_[tensor] = static_cast<int64_t>(counted);
+  }
+  *nnz = static_cast<uint64_t>(nonzeros_[tensor]);
+  return Status::Ok();
+}
+
+Status Weights::AsCsr(const PackKey& key, Csr* csr) {
+  const Tensor& t = graph_->tensors[key.tensor];
+  if (!key.transposed) {
+    SRT_RETURN_IF_ERROR(DecodeCsr(t.data, csr));
+    return Status::Ok();
+  }
+  // [C][M / g][taps] becomes [M][C / g][taps]: channel c of group c / (C / g).
+  Array<float> scratch(allocator_);
+  const float* w = nullptr;
+  SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
+  const int64_t channels = t.data.rows;
+  const int64_t group_in = channels / key.groups;
+  const int64_t group_out = t.data.cols / key.taps;
+  csr->rows = group_out * key.groups;
+  csr->cols = group_in * key.taps;
+  csr->row_ptr.clear();
+  csr->col_idx.clear();
+  csr->values.clear();
+  SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(0));
+  for (int64_t row = 0; row < csr->rows; ++row) {
+    const int64_t group = row / group_out;
+    for (int64_t c = 0; c < group_in; ++c) {
+      const float* from =
+          w + ((group * group_in + c) * group_out + row % group_out) * key.taps;
+      for (int32_t tap = 0; tap < key.taps; ++tap) {
+        if (from[tap] == 0.0f) continue;
+        SRT_RETURN_IF_ERROR(csr->col_idx.push_back(static_cast<uint32_t>(c * key.taps + tap)));
+        SRT_RETURN_IF_ERROR(csr->values.push_back(from[tap]));
+      }
+    }
+    SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(static_cast<uint32_t>(csr->values.size())));
+  }
+  return Status::Ok();
+}
+
+Weights::Packing* Weights::Find(const PackKey& key) const {
+  for (Packing* p = packings_; p != nullptr; p = p->next) {
+    if (p->key == key) return p;
+  }
+  return nullptr;
+}
+
+Status Weights::NewPacking(const PackKey& key, Packing** packing) {
+  void* memory = allocator_->allocate(allocator_->context, sizeof(Packing), kCacheLine);
+  if (memory == nullptr) return Status::OutOfMemory("packed weights", sizeof(Packing));
+  *packing = new (memory) Packing(allocator_);
+  (*packing)->key = key;
+  return Status::Ok();
+}
+
+Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
+  Packing* packing = Find(key);
+  if (packing == nullptr) {
+    Csr csr(allocator_);
+    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
+    const Status status =
+        PackSpmm(csr, key.groups, key.taps, static_cast<SpmmFormat>(key.format), key.direct,
+                 key.block_depth, &packing->spmm);
+    if (!status.ok()) {
+      Free(packing);
+      return status;
+    }
+    packing->next = packings_;
+    packings_ = packing;
+  }
+  *packed = &packing->spmm;
+  return Status::Ok();
+}
+
+Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
+  Packing* packing = Find(key);
+  if (packing == nullptr) {
+    Csr csr(allocator_);
+    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    const void* bias = nullptr;
+    if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &bias));
+    SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
+    const Status status =
+        PackSpmv(csr, static_cast<const float*>(bias), static_cast<SpmvFormat>(key.format),
+                 key.lanes, &packing->spmv);
+    if (!status.ok()) {
+      Free(packing);
+      return status;
+    }
+    packing->next = packings_;
+    packings_ = packing;
+  }
+  *packed = &packing->spmv;
+  return Status::Ok();
+}
+
+void Weights::Drop(const PackKey& key) {
+  for (Packing** link = &packings_; *link != nullptr; link = &(*link)->next) {
+    if (!((*link)->key == key)) continue;
+    Packing* dropped = *link;
+    *link = dropped->next;
+    Free(dropped);
+    return;
+  }
+}
+
+size_t Weights::resident_bytes() const {
+  size_t bytes = 0;
+  for (const DenseCopy& copy : dense_) bytes += copy.bytes;
+  for (const Packing* p = packings_; p != nullptr; p = p->next) {
+    bytes += p->key.vector ? p->spmv.bytes() : p->spmm.bytes();
+  }
+  return bytes;
+}
+
+}  // namespace sparsert

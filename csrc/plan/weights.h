@@ -1,0 +1,85 @@
+// The model's constants as plans need them: decoded once, packed once, shared by all plans.
+#pragma once
+
+#include "base/bump.h"
+#include "formats/decode.h"
+#include "graph/graph.h"
+#include "plan/pack_spmm.h"
+#include "plan/pack_spmv.h"
+
+namespace sparsert {
+
+// What a packing depends on besides the weights themselves.
+struct PackKey {
+  uint32_t tensor = kNoTensor;
+  int32_t groups = 1;
+  int32_t taps = 1;
+  bool transposed = false;  // weights of a ConvTranspose: [C][M / g][taps]
+  bool vector = false;      // spmv
+  uint32_t bias = kNoTensor;  // spmv keeps the bias in lane order
+  int format = 0;           // SpmmFormat or SpmvFormat
+  bool direct = false;
+  int32_t block_depth = 0;
+  int32_t lanes = 0;  // spmv
+
+  bool operator==(const PackKey& o) const {
+    return tensor == o.tensor && groups == o.groups && taps == o.taps &&
+           transposed == o.transposed && vector == o.vector && bias == o.bias &&
+           format == o.format && direct == o.direct && block_depth == o.block_depth &&
+           lanes == o.lanes;
+  }
+};
+
+class Weights {
+ public:
+  Weights(const Graph* graph, const Allocator* allocator)
+      : graph_(graph), allocator_(allocator), dense_(allocator), nonzeros_(allocator) {}
+  ~Weights();
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+
+  // The constant's plain bytes in its own dtype: a view of the file where that is possible.
+  Status Dense(uint32_t tensor, const void** data);
+  // The same, but never a cached copy: `scratch` holds it when it must be decoded.
+  Status DenseUncached(uint32_t tensor, Array<float>* scratch, const float** data);
+
+  Status NonZeros(uint32_t tensor, uint64_t* nnz);
+
+  // The weights of a layer as CSR [rows][channels * taps], transposed convolutions rearranged.
+  Status AsCsr(const PackKey& key, Csr* csr);
+
+  Status Spmm(const PackKey& key, const PackedSpmm** packed);
+  Status Spmv(const PackKey& key, const PackedSpmv** packed);
+  // Forgets a packing that lost a measured choice.
+  void Drop(const PackKey& key);
+
+  // Bytes of everything decoded and packed.
+  size_t resident_bytes() const;
+  const Allocator* allocator() const { return allocator_; }
+
+ private:
+  struct Packing {
+    explicit Packing(const Allocator* a) : spmm(a), spmv(a) {}
+    PackKey key;
+    PackedSpmm spmm;
+    PackedSpmv spmv;
+    Packing* next = nullptr;
+  };
+  struct DenseCopy {
+    uint32_t tensor;
+    void* data;
+    size_t bytes;
+  };
+
+  Packing* Find(const PackKey& key) const;
+  Status NewPacking(const PackKey& key, Packing** packing);
+  void Free(Packing* packing);
+
+  const Graph* graph_;
+  const Allocator* allocator_;
+  Array<DenseCopy> dense_;
+  Array<int64_t> nonzeros_;  // [tensors], -1 = not counted yet
+  Packing* packings_ = nullptr;
+};
+
+}  // namespace sparsert

@@ -1,0 +1,274 @@
+// The Python module _core: sparsert.h for NumPy arrays.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "include/sparsert.h"
+
+namespace py = pybind11;
+
+namespace {
+
+// _core.NativeError(code, text); sparsert.runtime turns it into an exception of sparsert.errors.
+PyObject* native_error = nullptr;
+
+[[noreturn]] void Throw(const srt_error& error) {
+  py::tuple args = py::make_tuple(error.code, std::string(error.text));
+  PyErr_SetObject(native_error, args.ptr());
+  throw py::error_already_set();
+}
+
+py::str Text(const char* data, size_t size) {
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeUTF8(data, static_cast<Py_ssize_t>(size), "replace"));
+}
+
+py::tuple ShapeTuple(const srt_shape& shape) {
+  py::tuple dims(shape.rank);
+  for (int d = 0; d < shape.rank; ++d) dims[d] = shape.dims[d];
+  return dims;
+}
+
+class Model {
+ public:
+  Model(const py::buffer& file, int threads, const std::string& isa, int tune)
+      : view_(file.request()) {
+    srt_options options = {};
+    options.struct_bytes = sizeof(options);
+    options.threads = threads;
+    options.isa = isa.empty() ? nullptr : isa.c_str();
+    options.tune = tune;
+    srt_error error = {};
+    int code = 0;
+    {
+      py::gil_scoped_release release;
+      code = srt_model_load(view_.ptr, static_cast<size_t>(view_.size * view_.itemsize), &options,
+                            &model_, &error);
+    }
+    if (code != SRT_OK) Throw(error);
+  }
+  ~Model() { srt_model_free(model_); }
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  srt_model* get() const { return model_; }
+  std::string isa() const { return srt_model_isa(model_); }
+  int threads() const { return srt_model_threads(model_); }
+  uint64_t weight_bytes() const { return srt_model_weight_bytes(model_); }
+
+  py::list Tensors(bool inputs) const {
+    py::list list;
+    const int count = inputs ? srt_model_input_count(model_) : srt_model_output_count(model_);
+    for (int i = 0; i < count; ++i) {
+      srt_tensor_info info;
+      if (inputs) {
+        srt_model_input(model_, i, &info);
+      } else {
+        srt_model_output(model_, i, &info);
+      }
+      py::object shape = py::none();
+      if (info.shape.rank >= 0) {
+        py::tuple dims(info.shape.rank);
+        for (int d = 0; d < info.shape.rank; ++d) {
+          if (info.shape.dims[d] >= 0) {
+            dims[d] = info.shape.dims[d];
+            continue;
+          }
+          const char* name = "";
+          size_t size = 0;
+          srt_model_symbol(model_, static_cast<int32_t>(-info.shape.dims[d] - 1), &name, &size);
+          dims[d] = Text(name, size);
+        }
+        shape = dims;
+      }
+      list.append(py::make_tuple(Text(info.name, info.name_bytes), info.dtype, shape));
+    }
+    return list;
+  }
+
+  void AfterFork() {
+    srt_error error = {};
+    if (srt_model_after_fork(model_, &error) != SRT_OK) Throw(error);
+  }
+
+ private:
+  py::buffer_info view_;  // holds the file's bytes
+  srt_model* model_ = nullptr;
+};
+
+// Arenas not in use by a run; each run takes one or makes one.
+class Arenas {
+ public:
+  explicit Arenas(size_t bytes) : bytes_((bytes + 63) / 64 * 64 + 64) {}
+  ~Arenas() {
+    for (void* arena : free_) std::free(arena);
+  }
+
+  void* Take() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!free_.empty()) {
+        void* arena = free_.back();
+        free_.pop_back();
+        return arena;
+      }
+    }
+    void* arena = nullptr;
+    return posix_memalign(&arena, 64, bytes_) == 0 ? arena : nullptr;
+  }
+
+  void Return(void* arena) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    free_.push_back(arena);
+  }
+
+ private:
+  size_t bytes_;
+  std::mutex mutex_;
+  std::vector<void*> free_;
+};
+
+class Plan {
+ public:
+  Plan(std::shared_ptr<Model> model, const std::vector<std::vector<int64_t>>& shapes)
+      : model_(std::move(model)) {
+    std::vector<srt_shape> c(shapes.size());
+    for (size_t i = 0; i < shapes.size(); ++i) {
+      c[i] = srt_shape();
+      if (shapes[i].size() > SRT_MAX_RANK) {
+        srt_error error = {SRT_SHAPE, "an input has more than 8 dimensions"};
+        Throw(error);
+      }
+      c[i].rank = static_cast<int32_t>(shapes[i].size());
+      for (size_t d = 0; d < shapes[i].size(); ++d) c[i].dims[d] = shapes[i][d];
+    }
+    if (static_cast<int>(shapes.size()) != srt_model_input_count(model_->get())) {
+      srt_error error = {SRT_INVALID_ARGUMENT, "one shape per graph input is needed"};
+      Throw(error);
+    }
+    srt_error error = {};
+    int code = 0;
+    {
+      py::gil_scoped_release release;
+      code = srt_plan_make(model_->get(), c.data(), &plan_, &error);
+    }
+    if (code != SRT_OK) Throw(error);
+    arenas_ = std::make_unique<Arenas>(srt_plan_arena_bytes(plan_));
+  }
+  ~Plan() { srt_plan_free(plan_); }
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  uint64_t arena_bytes() const { return srt_plan_arena_bytes(plan_); }
+
+  py::list OutputShapes() const {
+    py::list shapes;
+    for (int i = 0; i < srt_model_output_count(model_->get()); ++i) {
+      srt_shape shape;
+      srt_plan_output_shape(plan_, i, &shape);
+      shapes.append(ShapeTuple(shape));
+    }
+    return shapes;
+  }
+
+  // C-contiguous arrays of the plan's shapes and the model's dtypes: the caller's duty, checked in
+  // bytes here. Returns step times in nanoseconds when `timed`, else an empty list.
+  std::vector<uint64_t> Run(const std::vector<py::array>& inputs, std::vector<py::array>& outputs,
+                            bool timed) {
+    std::vector<const void*> in(inputs.size());
+    std::vector<void*> out(outputs.size());
+    for (size_t i = 0; i < inputs.size(); ++i) in[i] = inputs[i].data();
+    for (size_t i = 0; i < outputs.size(); ++i) out[i] = outputs[i].mutable_data();
+    std::vector<uint64_t> step_ns(timed ? srt_plan_step_count(plan_) : 0);
+    bool out_of_memory = false;
+    {
+      py::gil_scoped_release release;
+      void* arena = arenas_->Take();
+      out_of_memory = arena == nullptr;
+      if (!out_of_memory) {
+        srt_plan_run(plan_, arena, in.data(), out.data(), timed ? step_ns.data() : nullptr);
+        arenas_->Return(arena);
+      }
+    }
+    if (out_of_memory) {
+      srt_error error = {SRT_OUT_OF_MEMORY, "out of memory: the arena of a run"};
+      Throw(error);
+    }
+    return step_ns;
+  }
+
+  py::list Nodes() const {
+    py::list nodes;
+    for (int i = 0; i < srt_plan_node_count(plan_); ++i) {
+      srt_node_info n;
+      srt_plan_node(plan_, i, &n);
+      py::dict d;
+      d["name"] = Text(n.name, n.name_bytes);
+      d["op"] = n.op;
+      d["output_shape"] = ShapeTuple(n.output_shape);
+      d["weights"] = n.weights;
+      d["nonzeros"] = n.nonzeros;
+      d["storage_bytes"] = n.storage_bytes;
+      d["packed_bytes"] = n.packed_bytes;
+      d["storage_format"] = n.storage_format;
+      d["compute_format"] = n.compute_format;
+      d["kernel"] = n.kernel;
+      d["isa"] = n.isa;
+      d["reason"] = n.reason;
+      d["predicted_ns"] = n.predicted_ns;
+      d["measured_ns"] = n.measured_ns;
+      d["first_step"] = n.first_step;
+      d["step_count"] = n.step_count;
+      nodes.append(d);
+    }
+    return nodes;
+  }
+
+ private:
+  std::shared_ptr<Model> model_;
+  srt_plan* plan_ = nullptr;
+  std::unique_ptr<Arenas> arenas_;
+};
+
+std::vector<std::string> Isas() {
+  std::vector<std::string> names;
+  for (int i = 0; srt_isa_name(i) != nullptr; ++i) names.emplace_back(srt_isa_name(i));
+  return names;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The native core of sparsert; use sparsert.load() instead.";
+  native_error = PyErr_NewException("sparsert.runtime._core.NativeError", nullptr, nullptr);
+  m.add_object("NativeError", py::reinterpret_borrow<py::object>(native_error));
+  m.attr("__version__") = SPARSERT_VERSION;
+  m.attr("abi_version") = srt_abi_version();
+  m.def("isas", &Isas, "Instruction sets that this build and machine can run.");
+
+  py::class_<Model, std::shared_ptr<Model>>(m, "Model")
+      .def(py::init<const py::buffer&, int, const std::string&, int>(), py::arg("file"),
+           py::arg("threads"), py::arg("isa"), py::arg("tune"))
+      .def_property_readonly("inputs", [](const Model& model) { return model.Tensors(true); })
+      .def_property_readonly("outputs", [](const Model& model) { return model.Tensors(false); })
+      .def_property_readonly("isa", &Model::isa)
+      .def_property_readonly("threads", &Model::threads)
+      .def_property_readonly("weight_bytes", &Model::weight_bytes)
+      .def("after_fork", &Model::AfterFork);
+
+  py::class_<Plan>(m, "Plan")
+      .def(py::init<std::shared_ptr<Model>, const std::vector<std::vector<int64_t>>&>(),
+           py::arg("model"), py::arg("shapes"))
+      .def_property_readonly("arena_bytes", &Plan::arena_bytes)
+      .def_property_readonly("output_shapes", &Plan::OutputShapes)
+      .def("run", &Plan::Run, py::arg("inputs"), py::arg("outputs"), py::arg("timed") = false)
+      .def_property_readonly("nodes", &Plan::Nodes);
+}

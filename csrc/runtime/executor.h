@@ -1,0 +1,16 @@
+// Walks a plan's steps.
+#pragma once
+
+#include "base/thread_pool.h"
+#include "plan/plan.h"
+
+namespace sparsert {
+
+// `arena`: plan.arena_bytes() bytes, 64-byte aligned, private to this run. `inputs` and `outputs`:
+// one row-major buffer per graph input and output, of the plan's shapes. `pool` may be nullptr or
+// in use by another run: then this one uses the calling thread alone. `step_ns`: nullptr, or
+// [plan.steps] that get each step's time by `clock`. Allocates nothing and cannot fail.
+void RunPlan(const Plan& plan, void* arena, const void* const* inputs, void* const* outputs,
+             ThreadPool* pool, uint64_t* step_ns, uint64_t (*clock)());
+
+}  // namespace sparsert

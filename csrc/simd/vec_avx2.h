@@ -1,0 +1,127 @@
+// Vec over AVX2 and FMA: 8 floats. Include only from x86_avx2.cc files.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace sparsert {
+namespace avx2 {
+
+struct Vec {
+  static constexpr int kLanes = 8;
+  static constexpr int kRegisters = 16;
+  __m256 v;
+};
+
+// All bits of a lane set or clear.
+struct Mask {
+  __m256 m;
+};
+
+inline Vec Load(const float* p) { return {_mm256_load_ps(p)}; }  // aligned to 32 bytes
+inline Vec LoadU(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline void Store(float* p, Vec a) { _mm256_store_ps(p, a.v); }
+inline void StoreU(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
+inline Vec Zero() { return {_mm256_setzero_ps()}; }
+inline Vec Set1(float x) { return {_mm256_set1_ps(x)}; }
+
+inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes))};
+}
+inline Mask MaskFromBits(uint32_t bits) {
+  const __m256i lane_bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane_bit);
+  return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(set, lane_bit))};
+}
+// Lanes outside the mask read nothing and give 0.
+inline Vec LoadMask(const float* p, Mask m) {
+  return {_mm256_maskload_ps(p, _mm256_castps_si256(m.m))};
+}
+inline void StoreMask(float* p, Mask m, Vec a) {
+  _mm256_maskstore_ps(p, _mm256_castps_si256(m.m), a.v);
+}
+// base[index[lane]]; lanes outside the mask read nothing and give 0.
+inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
+  const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+  return {_mm256_mask_i32gather_ps(_mm256_setzero_ps(), base, i, m.m, 4)};
+}
+// base[index[lane]] with 16-bit indices.
+inline Vec GatherU16(const float* base, const uint16_t* index) {
+  const __m256i i =
+      _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));
+  return {_mm256_i32gather_ps(base, i, 4)};
+}
+// p[0], p[2], ..., p[14] where the mask is set, else 0; reads nothing for lanes outside the mask.
+inline Vec LoadStride2Mask(const float* p, Mask m) {
+  const __m256i index = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+  return {_mm256_mask_i32gather_ps(_mm256_setzero_ps(), p, index, m.m, 4)};
+}
+
+inline Vec Add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline Vec Sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline Vec Mul(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline Vec Div(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }    // a * b + c
+inline Vec Fnma(Vec a, Vec b, Vec c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a * b
+// Min and Max return b when either operand is NaN.
+inline Vec Min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+inline Vec Max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+inline Vec Sqrt(Vec a) { return {_mm256_sqrt_ps(a.v)}; }
+inline Vec Abs(Vec a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+inline Vec Neg(Vec a) { return {_mm256_xor_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+inline Vec Floor(Vec a) { return {_mm256_floor_ps(a.v)}; }
+inline Vec Ceil(Vec a) { return {_mm256_ceil_ps(a.v)}; }
+inline Vec Round(Vec a) {  // half to even
+  return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+
+inline Mask Less(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+inline Mask LessEqual(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
+inline Mask Equal(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+inline Mask IsNan(Vec a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
+inline Vec Select(Mask m, Vec yes, Vec no) { return {_mm256_blendv_ps(no.v, yes.v, m.m)}; }
+
+// a * 2^n for an integral n (as float) in [-252, 254]: two steps keep each factor normal.
+inline Vec ScaleByPow2(Vec a, Vec n) {
+  const __m256i whole = _mm256_cvtps_epi32(n.v);
+  const __m256i half = _mm256_srai_epi32(whole, 1);
+  const __m256i bias = _mm256_set1_epi32(127);
+  const __m256 lo = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
+  const __m256 hi = _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23));
+  return {_mm256_mul_ps(_mm256_mul_ps(a.v, lo), hi)};
+}
+// x = mantissa * 2^exponent with mantissa in [1, 2); x positive and normal.
+inline Vec Exponent(Vec x) {
+  const __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(x.v), 23);
+  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(bits, _mm256_set1_epi32(127)))};
+}
+inline Vec Mantissa(Vec x) {
+  const __m256i fraction =
+      _mm256_and_si256(_mm256_castps_si256(x.v), _mm256_set1_epi32(0x007fffff));
+  return {_mm256_castsi256_ps(_mm256_or_si256(fraction, _mm256_set1_epi32(0x3f800000)))};
+}
+
+inline float ReduceAdd(Vec a) {
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  x = _mm_add_ss(x, _mm_movehdup_ps(x));
+  return _mm_cvtss_f32(x);
+}
+inline float ReduceMax(Vec a) {
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  x = _mm_max_ss(x, _mm_movehdup_ps(x));
+  return _mm_cvtss_f32(x);
+}
+inline float ReduceMin(Vec a) {
+  __m128 x = _mm_min_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  x = _mm_min_ps(x, _mm_movehl_ps(x, x));
+  x = _mm_min_ss(x, _mm_movehdup_ps(x));
+  return _mm_cvtss_f32(x);
+}
+
+}  // namespace avx2
+}  // namespace sparsert

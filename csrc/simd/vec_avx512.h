@@ -1,0 +1,100 @@
+// Vec over AVX-512 (F, BW, VL, DQ): 16 floats. Include only from x86_avx512.cc files.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace sparsert {
+namespace avx512 {
+
+struct Vec {
+  static constexpr int kLanes = 16;
+  static constexpr int kRegisters = 32;
+  __m512 v;
+};
+
+// One bit per lane.
+struct Mask {
+  __mmask16 m;
+};
+
+inline Vec Load(const float* p) { return {_mm512_load_ps(p)}; }  // aligned to 64 bytes
+inline Vec LoadU(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void Store(float* p, Vec a) { _mm512_store_ps(p, a.v); }
+inline void StoreU(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
+inline Vec Zero() { return {_mm512_setzero_ps()}; }
+inline Vec Set1(float x) { return {_mm512_set1_ps(x)}; }
+
+inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
+  if (n >= 16) return {static_cast<__mmask16>(0xffff)};
+  return {static_cast<__mmask16>(n <= 0 ? 0 : (1u << n) - 1u)};
+}
+inline Mask MaskFromBits(uint32_t bits) { return {static_cast<__mmask16>(bits)}; }
+// Lanes outside the mask read nothing and give 0.
+inline Vec LoadMask(const float* p, Mask m) { return {_mm512_maskz_loadu_ps(m.m, p)}; }
+inline void StoreMask(float* p, Mask m, Vec a) { _mm512_mask_storeu_ps(p, m.m, a.v); }
+// base[index[lane]]; lanes outside the mask read nothing and give 0.
+inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
+  return {_mm512_mask_i32gather_ps(_mm512_setzero_ps(), m.m, _mm512_loadu_si512(index), base, 4)};
+}
+// base[index[lane]] with 16-bit indices.
+inline Vec GatherU16(const float* base, const uint16_t* index) {
+  const __m512i i =
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)));
+  return {_mm512_i32gather_ps(i, base, 4)};
+}
+// p[0], p[2], ..., p[30] where the mask is set, else 0; reads nothing for lanes outside the mask.
+inline Vec LoadStride2Mask(const float* p, Mask m) {
+  const uint32_t wide = _pdep_u32(m.m, 0x55555555u);
+  const __m512 lo = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide), p);
+  const __m512 hi = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide >> 16), p + 16);
+  const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  return {_mm512_permutex2var_ps(lo, even, hi)};
+}
+
+inline Vec Add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Vec Sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Vec Mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Vec Div(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }    // a * b + c
+inline Vec Fnma(Vec a, Vec b, Vec c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a * b
+// Min and Max return b when either operand is NaN.
+inline Vec Min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline Vec Max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Vec Sqrt(Vec a) { return {_mm512_sqrt_ps(a.v)}; }
+inline Vec Abs(Vec a) { return {_mm512_abs_ps(a.v)}; }
+inline Vec Neg(Vec a) {
+  return {_mm512_castsi512_ps(
+      _mm512_xor_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(INT32_MIN)))};
+}
+inline Vec Floor(Vec a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
+}
+inline Vec Ceil(Vec a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)};
+}
+inline Vec Round(Vec a) {  // half to even
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+
+inline Mask Less(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+inline Mask LessEqual(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
+inline Mask Equal(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+inline Mask IsNan(Vec a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
+inline Vec Select(Mask m, Vec yes, Vec no) { return {_mm512_mask_blend_ps(m.m, no.v, yes.v)}; }
+
+// a * 2^n for an integral n (as float) that keeps the result normal or overflows to infinity.
+inline Vec ScaleByPow2(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
+// x = mantissa * 2^exponent with mantissa in [1, 2); x positive and normal or denormal.
+inline Vec Exponent(Vec x) { return {_mm512_getexp_ps(x.v)}; }
+inline Vec Mantissa(Vec x) {
+  return {_mm512_getmant_ps(x.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src)};
+}
+
+inline float ReduceAdd(Vec a) { return _mm512_reduce_add_ps(a.v); }
+inline float ReduceMax(Vec a) { return _mm512_reduce_max_ps(a.v); }
+inline float ReduceMin(Vec a) { return _mm512_reduce_min_ps(a.v); }
+
+}  // namespace avx512
+}  // namespace sparsert

@@ -1,0 +1,131 @@
+// Vec over AArch64 NEON: 4 floats. Include only from arm_neon.cc files.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+namespace sparsert {
+namespace neon {
+
+struct Vec {
+  static constexpr int kLanes = 4;
+  static constexpr int kRegisters = 32;
+  float32x4_t v;
+};
+
+// All bits of a lane set or clear.
+struct Mask {
+  uint32x4_t m;
+};
+
+inline Vec LoadU(const float* p) { return {vld1q_f32(p)}; }
+inline Vec Load(const float* p) { return LoadU(p); }
+inline void StoreU(float* p, Vec a) { vst1q_f32(p, a.v); }
+inline void Store(float* p, Vec a) { StoreU(p, a); }
+inline Vec Zero() { return {vdupq_n_f32(0.0f)}; }
+inline Vec Set1(float x) { return {vdupq_n_f32(x)}; }
+
+inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
+  static const int32_t kLane[4] = {0, 1, 2, 3};
+  return {vcltq_s32(vld1q_s32(kLane), vdupq_n_s32(n))};
+}
+inline Mask MaskFromBits(uint32_t bits) {
+  static const uint32_t kLaneBit[4] = {1, 2, 4, 8};
+  return {vtstq_u32(vdupq_n_u32(bits), vld1q_u32(kLaneBit))};
+}
+inline uint32_t BitsOf(Mask m) {
+  static const uint32_t kLaneBit[4] = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32(m.m, vld1q_u32(kLaneBit)));
+}
+// NEON has no masked access: full masks take the vector path, others go lane by lane.
+inline Vec LoadMask(const float* p, Mask m) {
+  const uint32_t bits = BitsOf(m);
+  if (bits == 15) return LoadU(p);
+  float32x4_t r = vdupq_n_f32(0.0f);
+  if (bits & 1) r = vld1q_lane_f32(p, r, 0);
+  if (bits & 2) r = vld1q_lane_f32(p + 1, r, 1);
+  if (bits & 4) r = vld1q_lane_f32(p + 2, r, 2);
+  if (bits & 8) r = vld1q_lane_f32(p + 3, r, 3);
+  return {r};
+}
+inline void StoreMask(float* p, Mask m, Vec a) {
+  const uint32_t bits = BitsOf(m);
+  if (bits == 15) return StoreU(p, a);
+  if (bits & 1) vst1q_lane_f32(p, a.v, 0);
+  if (bits & 2) vst1q_lane_f32(p + 1, a.v, 1);
+  if (bits & 4) vst1q_lane_f32(p + 2, a.v, 2);
+  if (bits & 8) vst1q_lane_f32(p + 3, a.v, 3);
+}
+// base[index[lane]]; lanes outside the mask read nothing and give 0.
+inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
+  const uint32_t bits = BitsOf(m);
+  float32x4_t r = vdupq_n_f32(0.0f);
+  if (bits & 1) r = vld1q_lane_f32(base + index[0], r, 0);
+  if (bits & 2) r = vld1q_lane_f32(base + index[1], r, 1);
+  if (bits & 4) r = vld1q_lane_f32(base + index[2], r, 2);
+  if (bits & 8) r = vld1q_lane_f32(base + index[3], r, 3);
+  return {r};
+}
+// base[index[lane]] with 16-bit indices.
+inline Vec GatherU16(const float* base, const uint16_t* index) {
+  float32x4_t r = vdupq_n_f32(base[index[0]]);
+  r = vld1q_lane_f32(base + index[1], r, 1);
+  r = vld1q_lane_f32(base + index[2], r, 2);
+  r = vld1q_lane_f32(base + index[3], r, 3);
+  return {r};
+}
+// p[0], p[2], p[4], p[6] where the mask is set, else 0; reads nothing for lanes outside the mask.
+inline Vec LoadStride2Mask(const float* p, Mask m) {
+  static const int32_t kEven[4] = {0, 2, 4, 6};
+  return GatherMask(p, kEven, m);
+}
+
+inline Vec Add(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
+inline Vec Sub(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
+inline Vec Mul(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
+inline Vec Div(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
+inline Vec Fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }   // a * b + c
+inline Vec Fnma(Vec a, Vec b, Vec c) { return {vfmsq_f32(c.v, a.v, b.v)}; }  // c - a * b
+// Min and Max return b when either operand is NaN, as on the other instruction sets.
+inline Vec Min(Vec a, Vec b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
+inline Vec Max(Vec a, Vec b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
+inline Vec Sqrt(Vec a) { return {vsqrtq_f32(a.v)}; }
+inline Vec Abs(Vec a) { return {vabsq_f32(a.v)}; }
+inline Vec Neg(Vec a) { return {vnegq_f32(a.v)}; }
+inline Vec Floor(Vec a) { return {vrndmq_f32(a.v)}; }
+inline Vec Ceil(Vec a) { return {vrndpq_f32(a.v)}; }
+inline Vec Round(Vec a) { return {vrndnq_f32(a.v)}; }  // half to even
+
+inline Mask Less(Vec a, Vec b) { return {vcltq_f32(a.v, b.v)}; }
+inline Mask LessEqual(Vec a, Vec b) { return {vcleq_f32(a.v, b.v)}; }
+inline Mask Equal(Vec a, Vec b) { return {vceqq_f32(a.v, b.v)}; }
+inline Mask IsNan(Vec a) { return {vmvnq_u32(vceqq_f32(a.v, a.v))}; }
+inline Vec Select(Mask m, Vec yes, Vec no) { return {vbslq_f32(m.m, yes.v, no.v)}; }
+
+// a * 2^n for an integral n (as float) in [-252, 254]: two steps keep each factor normal.
+inline Vec ScaleByPow2(Vec a, Vec n) {
+  const int32x4_t whole = vcvtnq_s32_f32(n.v);
+  const int32x4_t half = vshrq_n_s32(whole, 1);
+  const int32x4_t bias = vdupq_n_s32(127);
+  const float32x4_t lo = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(half, bias), 23));
+  const float32x4_t hi =
+      vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vsubq_s32(whole, half), bias), 23));
+  return {vmulq_f32(vmulq_f32(a.v, lo), hi)};
+}
+// x = mantissa * 2^exponent with mantissa in [1, 2); x positive and normal.
+inline Vec Exponent(Vec x) {
+  const int32x4_t bits = vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_f32(x.v), 23));
+  return {vcvtq_f32_s32(vsubq_s32(bits, vdupq_n_s32(127)))};
+}
+inline Vec Mantissa(Vec x) {
+  const uint32x4_t fraction = vandq_u32(vreinterpretq_u32_f32(x.v), vdupq_n_u32(0x007fffff));
+  return {vreinterpretq_f32_u32(vorrq_u32(fraction, vdupq_n_u32(0x3f800000)))};
+}
+
+inline float ReduceAdd(Vec a) { return vaddvq_f32(a.v); }
+inline float ReduceMax(Vec a) { return vmaxvq_f32(a.v); }
+inline float ReduceMin(Vec a) { return vminvq_f32(a.v); }
+
+}  // namespace neon
+}  // namespace sparsert

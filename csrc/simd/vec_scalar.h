@@ -1,0 +1,170 @@
+// Vec in plain C++: 4 floats, for every machine. Compilers may vectorise it as they like.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace sparsert {
+namespace scalar {
+
+struct Vec {
+  static constexpr int kLanes = 4;
+  static constexpr int kRegisters = 16;
+  float v[4];
+};
+
+struct Mask {
+  bool m[4];
+};
+
+#define SRT_EACH for (int i = 0; i < 4; ++i)
+
+inline Vec LoadU(const float* p) {
+  Vec r;
+  memcpy(r.v, p, sizeof(r.v));
+  return r;
+}
+inline Vec Load(const float* p) { return LoadU(p); }
+inline void StoreU(float* p, Vec a) { memcpy(p, a.v, sizeof(a.v)); }
+inline void Store(float* p, Vec a) { StoreU(p, a); }
+inline Vec Set1(float x) { return {{x, x, x, x}}; }
+inline Vec Zero() { return Set1(0.0f); }
+
+inline Mask FirstN(int n) { return {{n > 0, n > 1, n > 2, n > 3}}; }
+inline Mask MaskFromBits(uint32_t bits) {
+  return {{(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0}};
+}
+// Lanes outside the mask read nothing and give 0.
+inline Vec LoadMask(const float* p, Mask m) {
+  Vec r;
+  SRT_EACH r.v[i] = m.m[i] ? p[i] : 0.0f;
+  return r;
+}
+inline void StoreMask(float* p, Mask m, Vec a) {
+  SRT_EACH {
+    if (m.m[i]) p[i] = a.v[i];
+  }
+}
+// base[index[lane]]; lanes outside the mask read nothing and give 0.
+inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
+  Vec r;
+  SRT_EACH r.v[i] = m.m[i] ? base[index[i]] : 0.0f;
+  return r;
+}
+// base[index[lane]] with 16-bit indices.
+inline Vec GatherU16(const float* base, const uint16_t* index) {
+  Vec r;
+  SRT_EACH r.v[i] = base[index[i]];
+  return r;
+}
+// p[0], p[2], p[4], p[6] where the mask is set, else 0.
+inline Vec LoadStride2Mask(const float* p, Mask m) {
+  Vec r;
+  SRT_EACH r.v[i] = m.m[i] ? p[2 * i] : 0.0f;
+  return r;
+}
+
+#define SRT_MAP1(name, expr)   \
+  inline Vec name(Vec a) {     \
+    Vec r;                     \
+    SRT_EACH r.v[i] = (expr);  \
+    return r;                  \
+  }
+#define SRT_MAP2(name, expr)      \
+  inline Vec name(Vec a, Vec b) { \
+    Vec r;                        \
+    SRT_EACH r.v[i] = (expr);     \
+    return r;                     \
+  }
+#define SRT_COMPARE(name, expr)    \
+  inline Mask name(Vec a, Vec b) { \
+    Mask r;                        \
+    SRT_EACH r.m[i] = (expr);      \
+    return r;                      \
+  }
+
+SRT_MAP2(Add, a.v[i] + b.v[i])
+SRT_MAP2(Sub, a.v[i] - b.v[i])
+SRT_MAP2(Mul, a.v[i] * b.v[i])
+SRT_MAP2(Div, a.v[i] / b.v[i])
+// Min and Max return b when either operand is NaN.
+SRT_MAP2(Min, a.v[i] < b.v[i] ? a.v[i] : b.v[i])
+SRT_MAP2(Max, a.v[i] > b.v[i] ? a.v[i] : b.v[i])
+SRT_MAP1(Sqrt, std::sqrt(a.v[i]))
+SRT_MAP1(Abs, std::fabs(a.v[i]))
+SRT_MAP1(Neg, -a.v[i])
+SRT_MAP1(Floor, std::floor(a.v[i]))
+SRT_MAP1(Ceil, std::ceil(a.v[i]))
+SRT_MAP1(Round, std::nearbyint(a.v[i]))  // half to even
+SRT_COMPARE(Less, a.v[i] < b.v[i])
+SRT_COMPARE(LessEqual, a.v[i] <= b.v[i])
+SRT_COMPARE(Equal, a.v[i] == b.v[i])
+
+inline Vec Fma(Vec a, Vec b, Vec c) {  // a * b + c, rounded twice
+  Vec r;
+  SRT_EACH r.v[i] = a.v[i] * b.v[i] + c.v[i];
+  return r;
+}
+inline Vec Fnma(Vec a, Vec b, Vec c) {  // c - a * b
+  Vec r;
+  SRT_EACH r.v[i] = c.v[i] - a.v[i] * b.v[i];
+  return r;
+}
+inline Mask IsNan(Vec a) {
+  Mask r;
+  SRT_EACH r.m[i] = a.v[i] != a.v[i];
+  return r;
+}
+inline Vec Select(Mask m, Vec yes, Vec no) {
+  Vec r;
+  SRT_EACH r.v[i] = m.m[i] ? yes.v[i] : no.v[i];
+  return r;
+}
+
+// a * 2^n for an integral n (as float) in [-252, 254].
+inline Vec ScaleByPow2(Vec a, Vec n) {
+  Vec r;
+  SRT_EACH r.v[i] = std::ldexp(a.v[i], static_cast<int>(n.v[i]));
+  return r;
+}
+// x = mantissa * 2^exponent with mantissa in [1, 2); x positive and normal.
+inline Vec Exponent(Vec x) {
+  Vec r;
+  SRT_EACH {
+    uint32_t bits;
+    memcpy(&bits, &x.v[i], 4);
+    r.v[i] = static_cast<float>(static_cast<int>((bits >> 23) & 255) - 127);
+  }
+  return r;
+}
+inline Vec Mantissa(Vec x) {
+  Vec r;
+  SRT_EACH {
+    uint32_t bits;
+    memcpy(&bits, &x.v[i], 4);
+    bits = (bits & 0x007fffffu) | 0x3f800000u;
+    memcpy(&r.v[i], &bits, 4);
+  }
+  return r;
+}
+
+inline float ReduceAdd(Vec a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
+inline float ReduceMax(Vec a) {
+  float r = a.v[0];
+  SRT_EACH r = a.v[i] > r ? a.v[i] : r;
+  return r;
+}
+inline float ReduceMin(Vec a) {
+  float r = a.v[0];
+  SRT_EACH r = a.v[i] < r ? a.v[i] : r;
+  return r;
+}
+
+#undef SRT_MAP1
+#undef SRT_MAP2
+#undef SRT_COMPARE
+#undef SRT_EACH
+
+}  // namespace scalar
+}  // namespace sparsert

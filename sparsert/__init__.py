@@ -1,0 +1,14 @@
+"""sparsert: sparse inference for pruned neural networks on CPUs.
+
+>>> import sparsert
+>>> model = sparsert.load("model.onnx")  # doctest: +SKIP
+>>> y = model(x)                         # doctest: +SKIP
+>>> print(model.explain())               # doctest: +SKIP
+"""
+
+from sparsert import errors
+from sparsert.api import convert, load
+from sparsert.runtime.model import Model
+
+__all__ = ["Model", "convert", "errors", "load"]
+__version__ = "0.1.0"

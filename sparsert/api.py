@@ -1,0 +1,234 @@
+"""The way of the data: any model in, a Model that runs (or a .sprt file) out."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from sparsert.errors import (
+    BackendError,
+    ModelFormatError,
+    UnsupportedOpError,
+    describe_problems,
+)
+from sparsert.runtime.model import Model
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+BACKENDS = ("native", "numba", "numpy")
+WEIGHTS = ("f32", "f16")
+MAGIC = b"\x89SPRT\r\n\x1a"
+
+
+def load(
+    src: Any,
+    *,
+    backend: str = "native",
+    threads: int | None = None,
+    isa: str | None = None,
+    tune: bool | str = "auto",
+    strict: bool = False,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
+) -> Model:
+    """Loads a model and makes it ready to run.
+
+    Args:
+        src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, or a
+            torch.nn.Module (with example_inputs).
+        backend: "native" (the C++ kernels) or "numpy" (a slow interpreter, the reference).
+        threads: threads of one run; None: as many cores as this process may use.
+        isa: force an instruction set ("scalar", "avx2", "avx512", "neon"); None: $SPARSERT_ISA,
+            else the best of this machine.
+        tune: True measures every candidate kernel of every layer here; "auto" only where the cost
+            model sees a close race, within a second; False trusts the cost model.
+        strict: raise UnsupportedOpError when an operator is not native, instead of running it in
+            a fallback engine with a warning.
+        example_inputs: torch modules only: a tensor, a tuple or a dict of tensors.
+        dynamic_shapes: torch modules only: as in torch.onnx.export.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelFormatError: the source is missing, corrupt or of an unknown type.
+        UnsupportedOpError: an operator is not native (strict), or nothing here can run it.
+        ShapeError: the graph's shapes contradict each other.
+        BackendError: the backend or instruction set is not available.
+        ValueError: an option is out of range.
+
+    Example:
+        >>> model = sparsert.load("resnet50-pruned.onnx", threads=2)  # doctest: +SKIP
+        >>> y = model(x)                                             # doctest: +SKIP
+    """
+    _check_options(backend, threads, tune)
+    label = _label(src)
+    options = {"backend": backend, "threads": threads, "isa": isa, "tune": tune, "strict": strict}
+    file = _read_sprt(src)
+    if file is None:
+        graph = _canonical(src, example_inputs, dynamic_shapes)
+        problems = _native_problems(graph)
+        if problems and strict:
+            raise UnsupportedOpError(describe_problems(label, [str(p) for p in problems]))
+        if problems and backend == "native":
+            return Model(_hybrid(graph, problems, label, options), None, options)
+        if problems:
+            return Model(_oracle(graph, label), None, options)
+        from sparsert.modelfile import write_bytes
+
+        file = write_bytes(graph)
+    if backend == "numpy":
+        from sparsert.modelfile import read, to_ir
+        from sparsert.runtime.native_backend import aligned_bytes
+
+        return Model(_oracle(to_ir(read(bytes(file))), label), aligned_bytes(file), options)
+    from sparsert.runtime.native_backend import NativeBackend
+
+    native = NativeBackend(file, label, threads, isa, tune)
+    return Model(native, native.file, options)
+
+
+def convert(
+    src: Any,
+    path: str | os.PathLike[str],
+    *,
+    weights: str = "f32",
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Converts a model to a .sprt file, atomically.
+
+    Args:
+        src: as in load().
+        path: the file to write; an existing file is replaced only when all went well.
+        weights: "f32", or "f16" to store the weights of convolutions and linear layers in half
+            the bytes (they are computed with in f32).
+        example_inputs: torch modules only.
+        dynamic_shapes: torch modules only.
+        metadata: kept in the file as JSON.
+
+    Raises:
+        UnsupportedOpError: lists every operator that is not native.
+        ModelFormatError: the source is missing, corrupt or of an unknown type.
+        ValueError: unknown `weights`.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> sparsert.convert("resnet50-pruned.onnx", "resnet50.sprt")  # doctest: +SKIP
+    """
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
+    from sparsert.modelfile import read, to_ir, write_file
+
+    file = _read_sprt(src)
+    if file is not None:
+        graph = to_ir(read(bytes(file)))
+    else:
+        graph = _canonical(src, example_inputs, dynamic_shapes)
+    problems = _native_problems(graph)
+    if problems:
+        raise UnsupportedOpError(describe_problems(_label(src), [str(p) for p in problems]))
+    write_file(graph, path, weights, metadata)
+
+
+def _check_options(backend: str, threads: int | None, tune: bool | str) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
+    if backend == "numba":
+        raise BackendError('backend="numba" is not in this version; use "native" or "numpy"')
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is {threads!r}, expected None or an integer of at least 1")
+    if tune not in (True, False, "auto"):
+        raise ValueError(f'tune is {tune!r}, expected True, False or "auto"')
+
+
+def _label(src: Any) -> str:
+    if isinstance(src, str | os.PathLike):
+        return os.fspath(src)
+    if isinstance(src, bytes | bytearray | memoryview):
+        return "the model"
+    return type(src).__qualname__
+
+
+def _read_sprt(src: Any) -> Any:
+    """Returns the bytes of a .sprt source, mapped if it is a file; None for other sources."""
+    if isinstance(src, bytes | bytearray | memoryview):
+        return src if bytes(src[: len(MAGIC)]) == MAGIC else None
+    if not isinstance(src, str | os.PathLike):
+        return None
+    path = os.fspath(src)
+    try:
+        with open(path, "rb") as file:
+            named = path.endswith(".sprt")
+            if not named and file.read(len(MAGIC)) != MAGIC:
+                return None
+            if os.fstat(file.fileno()).st_size == 0:
+                return b""
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ModelFormatError(f"{path}: {error.strerror or error}") from error
+
+
+def _canonical(src: Any, example_inputs: Any, dynamic_shapes: Any) -> ir.Model:
+    try:
+        from sparsert.importers import import_model
+        from sparsert.passes import canonicalise
+
+        return canonicalise(import_model(src, example_inputs, dynamic_shapes))
+    except ImportError as error:
+        raise BackendError(
+            f"importing a model needs the packages onnx, onnx-ir and onnxscript ({error}); "
+            'pip install "sparsert[onnx]". A .sprt file needs none of them.'
+        ) from error
+
+
+def _native_problems(graph: ir.Model) -> list[Any]:
+    from sparsert.passes import native_report
+
+    return native_report(graph)
+
+
+def _oracle(graph: ir.Model, label: str) -> Any:
+    from sparsert.runtime.graph_backend import OracleBackend
+
+    return OracleBackend(graph, label)
+
+
+def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str, Any]) -> Any:
+    """Native segments with a fallback engine between them, and a warning that names the ops."""
+    from sparsert.modelfile import write_bytes
+    from sparsert.runtime.fallback import FallbackSegment, segment
+    from sparsert.runtime.graph_backend import HybridBackend, specs_of
+    from sparsert.runtime.native_backend import NativeBackend
+
+    reasons = {problem.node: str(problem) for problem in problems}
+    parts: list[tuple[str | None, list[str], list[str], Any]] = []
+    engines = set()
+    for part in segment(graph, problems):
+        if part.is_native:
+            native = NativeBackend(
+                write_bytes(part.model), label, options["threads"], options["isa"], options["tune"]
+            )
+            parts.append((None, part.inputs, part.outputs, native))
+            continue
+        why = "; ".join(
+            reasons[node.name] for node in part.model.graph if node.name in reasons
+        )
+        engine = FallbackSegment(part, options["threads"])
+        engines.add(engine.engine)
+        parts.append((why, part.inputs, part.outputs, engine))
+    warnings.warn(
+        describe_problems(
+            f"{label} runs partly by fallback ({', '.join(sorted(engines))}); strict=True makes "
+            "this an error",
+            list(reasons.values()),
+        ),
+        stacklevel=3,
+    )
+    return HybridBackend(
+        parts, specs_of(graph.graph.inputs), specs_of(graph.graph.outputs), label
+    )

@@ -1,0 +1,57 @@
+"""Importers: every source of models becomes an onnx_ir.Model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from sparsert.errors import ModelFormatError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["import_model"]
+
+
+def import_model(src: Any, example_inputs: Any = None, dynamic_shapes: Any = None) -> ir.Model:
+    """Reads a model from any supported source.
+
+    Args:
+        src: path of an .onnx file, its bytes, an onnx.ModelProto, an onnx_ir.Model (returned as
+            it is) or a torch.nn.Module.
+        example_inputs: torch modules only: a tensor, a tuple or a dict of tensors.
+        dynamic_shapes: torch modules only: as in torch.onnx.export.
+
+    Returns:
+        The model, as read: not yet canonical.
+
+    Raises:
+        ModelFormatError: the source is of an unknown type, missing, corrupt or ill-formed.
+        UnsupportedOpError: the model uses operators that ONNX does not define.
+
+    Example:
+        >>> model = import_model("resnet50.onnx")  # doctest: +SKIP
+    """
+    if isinstance(src, str | os.PathLike | bytes | bytearray | memoryview):
+        from sparsert.importers.onnx_file import import_onnx
+
+        return import_onnx(src)  # type: ignore[arg-type]
+    # An object of a class from one of these packages exists only if the package is loaded.
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(src, torch.nn.Module):
+        from sparsert.importers.torch_module import import_torch
+
+        return import_torch(src, example_inputs, dynamic_shapes)
+    onnx = sys.modules.get("onnx")
+    if onnx is not None and isinstance(src, onnx.ModelProto):
+        from sparsert.importers.onnx_file import import_onnx
+
+        return import_onnx(src)
+    onnx_ir = sys.modules.get("onnx_ir")
+    if onnx_ir is not None and isinstance(src, onnx_ir.Model):
+        return src
+    raise ModelFormatError(
+        f"cannot import a model from {type(src).__module__}.{type(src).__qualname__}; expected a "
+        "path to an .onnx file, its bytes, an onnx.ModelProto or a torch.nn.Module"
+    )

@@ -1,0 +1,16 @@
+"""Reading and writing .sprt files (docs/format.md) from Python."""
+
+from sparsert.modelfile.reader import ModelFile, NodeInfo, TensorInfo, read
+from sparsert.modelfile.to_ir import to_ir
+from sparsert.modelfile.writer import save_atomic, write_bytes, write_file
+
+__all__ = [
+    "ModelFile",
+    "NodeInfo",
+    "TensorInfo",
+    "read",
+    "save_atomic",
+    "to_ir",
+    "write_bytes",
+    "write_file",
+]

@@ -1,0 +1,117 @@
+"""Brings the model to the newest ONNX opset."""
+
+from __future__ import annotations
+
+import logging
+
+import onnx
+import onnx_ir as ir
+from onnx import version_converter
+
+from sparsert.errors import UnsupportedOpError
+from sparsert.passes.graph_tools import nodes_of
+
+# Initializers with more bytes than this stay out of the proto given to onnx's converter.
+_INLINE_BYTES = 1000
+# onnxscript converts this range inside the IR and knows GroupNormalization's change of meaning.
+_SCRIPT_OLDEST, _SCRIPT_NEWEST = 18, 25
+
+
+def run(model: ir.Model) -> None:
+    """Converts all nodes of the ONNX domain to the semantics of the newest opset, in place.
+
+    Raises:
+        UnsupportedOpError: onnx cannot convert some operator.
+    """
+    target = onnx.defs.onnx_opset_version()
+    version = model.opset_imports.get("", target)
+    if version < _SCRIPT_OLDEST:
+        version = _convert_with_onnx(model, _SCRIPT_OLDEST)
+    if version < _SCRIPT_NEWEST:
+        version = _convert_with_onnxscript(model, min(_SCRIPT_NEWEST, target))
+    if version < target and any(_changes(node, version, target) for node in _all_nodes(model)):
+        version = _convert_with_onnx(model, target)
+    model.opset_imports[""] = target
+    model.graph.opset_imports[""] = target
+    for node in _all_nodes(model):
+        node.version = None
+
+
+def _all_nodes(model: ir.Model) -> list[ir.Node]:
+    return list(model.graph.all_nodes())
+
+
+def _changes(node: ir.Node, version: int, target: int) -> bool:
+    """Says whether the operator was redefined between two opsets."""
+    if node.domain != "":
+        return False
+    try:
+        old = onnx.defs.get_schema(node.op_type, version, "")
+        new = onnx.defs.get_schema(node.op_type, target, "")
+    except onnx.defs.SchemaError:
+        return True
+    return old.since_version != new.since_version
+
+
+def _convert_with_onnxscript(model: ir.Model, target: int) -> int:
+    from onnxscript.version_converter import convert_version
+
+    _set_modes_of_grid_samples(model)
+    convert_version(model, target)
+    return target
+
+
+def _set_modes_of_grid_samples(model: ir.Model) -> None:
+    """Names GridSample modes as onnxscript's converter expects (opset 16 writes them out)."""
+    for node in _all_nodes(model):
+        if node.domain == "" and node.op_type == "GridSample" and "mode" not in node.attributes:
+            node.attributes["mode"] = ir.AttrString("mode", "bilinear")
+
+
+def _convert_with_onnx(model: ir.Model, target: int) -> int:
+    """Runs onnx's converter on a copy whose large initializers are plain inputs."""
+    graph = model.graph
+    initializers = list(graph.initializers.values())
+    large = {v.name: v.const_value for v in initializers if _bytes_of(v) > _INLINE_BYTES}
+    user_inputs = list(graph.inputs)
+    # onnx's converter drops nodes' metadata and turns absent names into duplicates: name them all.
+    for index, node in enumerate(nodes_of(graph)):
+        node.name = node.name or f"{node.op_type}_{index}"
+    for value in initializers:
+        if value.name in large:
+            value.const_value = None
+            graph.initializers.pop(value.name or "")
+            graph.inputs.append(value)
+    try:
+        proto = ir.to_proto(model)
+        converted = version_converter.convert_version(proto, target)
+    except Exception as error:
+        raise UnsupportedOpError(
+            f"the model cannot be converted from ONNX opset {model.opset_imports.get('')} to "
+            f"{target}: {error}"
+        ) from error
+    finally:
+        graph.inputs.clear()
+        graph.inputs.extend(user_inputs)
+        for value in initializers:
+            if value.name in large:
+                value.const_value = large[value.name]
+                graph.register_initializer(value)
+    result = ir.from_proto(converted)
+    kept = []
+    for value in list(result.graph.inputs):
+        if value.name in large:
+            value.const_value = large[value.name]
+            kept.append(value)
+    inputs = [v for v in result.graph.inputs if v.name not in large and not v.is_initializer()]
+    result.graph.inputs.clear()
+    result.graph.inputs.extend(inputs)
+    for value in kept:
+        result.graph.register_initializer(value)
+    logging.getLogger(__name__).debug("converted to opset %d with onnx", target)
+    model.graph = result.graph
+    return target
+
+
+def _bytes_of(value: ir.Value) -> int:
+    return value.const_value.nbytes if value.const_value is not None else 0

@@ -1,0 +1,107 @@
+"""Fuses activations into the operator that computes their argument."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx_ir as ir
+
+from sparsert.passes.graph_tools import (
+    SPARSERT,
+    attribute,
+    bypass,
+    constant,
+    constant_scalar,
+    has_single_use,
+    input_at,
+    is_f32,
+    is_op,
+    make_node,
+    nodes_of,
+    replace_node,
+)
+
+Activation = tuple[str, float, float]  # name, alpha, beta
+
+_LAYERS = ("Conv", "ConvTranspose", "Linear", "BatchNormalization")
+_BINARY = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max")
+_PLAIN = frozenset(
+    "Relu HardSwish Sigmoid Tanh Exp Log Sqrt Abs Neg Reciprocal Floor Ceil Round Erf Sin Cos "
+    "Softplus Softsign Mish Sign".split()
+)
+# ONNX's default alpha and the second parameter's name and default.
+_WITH_PARAMETERS: dict[str, tuple[float, str | None, float]] = {
+    "LeakyRelu": (0.01, None, 0.0),
+    "Elu": (1.0, None, 0.0),
+    "Selu": (1.67326319217681884765625, "gamma", 1.05070102214813232421875),
+    "Celu": (1.0, None, 0.0),
+    "HardSigmoid": (0.2, "beta", 0.5),
+    "ThresholdedRelu": (1.0, None, 0.0),
+}
+_F32_MAX = float(np.finfo(np.float32).max)
+
+
+def run(model: ir.Model) -> None:
+    """Turns act(op(x)) into op with the attributes act, act_alpha, act_beta, in place."""
+    for node in nodes_of(model.graph):
+        activation = activation_of(node)
+        if activation is None:
+            continue
+        value = node.inputs[0]
+        producer = value.producer() if value is not None else None
+        if producer is None or producer.graph is not model.graph:
+            continue
+        if not has_single_use(producer.outputs[0]) or "act" in producer.attributes:
+            continue
+        if is_op(producer, *_BINARY) and is_f32(producer.outputs[0]):
+            if any(constant(v) is None and not is_f32(v) for v in producer.inputs):
+                continue
+            producer = _into_domain(producer)
+        elif not is_op(producer, *_LAYERS, domain=SPARSERT):
+            continue
+        name, alpha, beta = activation
+        producer.attributes["act"] = ir.AttrString("act", name)
+        producer.attributes["act_alpha"] = ir.AttrFloat32("act_alpha", alpha)
+        producer.attributes["act_beta"] = ir.AttrFloat32("act_beta", beta)
+        bypass(node)
+
+
+def activation_of(node: ir.Node) -> Activation | None:
+    """Returns the scalar function that a node applies, or None if it is no such node."""
+    if node.domain != "":
+        return None
+    op = node.op_type
+    if op in _PLAIN:
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", op).lower(), 0.0, 0.0
+    if op in _WITH_PARAMETERS:
+        alpha, second, default = _WITH_PARAMETERS[op]
+        beta = default if second is None else attribute(node, second, default)
+        return (
+            re.sub(r"(?<!^)(?=[A-Z])", "_", op).lower(),
+            attribute(node, "alpha", alpha),
+            beta,
+        )
+    if op == "Swish":
+        return "silu", attribute(node, "alpha", 1.0), 0.0
+    if op == "Gelu":
+        approximate = attribute(node, "approximate", "none")
+        return ("gelu_tanh" if approximate == "tanh" else "gelu"), 0.0, 0.0
+    if op == "Clip":
+        low, high = _bound(node, 1, -_F32_MAX), _bound(node, 2, _F32_MAX)
+        return None if low is None or high is None else ("clip", low, high)
+    if op == "PRelu":
+        slope = constant_scalar(input_at(node, 1))
+        return None if slope is None else ("leaky_relu", slope, 0.0)
+    return None
+
+
+def _bound(node: ir.Node, index: int, default: float) -> float | None:
+    value = input_at(node, index)
+    return default if value is None else constant_scalar(value)
+
+
+def _into_domain(node: ir.Node) -> ir.Node:
+    moved = make_node(node.op_type, node.inputs, {}, SPARSERT, node.name, node.outputs[0])
+    replace_node(node, moved)
+    return moved

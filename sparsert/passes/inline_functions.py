@@ -1,0 +1,17 @@
+"""Replaces calls of model-local functions by their bodies."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+
+def run(model: ir.Model) -> None:
+    """Inlines every function of the model, in place."""
+    if model.functions:
+        common.InlinePass()(model)
+        common.RemoveUnusedFunctionsPass()(model)
+    if "ai.onnx" in model.opset_imports:
+        model.opset_imports.setdefault("", model.opset_imports.pop("ai.onnx"))
+    for node in model.graph.all_nodes():
+        node.version = None

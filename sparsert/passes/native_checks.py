@@ -1,0 +1,230 @@
+"""Says which nodes of a canonical graph the native engine cannot run, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import onnx_ir as ir
+
+from sparsert.passes.fuse_activations import activation_of
+from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at, is_f32, rank_of
+
+MAX_RANK = 8
+
+_BINARY = frozenset("Add Sub Mul Div Pow Min Max".split())
+_REDUCTIONS = frozenset(
+    "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
+    "ReduceLogSum ReduceLogSumExp".split()
+)
+_WINDOWS = frozenset("MaxPool AveragePool GlobalAveragePool GlobalMaxPool".split())
+# Operators that move data of any type, and the inputs that must be known at plan time.
+_MOVEMENT: dict[str, tuple[int, ...]] = {
+    "Concat": (),
+    "Split": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Reshape": (1,),
+    "Flatten": (),
+    "Squeeze": (1,),
+    "Unsqueeze": (1,),
+    "Transpose": (),
+    "Expand": (1,),
+    "Identity": (),
+    "Gather": (),
+    "Pad": (1, 3),
+    "Cast": (),
+}
+_SHAPE_SOURCES = frozenset({"Shape", "Size"})
+# Operators that the planner evaluates when their inputs are known.
+_FOLDED = (
+    frozenset(_MOVEMENT) - {"Pad"}
+    | _BINARY
+    | frozenset({"ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "Range", "ConstantOfShape"})
+    | frozenset({"Floor", "Ceil", "Neg", "Abs"})
+)
+_COORDINATES = frozenset(
+    "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric".split()
+)
+_FILE_DTYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13})
+
+
+@dataclasses.dataclass(frozen=True)
+class NonNativeNode:
+    """A node that the native engine cannot run."""
+
+    node: str  # its name
+    op: str  # its operator, with the domain unless that is ONNX's
+    reason: str
+
+    def __str__(self) -> str:
+        return f"node '{self.node}' ({self.op}): {self.reason}"
+
+
+def find_non_native(model: ir.Model) -> list[NonNativeNode]:
+    """Returns one record per non-native node of the main graph, in the graph's order."""
+    known = known_values(model.graph)
+    found = []
+    for node in model.graph:
+        reason = _reason(node, known)
+        if reason is not None:
+            op = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+            found.append(NonNativeNode(node.name or "", op, reason))
+    return found
+
+
+def known_values(graph: ir.Graph) -> set[ir.Value]:
+    """Returns the values that follow from constants and from the shapes of the graph's inputs."""
+    known = set(graph.initializers.values())
+    for node in graph:
+        if node.domain != "":
+            continue
+        if node.op_type in _SHAPE_SOURCES:
+            known.update(node.outputs)
+        elif node.op_type in _FOLDED and all(v is None or v in known for v in node.inputs):
+            known.update(node.outputs)
+    return known
+
+
+def _reason(node: ir.Node, known: set[ir.Value]) -> str | None:
+    """Returns why a node is not native, or None if it is."""
+    if any(
+        a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+        for a in node.attributes.values()
+    ):
+        return "it has a subgraph"
+    for value in (*node.inputs, *node.outputs):
+        if value is None:
+            continue
+        rank = rank_of(value)
+        if rank is not None and rank > MAX_RANK:
+            return f"'{value.name}' has {rank} dimensions; at most {MAX_RANK} are supported"
+        if value.dtype is not None and int(value.dtype) not in _FILE_DTYPES:
+            return f"'{value.name}' is of the type {value.dtype.name}"
+    if node.domain == SPARSERT:
+        return _require_f32(node, known)
+    if node.domain != "":
+        return f"operators of the domain '{node.domain}' are not in the sparsert opset"
+    if node.op_type in _MOVEMENT:
+        return _movement_reason(node, known)
+    if node.op_type in ("Range", "ConstantOfShape"):
+        return _require_known(node, range(len(node.inputs)), known)
+    if node.op_type in _SHAPE_SOURCES:
+        return None
+    if node.outputs and all(value in known for value in node.outputs):
+        return None
+    return _compute_reason(node, known)
+
+
+def _movement_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
+    op = node.op_type
+    if op == "Pad" and attribute(node, "mode", "constant") not in (
+        "constant",
+        "reflect",
+        "edge",
+        "wrap",
+    ):
+        return f"Pad mode '{attribute(node, 'mode')}' is not supported"
+    if op == "Pad" and input_at(node, 2) is not None and input_at(node, 2) not in known:
+        return "its padding value is not constant"
+    if (
+        op == "Gather"
+        and (rank_of(input_at(node, 0)) or 0) == 0
+        and (rank_of(input_at(node, 0)) is not None)
+    ):
+        return "it gathers from a scalar"
+    if op == "Cast":
+        to = attribute(node, "to", 0)
+        if to not in _FILE_DTYPES:
+            return f"it casts to the type {ir.DataType(to).name}"
+    return _require_known(node, _MOVEMENT[op], known)
+
+
+def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
+    op = node.op_type
+    if op == "Resize":
+        return _resize_reason(node, known)
+    if op in _WINDOWS:
+        rank = rank_of(input_at(node, 0))
+        if rank is not None and rank not in (3, 4):
+            return f"only 1-D and 2-D pools are supported; this one has {rank - 2} dimensions"
+        if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
+            return "its Indices output is used"
+        return _require_f32(node, known)
+    if op in _REDUCTIONS:
+        reason = _require_f32(node, known, 1)
+        return reason or _require_known(node, (1,), known)
+    if op in ("Softmax", "LogSoftmax"):
+        return _require_f32(node, known)
+    if op in _BINARY:
+        if len(node.inputs) != 2:
+            return f"it has {len(node.inputs)} inputs; 2 are supported"
+        return _require_f32(node, known)
+    if op == "PRelu":
+        if constant(input_at(node, 1)) is None:
+            return "its slope is not constant"
+        return _require_f32(node, known)
+    if op == "Clip":
+        if any(v is not None and constant(v) is None for v in node.inputs[1:]):
+            return "its bounds are not constant"
+        return _require_f32(node, known)
+    if activation_of(node) is not None:
+        return _require_f32(node, known)
+    return _unknown_reason(node)
+
+
+def _unknown_reason(node: ir.Node) -> str:
+    op = node.op_type
+    if op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"):
+        what = "statistics" if op == "BatchNormalization" else "weights"
+        tensors = [constant(value) for value in node.inputs[1:]]
+        if op == "MatMul":
+            tensors.append(constant(node.inputs[0]))
+        if op == "BatchNormalization" and attribute(node, "training_mode", 0):
+            return "it is in training mode"
+        if not is_f32(node.outputs[0]):
+            return "it does not compute in f32"
+        if all(tensor is None for tensor in tensors):
+            return f"its {what} are not constant"
+        if op in ("Conv", "ConvTranspose"):
+            weight = tensors[0]
+            if weight is not None and len(weight.shape) not in (3, 4):
+                return f"only 1-D and 2-D are supported; this one has {len(weight.shape) - 2}-D"
+            return "its weights or bias are not constant"
+        return f"its {what} are not constant or not a matrix"
+    return "the operator is not in the sparsert opset"
+
+
+def _resize_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
+    mode = attribute(node, "mode", "nearest")
+    if mode not in ("nearest", "linear"):
+        return f"Resize mode '{mode}' is not supported"
+    coordinates = attribute(node, "coordinate_transformation_mode", "half_pixel")
+    if coordinates not in _COORDINATES:
+        return f"the coordinates '{coordinates}' are not supported"
+    if attribute(node, "antialias", 0):
+        return "antialias is not supported"
+    return _require_f32(node, known, 1) or _require_known(node, (2, 3), known)
+
+
+def _require_known(
+    node: ir.Node, indices: tuple[int, ...] | range, known: set[ir.Value]
+) -> str | None:
+    for index in indices:
+        value = input_at(node, index)
+        if value is not None and value not in known:
+            return (
+                f"its input '{value.name}' depends on the values of the graph's inputs; it must "
+                "follow from shapes and constants"
+            )
+    return None
+
+
+def _require_f32(node: ir.Node, known: set[ir.Value], count: int | None = None) -> str | None:
+    inputs = node.inputs if count is None else node.inputs[:count]
+    for value in inputs:
+        if value is None or is_f32(value):
+            continue
+        kind = "an unknown type" if value.dtype is None else value.dtype.name
+        if value.dtype is None and not any(v is not None and v.dtype for v in inputs):
+            continue
+        return f"it computes with '{value.name}' of {kind}; only f32 is supported at run time"
+    return None

@@ -1,0 +1,321 @@
+"""Runs the parts of a model that are not native with onnxruntime or onnx's reference evaluator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sparsert.errors import BackendError, UnsupportedOpError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+
+class _Record(Protocol):
+    """What `segment` needs of a report's record: the name of a node that is not native."""
+
+    @property
+    def node(self) -> str: ...
+
+
+@dataclasses.dataclass
+class Segment:
+    """A part of a canonical graph that runs in one engine.
+
+    `model` is self-contained: the cut edges are its inputs and outputs, by their names in the
+    whole graph, with dtype and (symbolic) shape; its initializers share their tensors with the
+    whole model.
+    """
+
+    is_native: bool
+    model: ir.Model
+    inputs: list[str]
+    outputs: list[str]
+
+
+def segment(model: ir.Model, report: Iterable[_Record]) -> list[Segment]:
+    """Cuts a canonical graph into native and fallback segments.
+
+    Values that follow from shapes and constants are computed inside each segment that uses them,
+    so that they are known there at plan time.
+
+    Args:
+        model: a canonical model; it is not changed.
+        report: the nodes that are not native, as from passes.native_report.
+
+    Returns:
+        Segments in an order in which they can run; each is as large as a greedy grouping makes
+        it. One native segment if the report is empty.
+    """
+    graph = model.graph
+    names = {record.node for record in report}
+    shape_nodes = _shape_nodes(graph, names)
+    levels = _levels(graph, names, shape_nodes)
+    groups: dict[int, list[ir.Node]] = {}
+    for node, level in levels.items():
+        groups.setdefault(level, []).append(node)
+    if not groups:
+        groups[0] = []
+    last = max(groups)
+    position = {node: index for index, node in enumerate(graph)}
+    # Outputs that no group produces (shapes) come from the last segment.
+    extra = [v for v in graph.outputs if v.producer() in shape_nodes]
+    segments = []
+    for level in sorted(groups):
+        wanted = extra if level == last else []
+        nodes = _with_shape_nodes(groups[level], wanted, shape_nodes)
+        nodes.sort(key=lambda node: position[node])
+        segments.append((level % 2 == 0, nodes, set(groups[level])))
+    return _build_segments(model, segments, extra)
+
+
+def _shape_nodes(graph: ir.Graph, names: set[str]) -> set[ir.Node]:
+    """Returns the native nodes whose values follow from shapes and constants alone."""
+    found: set[ir.Node] = set()
+    for node in graph:
+        if node.name in names or node.domain != "":
+            continue
+        if node.op_type in ("Shape", "Size"):
+            found.add(node)
+        elif all(
+            v is None or v.is_initializer() or v.producer() in found for v in node.inputs
+        ) and not _is_weighty(node):
+            found.add(node)
+    return found
+
+
+def _is_weighty(node: ir.Node) -> bool:
+    return any(
+        v is not None and v.const_value is not None and v.const_value.size > 4096
+        for v in node.inputs
+    )
+
+
+def _levels(graph: ir.Graph, names: set[str], shape_nodes: set[ir.Node]) -> dict[ir.Node, int]:
+    """Returns each node's segment: even for native ones, odd for fallback ones."""
+    levels: dict[ir.Node, int] = {}
+    roots: dict[ir.Node, int] = {}  # the level at which a shape node's tensors are there
+    for node in graph:
+        level = 0
+        for value in _inputs_of(node):
+            producer = value.producer()
+            if producer is not None:
+                level = max(level, levels.get(producer, roots.get(producer, 0)))
+        if node in shape_nodes:
+            roots[node] = level
+            continue
+        odd = 1 if node.name in names else 0
+        levels[node] = level + (level % 2 != odd)
+    return levels
+
+
+def _inputs_of(node: ir.Node) -> list[ir.Value]:
+    """Returns a node's inputs and what its subgraphs take from outside, without repeats."""
+    found: dict[ir.Value, None] = {v: None for v in node.inputs if v is not None}
+    for attribute in node.attributes.values():
+        graphs: list[Any] = []
+        if attribute.type.name == "GRAPH":
+            graphs = [attribute.as_graph()]
+        elif attribute.type.name == "GRAPHS":
+            graphs = list(attribute.as_graphs())
+        for subgraph in graphs:
+            own: set[ir.Value] = {*subgraph.inputs, *subgraph.initializers.values()}
+            for inner in subgraph:
+                own.update(inner.outputs)
+            for inner in subgraph:
+                found.update({v: None for v in _inputs_of(inner) if v not in own})
+            found.update({v: None for v in subgraph.outputs if v not in own})
+    return list(found)
+
+
+def _with_shape_nodes(
+    nodes: list[ir.Node], wanted: list[ir.Value], shape_nodes: set[ir.Node]
+) -> list[ir.Node]:
+    """Returns `nodes` and the shape nodes that they and the wanted values depend on."""
+    result: dict[ir.Node, None] = dict.fromkeys(nodes)
+    pending = [v for node in nodes for v in _inputs_of(node)] + wanted
+    while pending:
+        producer = pending.pop().producer()
+        if producer in shape_nodes and producer not in result and producer is not None:
+            result[producer] = None
+            pending.extend(_inputs_of(producer))
+    return list(result)
+
+
+def _build_segments(
+    model: ir.Model,
+    segments: list[tuple[bool, list[ir.Node], set[ir.Node]]],
+    extra: list[ir.Value],
+) -> list[Segment]:
+    graph = model.graph
+    user: dict[ir.Value, set[int]] = {}
+    for index, (_, nodes, _) in enumerate(segments):
+        for node in nodes:
+            for value in _inputs_of(node):
+                user.setdefault(value, set()).add(index)
+    results = []
+    for index, (is_native, nodes, own) in enumerate(segments):
+        inside = {value for node in nodes for value in node.outputs}
+        inputs: dict[ir.Value, None] = {}
+        weights: dict[ir.Value, None] = {}
+        for node in nodes:
+            for value in _inputs_of(node):
+                if value.is_initializer():
+                    weights[value] = None
+                elif value not in inside:
+                    inputs[value] = None
+        outputs = []
+        for node in nodes:
+            for value in node.outputs:
+                is_last = index == len(segments) - 1
+                leaves = value.is_graph_output() and (node in own or (is_last and value in extra))
+                if node in own and any(later > index for later in user.get(value, ())):
+                    leaves = True
+                if leaves:
+                    outputs.append(value)
+        if not segments[1:]:
+            outputs = list(graph.outputs)
+            inputs = dict.fromkeys(graph.inputs)
+        part = _build_model(model, nodes, list(inputs), outputs, list(weights), index)
+        results.append(
+            Segment(
+                is_native, part, [v.name or "" for v in inputs], [v.name or "" for v in outputs]
+            )
+        )
+    return results
+
+
+def _build_model(
+    model: ir.Model,
+    nodes: list[ir.Node],
+    inputs: list[ir.Value],
+    outputs: list[ir.Value],
+    weights: list[ir.Value],
+    index: int,
+) -> ir.Model:
+    """Copies nodes into a model of their own; weights keep their tensors and are not copied."""
+    import onnx
+    import onnx_ir as ir
+
+    boundary = {*inputs, *outputs}
+    inner = [v for node in nodes for v in node.outputs if v not in boundary and v.name]
+    missing = [v for v in inputs if v.type is None]
+    if missing:
+        raise UnsupportedOpError(
+            "the model cannot be cut: the types of "
+            + ", ".join(f"'{v.name}' ({_maker(v)})" for v in missing)
+            + " are unknown"
+        )
+    proto = onnx.ModelProto(ir_version=model.ir_version)
+    proto.graph.name = f"{model.graph.name or 'graph'}_{index}"
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    proto.graph.node.extend(ir.to_proto(node) for node in nodes)
+    for target, values in (
+        (proto.graph.input, [*inputs, *weights]),
+        (proto.graph.output, outputs),
+        (proto.graph.value_info, inner),
+    ):
+        target.extend(ir.serde.serialize_value(v) for v in values if v.type or v in boundary)
+    part = ir.from_proto(proto)
+    by_name = {value.name: value for value in part.graph.inputs}
+    for weight in weights:
+        value = by_name[weight.name]
+        value.const_value = weight.const_value
+    kept = list(part.graph.inputs)[: len(inputs)]
+    part.graph.inputs.clear()
+    part.graph.inputs.extend(kept)
+    for weight in weights:
+        part.graph.register_initializer(by_name[weight.name])
+    return part
+
+
+class FallbackSegment:
+    """Runs one fallback segment with onnxruntime if it is installed, else in NumPy.
+
+    Args:
+        part: a segment that is not native.
+        threads: for onnxruntime; None lets it choose.
+
+    Raises:
+        UnsupportedOpError: neither engine knows one of the operators.
+
+    Attributes:
+        engine: "onnxruntime" or "onnx reference".
+    """
+
+    def __init__(self, part: Segment, threads: int | None = None) -> None:
+        self.inputs = part.inputs
+        self.outputs = part.outputs
+        self._session: Any = None
+        self._backend: Any = None
+        self.engine = "onnxruntime"
+        problems = []
+        uses_sparsert = any(node.domain == "sparsert" for node in part.model.graph)
+        if not uses_sparsert:
+            try:
+                self._session = _make_session(part.model, threads)
+                return
+            except ImportError:
+                pass
+            except Exception as error:  # onnxruntime raises types of its own
+                problems.append(f"onnxruntime: {_first_line(error)}")
+        from sparsert.runtime.numpy_backend import NumpyBackend
+
+        self.engine = "onnx reference"
+        try:
+            self._backend = NumpyBackend(part.model)
+        except UnsupportedOpError as error:
+            problems.append(f"onnx reference: {_first_line(error)}")
+            ops = sorted({_qualified(node) for node in part.model.graph})
+            raise UnsupportedOpError(
+                f"no engine can run the operators {', '.join(ops)} ({'; '.join(problems)})"
+            ) from error
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes the segment's outputs from its inputs, both by name.
+
+        Raises:
+            BackendError: the engine failed.
+        """
+        if self._backend is not None:
+            outputs: dict[str, np.ndarray] = self._backend.run(feeds)
+            return outputs
+        try:
+            results = self._session.run(self.outputs, dict(feeds))
+        except Exception as error:
+            raise BackendError(f"onnxruntime failed: {_first_line(error)}") from error
+        return dict(zip(self.outputs, results, strict=True))
+
+
+def _make_session(model: ir.Model, threads: int | None) -> Any:
+    import onnx_ir as ir
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    proto: onnx.ModelProto = ir.to_proto(model)
+    for opset in [o for o in proto.opset_import if o.domain == "sparsert"]:
+        proto.opset_import.remove(opset)
+    return onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _qualified(node: ir.Node) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+
+
+def _maker(value: ir.Value) -> str:
+    producer = value.producer()
+    return "graph input" if producer is None else f"made by {_qualified(producer)}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

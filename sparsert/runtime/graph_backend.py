@@ -1,0 +1,151 @@
+"""Backends over the canonical graph in Python: the NumPy oracle, and native parts with fallbacks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsert.runtime.table import Table
+from sparsert.runtime.types import TensorSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def specs_of(values: Any) -> list[TensorSpec]:
+    """Returns the specs of a graph's inputs or outputs."""
+    specs = []
+    for value in values:
+        shape: tuple[int | str, ...] | None = None
+        if value.shape is not None:
+            shape = tuple(
+                dim if isinstance(dim, int) else str(dim.value or f"{value.name}_{i}")
+                for i, dim in enumerate(value.shape)
+            )
+        dtype = np.dtype(value.dtype.numpy()) if value.dtype is not None else np.dtype(np.float32)
+        specs.append(TensorSpec(value.name, shape, dtype))
+    return specs
+
+
+class OracleBackend:
+    """Interprets the whole canonical graph in NumPy: slow, and the reference for all others."""
+
+    def __init__(self, model: ir.Model, label: str) -> None:
+        from sparsert.runtime.numpy_backend import NumpyBackend
+
+        self._label = label
+        self._model = model
+        self._engine = NumpyBackend(model)
+        self.inputs = specs_of(model.graph.inputs)
+        self.outputs = specs_of(model.graph.outputs)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes all outputs from checked feeds."""
+        return self._engine.run(feeds)
+
+    def explain(self) -> Table:
+        """Lists the nodes; all run in NumPy."""
+        rows = [
+            (node.name, node.op_type, "numpy", 'backend="numpy" interprets the graph')
+            for node in self._model.graph
+        ]
+        return Table(f"{self._label}: how each layer runs", ["layer", "op", "kernel", "why"], rows)
+
+    def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
+        """Times whole runs; the interpreter has no times per layer."""
+        times = _times(lambda: self.run(feeds), runs)
+        row = ("(whole graph)", "numpy", median(times) * 1e6)
+        return Table(f"{self._label}: median of {runs} runs", ["layer", "kernel", "us"], [row])
+
+
+class HybridBackend:
+    """Runs native segments in the core and the others in a fallback engine.
+
+    Args:
+        parts: (reason why it is not native or None, input names, output names, engine), in the
+            order in which they run.
+        inputs: of the whole graph.
+        outputs: of the whole graph.
+        label: names the model.
+    """
+
+    def __init__(
+        self,
+        parts: list[tuple[str | None, list[str], list[str], Any]],
+        inputs: list[TensorSpec],
+        outputs: list[TensorSpec],
+        label: str,
+    ) -> None:
+        self._parts = parts
+        self._label = label
+        self.inputs = inputs
+        self.outputs = outputs
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes all outputs from checked feeds."""
+        values = self._run_parts(feeds, None)
+        return {spec.name: values[spec.name] for spec in self.outputs}
+
+    def _run_parts(
+        self, feeds: Mapping[str, np.ndarray], seconds: list[float] | None
+    ) -> dict[str, np.ndarray]:
+        values = dict(feeds)
+        for _, names, _, engine in self._parts:
+            begin = time.perf_counter()
+            part_feeds = {name: np.ascontiguousarray(values[name]) for name in names}
+            values.update(engine.run(part_feeds))
+            if seconds is not None:
+                seconds.append(time.perf_counter() - begin)
+        return values
+
+    def explain(self) -> Table:
+        """Says how each layer runs; fallback segments are one row each, with their reason."""
+        rows: list[tuple[Any, ...]] = []
+        records: list[dict[str, Any]] = []
+        notes = []
+        columns = "layer op output zeros stored bytes computed packed kernel why".split()
+        for index, (reason, _, _, engine) in enumerate(self._parts):
+            if reason is None:
+                table = engine.explain()
+                rows += [tuple(row) for row in table.rows]
+                records += table.records
+                notes += table.notes
+                continue
+            rows.append(
+                (f"(part {index})", "fallback", "", "", "", "", "", "", engine.engine, reason)
+            )
+            records.append({"name": f"(part {index})", "op": "fallback", "kernel": engine.engine,
+                            "reason": reason})
+        title = f"{self._label}: how each layer runs"
+        return Table(title, columns, rows, notes, records=records)
+
+    def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
+        """Times each part: medians over `runs` runs after one to warm up."""
+        timings: list[list[float]] = []
+        for _ in range(runs + 1):
+            seconds: list[float] = []
+            self._run_parts(feeds, seconds)
+            timings.append(seconds)
+        rows = []
+        for index, (reason, _, _, engine) in enumerate(self._parts):
+            us = median(t[index] for t in timings[1:]) * 1e6
+            kernel = "native" if reason is None else engine.engine
+            rows.append((f"(part {index})", kernel, us, reason or ""))
+        columns = ["layer", "kernel", "us", "why"]
+        return Table(f"{self._label}: median of {runs} runs", columns, rows)
+
+
+def _times(call: Any, runs: int) -> list[float]:
+    call()
+    times = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return times
+
+

@@ -1,0 +1,168 @@
+"""Model: what sparsert.load() returns."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparsert.errors import ShapeError, UnsupportedOpError
+from sparsert.runtime.table import Table
+from sparsert.runtime.types import Backend, TensorSpec, check_feeds
+
+
+class Model:
+    """A network ready to run. Safe to call from many threads at once; can be pickled.
+
+    Made by sparsert.load(), not directly.
+
+    Attributes:
+        inputs: name, shape (ints, and strs for symbolic dimensions) and dtype of each input.
+        outputs: the same of each output.
+    """
+
+    def __init__(self, backend: Backend, file: np.ndarray | None, options: dict[str, Any]) -> None:
+        self._backend = backend
+        self._file = file  # the .sprt bytes; None when parts of the graph are not native
+        self._options = options
+
+    @property
+    def inputs(self) -> list[TensorSpec]:
+        """Name, shape and dtype of each input."""
+        return self._backend.inputs
+
+    @property
+    def outputs(self) -> list[TensorSpec]:
+        """Name, shape and dtype of each output."""
+        return self._backend.outputs
+
+    def __call__(self, *args: Any, **feeds: Any) -> Any:
+        """Runs the model.
+
+        Args:
+            *args: arrays in the order of `inputs`; or one dict by input name.
+            **feeds: arrays by input name.
+
+        Returns:
+            The output, or a tuple of them when there are several: NumPy arrays, or torch tensors
+            when an input was one.
+
+        Raises:
+            ShapeError: a feed is missing, unknown, or of the wrong dtype or shape.
+
+        Example:
+            >>> y = model(x)  # doctest: +SKIP
+        """
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            feeds = {**args[0], **feeds}
+        elif len(args) > len(self.inputs):
+            raise ShapeError(f"feeds: {len(args)} arrays for {len(self.inputs)} inputs")
+        else:
+            named = {spec.name: x for spec, x in zip(self.inputs, args, strict=False)}
+            twice = sorted(set(named) & set(feeds))
+            if twice:
+                raise ShapeError(f"feeds: given twice: {', '.join(twice)}")
+            feeds = {**named, **feeds}
+        torch = sys.modules.get("torch")
+        as_torch = torch is not None and any(
+            isinstance(x, torch.Tensor) for x in feeds.values()
+        )
+        results = self._run(feeds)
+        outputs = tuple(results[spec.name] for spec in self.outputs)
+        if as_torch and torch is not None:
+            outputs = tuple(torch.from_numpy(y) for y in outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def run(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]
+    ) -> list[np.ndarray]:
+        """Runs the model with the signature of onnxruntime.InferenceSession.run.
+
+        Args:
+            output_names: which outputs, in which order; None for all.
+            feeds: arrays by input name.
+
+        Returns:
+            One NumPy array per name.
+
+        Raises:
+            ShapeError: a feed is missing, unknown, or of the wrong dtype or shape; or an output
+                name is unknown.
+        """
+        known = [spec.name for spec in self.outputs]
+        unknown = [name for name in output_names or () if name not in known]
+        if unknown:
+            raise ShapeError(
+                f"there is no output {', '.join(map(repr, unknown))}; the model's outputs: "
+                f"{', '.join(map(repr, known))}"
+            )
+        results = self._run(feeds)
+        return [results[name] for name in (known if output_names is None else output_names)]
+
+    def explain(self) -> Table:
+        """Says, per layer, how it is stored and computed, by which kernel, and why."""
+        return self._backend.explain()
+
+    def profile(self, feeds: Mapping[str, Any] | Any = None, runs: int = 10) -> Table:
+        """Times each layer.
+
+        Args:
+            feeds: arrays by input name, or one array for a model of one input; None: ones (with 1
+                for symbolic dimensions).
+            runs: how many runs to take the median of, after one to warm up.
+
+        Returns:
+            A table with the median time of each layer.
+        """
+        if runs < 1:
+            raise ValueError(f"runs is {runs}, expected at least 1")
+        if feeds is None:
+            feeds = {
+                spec.name: np.ones(
+                    [dim if isinstance(dim, int) else 1 for dim in spec.shape or ()], spec.dtype
+                )
+                for spec in self.inputs
+            }
+        elif not isinstance(feeds, Mapping):
+            feeds = {self.inputs[0].name: feeds}
+        return self._backend.profile(check_feeds(self.inputs, feeds), runs)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model as a .sprt file, atomically.
+
+        Raises:
+            UnsupportedOpError: parts of the graph are not native; such a model has no .sprt form.
+            OSError: the file cannot be written.
+        """
+        from sparsert.modelfile import save_atomic
+
+        save_atomic(path, self._native_file())
+
+    def _native_file(self) -> np.ndarray:
+        if self._file is None:
+            raise UnsupportedOpError(
+                "this model runs some operators by fallback (explain() names them); a .sprt file "
+                "holds native operators only"
+            )
+        return self._file
+
+    def _run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return self._backend.run(check_feeds(self.inputs, feeds))
+
+    def __reduce__(self) -> Any:
+        return _unpickle, (self._native_file().tobytes(), self._options)
+
+    def __repr__(self) -> str:
+        def side(specs: list[TensorSpec]) -> str:
+            return ", ".join(f"{s.name}{list(s.shape or ())}" for s in specs)
+
+        return f"<sparsert.Model {side(self.inputs)} -> {side(self.outputs)}>"
+
+
+def _unpickle(file: bytes, options: dict[str, Any]) -> Model:
+    from sparsert.api import load
+
+    return load(file, **options)

@@ -1,0 +1,239 @@
+"""The native backend: the C++ core, with one plan per set of input shapes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from sparsert import errors
+from sparsert.runtime.table import Table, format_bytes
+from sparsert.runtime.types import NUMPY_DTYPES, TensorSpec
+
+# Plans kept per model; the least recently used one goes first.
+MAX_PLANS = 16
+
+_TUNE = {False: 0, "auto": 1, True: 2}
+_ERRORS: dict[int, type[errors.SparsertError]] = {
+    1: errors.BackendError,
+    2: errors.ModelFormatError,
+    3: errors.ShapeError,
+    4: errors.BackendError,
+    5: errors.BackendError,
+    6: errors.BackendError,
+}
+
+_alive: weakref.WeakSet[NativeBackend] = weakref.WeakSet()
+
+
+def import_core() -> Any:
+    """Returns the compiled module.
+
+    Raises:
+        BackendError: the package was installed without its compiled extension.
+    """
+    try:
+        from sparsert.runtime import _core
+    except ImportError as error:
+        raise errors.BackendError(
+            "the compiled extension sparsert.runtime._core cannot be imported "
+            f"({error}); reinstall sparsert on a machine with a C++17 compiler, or use "
+            'backend="numpy"'
+        ) from error
+    return _core
+
+
+def available_isas() -> list[str]:
+    """Names the instruction sets that this build and machine can run, least capable first."""
+    return list(import_core().isas())
+
+
+def aligned_bytes(data: Any) -> np.ndarray:
+    """Returns `data` (any buffer) as uint8 at a 64-byte boundary, copied only if need be."""
+    flat: np.ndarray = np.frombuffer(data, np.uint8)
+    if flat.ctypes.data % 64 == 0:
+        return flat
+    room = np.empty(flat.size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    aligned = room[start : start + flat.size]
+    aligned[:] = flat
+    return aligned
+
+
+class NativeBackend:
+    """Runs a .sprt file in the C++ core. Safe to call from many threads at once.
+
+    Args:
+        file: the file's bytes (any buffer); kept, since weights are read from it in place.
+        label: names the model in error messages.
+        threads: for one run; None: as many cores as this process may use.
+        isa: an instruction set by name; None: $SPARSERT_ISA, else the best of this machine.
+        tune: True measures every candidate kernel, "auto" the close ones, False none.
+
+    Raises:
+        ModelFormatError: the bytes are not a valid .sprt file.
+        BackendError: the instruction set is absent, or the extension is missing.
+        ShapeError: the graph's static shapes contradict each other.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        label: str,
+        threads: int | None = None,
+        isa: str | None = None,
+        tune: bool | str = "auto",
+    ) -> None:
+        self._core = import_core()
+        self._label = label
+        self.file = aligned_bytes(file)
+        try:
+            self._model = self._core.Model(self.file, threads or 0, isa or "", _TUNE[tune])
+        except self._core.NativeError as error:
+            raise self._translate(error) from None
+        self.inputs = [self._spec(*entry) for entry in self._model.inputs]
+        self.outputs = [self._spec(*entry) for entry in self._model.outputs]
+        self._plans: OrderedDict[tuple[tuple[int, ...], ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+        _alive.add(self)
+        if all(s.shape and all(isinstance(d, int) for d in s.shape) for s in self.inputs):
+            self._plan([s.shape for s in self.inputs])
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return str(self._model.isa)
+
+    @property
+    def threads(self) -> int:
+        """Threads of one run, the calling one included."""
+        return int(self._model.threads)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes all outputs from checked feeds."""
+        arrays = [feeds[spec.name] for spec in self.inputs]
+        plan = self._plan([array.shape for array in arrays])
+        outputs = self._allocate(plan)
+        plan.run(arrays, outputs)
+        return {spec.name: y for spec, y in zip(self.outputs, outputs, strict=True)}
+
+    def explain(self) -> Table:
+        """Says how each layer runs and why: for the last shapes used, else with 1 for symbols."""
+        plan = self._some_plan()
+        nodes = plan.nodes
+        rows = [
+            (
+                n["name"],
+                n["op"],
+                "x".join(map(str, n["output_shape"])),
+                f"{100 * (1 - n['nonzeros'] / n['weights']):.1f} %" if n["weights"] else "",
+                n["storage_format"],
+                format_bytes(n["storage_bytes"]) if n["weights"] else "",
+                n["compute_format"],
+                format_bytes(n["packed_bytes"]) if n["packed_bytes"] else "",
+                n["kernel"],
+                n["reason"],
+            )
+            for n in nodes
+        ]
+        columns = "layer op output zeros stored bytes computed packed kernel why".split()
+        weights = sum(n["weights"] for n in nodes)
+        nonzeros = sum(n["nonzeros"] for n in nodes)
+        zeros = 100 * (1 - nonzeros / weights) if weights else 0.0
+        sparse = sum(
+            n["weights"] > 0 and n["compute_format"] not in ("dense", "") for n in nodes
+        )
+        notes = [
+            f"isa {self.isa}, {self.threads} thread(s); {sparse} of "
+            f"{sum(n['weights'] > 0 for n in nodes)} layers with weights run sparse; "
+            f"{zeros:.1f} % of {weights:,} weights are zero",
+            f"memory: file {format_bytes(self.file.nbytes)}, packed weights "
+            f"{format_bytes(self._model.weight_bytes)}, arena {format_bytes(plan.arena_bytes)}",
+        ]
+        title = f"{self._label}: how each layer runs"
+        return Table(title, columns, rows, notes, records=nodes)
+
+    def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
+        """Times each layer: medians over `runs` runs after one to warm up."""
+        arrays = [feeds[spec.name] for spec in self.inputs]
+        plan = self._plan([array.shape for array in arrays])
+        outputs = self._allocate(plan)
+        timings = [plan.run(arrays, outputs, timed=True) for _ in range(runs + 1)][1:]
+        total = median(sum(steps) for steps in timings)
+        rows, records = [], []
+        for n in plan.nodes:
+            first, count = n["first_step"], n["step_count"]
+            ns = median(sum(steps[first : first + count]) for steps in timings)
+            rows.append(
+                (
+                    n["name"],
+                    n["op"],
+                    "x".join(map(str, n["output_shape"])),
+                    n["kernel"],
+                    ns / 1e3,
+                    100 * ns / total if total else 0.0,
+                )
+            )
+            records.append({**n, "time_ns": ns})
+        notes = [f"total {total / 1e6:.3f} ms, {self.threads} thread(s), isa {self.isa}"]
+        title = f"{self._label}: median of {runs} runs"
+        columns = ["layer", "op", "output", "kernel", "us", "%"]
+        return Table(title, columns, rows, notes, records=records)
+
+    def after_fork(self) -> None:
+        """Makes threads and locks anew in the child of a fork."""
+        self._lock = threading.Lock()
+        self._model.after_fork()
+
+    def _spec(self, name: str, dtype: int, shape: tuple[int | str, ...] | None) -> TensorSpec:
+        return TensorSpec(name, shape, NUMPY_DTYPES[dtype])
+
+    def _allocate(self, plan: Any) -> list[np.ndarray]:
+        return [
+            np.empty(shape, spec.dtype)
+            for shape, spec in zip(plan.output_shapes, self.outputs, strict=True)
+        ]
+
+    def _plan(self, shapes: list[Any]) -> Any:
+        key = tuple(tuple(shape) for shape in shapes)
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+                return plan
+            try:
+                plan = self._core.Plan(self._model, [list(shape) for shape in key])
+            except self._core.NativeError as error:
+                raise self._translate(error) from None
+            self._plans[key] = plan
+            if len(self._plans) > MAX_PLANS:
+                self._plans.popitem(last=False)
+            return plan
+
+    def _some_plan(self) -> Any:
+        with self._lock:
+            if self._plans:
+                return next(reversed(self._plans.values()))
+        return self._plan(
+            [[d if isinstance(d, int) else 1 for d in spec.shape or ()] for spec in self.inputs]
+        )
+
+    def _translate(self, error: Any) -> errors.SparsertError:
+        code, text = error.args
+        kind = _ERRORS.get(code, errors.BackendError)
+        return kind(f"{self._label}: {text}")
+
+
+def _after_fork() -> None:
+    for backend in list(_alive):
+        backend.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

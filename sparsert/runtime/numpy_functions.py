@@ -1,0 +1,372 @@
+"""The operators of the sparsert opset in NumPy: the definition that every backend is tested with.
+
+Arrays are f32 unless said otherwise. Layouts: x [N, C, spatial...], spatial rank 1 or 2 (any rank
+works here).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+_SQRT_HALF = math.sqrt(0.5)
+_erf_object = np.frompyfunc(math.erf, 1, 1)
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return np.asarray(_erf_object(x), dtype=np.float64)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def activate(x: np.ndarray, fn: str | None, alpha: float = 0.0, beta: float = 0.0) -> np.ndarray:
+    """Returns fn(x; alpha, beta) elementwise; `fn` is a name of the opset's scalar functions.
+
+    Smooth functions are computed in f64 and rounded once.
+
+    Raises:
+        ValueError: no such function.
+    """
+    if fn in (None, "", "none"):
+        return x
+    zero = np.float32(0)
+    if fn == "relu":
+        return np.maximum(x, zero)
+    if fn in ("clip", "relu6"):
+        low, high = (0.0, 6.0) if fn == "relu6" else (alpha, beta)
+        return np.minimum(np.maximum(x, np.float32(low)), np.float32(high))
+    if fn == "leaky_relu":
+        return np.where(x < 0, np.float32(alpha) * x, x)
+    if fn == "thresholded_relu":
+        return np.where(x > np.float32(alpha), x, zero)
+    exact: dict[str, Callable[..., Any]] = {
+        "abs": np.abs,
+        "neg": np.negative,
+        "floor": np.floor,
+        "ceil": np.ceil,
+    }
+    exact |= {"round": np.rint, "sign": np.sign}
+    if fn in exact:
+        return np.asarray(exact[fn](x))
+    with np.errstate(all="ignore"):
+        return _smooth(x.astype(np.float64), fn or "", alpha, beta).astype(np.float32)
+
+
+def _smooth(x: np.ndarray, fn: str, alpha: float, beta: float) -> np.ndarray:
+    if fn == "elu":
+        return np.where(x < 0, alpha * np.expm1(x), x)
+    if fn == "selu":
+        return beta * np.where(x > 0, x, alpha * np.expm1(x))
+    if fn == "celu":
+        return np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha))
+    if fn == "hard_sigmoid":
+        return np.clip(alpha * x + beta, 0, 1)
+    if fn == "hard_swish":
+        return x * np.clip(x / 6 + 0.5, 0, 1)
+    if fn == "silu":
+        return x * _sigmoid(alpha * x)
+    if fn == "gelu":
+        return 0.5 * x * (1 + _erf(x * _SQRT_HALF))
+    if fn == "gelu_tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    if fn == "mish":
+        return x * np.tanh(_softplus(x))
+    functions: dict[str, Callable[..., Any]] = {
+        "sigmoid": _sigmoid,
+        "tanh": np.tanh,
+        "exp": np.exp,
+        "log": np.log,
+        "sqrt": np.sqrt,
+        "reciprocal": np.reciprocal,
+        "erf": _erf,
+        "sin": np.sin,
+        "cos": np.cos,
+        "softplus": _softplus,
+        "softsign": lambda v: v / (1 + np.abs(v)),
+    }
+    if fn not in functions:
+        raise ValueError(f"unknown scalar function '{fn}'")
+    return np.asarray(functions[fn](x))
+
+
+def window_pads(
+    size: Sequence[int],
+    reach: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int] | None,
+    auto_pad: str | None,
+) -> tuple[list[int], list[int]]:
+    """Returns the begins and ends of the padding, with auto_pad resolved.
+
+    Args:
+        size: spatial input dimensions.
+        reach: (kernel - 1) * dilation + 1 of each.
+        strides: of each.
+        pads: begins then ends.
+        auto_pad: NOTSET, VALID, SAME_UPPER or SAME_LOWER.
+    """
+    count = len(size)
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        begins, ends = [], []
+        for i in range(count):
+            out = -(-size[i] // strides[i])
+            total = max(0, (out - 1) * strides[i] + reach[i] - size[i])
+            small, large = total // 2, total - total // 2
+            begins.append(small if auto_pad == "SAME_UPPER" else large)
+            ends.append(large if auto_pad == "SAME_UPPER" else small)
+        return begins, ends
+    if auto_pad == "VALID" or not pads:
+        return [0] * count, [0] * count
+    return list(pads[:count]), list(pads[count:])
+
+
+def _index(*parts: Any) -> Any:
+    """Returns an index of slices, numbers and Ellipsis."""
+    return tuple(parts)
+
+
+def _taps(kernel: Sequence[int]) -> list[tuple[int, ...]]:
+    return list(np.ndindex(*kernel))
+
+
+def _pad(x: np.ndarray, begins: list[int], ends: list[int], value: float) -> np.ndarray:
+    if not any(begins) and not any(ends):
+        return x
+    widths = [(0, 0), (0, 0), *zip(begins, ends, strict=True)]
+    return np.pad(x, widths, constant_values=value)
+
+
+def _tap_slice(
+    tap: tuple[int, ...], strides: Sequence[int], dilations: Sequence[int], out: Sequence[int]
+) -> tuple[slice, ...]:
+    starts = [t * d for t, d in zip(tap, dilations, strict=True)]
+    return tuple(
+        slice(start, start + (n - 1) * s + 1, s)
+        for start, n, s in zip(starts, out, strides, strict=True)
+    )
+
+
+def conv(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    strides: Sequence[int],
+    pads: Sequence[int] | None,
+    dilations: Sequence[int],
+    group: int,
+    auto_pad: str | None,
+) -> np.ndarray:
+    """Convolution: x [N, C, spatial], weight [M, C/group, kernel], bias [M] -> [N, M, out]."""
+    kernel = weight.shape[2:]
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    begins, ends = window_pads(x.shape[2:], reach, strides, pads, auto_pad)
+    padded = _pad(x, begins, ends, 0.0)
+    out = [(n - r) // s + 1 for n, r, s in zip(padded.shape[2:], reach, strides, strict=True)]
+    batch, channels = x.shape[:2]
+    rows = weight.shape[0]
+    y = np.zeros((batch, group, rows // group, math.prod(out)), dtype=np.float32)
+    for tap in _taps(kernel):
+        part = padded[_index(..., *_tap_slice(tap, strides, dilations, out))]
+        part = part.reshape(batch, group, channels // group, -1)
+        matrix = weight[_index(slice(None), slice(None), *tap)].reshape(group, rows // group, -1)
+        y += np.matmul(matrix, part) if channels != group else matrix * part
+    y = y.reshape(batch, rows, *out)
+    return y if bias is None else y + bias.reshape(-1, *[1] * len(kernel))
+
+
+def conv_transpose(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    strides: Sequence[int],
+    pads: Sequence[int] | None,
+    dilations: Sequence[int],
+    group: int,
+    auto_pad: str | None,
+    output_padding: Sequence[int] | None,
+    output_shape: Sequence[int] | None,
+) -> np.ndarray:
+    """Transposed convolution: weight [C, M/group, kernel], bias [M] -> [N, M, out]."""
+    kernel = weight.shape[2:]
+    count = len(kernel)
+    size = x.shape[2:]
+    extra = list(output_padding or [0] * count)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    full = [strides[i] * (size[i] - 1) + reach[i] for i in range(count)]
+    if output_shape or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = (
+            list(output_shape[-count:])
+            if output_shape
+            else [n * s for n, s in zip(size, strides, strict=True)]
+        )
+        begins = []
+        for i in range(count):
+            total = max(0, full[i] + extra[i] - wanted[i])
+            begins.append(total // 2 if auto_pad == "SAME_UPPER" else total - total // 2)
+    else:
+        begins, ends = list((pads or [0] * count)[:count]), list((pads or [0] * count)[-count:])
+        wanted = [full[i] + extra[i] - begins[i] - ends[i] for i in range(count)]
+    batch, channels = x.shape[:2]
+    width = weight.shape[1]
+    room = [max(full[i], begins[i] + wanted[i]) for i in range(count)]
+    y = np.zeros((batch, group, width, *room), dtype=np.float32)
+    flat = x.reshape(batch, group, channels // group, -1)
+    for tap in _taps(kernel):
+        matrix = weight[_index(slice(None), slice(None), *tap)].reshape(
+            group, channels // group, width
+        )
+        part = np.matmul(matrix.transpose(0, 2, 1), flat).reshape(batch, group, width, *size)
+        y[_index(..., *_tap_slice(tap, strides, dilations, size))] += part
+    crop = tuple(slice(b, b + n) for b, n in zip(begins, wanted, strict=True))
+    y = y[_index(..., *crop)].reshape(batch, group * width, *wanted)
+    return y if bias is None else y + bias.reshape(-1, *[1] * count)
+
+
+def pool(
+    x: np.ndarray,
+    kind: str,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int] | None,
+    dilations: Sequence[int],
+    auto_pad: str | None,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> np.ndarray:
+    """Max or average ("max", "average") over windows: x [N, C, spatial] -> [N, C, out].
+
+    With ceil_mode, a window that would start in the end padding is dropped; cells past the
+    padding never count.
+    """
+    count = len(kernel)
+    size = x.shape[2:]
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    begins, ends = window_pads(size, reach, strides, pads, auto_pad)
+    out, beyond = [], []
+    for i in range(count):
+        span = size[i] + begins[i] + ends[i] - reach[i]
+        n = (-(-span // strides[i]) if ceil_mode else span // strides[i]) + 1
+        if ceil_mode and (n - 1) * strides[i] >= size[i] + begins[i]:
+            n -= 1
+        out.append(n)
+        beyond.append(max(0, (n - 1) * strides[i] + reach[i] - size[i] - begins[i] - ends[i]))
+    far = [e + b for e, b in zip(ends, beyond, strict=True)]
+    if kind == "max":
+        y = np.full((*x.shape[:2], *out), -np.inf, dtype=np.float32)
+        padded = _pad(x, begins, far, -np.inf)
+    else:
+        y = np.zeros((*x.shape[:2], *out), dtype=np.float32)
+        padded = _pad(x, begins, far, 0.0)
+        ones = np.ones((1, 1, *size), dtype=np.float32)
+        counted = _pad(ones, begins, ends, 1.0 if count_include_pad else 0.0)
+        counted = _pad(counted, [0] * count, beyond, 0.0)
+        counts = np.zeros((1, 1, *out), dtype=np.float32)
+    for tap in _taps(kernel):
+        where = (slice(None), slice(None), *_tap_slice(tap, strides, dilations, out))
+        if kind == "max":
+            np.maximum(y, padded[where], out=y)
+        else:
+            y += padded[where]
+            counts += counted[where]
+    return y if kind == "max" else y / counts
+
+
+def resize(
+    x: np.ndarray,
+    scales: Sequence[float] | None,
+    sizes: Sequence[int] | None,
+    axes: Sequence[int] | None,
+    mode: str,
+    coordinates: str,
+    nearest_mode: str,
+    policy: str,
+) -> np.ndarray:
+    """Resize by nearest or linear interpolation, one axis after the other; x of any rank."""
+    chosen = [a % x.ndim for a in axes] if axes else list(range(x.ndim))
+    for axis, scale, out in _targets(x.shape, chosen, scales, sizes, policy):
+        if out == x.shape[axis] and scale == 1:
+            continue
+        at = _source_positions(x.shape[axis], out, scale, coordinates)
+        last = x.shape[axis] - 1
+        if mode == "nearest":
+            rules: dict[str, Callable[..., Any]] = {
+                "round_prefer_floor": lambda v: np.ceil(v - np.float32(0.5)),
+                "round_prefer_ceil": lambda v: np.floor(v + np.float32(0.5)),
+                "floor": np.floor,
+                "ceil": np.ceil,
+            }
+            rounded = rules[nearest_mode](at)
+            x = np.take(x, np.clip(rounded, 0, last).astype(np.int64), axis=axis)
+            continue
+        at = np.clip(at, 0, last)
+        low = np.floor(at).astype(np.int64)
+        high = np.minimum(low + 1, last)
+        share = (at - low).astype(np.float32)
+        share = share.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+        x = np.take(x, low, axis=axis) * (1 - share) + np.take(x, high, axis=axis) * share
+    return x
+
+
+def _targets(
+    shape: tuple[int, ...],
+    axes: list[int],
+    scales: Sequence[float] | None,
+    sizes: Sequence[int] | None,
+    policy: str,
+) -> list[tuple[int, float, int]]:
+    """Returns (axis, scale, output size) of every resized axis."""
+    if sizes is None:
+        assert scales is not None
+        return [
+            (axis, float(s), int(np.floor(np.float32(shape[axis]) * np.float32(s))))
+            for axis, s in zip(axes, scales, strict=True)
+        ]
+    ratios = [size / shape[axis] for axis, size in zip(axes, sizes, strict=True)]
+    if policy == "stretch":
+        return [(a, r, int(n)) for a, r, n in zip(axes, ratios, sizes, strict=True)]
+    ratio = min(ratios) if policy == "not_larger" else max(ratios)
+    return [(a, ratio, math.floor(ratio * shape[a] + 0.5)) for a in axes]
+
+
+def _source_positions(size: int, out: int, scale: float, coordinates: str) -> np.ndarray:
+    """Returns f32[out]: where each output cell lies in the input."""
+    cells = np.arange(out, dtype=np.float32)
+    s = np.float32(scale)
+    half = np.float32(0.5)
+    if coordinates == "asymmetric":
+        return cells / s
+    if coordinates == "align_corners":
+        step = np.float32(0 if out == 1 else (size - 1) / (out - 1))
+        return cells * step
+    if coordinates == "pytorch_half_pixel" and out == 1:
+        return np.zeros(1, dtype=np.float32)
+    if coordinates == "half_pixel_symmetric":
+        adjustment = out / (scale * size)
+        offset = np.float32(size / 2 * (1 - adjustment))
+        return offset + (cells + half) / s - half
+    return (cells + half) / s - half
+
+
+def pad(
+    x: np.ndarray, begins: Sequence[int], ends: Sequence[int], mode: str, value: Any
+) -> np.ndarray:
+    """Pads every axis of x, any dtype; negative amounts crop (first). Modes as ONNX names them."""
+    crop = tuple(
+        slice(max(0, -b), n - max(0, -e)) for b, e, n in zip(begins, ends, x.shape, strict=True)
+    )
+    widths = [(max(0, b), max(0, e)) for b, e in zip(begins, ends, strict=True)]
+    x = x[crop]
+    if mode == "constant":
+        return np.pad(x, widths, constant_values=value)
+    if mode == "reflect":
+        return np.pad(x, widths, mode="reflect")
+    return np.pad(x, widths, mode="edge" if mode == "edge" else "wrap")

@@ -1,0 +1,244 @@
+"""OpRun classes that teach onnx's reference evaluator the sparsert opset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+from sparsert.runtime import numpy_functions as functions
+
+_Result = tuple[np.ndarray, ...]
+
+
+def _activated(y: np.ndarray, attributes: dict[str, Any]) -> _Result:
+    alpha, beta = attributes.get("act_alpha") or 0.0, attributes.get("act_beta") or 0.0
+    return (functions.activate(y, attributes.get("act"), alpha, beta),)
+
+
+class Conv(OpRun):
+    """sparsert.Conv: act(conv(x, weight) + bias + residual)."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        ones = [1] * (x.ndim - 2)
+        y = functions.conv(
+            x,
+            weight,
+            bias,
+            attributes.get("strides") or ones,
+            attributes.get("pads"),
+            attributes.get("dilations") or ones,
+            attributes.get("group") or 1,
+            attributes.get("auto_pad"),
+        )
+        return _activated(_with_residual(y, residual), attributes)
+
+
+class ConvTranspose(OpRun):
+    """sparsert.ConvTranspose: act(conv_transpose(x, weight) + bias)."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        ones = [1] * (x.ndim - 2)
+        y = functions.conv_transpose(
+            x,
+            weight,
+            bias,
+            attributes.get("strides") or ones,
+            attributes.get("pads"),
+            attributes.get("dilations") or ones,
+            attributes.get("group") or 1,
+            attributes.get("auto_pad"),
+            attributes.get("output_padding"),
+            attributes.get("output_shape"),
+        )
+        return _activated(y, attributes)
+
+
+class Linear(OpRun):
+    """sparsert.Linear: act(x @ weight.T + bias + residual); x [..., K], weight [N, K]."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        y = np.matmul(x, weight.T)
+        if bias is not None:
+            y = y + bias
+        return _activated(_with_residual(y, residual), attributes)
+
+
+class BatchNormalization(OpRun):
+    """sparsert.BatchNormalization: act(x * scale + shift) per channel, axis 1."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self, x: np.ndarray, scale: np.ndarray, shift: np.ndarray, **attributes: Any
+    ) -> _Result:
+        shape = (-1, *[1] * (x.ndim - 2))
+        return _activated(x * scale.reshape(shape) + shift.reshape(shape), attributes)
+
+
+def _with_residual(y: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
+    if residual is None:
+        return y
+    if residual.shape != y.shape:
+        raise ValueError(f"the residual has shape {residual.shape}; expected {y.shape}")
+    return y + residual
+
+
+def _binary_op(name: str, ufunc: Any) -> type[OpRun]:
+    def _run(self: OpRun, a: np.ndarray, b: np.ndarray, **attributes: Any) -> _Result:
+        with np.errstate(all="ignore"):
+            return _activated(np.asarray(ufunc(a, b), dtype=np.float32), attributes)
+
+    return type(name, (OpRun,), {"op_domain": "sparsert", "_run": _run})
+
+
+# ONNX op -> (scalar function, alpha's default, beta's name and default).
+_UNARY: dict[str, tuple[str, float, str, float]] = {
+    "Elu": ("elu", 1.0, "beta", 0.0),
+    "Selu": ("selu", 1.67326319217681884765625, "gamma", 1.05070102214813232421875),
+    "Celu": ("celu", 1.0, "beta", 0.0),
+    "HardSigmoid": ("hard_sigmoid", 0.2, "beta", 0.5),
+    "HardSwish": ("hard_swish", 0.0, "beta", 0.0),
+    "Swish": ("silu", 1.0, "beta", 0.0),
+    "Gelu": ("gelu", 0.0, "beta", 0.0),
+    "Mish": ("mish", 0.0, "beta", 0.0),
+    "Softplus": ("softplus", 0.0, "beta", 0.0),
+    "Sigmoid": ("sigmoid", 0.0, "beta", 0.0),
+    "LeakyRelu": ("leaky_relu", 0.01, "beta", 0.0),
+    "ThresholdedRelu": ("thresholded_relu", 1.0, "beta", 0.0),
+}
+
+
+def _unary_op(name: str) -> type[OpRun]:
+    fn, default_alpha, beta_name, default_beta = _UNARY[name]
+
+    def _run(self: OpRun, x: np.ndarray, **attributes: Any) -> _Result:
+        alpha = attributes.get("alpha")
+        beta = attributes.get(beta_name)
+        chosen = "gelu_tanh" if attributes.get("approximate") == "tanh" else fn
+        y = functions.activate(
+            x,
+            chosen,
+            default_alpha if alpha is None else alpha,
+            default_beta if beta is None else beta,
+        )
+        return (y.astype(x.dtype, copy=False),)
+
+    return type(name, (OpRun,), {"op_domain": "", "_run": _run})
+
+
+def _pool_op(name: str, kind: str) -> type[OpRun]:
+    def _run(self: OpRun, x: np.ndarray, **attributes: Any) -> _Result:
+        kernel = attributes["kernel_shape"]
+        ones = [1] * len(kernel)
+        y = functions.pool(
+            x,
+            kind,
+            kernel,
+            attributes.get("strides") or ones,
+            attributes.get("pads"),
+            attributes.get("dilations") or ones,
+            attributes.get("auto_pad"),
+            bool(attributes.get("ceil_mode")),
+            bool(attributes.get("count_include_pad")),
+        )
+        return (y,)
+
+    return type(name, (OpRun,), {"op_domain": "", "_run": _run})
+
+
+class Resize(OpRun):
+    """ONNX Resize, nearest and linear."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: np.ndarray,
+        roi: np.ndarray | None = None,
+        scales: np.ndarray | None = None,
+        sizes: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        given = scales is not None and scales.size > 0
+        y = functions.resize(
+            x,
+            scales.tolist() if given and scales is not None else None,
+            None if given or sizes is None else sizes.tolist(),
+            attributes.get("axes"),
+            attributes.get("mode") or "nearest",
+            attributes.get("coordinate_transformation_mode") or "half_pixel",
+            attributes.get("nearest_mode") or "round_prefer_floor",
+            attributes.get("keep_aspect_ratio_policy") or "stretch",
+        )
+        return (y.astype(x.dtype, copy=False),)
+
+
+class Pad(OpRun):
+    """ONNX Pad with negative amounts, which onnx's own version lacks."""
+
+    op_domain = ""
+
+    def _run(
+        self,
+        x: np.ndarray,
+        pads: np.ndarray,
+        value: np.ndarray | None = None,
+        axes: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        chosen = range(x.ndim) if axes is None else [int(axis) % x.ndim for axis in axes.flat]
+        begins, ends = [0] * x.ndim, [0] * x.ndim
+        for i, axis in enumerate(chosen):
+            begins[axis], ends[axis] = int(pads[i]), int(pads[i + len(chosen)])
+        mode = attributes.get("mode") or "constant"
+        fill = 0 if value is None else value.reshape(())
+        return (functions.pad(x, begins, ends, mode, fill),)
+
+
+SPARSERT_OPS: tuple[type[OpRun], ...] = (
+    Conv,
+    ConvTranspose,
+    Linear,
+    BatchNormalization,
+    _binary_op("Add", np.add),
+    _binary_op("Sub", np.subtract),
+    _binary_op("Mul", np.multiply),
+    _binary_op("Div", np.divide),
+    _binary_op("Pow", np.power),
+    _binary_op("Min", np.minimum),
+    _binary_op("Max", np.maximum),
+)
+UNARY_OPS: tuple[type[OpRun], ...] = tuple(_unary_op(name) for name in _UNARY)
+# onnx's own versions of these loop over every output element in Python.
+MAX_POOL = _pool_op("MaxPool", "max")
+AVERAGE_POOL = _pool_op("AveragePool", "average")
+RESIZE = Resize
+PAD = Pad

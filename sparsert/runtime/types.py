@@ -1,0 +1,127 @@
+"""What every backend has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from sparsert.errors import ShapeError, describe_problems
+from sparsert.runtime.table import Table
+
+# NumPy dtypes by the numbers of onnx.TensorProto.DataType.
+NUMPY_DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.float32),
+    2: np.dtype(np.uint8),
+    3: np.dtype(np.int8),
+    4: np.dtype(np.uint16),
+    5: np.dtype(np.int16),
+    6: np.dtype(np.int32),
+    7: np.dtype(np.int64),
+    9: np.dtype(np.bool_),
+    10: np.dtype(np.float16),
+    11: np.dtype(np.float64),
+    12: np.dtype(np.uint32),
+    13: np.dtype(np.uint64),
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a model.
+
+    Attributes:
+        name: its name in the graph.
+        shape: ints, and strs for symbolic dimensions; None when the rank is unknown.
+        dtype: of its elements.
+    """
+
+    name: str
+    shape: tuple[int | str, ...] | None
+    dtype: np.dtype[Any]
+
+
+class Backend(Protocol):
+    """An engine that runs one model."""
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes all outputs from checked feeds (native byte order, C-contiguous)."""
+        ...
+
+    def explain(self) -> Table:
+        """Says how each layer runs and why."""
+        ...
+
+    def profile(self, feeds: Mapping[str, np.ndarray], runs: int) -> Table:
+        """Times each layer."""
+        ...
+
+
+def check_feeds(
+    inputs: list[TensorSpec], feeds: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Returns the feeds as C-contiguous arrays of native byte order.
+
+    Args:
+        inputs: what the model expects.
+        feeds: arrays by input name; any strides and byte order.
+
+    Raises:
+        ShapeError: a feed is missing, unknown, or of the wrong dtype, rank or size; lists all.
+    """
+    problems = []
+    known = {spec.name for spec in inputs}
+    for name in feeds:
+        if name not in known:
+            expected = ", ".join(f"'{spec.name}'" for spec in inputs) or "none"
+            problems.append(f"there is no input '{name}'; the model's inputs: {expected}")
+    arrays = {}
+    symbols: dict[str, tuple[int, str]] = {}
+    for spec in inputs:
+        if spec.name not in feeds:
+            problems.append(f"input '{spec.name}' is missing")
+            continue
+        array = np.asarray(feeds[spec.name])
+        if array.dtype.newbyteorder("=") != spec.dtype:
+            problems.append(
+                f"input '{spec.name}' is {array.dtype}, expected {spec.dtype}; convert it with "
+                f".astype(numpy.{spec.dtype})"
+            )
+            continue
+        problem = _shape_problem(spec, array.shape, symbols)
+        if problem:
+            problems.append(problem)
+            continue
+        arrays[spec.name] = np.ascontiguousarray(array, dtype=spec.dtype).reshape(array.shape)
+    if problems:
+        raise ShapeError(describe_problems("feeds", problems))
+    return arrays
+
+
+def _shape_problem(
+    spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tuple[int, str]]
+) -> str | None:
+    if 0 in shape:
+        return f"input '{spec.name}' has shape {list(shape)}: a dimension of size 0"
+    if spec.shape is None:
+        return None
+    expected = "[" + ", ".join(str(dim) for dim in spec.shape) + "]"
+    if len(shape) != len(spec.shape):
+        return f"input '{spec.name}' has shape {list(shape)}, expected {expected}"
+    for have, want in zip(shape, spec.shape, strict=True):
+        if isinstance(want, int):
+            if have != want:
+                return f"input '{spec.name}' has shape {list(shape)}, expected {expected}"
+            continue
+        size, where = symbols.setdefault(want, (have, spec.name))
+        if size != have:
+            return (
+                f"input '{spec.name}' has shape {list(shape)}, expected {expected} with "
+                f"{want} = {size} as in input '{where}'"
+            )
+    return None

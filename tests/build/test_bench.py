@@ -1,0 +1,138 @@
+"""The benchmarks' own parts: models, layer shapes, and a race."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from bench.models import MODELS, build_model, input_shape
+from bench.models.network import prune_by_magnitude
+from bench.peers import __main__ as peers
+from bench.peers.race import Result, parse_entrant
+from bench.peers.report import speedups, to_markdown
+from bench.shapes import layer_shapes
+
+# Multiply-adds as published for 224x224 (28x28) images.
+MACS = {
+    "resnet50": 4.089e9,
+    "mobilenet_v1": 0.569e9,
+    "mobilenet_v2": 0.301e9,
+    "small_cnn": 2.528e6,
+}
+
+
+@pytest.mark.parametrize("name", list(MACS))
+def test_model_has_published_size(name: str) -> None:
+    _, layers = build_model(name)
+    assert sum(layer.macs for layer in layers) == pytest.approx(MACS[name], rel=2e-3)
+
+
+@pytest.mark.parametrize("name", list(MACS))
+def test_sparsity_is_exact_per_layer(name: str) -> None:
+    model, layers = build_model(name, 0.8)
+    weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for layer in layers:
+        w = weights[f"{layer.name}.weight"]
+        assert np.count_nonzero(w) == w.size - round(layer.sparsity * w.size)
+    stem, *rest = layers
+    assert stem.sparsity == 0
+    assert all(layer.sparsity == (0 if layer.groups > 1 else 0.8) for layer in rest)
+
+
+def test_same_seed_gives_same_model() -> None:
+    first, _ = build_model("small_cnn", 0.5, seed=3)
+    again, _ = build_model("small_cnn", 0.5, seed=3)
+    assert first == again
+
+
+def test_pruning_keeps_the_largest_and_the_energy() -> None:
+    weights = np.array([[0.1, -3.0], [2.0, -0.2]], np.float32)
+    pruned = prune_by_magnitude(weights, 0.5)
+    assert np.array_equal(pruned == 0, [[True, False], [False, True]])
+    assert np.sum(pruned**2) == pytest.approx(np.sum(weights**2), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "mobilenet_v1"])
+@pytest.mark.parametrize("sparsity", [0.0, 0.95])
+def test_activations_stay_near_one(name: str, sparsity: float) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    model, _ = build_model(name, sparsity)
+    for node in model.graph.node[:-1]:
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(node.output[0]))
+    x = np.random.default_rng(1).standard_normal(input_shape(name), dtype=np.float32)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for y in session.run(None, {"input": x}):
+        assert 0.1 < np.sqrt(np.mean(y**2)) < 10
+        assert not np.any((y != 0) & (np.abs(y) < 1e-30))
+
+
+def test_batch_norm_nodes_and_folded_values_agree() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    x = np.random.default_rng(1).standard_normal(input_shape("mobilenet_v2"), dtype=np.float32)
+    outputs = []
+    for with_bn in (False, True):
+        model, _ = build_model("mobilenet_v2", 0.5, with_bn=with_bn)
+        assert any(n.op_type == "BatchNormalization" for n in model.graph.node) == with_bn
+        session = ort.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        outputs.append(session.run(None, {"input": x})[0])
+    assert np.abs(outputs[0] - outputs[1]).max() < 1e-4 * np.abs(outputs[0]).max()
+
+
+def test_unknown_model_and_bad_sparsity() -> None:
+    with pytest.raises(ValueError, match="unknown model 'alexnet'; there are: resnet50"):
+        build_model("alexnet")
+    with pytest.raises(ValueError, match="at least 0 and less than 1, got 90"):
+        build_model("small_cnn", 90)
+
+
+def test_layer_shapes_are_distinct() -> None:
+    shapes = layer_shapes("mobilenet_v1")
+    assert len(shapes) < len(build_model("mobilenet_v1")[1])
+    assert {(s.kernel, s.groups > 1) for s in shapes} == {(3, False), (3, True), (1, False)}
+
+
+def test_entrants() -> None:
+    assert parse_entrant("sparsert").suffix == ".sprt"
+    assert parse_entrant("sparsert-onnx").suffix == ".onnx"
+    assert parse_entrant("sparsert@avx2").isa == "avx2"
+    with pytest.raises(ValueError, match="unknown engine 'tvm'"):
+        parse_entrant("tvm")
+
+
+def made_up(engine: str, milliseconds: float) -> Result:
+    seconds = [milliseconds / 1e3] * 7
+    return Result(
+        "m", 0.9, 1, 1, engine, "1.0", seconds=seconds, round_medians=seconds, max_error=0.0
+    )
+
+
+def test_ratios_and_table() -> None:
+    heat = [made_up("onnxruntime", 10), made_up("openvino", 8), made_up("sparsert", 2)]
+    heat.append(Result("m", 0.9, 1, 1, "torch", error="RuntimeError: no\nsuch luck"))
+    assert speedups(heat, heat[2]) == (pytest.approx(5), pytest.approx(4))
+    assert speedups(heat, heat[3]) == (None, None)
+    table = to_markdown(heat, {"cores": 2}, "command")
+    assert "| m | 90% | 1 | 1 | sparsert | 2.000 | 0% | 5.00 | 4.00 | 0.0e+00 |" in table
+    assert "failed: RuntimeError: no such luck" in table
+
+
+def test_race_of_one_lap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    peers.main(
+        "--models small_cnn --sparsity 0.9 --threads 1 --engines onnxruntime torch --rounds 7 "
+        f"--burst 0.01 --out {tmp_path} --name lap".split()
+    )
+    assert "| small_cnn | 90% | 1 | 1 | onnxruntime |" in capsys.readouterr().out
+    report = json.loads((tmp_path / "lap.json").read_text())
+    fastest, other = report["results"]
+    assert fastest["speedup_over_onnxruntime"] == 1
+    assert fastest["peak_growth_bytes"] > 0
+    assert other["error"] or other["max_error"] < 1e-4
+    assert set(MODELS) >= {fastest["model"]}

@@ -1,0 +1,176 @@
+"""Canonical models for tests: one node of each op, and a small network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+F32 = ir.DataType.FLOAT
+
+
+def activation(name: str, shape: Sequence[int | str | None] | None = None) -> ir.Value:
+    return ir.Value(
+        name=name,
+        shape=None if shape is None else ir.Shape(shape),
+        type=ir.TensorType(F32),
+    )
+
+
+def constant(name: str, array: Any) -> ir.Value:
+    array = np.asarray(array)
+    return ir.Value(
+        name=name,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+        const_value=ir.tensor(array, name=name),
+    )
+
+
+def weights(*shape: int, density: float = 0.1, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    array = rng.standard_normal(shape).astype(np.float32)
+    return np.where(rng.random(shape) < density, array, np.float32(0))
+
+
+def make_model(
+    inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], nodes: Sequence[ir.Node]
+) -> ir.Model:
+    constants = {
+        id(value): value
+        for node in nodes
+        for value in node.inputs
+        if value is not None and value.const_value is not None
+    }
+    graph = ir.Graph(
+        inputs,
+        outputs,
+        nodes=nodes,
+        initializers=list(constants.values()),
+        opset_imports={"": onnx.defs.onnx_opset_version(), "sparsert": 1},
+        name="sample",
+    )
+    return ir.Model(graph, ir_version=10)
+
+
+# op_type, domain, inputs after x (arrays, or None for absent ones), attributes
+S = "sparsert"
+ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
+    ("Conv", S, [weights(4, 3, 3, 3), np.zeros(4, np.float32)], {"act": "relu6"}),
+    ("Conv", S, [weights(4, 3, 5)], {"strides": [2], "pads": [2, 2], "group": 1}),
+    ("Conv", S, [weights(4, 1, 3, 3)], {"group": 2, "auto_pad": "SAME_UPPER", "act": "silu"}),
+    ("ConvTranspose", S, [weights(4, 2, 2, 2)], {"strides": [2, 2], "output_padding": [1, 1]}),
+    ("Linear", S, [weights(8, 6), None, weights(2, 8)], {"act": "leaky_relu", "act_alpha": 0.1}),
+    ("BatchNormalization", S, [np.ones(3, np.float32), np.ones(3, np.float32)], {"act": "relu"}),
+    ("Add", S, [np.ones((1, 3), np.float32)], {"act": "clip", "act_alpha": -1.0, "act_beta": 1.0}),
+    *[(op, "", [np.ones(3, np.float32)], {}) for op in "Add Sub Mul Div Pow Min Max".split()],
+    ("LeakyRelu", "", [], {"alpha": 0.2}),
+    ("Elu", "", [], {}),
+    ("Selu", "", [], {"alpha": 1.5, "gamma": 2.0}),
+    ("Celu", "", [], {"alpha": 0.5}),
+    ("HardSigmoid", "", [], {"alpha": 0.1, "beta": 0.4}),
+    ("Swish", "", [], {"alpha": 2.0}),
+    ("Gelu", "", [], {"approximate": "tanh"}),
+    ("Gelu", "", [], {}),
+    ("ThresholdedRelu", "", [], {"alpha": 0.5}),
+    ("Clip", "", [np.float32(-1), np.float32(1)], {}),
+    ("Clip", "", [None, np.float32(6)], {}),
+    *[
+        (op, "", [], {})
+        for op in (
+            "Relu HardSwish Sigmoid Tanh Exp Log Sqrt Abs Neg Reciprocal Floor Ceil Round Erf Sin "
+            "Cos Softplus Softsign Mish Sign Identity Size GlobalAveragePool GlobalMaxPool"
+        ).split()
+    ],
+    ("PRelu", "", [np.ones((3, 1, 1), np.float32)], {}),
+    ("MaxPool", "", [], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ("AveragePool", "", [], {"kernel_shape": [2], "count_include_pad": 1, "pads": [1, 1]}),
+    ("AveragePool", "", [], {"kernel_shape": [2, 2], "auto_pad": "VALID"}),
+    ("Concat", "", [np.ones((1, 3), np.float32)], {"axis": -1}),
+    ("Split", "", [np.array([1, 2])], {"axis": 1}),
+    ("Slice", "", [np.array([0]), np.array([2]), None, np.array([1])], {}),
+    ("Reshape", "", [np.array([1, -1])], {"allowzero": 1}),
+    ("Flatten", "", [], {"axis": 2}),
+    ("Squeeze", "", [], {}),
+    ("Unsqueeze", "", [np.array([0])], {}),
+    ("Transpose", "", [], {"perm": [0, 2, 3, 1]}),
+    ("Expand", "", [np.array([2, 3, 4])], {}),
+    ("Gather", "", [np.array([[0, 1]])], {"axis": 1}),
+    ("Pad", "", [np.array([0, 1]), np.float32(2), np.array([1])], {"mode": "reflect"}),
+    ("Resize", "", [None, np.array([1, 1, 2, 2], np.float32)], {"mode": "linear"}),
+    (
+        "Resize",
+        "",
+        [None, None, np.array([4, 4])],
+        {
+            "axes": [2, 3],
+            "coordinate_transformation_mode": "align_corners",
+            "nearest_mode": "ceil",
+            "keep_aspect_ratio_policy": "not_larger",
+        },
+    ),
+    *[
+        (f"Reduce{name}", "", [np.array([1])], {"keepdims": 0})
+        for name in "Sum Mean Max Min Prod L1 L2 SumSquare LogSum LogSumExp".split()
+    ],
+    ("Softmax", "", [], {"axis": 1}),
+    ("LogSoftmax", "", [], {}),
+    ("Cast", "", [], {"to": 7}),
+    ("Shape", "", [], {"start": 1, "end": -1}),
+]
+
+
+def one_node_model(index: int) -> ir.Model:
+    op_type, domain, arrays, attributes = ONE_NODE[index]
+    x = activation("x", ["N", 3, 8, None])
+    inputs = [None if a is None else constant(f"c{i}", a) for i, a in enumerate(arrays)]
+    outputs = [activation("y"), activation("z")] if op_type == "Split" else [activation("y")]
+    node = ir.node(op_type, [x, *inputs], attributes, domain=domain, outputs=outputs, name="n")
+    return make_model([x], outputs, [node])
+
+
+def network(density: float = 0.1) -> ir.Model:
+    """A residual CNN with every encoding in reach: x [N, 3, 16, 16] -> y [N, 10]."""
+    x = activation("x", ["N", 3, 16, 16])
+    names = [activation(name) for name in ("a", "b", "c", "d", "e", "f")]
+    a, b, c, d, e, f = names
+    y = activation("y", ["N", 10])
+    zeros = constant("zeros", np.zeros(64, np.float32))
+    blocks = np.kron(weights(16, 64, density=density) != 0, np.ones((4, 1))).astype(np.float32)
+    nodes = [
+        ir.node(
+            "Conv",
+            [x, constant("w1", weights(64, 3, 3, 3, density=density)), zeros],
+            {"pads": [1, 1, 1, 1], "act": "relu"},
+            domain=S,
+            outputs=[a],
+        ),
+        ir.node(
+            "Conv",
+            [a, constant("w2", weights(64, 64, 3, 3, density=density)), zeros, a],
+            {"pads": [1, 1, 1, 1], "act": "relu"},
+            domain=S,
+            outputs=[b],
+        ),
+        ir.node(
+            "Conv",
+            [b, constant("w3", blocks.reshape(64, 64, 1, 1))],
+            {},
+            domain=S,
+            outputs=[c],
+        ),
+        ir.node("Clip", [c, constant("low", np.float32(0))], outputs=[d]),
+        ir.node("GlobalAveragePool", [d], outputs=[e]),
+        ir.node("Flatten", [e], outputs=[f]),
+        ir.node(
+            "Linear",
+            [f, constant("w4", weights(10, 64, density=1.0)), constant("b4", weights(10))],
+            {},
+            domain=S,
+            outputs=[y],
+        ),
+    ]
+    return make_model([x], [y], nodes)

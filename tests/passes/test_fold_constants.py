@@ -1,0 +1,62 @@
+"""fold_constants: constants and static shape arithmetic are evaluated; weights stay lazy."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from tests.passes.pass_checks import apply, assert_same, build, node, ops, weights
+
+
+def test_static_shape_arithmetic():
+    proto = build(
+        [
+            node("Shape", ["x"], ["s"]),
+            node("Gather", ["s", "zero"], ["n"]),
+            node("Unsqueeze", ["n", "axes"], ["u"]),
+            node("Concat", ["u", "rest"], ["t"], axis=0),
+            node("Reshape", ["x", "t"], ["y"]),
+        ],
+        {"x": (2, 3, 4)},
+        ["y"],
+        {"zero": np.array(0), "axes": np.array([0]), "rest": np.array([12])},
+    )
+    model = apply(proto, "fold_constants", "tidy_graph")
+    assert ops(model) == ["Reshape"]
+    assert_same(proto, model)
+
+
+def test_large_weights_are_transposed_lazily():
+    proto = build(
+        [node("Transpose", ["w"], ["t"], perm=[1, 0]), node("MatMul", ["x", "t"], ["y"])],
+        {"x": (2, 300)},
+        ["y"],
+        {"w": weights(400, 300)},
+    )
+    model = apply(proto)
+    assert ops(model) == ["sparsert.Linear"]
+    stored = next(iter(model.graph)).inputs[1].const_value
+    assert isinstance(stored, ir.LazyTensor)
+    assert stored.shape == (400, 300)
+    assert_same(proto, model)
+
+
+def test_weight_normalisation_is_folded():
+    proto = build(
+        [
+            node("ReduceL2", ["v", "axes"], ["n"], keepdims=1),
+            node("Div", ["v", "n"], ["u"]),
+            node("Mul", ["u", "g"], ["w"]),
+            node("Conv", ["x", "w"], ["y"]),
+        ],
+        {"x": (1, 64, 6, 6)},
+        ["y"],
+        {
+            "v": weights(128, 64, 3, 3),
+            "axes": np.array([1, 2, 3]),
+            "g": weights(128, 1, 1, 1, seed=1, sparsity=0),
+        },
+    )
+    model = apply(proto)
+    assert ops(model) == ["sparsert.Conv"]
+    assert_same(proto, model)

@@ -1,0 +1,83 @@
+"""native_report: each reason why a node is not native, with its name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from sparsert.passes import native_report
+from tests.passes.pass_checks import apply, build, node, weights
+
+CUBIC = node("Resize", ["x", "", "k"], ["y"], mode="cubic")
+CASES = [
+    ([node("CumSum", ["x", "k"], ["y"])], {"k": np.array(1)}, "not in the sparsert opset"),
+    ([CUBIC], {"k": np.array([1, 1, 2, 2], np.float32)}, "'cubic'"),
+    ([node("MatMul", ["x", "x"], ["y"])], {}, "not constant"),
+    ([node("Conv", ["x", "x"], ["y"])], {}, "not constant"),
+    (
+        [node("ReduceMax", ["x"], ["m"], keepdims=0), node("Clip", ["x", "", "m"], ["y"])],
+        {},
+        "bounds are not constant",
+    ),
+    (
+        [
+            node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+            node("Add", ["i", "i"], ["j"]),
+            node("Cast", ["j"], ["y"], to=TensorProto.FLOAT),
+        ],
+        {},
+        "INT64; only f32",
+    ),
+    (
+        [
+            node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+            node("Reshape", ["i", "k"], ["j"]),
+            node("Reshape", ["x", "j"], ["y"]),
+        ],
+        {"k": np.array([-1])},
+        "must follow from shapes",
+    ),
+    (
+        [node("MaxPool", ["x"], ["m", "i"], kernel_shape=[2, 2]), node("Cast", ["i"], ["y"], to=1)],
+        {},
+        "Indices",
+    ),
+]
+
+
+@pytest.mark.parametrize(("nodes", "constants", "reason"), CASES)
+def test_reason(nodes, constants, reason):
+    proto = build(nodes, {"x": (4, 4, 4, 4)}, ["y"], constants)
+    report = native_report(apply(proto))
+    assert len(report) == 1
+    assert reason in report[0].reason
+    assert report[0].node in str(report[0])
+
+
+def test_three_dimensions_and_rank_nine():
+    proto = build(
+        [node("Conv", ["x", "w"], ["a"]), node("Reshape", ["a", "k"], ["y"])],
+        {"x": (1, 2, 4, 4, 4)},
+        ["y"],
+        {"w": weights(2, 2, 3, 3, 3), "k": np.array([1] * 8 + [-1])},
+    )
+    reasons = [record.reason for record in native_report(apply(proto))]
+    assert "3-D" in reasons[0]
+    assert "9 dimensions" in reasons[1]
+
+
+def test_shape_arithmetic_is_native():
+    proto = build(
+        [
+            node("Shape", ["x"], ["s"]),
+            node("ReduceProd", ["s"], ["p"], keepdims=1),
+            node("Div", ["p", "two"], ["d"]),
+            node("Concat", ["two", "d"], ["t"], axis=0),
+            node("Reshape", ["x", "t"], ["y"]),
+        ],
+        {"x": ("N", 4)},
+        ["y"],
+        {"two": np.array([2])},
+    )
+    assert native_report(apply(proto)) == []
