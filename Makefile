@@ -40,7 +40,7 @@ $(DEV)/build.ninja: CMakeLists.txt pyproject.toml $(VENV)/.stamp-build
 	$(CMAKE) -B $(DEV) -DSPARSERT_BUILD_TESTS=ON -DSPARSERT_PYTHON_DIR=$(abspath sparsert/runtime)
 
 build: $(DEV)/build.ninja ## compile the extension into sparsert/runtime
-	$(BIN)/cmake --build $(DEV) -j $(JOBS) --target _core
+	$(BIN)/cmake --build $(DEV) -j $(JOBS) --target _core sparsert_shared
 
 build-all: $(DEV)/build.ninja
 	$(BIN)/cmake --build $(DEV) -j $(JOBS)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-
 class Checker:
     """Collects findings about the tree under `root`."""
 

@@ -112,8 +112,9 @@ Status Reader::ReadTensors() {
     } else if (ReadDims(record, where, &tensor)) {
       if (tensor.is_constant) {
         ReadConstant(record, where, &tensor);
-      } else if (record.encoding != 0 || record.data_offset != 0 || record.data_bytes != 0 ||
-                 record.nnz != 0 || record.index_bytes != 0) {
+      } else if ((record.data_offset | record.data_bytes | record.nnz | record.index_bytes) != 0 ||
+                 (record.encoding | record.block_rows | record.block_cols | record.value_dtype |
+                  record.index_kind) != 0) {
         problems_.Add("%s: an activation has data", where);
       }
     }

@@ -68,6 +68,9 @@ class PlanBuilder {
   NodePlan& info() { return plan->nodes[node_index]; }
   Status Fail(StatusCode code, const char* what) const;  // names the current node
 
+  // What is left of the time that tune="auto" may spend on measuring.
+  double tune_ns_left = 0.7e9;
+
   uint32_t node_index = 0;
   const Node* node = nullptr;
 

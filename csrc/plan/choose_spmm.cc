@@ -19,32 +19,6 @@ double FmaPerCycle(Isa isa) { return isa == Isa::kScalar ? 0.5 : 2.0; }
 
 }  // namespace
 
-Status ComputeStats(const Csr& w, int32_t groups, MatrixStats* stats) {
-  stats->groups = groups;
-  stats->rows = w.rows / groups;
-  stats->depth = w.cols;
-  stats->nnz = w.nnz();
-  Array<uint32_t> seen4(w.row_ptr.allocator());
-  Array<uint32_t> seen8(w.row_ptr.allocator());
-  SRT_RETURN_IF_ERROR(seen4.resize(w.cols));
-  SRT_RETURN_IF_ERROR(seen8.resize(w.cols));
-  uint32_t panel4 = 0;  // numbers panels over all groups, from 1
-  uint32_t panel8 = 0;
-  for (int64_t row = 0; row < w.rows; ++row) {
-    const int64_t in_group = row % stats->rows;
-    panel4 += in_group % 4 == 0;
-    panel8 += in_group % 8 == 0;
-    for (uint32_t i = w.row_ptr[row]; i < w.row_ptr[row + 1]; ++i) {
-      const uint32_t k = w.col_idx[i];
-      stats->columns4 += seen4[k] != panel4;
-      stats->columns8 += seen8[k] != panel8;
-      seen4[k] = panel4;
-      seen8[k] = panel8;
-    }
-  }
-  return Status::Ok();
-}
-
 int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, SpmmChoice* choices) {
   int count = 0;
   for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
@@ -78,11 +52,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, Spmm
         cycles = stored * nv / fma * 1.15 + panels * (8.0 + 4.0 * nv);
         break;
       case SpmmFormat::kCsr:
-        cycles = nnz * std::max(nv / fma * 1.3, 2.0) + panels * 4 * (20.0 + 2.0 * nv);
+        cycles = nnz * std::max(nv / fma * 1.3, 2.0) +
+                 groups * static_cast<double>(stats.rows * blocks) * (14.0 + 2.0 * nv);
         break;
       case SpmmFormat::kPat4:
         cycles = nnz * nv / fma + static_cast<double>(stats.columns4) * 1.2 +
-                 panels * (60.0 + 4.0 * nv);
+                 panels * (100.0 + 4.0 * nv);
         break;
       case SpmmFormat::kBsr4:
         stored = 4.0 * static_cast<double>(stats.columns4);

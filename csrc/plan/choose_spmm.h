@@ -1,23 +1,11 @@
-// The choice of a layer's compute format: statistics, analytic cost, candidates.
+// The choice of a layer's compute format: analytic cost, candidates.
 #pragma once
 
-#include "formats/decode.h"
 #include "kernels/spmm/spmm.h"
 #include "plan/build_taps.h"
+#include "plan/matrix_stats.h"
 
 namespace sparsert {
-
-// What the cost of a matrix depends on, summed over the groups.
-struct MatrixStats {
-  int64_t rows = 0;       // of one group
-  int64_t depth = 0;      // columns of W
-  int32_t groups = 1;
-  uint64_t nnz = 0;
-  uint64_t columns4 = 0;  // columns of 4-row panels with a non-zero
-  uint64_t columns8 = 0;  // of 8-row panels
-};
-
-Status ComputeStats(const Csr& weights, int32_t groups, MatrixStats* stats);
 
 struct SpmmProblem {
   int64_t columns = 0;   // of one image

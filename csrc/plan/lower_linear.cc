@@ -33,6 +33,7 @@ Status LowerSpmv(PlanBuilder* b, const LinearOperands& o, int64_t rows, int64_t 
   key.lanes = lanes;
   const PackedSpmv* packed = nullptr;
   SRT_RETURN_IF_ERROR(b->weights->Spmv(key, &packed));
+  b->weights->Keep(key);
 
   SpmvArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));

@@ -11,6 +11,11 @@
 namespace sparsert {
 namespace {
 
+// tune="auto" measures candidates whose predicted times lie this close to the best.
+constexpr double kCloseRace = 1.6;
+
+constexpr int64_t kPrefetchBytes = 768 * 1024;
+
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or gathers.
 double FeedCost(const Window& w, bool transposed) {
   if (transposed) return 12.0;
@@ -36,6 +41,10 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
   a->tile_vecs = choice.tiling.tile_vecs;
   a->columns = o.columns;
   a->direct = direct;
+  // Inputs that outgrow a common L2 come from farther away: their latency is worth hiding.
+  a->prefetch = o.x_image * static_cast<int64_t>(sizeof(float)) > kPrefetchBytes &&
+                (direct || (o.window.stride[0] == 1 && o.window.stride[1] == 1)) &&
+                !o.key.transposed;
   if (!direct) {
     SRT_RETURN_IF_ERROR(b->Taps(o.window, o.key.transposed, choice.tiling, &a->taps));
   }
@@ -76,16 +85,53 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
   return Status::Ok();
 }
 
+struct Measurements {
+  int best = 0;
+  double best_ns = 0.0;  // 0: nothing was measured
+  char note[64] = "";    // what the runner-up took
+};
+
+// Times the candidates that the tune option asks for and keeps the packing of the fastest.
+Status MeasureCandidates(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice* choices,
+                         int count, Measurements* m) {
+  if (b->options.tune == Tune::kOff || b->options.clock == nullptr) return Status::Ok();
+  const bool full = b->options.tune == Tune::kFull;
+  const double limit = choices[0].predicted_ns * (full ? 6.0 : kCloseRace);
+  int candidates = 0;
+  while (candidates < count && choices[candidates].predicted_ns <= limit) ++candidates;
+  if (candidates < 2 || (!full && b->tune_ns_left <= 0.0)) return Status::Ok();
+
+  const uint64_t begin = b->options.clock();
+  PackKey best_key;
+  for (int i = 0; i < candidates; ++i) {
+    SpmmArgs* args = nullptr;
+    PackKey key;
+    SRT_RETURN_IF_ERROR(FillArgs(b, o, choices[i], o.may_be_direct, &args, &key));
+    double ns = 0.0;
+    SRT_RETURN_IF_ERROR(
+        MeasureSpmm(*args, choices[i], b->options.clock, b->weights->allocator(), &ns));
+    const bool wins = m->best_ns == 0.0 || ns < m->best_ns;
+    if (i > 0) {
+      const SpmmChoice& loser = choices[wins ? m->best : i];
+      snprintf(m->note, sizeof(m->note), ", %s %.1f us", SpmmFormatName(loser.kernel.format),
+               (wins ? m->best_ns : ns) * 1e-3);
+      b->weights->Drop(wins ? best_key : key);
+    }
+    if (wins) {
+      m->best = i;
+      m->best_ns = ns;
+      best_key = key;
+    }
+  }
+  b->tune_ns_left -= static_cast<double>(b->options.clock() - begin);
+  return Status::Ok();
+}
+
 }  // namespace
 
 Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
-  Csr csr(b->weights->allocator());
   MatrixStats stats;
-  SRT_RETURN_IF_ERROR(b->weights->AsCsr(o.key, &csr));
-  SRT_RETURN_IF_ERROR(ComputeStats(csr, o.key.groups, &stats));
-  csr.row_ptr.reset();
-  csr.col_idx.reset();
-  csr.values.reset();
+  SRT_RETURN_IF_ERROR(b->weights->Stats(o.key, &stats));
 
   SpmmProblem problem;
   problem.columns = o.columns;
@@ -96,55 +142,27 @@ Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
   const int count = RankSpmm(stats, problem, b->options.isa, choices);
   if (count == 0) return b->Fail(StatusCode::kUnsupported, "no spmm kernel in this build");
 
-  // Measured choice: candidates close to the predicted best, dense always among them.
-  int best = 0;
-  double best_ns = 0.0;
-  char dense_note[64] = "";
-  const bool measure = b->options.tune == Tune::kFull && b->options.clock != nullptr;
-  for (int i = 0; i < count && measure; ++i) {
-    const bool dense = choices[i].kernel.format == SpmmFormat::kDense;
-    if (!dense && choices[i].predicted_ns > 2.5 * choices[0].predicted_ns) continue;
-    if (dense && choices[i].predicted_ns > 6.0 * choices[0].predicted_ns) continue;
-    SpmmArgs* args = nullptr;
-    PackKey key;
-    SRT_RETURN_IF_ERROR(FillArgs(b, o, choices[i], o.may_be_direct, &args, &key));
-    double ns = 0.0;
-    SRT_RETURN_IF_ERROR(MeasureSpmm(*args, choices[i], b->options.clock,
-                                    b->weights->allocator(), &ns));
-    if (dense) snprintf(dense_note, sizeof(dense_note), ", dense measured %.1f us", ns * 1e-3);
-    // Sparse must gain 5 % on dense to be chosen, so that noise never picks it.
-    const bool wins = best_ns == 0.0 || ns < best_ns;
-    if (wins) {
-      if (best_ns != 0.0) {
-        PackKey loser = key;
-        loser.format = static_cast<int>(choices[best].kernel.format);
-        loser.block_depth = choices[best].block_depth;
-        b->weights->Drop(loser);
-      }
-      best = i;
-      best_ns = ns;
-    } else {
-      b->weights->Drop(key);
-    }
-  }
+  Measurements measured;
+  SRT_RETURN_IF_ERROR(MeasureCandidates(b, o, choices, count, &measured));
 
-  const SpmmChoice& choice = choices[best];
+  const SpmmChoice& choice = choices[measured.best];
   SpmmArgs* args = nullptr;
   PackKey key;
   SRT_RETURN_IF_ERROR(FillArgs(b, o, choice, o.may_be_direct, &args, &key));
   const PackedSpmm* packed = nullptr;
   SRT_RETURN_IF_ERROR(b->weights->Spmm(key, &packed));
+  b->weights->Keep(key);
 
   NodePlan& info = b->info();
   info.compute_format = SpmmFormatName(choice.kernel.format);
   info.packed_bytes = packed->bytes();
   info.predicted_ns = choice.predicted_ns;
-  info.measured_ns = best_ns;
+  info.measured_ns = measured.best_ns;
   const double total = static_cast<double>(stats.rows) * stats.groups * stats.depth;
   const double zeros = total > 0 ? 100.0 * (1.0 - static_cast<double>(stats.nnz) / total) : 0.0;
-  if (best_ns > 0.0) {
+  if (measured.best_ns > 0.0) {
     snprintf(info.reason, sizeof(info.reason), "fastest measured at %.1f %% zeros: %.1f us%s",
-             zeros, best_ns * 1e-3, dense_note);
+             zeros, measured.best_ns * 1e-3, measured.note);
   } else {
     double dense_ns = 0.0;
     for (int i = 0; i < count; ++i) {

@@ -81,18 +81,6 @@ Status AppendPanel(const PanelColumns& panel, int32_t depth, SpmmFormat format,
       }
       return packed->counts.push_back(count);
     }
-    case SpmmFormat::kCsr:
-      for (int r = 0; r < 4; ++r) {
-        uint16_t count = 0;
-        for (int32_t k = 0; k < depth; ++k) {
-          if ((panel.pattern[k] >> r & 1) == 0) continue;
-          SRT_RETURN_IF_ERROR(packed->ids.push_back(static_cast<uint16_t>(k)));
-          SRT_RETURN_IF_ERROR(packed->values.push_back(panel.values[k * 8 + r]));
-          ++count;
-        }
-        SRT_RETURN_IF_ERROR(packed->counts.push_back(count));
-      }
-      return Status::Ok();
     case SpmmFormat::kPat4: {
       uint16_t first[kPatterns + 2] = {};
       for (int32_t k = 0; k < depth; ++k) ++first[panel.pattern[k]];
@@ -121,6 +109,43 @@ struct Entry {
   uint32_t k;
   float value;
 };
+
+// One 64-row panel of one block: rows by falling number of non-zeros, so that successive rows run
+// their loops equally often. `next`: where each row's entries of this block begin, moved to its end.
+Status AppendCsrPanel(const Csr& weights, const Array<Entry>& entries, int64_t row_begin,
+                      int64_t first_row, int64_t rows, uint32_t k_begin, uint32_t k_end,
+                      Array<uint32_t>* next, PackedSpmm* packed) {
+  const uint32_t first = weights.row_ptr[row_begin];
+  uint32_t end_of[kCsrPanelRows];
+  uint16_t order[kCsrPanelRows];
+  uint16_t count[kCsrPanelRows] = {};
+  const int n = static_cast<int>(std::min<int64_t>(kCsrPanelRows, rows - first_row));
+  for (int r = 0; r < n; ++r) {
+    const int64_t row = first_row + r;
+    const uint32_t end = weights.row_ptr[row_begin + row + 1] - first;
+    uint32_t i = (*next)[row];
+    while (i < end && entries[i].k < k_end) ++i;
+    end_of[r] = i;
+    count[r] = static_cast<uint16_t>(i - (*next)[row]);
+    order[r] = static_cast<uint16_t>(r);
+  }
+  std::sort(order, order + n, [&](uint16_t a, uint16_t b) {
+    return count[a] != count[b] ? count[a] > count[b] : a < b;
+  });
+  for (int at = 0; at < kCsrPanelRows; ++at) {
+    const uint16_t pair[2] = {at < n ? order[at] : uint16_t{0},
+                              at < n ? count[order[at]] : uint16_t{0}};
+    SRT_RETURN_IF_ERROR(packed->counts.append(pair, 2));
+    if (at >= n) continue;
+    const int64_t row = first_row + order[at];
+    for (uint32_t i = (*next)[row]; i < end_of[order[at]]; ++i) {
+      SRT_RETURN_IF_ERROR(packed->ids.push_back(static_cast<uint16_t>(entries[i].k - k_begin)));
+      SRT_RETURN_IF_ERROR(packed->values.push_back(entries[i].value));
+    }
+  }
+  for (int r = 0; r < n; ++r) (*next)[first_row + r] = end_of[r];
+  return Status::Ok();
+}
 
 }  // namespace
 
@@ -183,6 +208,20 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
       const int32_t depth =
           std::max(0, std::min(block_depth, m.depth - static_cast<int32_t>(k_begin)));
       for (int32_t p = 0; p < m.panels; ++p) {
+        if (packed->ids.size() > UINT32_MAX || packed->values.size() > UINT32_MAX) {
+          return Status::Error(StatusCode::kUnsupported, "a layer holds over 2^32 weights");
+        }
+        SRT_RETURN_IF_ERROR(
+            packed->id_offsets.push_back(static_cast<uint32_t>(packed->ids.size())));
+        SRT_RETURN_IF_ERROR(
+            packed->value_offsets.push_back(static_cast<uint32_t>(packed->values.size())));
+        if (format == SpmmFormat::kCsr) {
+          SRT_RETURN_IF_ERROR(AppendCsrPanel(weights, entries, row_begin,
+                                             static_cast<int64_t>(p) * mr, rows, k_begin,
+                                             k_begin + static_cast<uint32_t>(depth), &row_next,
+                                             packed));
+          continue;
+        }
         std::memset(pattern.data(), 0, pattern.size());
         std::memset(static_cast<void*>(values.data()), 0, values.size_bytes());
         for (int r = 0; r < mr && p * mr + r < rows; ++r) {
@@ -196,13 +235,6 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
           }
           row_next[row] = i;
         }
-        if (packed->ids.size() > UINT32_MAX || packed->values.size() > UINT32_MAX) {
-          return Status::Error(StatusCode::kUnsupported, "a layer holds over 2^32 weights");
-        }
-        SRT_RETURN_IF_ERROR(
-            packed->id_offsets.push_back(static_cast<uint32_t>(packed->ids.size())));
-        SRT_RETURN_IF_ERROR(
-            packed->value_offsets.push_back(static_cast<uint32_t>(packed->values.size())));
         SRT_RETURN_IF_ERROR(AppendPanel({pattern.data(), values.data()}, depth, format, packed));
       }
     }
@@ -237,7 +269,9 @@ void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32
                     __builtin_popcount(static_cast<unsigned>(i) + 1);
         }
       } else if (format == SpmmFormat::kCsr) {
-        for (int r = 0; r < 4; ++r) stored += m.counts[at * 4 + r];
+        for (int r = 0; r < kCsrPanelRows; ++r) {
+          stored += m.counts[(at * kCsrPanelRows + r) * 2 + 1];
+        }
       } else {
         stored += static_cast<uint64_t>(m.counts[at]) * m.panel_rows;
       }

@@ -388,7 +388,9 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, const PlanOptions&
                 Weights* weights, Plan* plan) {
   SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts));
   PlanBuilder builder(graph, options, weights, plan);
-  return builder.Build();
+  const Status status = builder.Build();
+  weights->EndPlanning();
+  return status;
 }
 
 }  // namespace sparsert

@@ -75,13 +75,45 @@ Status Weights::NonZeros(uint32_t tensor, uint64_t* nnz) {
   return Status::Ok();
 }
 
-Status Weights::AsCsr(const PackKey& key, Csr* csr) {
-  const Tensor& t = graph_->tensors[key.tensor];
-  if (!key.transposed) {
-    SRT_RETURN_IF_ERROR(DecodeCsr(t.data, csr));
-    return Status::Ok();
+Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
+  PackKey wanted;  // only what the matrix itself depends on
+  wanted.tensor = key.tensor;
+  wanted.transposed = key.transposed;
+  wanted.groups = key.transposed ? key.groups : 1;
+  wanted.taps = key.transposed ? key.taps : 1;
+  if (!(csr_key_ == wanted)) {
+    csr_key_ = PackKey();
+    SRT_RETURN_IF_ERROR(key.transposed ? RearrangeTransposed(key, &csr_)
+                                       : DecodeCsr(graph_->tensors[key.tensor].data, &csr_));
+    csr_key_ = wanted;
   }
-  // [C][M / g][taps] becomes [M][C / g][taps]: channel c of group c / (C / g).
+  *csr = &csr_;
+  return Status::Ok();
+}
+
+Status Weights::Stats(const PackKey& key, MatrixStats* stats) {
+  for (const StatsEntry& entry : stats_) {
+    if (entry.key == key) {
+      *stats = entry.stats;
+      return Status::Ok();
+    }
+  }
+  const Csr* csr = nullptr;
+  SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+  SRT_RETURN_IF_ERROR(ComputeStats(*csr, key.groups, stats));
+  return stats_.push_back({key, *stats});
+}
+
+void Weights::EndPlanning() {
+  csr_key_ = PackKey();
+  csr_.row_ptr.reset();
+  csr_.col_idx.reset();
+  csr_.values.reset();
+}
+
+// [C][M / g][taps] becomes [M][C / g][taps]: channel c belongs to group c / (C / g).
+Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
+  const Tensor& t = graph_->tensors[key.tensor];
   Array<float> scratch(allocator_);
   const float* w = nullptr;
   SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
@@ -128,11 +160,11 @@ Status Weights::NewPacking(const PackKey& key, Packing** packing) {
 Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
   Packing* packing = Find(key);
   if (packing == nullptr) {
-    Csr csr(allocator_);
+    const Csr* csr = nullptr;
     SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
     const Status status =
-        PackSpmm(csr, key.groups, key.taps, static_cast<SpmmFormat>(key.format), key.direct,
+        PackSpmm(*csr, key.groups, key.taps, static_cast<SpmmFormat>(key.format), key.direct,
                  key.block_depth, &packing->spmm);
     if (!status.ok()) {
       Free(packing);
@@ -148,13 +180,13 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
 Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
   Packing* packing = Find(key);
   if (packing == nullptr) {
-    Csr csr(allocator_);
+    const Csr* csr = nullptr;
     SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
     const void* bias = nullptr;
     if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &bias));
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
     const Status status =
-        PackSpmv(csr, static_cast<const float*>(bias), static_cast<SpmvFormat>(key.format),
+        PackSpmv(*csr, static_cast<const float*>(bias), static_cast<SpmvFormat>(key.format),
                  key.lanes, &packing->spmv);
     if (!status.ok()) {
       Free(packing);
@@ -167,9 +199,14 @@ Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
   return Status::Ok();
 }
 
+void Weights::Keep(const PackKey& key) {
+  Packing* packing = Find(key);
+  if (packing != nullptr) packing->kept = true;
+}
+
 void Weights::Drop(const PackKey& key) {
   for (Packing** link = &packings_; *link != nullptr; link = &(*link)->next) {
-    if (!((*link)->key == key)) continue;
+    if (!((*link)->key == key) || (*link)->kept) continue;
     Packing* dropped = *link;
     *link = dropped->next;
     Free(dropped);

@@ -4,6 +4,7 @@
 #include "base/bump.h"
 #include "formats/decode.h"
 #include "graph/graph.h"
+#include "plan/matrix_stats.h"
 #include "plan/pack_spmm.h"
 #include "plan/pack_spmv.h"
 
@@ -33,7 +34,8 @@ struct PackKey {
 class Weights {
  public:
   Weights(const Graph* graph, const Allocator* allocator)
-      : graph_(graph), allocator_(allocator), dense_(allocator), nonzeros_(allocator) {}
+      : graph_(graph), allocator_(allocator), dense_(allocator), nonzeros_(allocator),
+        stats_(allocator), csr_(allocator) {}
   ~Weights();
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
@@ -45,12 +47,15 @@ class Weights {
 
   Status NonZeros(uint32_t tensor, uint64_t* nnz);
 
-  // The weights of a layer as CSR [rows][channels * taps], transposed convolutions rearranged.
-  Status AsCsr(const PackKey& key, Csr* csr);
+  Status Stats(const PackKey& key, MatrixStats* stats);
 
   Status Spmm(const PackKey& key, const PackedSpmm** packed);
   Status Spmv(const PackKey& key, const PackedSpmv** packed);
-  // Forgets a packing that lost a measured choice.
+  // Frees what only planning needs.
+  void EndPlanning();
+  // A plan's steps use the packing: it stays until the model goes.
+  void Keep(const PackKey& key);
+  // Forgets a packing that lost a measured choice, unless a plan keeps it.
   void Drop(const PackKey& key);
 
   // Bytes of everything decoded and packed.
@@ -63,6 +68,7 @@ class Weights {
     PackKey key;
     PackedSpmm spmm;
     PackedSpmv spmv;
+    bool kept = false;
     Packing* next = nullptr;
   };
   struct DenseCopy {
@@ -71,6 +77,15 @@ class Weights {
     size_t bytes;
   };
 
+  struct StatsEntry {
+    PackKey key;
+    MatrixStats stats;
+  };
+
+  // The weights of a layer as CSR [rows][channels * taps], transposed convolutions rearranged. The
+  // last one asked for is kept, since a layer is packed in several ways in a row.
+  Status AsCsr(const PackKey& key, const Csr** csr);
+  Status RearrangeTransposed(const PackKey& key, Csr* csr);
   Packing* Find(const PackKey& key) const;
   Status NewPacking(const PackKey& key, Packing** packing);
   void Free(Packing* packing);
@@ -79,6 +94,9 @@ class Weights {
   const Allocator* allocator_;
   Array<DenseCopy> dense_;
   Array<int64_t> nonzeros_;  // [tensors], -1 = not counted yet
+  Array<StatsEntry> stats_;
+  Csr csr_;
+  PackKey csr_key_;
   Packing* packings_ = nullptr;
 };
 

@@ -169,9 +169,6 @@ def _check_operator(
     except onnx.defs.SchemaError:
         unknown_ops.append(f"{where}: ONNX opset {opset} has no operator '{node.op_type}'")
         return
-    if schema.deprecated:
-        unknown_ops.append(f"{where}: '{node.op_type}' is no longer part of ONNX opset {opset}")
-        return
     _check_count(where, "input", len(node.input), schema.min_input, schema.max_input, problems)
     _check_count(where, "output", len(node.output), schema.min_output, schema.max_output, problems)
     given = {attribute.name: attribute for attribute in node.attribute}

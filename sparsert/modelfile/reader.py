@@ -1,6 +1,7 @@
-"""Reads the tables of a .sprt file with NumPy alone, checking them like csrc/modelfile does.
+"""Reads the tables of a .sprt file with NumPy alone, checking that they hold together.
 
-The bytes of weights are checked when they are decoded (TensorInfo.decode).
+The bytes of weights are checked when they are decoded (TensorInfo.decode); the values of
+attributes (a stride of 0, say) when the graph is run.
 """
 
 from __future__ import annotations
@@ -35,6 +36,18 @@ from sparsert.modelfile.tables import NO_INDEX, Section, align
 
 _OP_NAMES = {number: name for name, number in OPS.items()}
 _ATTR_NAMES = {number: name for name, number in ATTRS.items()}
+# Zero in the records of activations.
+_DATA_FIELDS = (
+    "encoding",
+    "data_offset",
+    "data_bytes",
+    "nnz",
+    "block_rows",
+    "block_cols",
+    "value_dtype",
+    "index_kind",
+    "index_bytes",
+)
 _MAX_LISTED = 8
 _MAX_INTS = 16
 _OTHER_FORMATS = (
@@ -226,10 +239,12 @@ class _Reader:
             what = f"tensor {i} {self._at(Section.TENSORS, i)}"
             name = self._text(record["name_off"], record["name_len"], what)
             what = f"tensor {i} '{name}' {self._at(Section.TENSORS, i)}"
+            if record["reserved"] or record["reserved2"] or record["quant"] != NO_INDEX:
+                self._found.append(f"{what}: a reserved field is not as expected")
             dims = self._dims(record, symbols, what)
             if record["kind"] == 0:
-                unused = (record[key] for key in ("encoding", "data_offset", "data_bytes", "nnz"))
-                if any(unused) or record["dtype"] not in (0, *DTYPE_BYTES):
+                has_data = any(record[key] for key in _DATA_FIELDS)
+                if has_data or record["dtype"] not in (0, *DTYPE_BYTES):
                     self._found.append(f"{what}: an invalid record of an activation")
                 tensors.append(TensorInfo(name, record["dtype"], dims))
                 continue

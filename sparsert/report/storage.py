@@ -1,0 +1,100 @@
+"""How the weights of a .sprt file are stored, tensor by tensor and by encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sparsert.formats.layout import F16, Encoding, IndexKind, Layout
+from sparsert.runtime.table import Table, format_bytes
+
+if TYPE_CHECKING:
+    from sparsert.modelfile import ModelFile, TensorInfo
+
+_INDEX_NAMES = {IndexKind.DELTA8: "u8", IndexKind.U16: "u16", IndexKind.U32: "u32"}
+
+
+def encoding_name(layout: Layout) -> str:
+    """Names a storage encoding with its index width: dense, bitmask, csr/u8, block 4x1/u16, ..."""
+    if layout.encoding != Encoding.BLOCK:
+        return Encoding(layout.encoding).name.lower()
+    index = _INDEX_NAMES[IndexKind(layout.index_kind)]
+    if (layout.block_rows, layout.block_cols) == (1, 1):
+        return f"csr/{index}"
+    return f"block {layout.block_rows}x{layout.block_cols}/{index}"
+
+
+def tensor_table(file: ModelFile, title: str) -> Table:
+    """Returns one row per constant of a file: shape, encoding, stored values, bytes."""
+    records = [_record(tensor) for tensor in file.tensors if tensor.is_constant]
+    rows: list[Sequence[Any]] = [
+        (
+            r["name"],
+            "x".join(map(str, r["shape"])) or "scalar",
+            r["encoding"],
+            r["values"],
+            r["elements"],
+            r["stored_values"],
+            format_bytes(r["bytes"]),
+        )
+        for r in records
+    ]
+    columns = ["tensor", "shape", "encoding", "values", "elements", "stored", "bytes"]
+    data = sum(r["bytes"] for r in records)
+    notes = [f"{len(records)} constants, {format_bytes(data)} of {format_bytes(file.file_bytes)}"]
+    return Table(title, columns, rows, notes, records)
+
+
+def encoding_table(file: ModelFile, title: str) -> Table:
+    """Returns one row per encoding in use: tensors, elements, stored values, bytes."""
+    sums: dict[tuple[str, str], dict[str, Any]] = {}
+    for tensor in file.tensors:
+        if not tensor.is_constant:
+            continue
+        record = _record(tensor)
+        total = sums.setdefault(
+            (record["encoding"], record["values"]),
+            {
+                "encoding": record["encoding"],
+                "values": record["values"],
+                "tensors": 0,
+                "elements": 0,
+                "stored_values": 0,
+                "bytes": 0,
+            },
+        )
+        total["tensors"] += 1
+        for key in ("elements", "stored_values", "bytes"):
+            total[key] += record[key]
+    records = sorted(sums.values(), key=lambda r: -r["bytes"])
+    rows: list[Sequence[Any]] = [
+        (*(r[key] for key in list(r)[:-1]), format_bytes(r["bytes"])) for r in records
+    ]
+    columns = ["encoding", "values", "tensors", "elements", "stored", "bytes"]
+    return Table(title, columns, rows, records=records)
+
+
+def _record(tensor: TensorInfo) -> dict[str, Any]:
+    layout = tensor.layout
+    assert layout is not None
+    assert tensor.dims is not None
+    assert tensor.data is not None
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.dims),
+        "encoding": encoding_name(layout),
+        "values": _value_name(tensor),
+        "elements": layout.rows * layout.cols,
+        "stored_values": layout.stored_values,
+        "bytes": tensor.data.size,
+    }
+
+
+def _value_name(tensor: TensorInfo) -> str:
+    from sparsert.modelfile.opset import DTYPE_NUMPY
+
+    if tensor.value_dtype in (1, F16):
+        return "f16" if tensor.value_dtype == F16 else "f32"
+    import numpy as np
+
+    return str(np.dtype(DTYPE_NUMPY[tensor.value_dtype]))

@@ -1,0 +1,200 @@
+"""One engine in one process; answers the commands of a race, one JSON object a line.
+
+Each engine's code is imported before memory is measured, so that only the model counts.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import IO, Any
+
+import numpy as np
+
+from sparsert.report import memory
+
+Arrays = dict[str, np.ndarray]
+
+
+class SparsertEngine:
+    """A model of any source of sparsert.load()."""
+
+    def __init__(self, path: str, threads: int, options: Mapping[str, Any]) -> None:
+        import sparsert
+        from sparsert.runtime import native_backend
+
+        native_backend.import_core()
+        if not path.endswith(".sprt"):
+            for name in ("onnx", "sparsert.importers", "sparsert.passes", "sparsert.modelfile"):
+                importlib.import_module(name)
+        self._load = lambda: sparsert.load(path, threads=threads, **options)
+
+    def load(self) -> None:
+        """Loads the model."""
+        self.model = self._load()
+
+    def run(self, feeds: Arrays) -> list[np.ndarray]:
+        """Computes all outputs."""
+        return self.model.run(None, feeds)
+
+    def facts(self) -> dict[str, Any]:
+        """What the engine tells of itself: bytes of packed weights, and a line on memory."""
+        table = self.model.explain()
+        packed = sum(record.get("packed_bytes", 0) for record in table.records)
+        note = next((line for line in table.notes if line.startswith("memory:")), "")
+        return {"packed_bytes": packed, "memory_note": note}
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime's CPU provider with every graph optimisation."""
+
+    def __init__(self, path: str, threads: int, options: Mapping[str, Any]) -> None:
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+        settings.log_severity_level = 3
+        self._load = lambda: onnxruntime.InferenceSession(
+            path, settings, providers=["CPUExecutionProvider"]
+        )
+
+    def load(self) -> None:
+        """Loads the model."""
+        self.session = self._load()
+
+    def run(self, feeds: Arrays) -> list[np.ndarray]:
+        """Computes all outputs."""
+        return list(self.session.run(None, feeds))
+
+    def facts(self) -> dict[str, Any]:
+        """ONNX Runtime tells nothing."""
+        return {}
+
+
+class TorchEngine:
+    """Eager PyTorch: a module made by options["factory"] ("package.module:function")."""
+
+    def __init__(self, path: str, threads: int, options: Mapping[str, Any]) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        module, _, function = options["factory"].partition(":")
+        self._torch = torch
+        self._make = getattr(importlib.import_module(module), function)
+        self._path = path
+
+    def load(self) -> None:
+        """Makes the module and loads its weights."""
+        self.module = self._make()
+        self.module.load_state_dict(self._torch.load(self._path, weights_only=True))
+        self.module.eval()
+
+    def run(self, feeds: Arrays) -> list[np.ndarray]:
+        """Computes the output from the only input."""
+        (x,) = feeds.values()
+        with self._torch.inference_mode():
+            return [self.module(self._torch.from_numpy(x)).numpy()]
+
+    def facts(self) -> dict[str, Any]:
+        """PyTorch tells nothing."""
+        return {}
+
+
+ENGINES = {
+    "sparsert": SparsertEngine,
+    "onnxruntime": OnnxRuntimeEngine,
+    "torch": TorchEngine,
+}
+
+
+class Worker:
+    """The commands: load, check, burst, describe."""
+
+    def __init__(self) -> None:
+        self.engine: Any = None
+        self.feeds: list[Arrays] = []
+        self.base_bytes: int | None = None
+
+    def load(
+        self,
+        engine: str,
+        path: str,
+        threads: int,
+        options: Mapping[str, Any],
+        feeds: str,
+        chunk: int | None,
+    ) -> dict[str, Any]:
+        """Loads the model and the feeds, cut into pieces of `chunk` rows (None: whole)."""
+        with np.load(feeds, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        self.feeds = [arrays] if chunk is None else split_feeds(arrays, chunk)
+        self.engine = ENGINES[engine](path, threads, options)
+        gc.collect()
+        memory.reset_peak()
+        self.base_bytes = memory.resident_bytes()
+        start = time.perf_counter()
+        self.engine.load()
+        return {"load_seconds": time.perf_counter() - start}
+
+    def check(self, out: str) -> dict[str, Any]:
+        """Runs once and writes the outputs, joined over the pieces, as arrays 0, 1, ..."""
+        pieces = [self.engine.run(feeds) for feeds in self.feeds]
+        joined = [
+            np.concatenate(parts) if len(parts) > 1 else parts[0]
+            for parts in zip(*pieces, strict=True)
+        ]
+        np.savez(out, **{str(i): y for i, y in enumerate(joined)})  # type: ignore[arg-type]
+        return {}
+
+    def burst(self, warmups: int, runs: int) -> dict[str, Any]:
+        """Times `runs` passes over all feeds, one by one, after `warmups` that do not count."""
+        seconds = []
+        for i in range(warmups + runs):
+            start = time.perf_counter()
+            for feeds in self.feeds:
+                self.engine.run(feeds)
+            if i >= warmups:
+                seconds.append(time.perf_counter() - start)
+        return {"seconds": seconds}
+
+    def describe(self) -> dict[str, Any]:
+        """Growth of the peak of resident memory over load and runs; the engine's own facts."""
+        peak = memory.peak_bytes()
+        growth = None if peak is None or self.base_bytes is None else peak - self.base_bytes
+        return {"peak_growth_bytes": growth, **self.engine.facts()}
+
+
+def split_feeds(arrays: Arrays, chunk: int) -> list[Arrays]:
+    """Cuts feeds along their first dimension; the last piece may be smaller."""
+    count = len(next(iter(arrays.values())))
+    return [
+        {name: array[i : i + chunk] for name, array in arrays.items()}
+        for i in range(0, count, chunk)
+    ]
+
+
+def serve(commands: IO[str], replies: IO[str]) -> None:
+    """Answers until the input ends."""
+    worker = Worker()
+    for line in commands:
+        request = json.loads(line)
+        command = request.pop("command")
+        try:
+            reply = getattr(worker, command)(**request)
+        except Exception as error:  # the race goes on without this engine
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    # Engines print; what they print must not mix with the replies.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.stdin, channel)

@@ -1,0 +1,34 @@
+"""What every Python test shares: the engines of the suite, and a report of what ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.suite import harness
+
+
+def pytest_report_header() -> list[str]:
+    """Names the instruction sets of this machine."""
+    ran = ", ".join(harness.ISAS) or "none (no compiled extension)"
+    absent = ", ".join(harness.ABSENT_ISAS) or "none"
+    return [f"sparsert: instruction sets that run here: {ran}; absent, not tested: {absent}"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints which instruction sets and kernels the suite reached."""
+    if not harness.reached:
+        return
+    terminalreporter.section("kernels that the suite reached")
+    for isa in harness.ISAS:
+        names = sorted(name for name in harness.reached if name.endswith(f"_{isa}"))
+        terminalreporter.write_line(f"{isa}: {len(names)}: {' '.join(names)}")
+    for isa in harness.ABSENT_ISAS:
+        terminalreporter.write_line(f"{isa}: absent on this machine")
+
+
+@pytest.fixture(params=harness.ENGINES, ids=str)
+def engine(request: pytest.FixtureRequest) -> Iterator[harness.Engine]:
+    """Each engine in turn: the NumPy interpreter, then every instruction set."""
+    yield request.param
