@@ -215,9 +215,7 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
             )
             parts.append((None, part.inputs, part.outputs, native))
             continue
-        why = "; ".join(
-            reasons[node.name] for node in part.model.graph if node.name in reasons
-        )
+        why = "; ".join(reasons[node.name] for node in part.model.graph if node.name in reasons)
         engine = FallbackSegment(part, options["threads"])
         engines.add(engine.engine)
         parts.append((why, part.inputs, part.outputs, engine))
@@ -229,6 +227,4 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
         ),
         stacklevel=3,
     )
-    return HybridBackend(
-        parts, specs_of(graph.graph.inputs), specs_of(graph.graph.outputs), label
-    )
+    return HybridBackend(parts, specs_of(graph.graph.inputs), specs_of(graph.graph.outputs), label)

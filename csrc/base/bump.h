@@ -32,6 +32,7 @@ class Bump {
   }
 
   size_t bytes() const { return bytes_; }
+  const Allocator* allocator() const { return allocator_; }
 
  private:
   struct Chunk {
@@ -47,8 +48,8 @@ class Bump {
     if (chunks_ == nullptr || chunks_->bytes - chunks_->used < bytes) {
       size_t need = bytes + kCacheLine;
       if (need < kChunkBytes) need = kChunkBytes;
-      auto* chunk = static_cast<Chunk*>(
-          allocator_->allocate(allocator_->context, need, kCacheLine));
+      auto* chunk =
+          static_cast<Chunk*>(allocator_->allocate(allocator_->context, need, kCacheLine));
       if (chunk == nullptr) return nullptr;
       chunk->next = chunks_;
       chunk->bytes = need;

@@ -49,10 +49,10 @@ class [[nodiscard]] Status {
 };
 
 // Returns from the calling function when `expr` is not ok.
-#define SRT_RETURN_IF_ERROR(expr)                       \
-  do {                                                  \
-    ::sparsert::Status srt_status_ = (expr);            \
-    if (!srt_status_.ok()) return srt_status_;          \
+#define SRT_RETURN_IF_ERROR(expr)              \
+  do {                                         \
+    ::sparsert::Status srt_status_ = (expr);   \
+    if (!srt_status_.ok()) return srt_status_; \
   } while (0)
 
 }  // namespace sparsert

@@ -102,8 +102,7 @@ Status ThreadPool::Create(int threads, const Allocator* allocator, ThreadPool** 
   const int workers = threads > 1 ? threads - 1 : 0;
   const size_t bytes = sizeof(ThreadPool) + sizeof(State) + kCacheLine +
                        workers * (sizeof(pthread_t) + sizeof(State::Start));
-  char* memory =
-      static_cast<char*>(allocator->allocate(allocator->context, bytes, kCacheLine));
+  char* memory = static_cast<char*>(allocator->allocate(allocator->context, bytes, kCacheLine));
   if (memory == nullptr) return Status::OutOfMemory("thread pool", bytes);
   State* state = new (memory) State();
   char* rest = memory + sizeof(State);

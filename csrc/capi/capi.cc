@@ -5,9 +5,9 @@
 
 #include "base/platform.h"
 #include "base/thread_pool.h"
+#include "include/sparsert.h"
 #include "modelfile/reader.h"
 #include "runtime/executor.h"
-#include "include/sparsert.h"
 
 using sparsert::Allocator;
 using sparsert::Graph;
@@ -176,9 +176,7 @@ int32_t srt_model_symbol(const srt_model* model, int32_t symbol, const char** na
   return SRT_OK;
 }
 
-const char* srt_model_isa(const srt_model* model) {
-  return sparsert::IsaName(model->options.isa);
-}
+const char* srt_model_isa(const srt_model* model) { return sparsert::IsaName(model->options.isa); }
 
 int32_t srt_model_threads(const srt_model* model) { return model->options.threads; }
 
@@ -193,8 +191,7 @@ int32_t srt_model_after_fork(srt_model* model, srt_error* error) {
   model->pool = nullptr;
   new (&model->planning) sparsert::Mutex();
   if (model->options.threads <= 1) return SRT_OK;
-  return Report(ThreadPool::Create(model->options.threads, &model->allocator, &model->pool),
-                error);
+  return Report(ThreadPool::Create(model->options.threads, &model->allocator, &model->pool), error);
 }
 
 int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan,

@@ -62,7 +62,8 @@ typedef struct {
   char text[508];
 } srt_error;
 
-/* Memory for everything that loading and planning need; `allocate` returns NULL when it has none. */
+/* Memory for everything that loading and planning need; `allocate` returns NULL when it has none.
+ */
 typedef struct {
   void* (*allocate)(void* context, size_t bytes, size_t alignment);
   void (*release)(void* context, void* memory, size_t bytes);
@@ -91,13 +92,14 @@ typedef struct {
   srt_shape shape;
 } srt_tensor_info;
 
-/* One node of the graph as the plan runs it. Texts are terminated; they live as long as the plan. */
+/* One node of the graph as the plan runs it. Texts are terminated; they live as long as the plan.
+ */
 typedef struct {
   const char* name; /* not terminated */
   size_t name_bytes;
   const char* op;
   srt_shape output_shape;
-  uint64_t weights;       /* elements of the weight tensor; 0 without one */
+  uint64_t weights; /* elements of the weight tensor; 0 without one */
   uint64_t nonzeros;
   uint64_t storage_bytes; /* of the weights in the file */
   uint64_t packed_bytes;  /* of the weights in memory */
@@ -157,4 +159,4 @@ SRT_API void srt_plan_run(const srt_plan* plan, void* arena, const void* const* 
 }
 #endif
 
-#endif  /* SPARSERT_H_ */
+#endif /* SPARSERT_H_ */

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace sparsert {
 namespace {
@@ -25,6 +26,36 @@ int64_t InputOffset(const Window& w, bool transposed, int64_t column, int64_t ta
     if (in[d] < 0 || in[d] >= w.in[d]) return kPadding;
   }
   return in[0] * w.in[1] + in[1];
+}
+
+// More runs than this cost more than a gather.
+constexpr int kMaxSegments = 4;
+
+// Cuts the lanes with an offset into runs of step 1 or 2. Returns their number, or
+// kMaxSegments + 1 when there are more.
+int FindSegments(const int64_t* offset, int lanes, TapSegment* segments) {
+  int count = 0;
+  int l = 0;
+  while (l < lanes) {
+    if (offset[l] == kPadding) {
+      ++l;
+      continue;
+    }
+    if (count == kMaxSegments) return kMaxSegments + 1;
+    int next = l + 1;
+    while (next < lanes && offset[next] == kPadding) ++next;
+    const int64_t step = next < lanes && offset[next] - offset[l] == 2 * (next - l) ? 2 : 1;
+    TapSegment segment = {};
+    segment.step = static_cast<uint8_t>(step);
+    segment.base = static_cast<int32_t>(offset[l] - step * l);
+    for (; l < lanes; ++l) {
+      if (offset[l] == kPadding) continue;
+      if (offset[l] - step * l != segment.base) break;
+      segment.mask |= static_cast<uint16_t>(1u << l);
+    }
+    segments[count++] = segment;
+  }
+  return count;
 }
 
 }  // namespace
@@ -54,71 +85,59 @@ Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bu
   TapVec* out = bump->Allocate<TapVec>(entries);
   if (out == nullptr) return Status::OutOfMemory("tap table", entries * sizeof(TapVec));
 
-  // First pass classifies and counts gathers, the second writes their offsets.
-  int32_t* gather = nullptr;
-  for (int pass = 0; pass < 2; ++pass) {
-    int32_t gathered = 0;
-    for (int32_t tile = 0; tile < tiling.tiles; ++tile) {
-      const int32_t begin = tiling.Begin(tile);
-      const int32_t vecs = tiling.Begin(tile + 1) - begin;
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        TapVec* row = out + (tile * taps + tap) * tiling.tile_vecs;
-        TapMode uniform = TapMode::kMixed;
-        for (int32_t v = 0; v < vecs; ++v) {
-          int64_t offset[16];
-          uint32_t mask = 0;
-          int64_t step1 = INT64_MIN;
-          int64_t step2 = INT64_MIN;
-          bool contiguous = true;
-          bool stride2 = true;
-          for (int l = 0; l < tiling.lanes; ++l) {
-            const int64_t column = (static_cast<int64_t>(begin) + v) * tiling.lanes + l;
-            offset[l] = column < columns ? InputOffset(window, transposed, column, tap) : kPadding;
-            if (offset[l] == kPadding) continue;
-            mask |= 1u << l;
-            if (step1 == INT64_MIN) {
-              step1 = offset[l] - l;
-              step2 = offset[l] - 2 * l;
-            }
-            contiguous &= offset[l] - l == step1;
-            stride2 &= offset[l] - 2 * l == step2;
-          }
-          TapVec& entry = row[v];
-          entry.mask = static_cast<uint16_t>(mask);
-          if (mask == 0) {
-            // Contiguous with an empty mask loads nothing and keeps the tile uniform.
-            entry.mode = TapMode::kContiguous;
-          } else if (contiguous) {
-            entry.mode = TapMode::kContiguous;
-            entry.base = static_cast<int32_t>(step1);
-          } else if (stride2) {
-            entry.mode = TapMode::kStride2;
-            entry.base = static_cast<int32_t>(step2);
-          } else {
-            entry.mode = TapMode::kGather;
-            entry.base = gathered;
-            if (gather != nullptr) {
-              for (int l = 0; l < tiling.lanes; ++l) {
-                gather[gathered + l] =
-                    offset[l] == kPadding ? 0 : static_cast<int32_t>(offset[l]);
-              }
-            }
-            gathered += tiling.lanes;
-          }
-          if (v == 0) uniform = entry.mode;
-          if (entry.mode != uniform) uniform = TapMode::kMixed;
+  Array<TapSegment> segments(bump->allocator());
+  Array<int32_t> gather(bump->allocator());
+  for (int32_t tile = 0; tile < tiling.tiles; ++tile) {
+    const int32_t begin = tiling.Begin(tile);
+    const int32_t vecs = tiling.Begin(tile + 1) - begin;
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      TapVec* row = out + (tile * taps + tap) * tiling.tile_vecs;
+      for (int32_t v = 0; v < vecs; ++v) {
+        int64_t offset[16];
+        uint32_t mask = 0;
+        for (int l = 0; l < tiling.lanes; ++l) {
+          const int64_t column = (static_cast<int64_t>(begin) + v) * tiling.lanes + l;
+          offset[l] = column < columns ? InputOffset(window, transposed, column, tap) : kPadding;
+          if (offset[l] != kPadding) mask |= 1u << l;
         }
-        row[0].uniform = uniform;
+        TapSegment found[kMaxSegments];
+        const int count = FindSegments(offset, tiling.lanes, found);
+        TapVec& entry = row[v];
+        entry.mask = static_cast<uint16_t>(mask);
+        if (count <= 1) {
+          // An empty mask loads nothing: contiguous keeps the tile uniform.
+          entry.mode = count == 1 && found[0].step == 2 ? TapMode::kStride2 : TapMode::kContiguous;
+          entry.base = count == 1 ? found[0].base : 0;
+        } else if (count <= kMaxSegments) {
+          entry.mode = TapMode::kSegments;
+          entry.base = static_cast<int32_t>(segments.size());
+          found[count - 1].last = true;
+          SRT_RETURN_IF_ERROR(segments.append(found, count));
+        } else {
+          entry.mode = TapMode::kGather;
+          entry.base = static_cast<int32_t>(gather.size());
+          for (int l = 0; l < tiling.lanes; ++l) {
+            SRT_RETURN_IF_ERROR(
+                gather.push_back(offset[l] == kPadding ? 0 : static_cast<int32_t>(offset[l])));
+          }
+        }
+        row[0].uniform = v == 0 || entry.mode == row[0].uniform ? entry.mode : TapMode::kMixed;
       }
     }
-    if (gathered == 0) break;
-    if (pass == 0) {
-      gather = bump->Allocate<int32_t>(gathered);
-      if (gather == nullptr) return Status::OutOfMemory("tap table", gathered * sizeof(int32_t));
-    }
   }
+  if (segments.size() > INT32_MAX || gather.size() > INT32_MAX) {
+    return Status::Error(StatusCode::kUnsupported, "a convolution's tap table is too large");
+  }
+  TapSegment* kept_segments = bump->Allocate<TapSegment>(segments.size());
+  int32_t* kept_gather = bump->Allocate<int32_t>(gather.size());
+  if (kept_segments == nullptr || kept_gather == nullptr) {
+    return Status::OutOfMemory("tap table", segments.size_bytes() + gather.size_bytes());
+  }
+  if (!segments.empty()) memcpy(kept_segments, segments.data(), segments.size_bytes());
+  if (!gather.empty()) memcpy(kept_gather, gather.data(), gather.size_bytes());
   table->entries = out;
-  table->gather = gather;
+  table->segments = kept_segments;
+  table->gather = kept_gather;
   table->taps = static_cast<int32_t>(taps);
   table->tile_vecs = tiling.tile_vecs;
   return Status::Ok();

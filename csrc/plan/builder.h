@@ -103,12 +103,12 @@ class PlanBuilder {
 };
 
 // One function per group of ops, in lower_<group>.cc.
-Status LowerConv(PlanBuilder* b);       // Conv, ConvTranspose
-Status LowerLinear(PlanBuilder* b);     // Linear
+Status LowerConv(PlanBuilder* b);         // Conv, ConvTranspose
+Status LowerLinear(PlanBuilder* b);       // Linear
 Status LowerElementwise(PlanBuilder* b);  // Unary, Binary, PRelu, BatchNormalization, Cast
-Status LowerPool(PlanBuilder* b);       // MaxPool, AveragePool, Global*
-Status LowerReduce(PlanBuilder* b);     // Reduce, Softmax, LogSoftmax
-Status LowerMovement(PlanBuilder* b);   // everything that only moves data
+Status LowerPool(PlanBuilder* b);         // MaxPool, AveragePool, Global*
+Status LowerReduce(PlanBuilder* b);       // Reduce, Softmax, LogSoftmax
+Status LowerMovement(PlanBuilder* b);     // everything that only moves data
 Status LowerResize(PlanBuilder* b);
 
 // y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over

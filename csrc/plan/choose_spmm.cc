@@ -41,8 +41,8 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, Spmm
     const double fma = FmaPerCycle(choice.kernel.kernel.isa);
     const double nnz = static_cast<double>(stats.nnz);
     const double groups = stats.groups;
-    const double panels = groups * static_cast<double>((stats.rows + mr - 1) / mr) *
-                          static_cast<double>(blocks);
+    const double panels =
+        groups * static_cast<double>((stats.rows + mr - 1) / mr) * static_cast<double>(blocks);
     double cycles = 0.0;
     double stored = nnz;
     switch (format) {
@@ -75,8 +75,8 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, Spmm
     if (!problem.direct) {
       cycles += groups * static_cast<double>(stats.depth) * nv * problem.feed_cost;
     }
-    choice.predicted_ns = cycles * choice.tiling.tiles * static_cast<double>(problem.batch) *
-                          kNsPerCycle;
+    choice.predicted_ns =
+        cycles * choice.tiling.tiles * static_cast<double>(problem.batch) * kNsPerCycle;
     choices[count++] = choice;
   }
   std::sort(choices, choices + count, [](const SpmmChoice& a, const SpmmChoice& b) {

@@ -73,8 +73,8 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
   snprintf(info.reason, sizeof(info.reason),
            "depthwise: %d weights per channel, bound by reading activations", args->taps.taps);
   const IoRef io[] = {b->ref(x), b->ref(r), b->ref(y)};
-  const double work_ns = static_cast<double>(DwconvItems(*args)) * tiling.vecs *
-                         args->taps.taps * 0.7;
+  const double work_ns =
+      static_cast<double>(DwconvItems(*args)) * tiling.vecs * args->taps.taps * 0.7;
   return b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), 0, work_ns);
 }
 
@@ -128,8 +128,8 @@ Status LowerConv(PlanBuilder* b) {
   o.batch = in.dims[0];
   o.columns = plane;
   // Direct rows are read whole vectors at a time: the plane must be padded for it.
-  o.may_be_direct = pointwise && px.plane >= (plane + 15) / 16 * 16 &&
-                    b->ref(x).kind == IoRef::kArena;
+  o.may_be_direct =
+      pointwise && px.plane >= (plane + 15) / 16 * 16 && b->ref(x).kind == IoRef::kArena;
   o.x_image = px.image;
   o.x_row = px.plane;
   o.x_group = px.plane * (channels_in / groups);

@@ -85,8 +85,8 @@ Status LowerMatrix(PlanBuilder* b, const LinearOperands& o) {
   IoRef xt, rt, yt;
   SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(cols) * width * sizeof(float), &xt));
   SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(rows) * width * sizeof(float), &yt));
-  SRT_RETURN_IF_ERROR(b->AddCopy(MatrixDesc(o.batch, cols, cols, 1), o.x,
-                                 MatrixDesc(o.batch, cols, 1, width), xt));
+  SRT_RETURN_IF_ERROR(
+      b->AddCopy(MatrixDesc(o.batch, cols, cols, 1), o.x, MatrixDesc(o.batch, cols, 1, width), xt));
   if (o.has_residual) {
     SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(rows) * width * sizeof(float), &rt));
     SRT_RETURN_IF_ERROR(b->AddCopy(MatrixDesc(o.batch, rows, rows, 1), o.r,

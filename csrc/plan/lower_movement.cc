@@ -116,7 +116,8 @@ Status LowerGather(PlanBuilder* b) {
   const int64_t size = b->facts(x).shape.dims[axis];
   int64_t* resolved = b->plan->memory.Allocate<int64_t>(known.size + 1);
   if (resolved == nullptr) return Status::OutOfMemory("gather indices", known.size * 8);
-  SRT_RETURN_IF_ERROR(NormalizeIndices(known.data, static_cast<int64_t>(known.size), size, resolved));
+  SRT_RETURN_IF_ERROR(
+      NormalizeIndices(known.data, static_cast<int64_t>(known.size), size, resolved));
   GatherArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
   *args = MakeGatherArgs(b->desc(x), axis, resolved, b->facts(indices).shape, b->desc(y));

@@ -16,11 +16,11 @@ constexpr double kCloseRace = 1.6;
 
 constexpr int64_t kPrefetchBytes = 768 * 1024;
 
-// Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or gathers.
+// Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of them.
 double FeedCost(const Window& w, bool transposed) {
   if (transposed) return 12.0;
   if (w.stride[1] == 1 && w.in[1] == w.out[1]) return 1.5;
-  return w.stride[1] <= 2 && w.out[1] % 16 == 0 ? 3.0 : 10.0;
+  return w.out[1] % 16 == 0 ? 3.0 : 6.0;
 }
 
 Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice, bool direct,
@@ -74,8 +74,8 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
   }
   const int32_t panels = packed->groups[0].panels;
   a->splits = std::max(1, std::min(splits, panels));
-  auto* bounds = b->plan->memory.Allocate<int32_t>(static_cast<size_t>(a->groups) *
-                                                   (a->splits + 1));
+  auto* bounds =
+      b->plan->memory.Allocate<int32_t>(static_cast<size_t>(a->groups) * (a->splits + 1));
   if (bounds == nullptr) return Status::OutOfMemory("row splits", a->splits * sizeof(int32_t));
   for (int32_t g = 0; g < a->groups; ++g) {
     SplitPanels(packed->groups[g], choice.kernel.format, a->splits, bounds + g * (a->splits + 1));

@@ -7,8 +7,8 @@ namespace sparsert {
 
 // Sums over all groups.
 struct MatrixStats {
-  int64_t rows = 0;       // of one group
-  int64_t depth = 0;      // columns of W
+  int64_t rows = 0;   // of one group
+  int64_t depth = 0;  // columns of W
   int32_t groups = 1;
   uint64_t nnz = 0;
   uint64_t columns4 = 0;  // columns of 4-row panels with a non-zero

@@ -111,7 +111,8 @@ struct Entry {
 };
 
 // One 64-row panel of one block: rows by falling number of non-zeros, so that successive rows run
-// their loops equally often. `next`: where each row's entries of this block begin, moved to its end.
+// their loops equally often. `next`: where each row's entries of this block begin, moved to its
+// end.
 Status AppendCsrPanel(const Csr& weights, const Array<Entry>& entries, int64_t row_begin,
                       int64_t first_row, int64_t rows, uint32_t k_begin, uint32_t k_end,
                       Array<uint32_t>* next, PackedSpmm* packed) {
@@ -216,10 +217,9 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
         SRT_RETURN_IF_ERROR(
             packed->value_offsets.push_back(static_cast<uint32_t>(packed->values.size())));
         if (format == SpmmFormat::kCsr) {
-          SRT_RETURN_IF_ERROR(AppendCsrPanel(weights, entries, row_begin,
-                                             static_cast<int64_t>(p) * mr, rows, k_begin,
-                                             k_begin + static_cast<uint32_t>(depth), &row_next,
-                                             packed));
+          SRT_RETURN_IF_ERROR(
+              AppendCsrPanel(weights, entries, row_begin, static_cast<int64_t>(p) * mr, rows,
+                             k_begin, k_begin + static_cast<uint32_t>(depth), &row_next, packed));
           continue;
         }
         std::memset(pattern.data(), 0, pattern.size());

@@ -34,9 +34,9 @@ struct PackedSpmm {
   Array<uint32_t> run_offsets;
 
   size_t bytes() const {
-    return counts.size_bytes() + ids.size_bytes() + values.size_bytes() +
-           id_offsets.size_bytes() + value_offsets.size_bytes() + channels.size_bytes() +
-           runs.size_bytes() + run_offsets.size_bytes();
+    return counts.size_bytes() + ids.size_bytes() + values.size_bytes() + id_offsets.size_bytes() +
+           value_offsets.size_bytes() + channels.size_bytes() + runs.size_bytes() +
+           run_offsets.size_bytes();
   }
 };
 

@@ -46,8 +46,8 @@ size_t StorageBytes(const TensorDesc& desc) {
 bool SameWindow(const Window& a, const Window& b) {
   for (int d = 0; d < 2; ++d) {
     if (a.kernel[d] != b.kernel[d] || a.stride[d] != b.stride[d] ||
-        a.dilation[d] != b.dilation[d] || a.pad_begin[d] != b.pad_begin[d] ||
-        a.in[d] != b.in[d] || a.out[d] != b.out[d]) {
+        a.dilation[d] != b.dilation[d] || a.pad_begin[d] != b.pad_begin[d] || a.in[d] != b.in[d] ||
+        a.out[d] != b.out[d]) {
       return false;
     }
   }
@@ -135,8 +135,7 @@ Status PlanBuilder::AddCopy(const TensorDesc& from_desc, IoRef from, const Tenso
   }
   const NodePlan before = info();
   const IoRef io[] = {from, to};
-  const double bytes =
-      static_cast<double>(from_desc.shape.elements()) * DTypeSize(from_desc.dtype);
+  const double bytes = static_cast<double>(from_desc.shape.elements()) * DTypeSize(from_desc.dtype);
   SRT_RETURN_IF_ERROR(AddStep(kernel, args, {io, 2}, CopyItems(*args), 0, bytes * 0.1));
   if (before.step_count > 0) {
     info().kernel = before.kernel;
@@ -250,8 +249,7 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
 
 void PlanBuilder::Describe(const Node& n) {
   NodePlan& p = info();
-  const bool has_weights =
-      n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear;
+  const bool has_weights = n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear;
   if (!has_weights) return;
   const Tensor& w = graph.tensors[n.Input(1)];
   static const char* const kStorage[] = {"dense", "bitmask", "csr"};
@@ -274,8 +272,8 @@ Status PlanBuilder::LowerNode() {
   }
   for (uint32_t t : n.inputs) {
     // Weights of matrix ops are packed by their lowering; everything else is read as it is.
-    const bool packed = t == n.Input(1) && (n.op == Op::kConv || n.op == Op::kConvTranspose ||
-                                            n.op == Op::kLinear);
+    const bool packed =
+        t == n.Input(1) && (n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear);
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(this, t));
   }
   SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));

@@ -22,7 +22,7 @@ struct PlanOptions {
 struct IoRef {
   enum Kind : uint8_t { kNone, kArena, kConstant, kInput, kOutput };
   Kind kind = kNone;
-  uint32_t index = 0;              // of the graph input or output
+  uint32_t index = 0;  // of the graph input or output
   // Bytes from the start of the arena, constant, input or output.
   size_t offset = 0;
   const void* constant = nullptr;  // kConstant
@@ -37,24 +37,24 @@ struct Step {
   IoRef io[kMaxStepIo];
   int32_t io_count = 0;
   int64_t items = 0;
-  int64_t chunk = 1;           // items a thread takes at a time
-  size_t scratch_bytes = 0;    // per thread
+  int64_t chunk = 1;         // items a thread takes at a time
+  size_t scratch_bytes = 0;  // per thread
 };
 
 // What explain() says of a node.
 struct NodePlan {
   uint32_t first_step = 0;
   uint32_t step_count = 0;
-  uint64_t weights = 0;           // elements of the weight tensor, 0 without one
+  uint64_t weights = 0;  // elements of the weight tensor, 0 without one
   uint64_t nonzeros = 0;
-  uint64_t storage_bytes = 0;     // in the file
-  uint64_t packed_bytes = 0;      // in memory
+  uint64_t storage_bytes = 0;  // in the file
+  uint64_t packed_bytes = 0;   // in memory
   const char* storage_format = "";
   const char* compute_format = "";
   const char* kernel = "";
   Isa isa = Isa::kScalar;
-  double predicted_ns = 0.0;      // of the chosen kernel; 0 when no choice was made
-  double measured_ns = 0.0;       // at plan time; 0 when not measured
+  double predicted_ns = 0.0;  // of the chosen kernel; 0 when no choice was made
+  double measured_ns = 0.0;   // at plan time; 0 when not measured
   char reason[200] = "";
 };
 
@@ -66,12 +66,15 @@ struct TensorPlace {
 
 struct Plan {
   explicit Plan(const Allocator* allocator)
-      : memory(allocator), steps(allocator), nodes(allocator), facts(allocator),
+      : memory(allocator),
+        steps(allocator),
+        nodes(allocator),
+        facts(allocator),
         places(allocator) {}
 
   Bump memory;  // args, tap tables, known constants
   Array<Step> steps;
-  Array<NodePlan> nodes;      // [graph.nodes]
+  Array<NodePlan> nodes;  // [graph.nodes]
   ShapeTable facts;
   Array<TensorPlace> places;  // [graph.tensors]
   size_t tensor_bytes = 0;    // arena: tensors, then scratch of every thread

@@ -129,8 +129,7 @@ Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
   for (int64_t row = 0; row < csr->rows; ++row) {
     const int64_t group = row / group_out;
     for (int64_t c = 0; c < group_in; ++c) {
-      const float* from =
-          w + ((group * group_in + c) * group_out + row % group_out) * key.taps;
+      const float* from = w + ((group * group_in + c) * group_out + row % group_out) * key.taps;
       for (int32_t tap = 0; tap < key.taps; ++tap) {
         if (from[tap] == 0.0f) continue;
         SRT_RETURN_IF_ERROR(csr->col_idx.push_back(static_cast<uint32_t>(c * key.taps + tap)));
@@ -163,9 +162,8 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
     const Csr* csr = nullptr;
     SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    const Status status =
-        PackSpmm(*csr, key.groups, key.taps, static_cast<SpmmFormat>(key.format), key.direct,
-                 key.block_depth, &packing->spmm);
+    const Status status = PackSpmm(*csr, key.groups, key.taps, static_cast<SpmmFormat>(key.format),
+                                   key.direct, key.block_depth, &packing->spmm);
     if (!status.ok()) {
       Free(packing);
       return status;
@@ -185,9 +183,8 @@ Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
     const void* bias = nullptr;
     if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &bias));
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    const Status status =
-        PackSpmv(*csr, static_cast<const float*>(bias), static_cast<SpmvFormat>(key.format),
-                 key.lanes, &packing->spmv);
+    const Status status = PackSpmv(*csr, static_cast<const float*>(bias),
+                                   static_cast<SpmvFormat>(key.format), key.lanes, &packing->spmv);
     if (!status.ok()) {
       Free(packing);
       return status;

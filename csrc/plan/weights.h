@@ -15,10 +15,10 @@ struct PackKey {
   uint32_t tensor = kNoTensor;
   int32_t groups = 1;
   int32_t taps = 1;
-  bool transposed = false;  // weights of a ConvTranspose: [C][M / g][taps]
-  bool vector = false;      // spmv
+  bool transposed = false;    // weights of a ConvTranspose: [C][M / g][taps]
+  bool vector = false;        // spmv
   uint32_t bias = kNoTensor;  // spmv keeps the bias in lane order
-  int format = 0;           // SpmmFormat or SpmvFormat
+  int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
   int32_t block_depth = 0;
   int32_t lanes = 0;  // spmv
@@ -34,8 +34,12 @@ struct PackKey {
 class Weights {
  public:
   Weights(const Graph* graph, const Allocator* allocator)
-      : graph_(graph), allocator_(allocator), dense_(allocator), nonzeros_(allocator),
-        stats_(allocator), csr_(allocator) {}
+      : graph_(graph),
+        allocator_(allocator),
+        dense_(allocator),
+        nonzeros_(allocator),
+        stats_(allocator),
+        csr_(allocator) {}
   ~Weights();
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -125,6 +126,9 @@ class Arenas {
     return posix_memalign(&arena, 64, bytes_) == 0 ? arena : nullptr;
   }
 
+  // In the child of a fork: the lock may be held by a thread that does not exist here.
+  void AfterFork() { new (&mutex_) std::mutex(); }
+
   void Return(void* arena) {
     std::lock_guard<std::mutex> lock(mutex_);
     free_.push_back(arena);
@@ -166,6 +170,8 @@ class Plan {
   ~Plan() { srt_plan_free(plan_); }
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
+
+  void AfterFork() { arenas_->AfterFork(); }
 
   uint64_t arena_bytes() const { return srt_plan_arena_bytes(plan_); }
 
@@ -270,5 +276,6 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("arena_bytes", &Plan::arena_bytes)
       .def_property_readonly("output_shapes", &Plan::OutputShapes)
       .def("run", &Plan::Run, py::arg("inputs"), py::arg("outputs"), py::arg("timed") = false)
+      .def("after_fork", &Plan::AfterFork)
       .def_property_readonly("nodes", &Plan::Nodes);
 }

@@ -1,4 +1,5 @@
-// Elementary and activation functions over Vec. Include after one vec_<isa>.h, with SRT_ISA defined.
+// Elementary and activation functions over Vec. Include after one vec_<isa>.h, with SRT_ISA
+// defined.
 //
 // Relative error below 1e-6 against the exact result (Sin and Cos: absolute). NaN propagates,
 // infinities give their limits, and results that underflow are rounded to denormals or zero.
@@ -166,9 +167,7 @@ inline Vec GeluTanh(Vec x) {  // (1 + tanh(u)) / 2 = sigmoid(2 u)
   return Mul(x, Sigmoid(Mul(Mul(x, Set1(1.59576912f)), cubic)));
 }
 
-inline Vec Softplus(Vec x) {
-  return Add(Max(Zero(), x), Log1pUnit(Exp(Neg(Abs(x)))));
-}
+inline Vec Softplus(Vec x) { return Add(Max(Zero(), x), Log1pUnit(Exp(Neg(Abs(x))))); }
 
 // tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2).
 inline Vec Mish(Vec x) {
@@ -293,48 +292,48 @@ inline Vec Apply(Vec x, Vec alpha, Vec beta) {
   }
 }
 
-#define SRT_UNARY_CASE_(function, F, ...)          \
-  case UnaryFn::function: {                        \
-    constexpr UnaryFn F = UnaryFn::function;       \
-    __VA_ARGS__;                                   \
+#define SRT_UNARY_CASE_(function, F, ...)    \
+  case UnaryFn::function: {                  \
+    constexpr UnaryFn F = UnaryFn::function; \
+    __VA_ARGS__;                             \
   } break;
 
 // Runs the statements with `F` a constant equal to `value`: one copy of them per function.
-#define SRT_DISPATCH_UNARY(value, F, ...)                    \
-  switch (value) {                                           \
-    SRT_UNARY_CASE_(kNone, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kRelu, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kLeakyRelu, F, __VA_ARGS__)              \
-    SRT_UNARY_CASE_(kElu, F, __VA_ARGS__)                    \
-    SRT_UNARY_CASE_(kSelu, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kCelu, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kHardSigmoid, F, __VA_ARGS__)            \
-    SRT_UNARY_CASE_(kHardSwish, F, __VA_ARGS__)              \
-    SRT_UNARY_CASE_(kSigmoid, F, __VA_ARGS__)                \
-    SRT_UNARY_CASE_(kTanh, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kSilu, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kGelu, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kGeluTanh, F, __VA_ARGS__)               \
-    SRT_UNARY_CASE_(kClip, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kExp, F, __VA_ARGS__)                    \
-    SRT_UNARY_CASE_(kLog, F, __VA_ARGS__)                    \
-    SRT_UNARY_CASE_(kSqrt, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kAbs, F, __VA_ARGS__)                    \
-    SRT_UNARY_CASE_(kNeg, F, __VA_ARGS__)                    \
-    SRT_UNARY_CASE_(kReciprocal, F, __VA_ARGS__)             \
-    SRT_UNARY_CASE_(kFloor, F, __VA_ARGS__)                  \
-    SRT_UNARY_CASE_(kCeil, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kRound, F, __VA_ARGS__)                  \
-    SRT_UNARY_CASE_(kErf, F, __VA_ARGS__)                    \
-    SRT_UNARY_CASE_(kSin, F, __VA_ARGS__)                    \
-    SRT_UNARY_CASE_(kCos, F, __VA_ARGS__)                    \
-    SRT_UNARY_CASE_(kSoftplus, F, __VA_ARGS__)               \
-    SRT_UNARY_CASE_(kSoftsign, F, __VA_ARGS__)               \
-    SRT_UNARY_CASE_(kMish, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kSign, F, __VA_ARGS__)                   \
-    SRT_UNARY_CASE_(kThresholdedRelu, F, __VA_ARGS__)        \
-    case UnaryFn::kCount:                                    \
-      break;                                                 \
+#define SRT_DISPATCH_UNARY(value, F, ...)             \
+  switch (value) {                                    \
+    SRT_UNARY_CASE_(kNone, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kRelu, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kLeakyRelu, F, __VA_ARGS__)       \
+    SRT_UNARY_CASE_(kElu, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kSelu, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kCelu, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kHardSigmoid, F, __VA_ARGS__)     \
+    SRT_UNARY_CASE_(kHardSwish, F, __VA_ARGS__)       \
+    SRT_UNARY_CASE_(kSigmoid, F, __VA_ARGS__)         \
+    SRT_UNARY_CASE_(kTanh, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kSilu, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kGelu, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kGeluTanh, F, __VA_ARGS__)        \
+    SRT_UNARY_CASE_(kClip, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kExp, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kLog, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kSqrt, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kAbs, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kNeg, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kReciprocal, F, __VA_ARGS__)      \
+    SRT_UNARY_CASE_(kFloor, F, __VA_ARGS__)           \
+    SRT_UNARY_CASE_(kCeil, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kRound, F, __VA_ARGS__)           \
+    SRT_UNARY_CASE_(kErf, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kSin, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kCos, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kSoftplus, F, __VA_ARGS__)        \
+    SRT_UNARY_CASE_(kSoftsign, F, __VA_ARGS__)        \
+    SRT_UNARY_CASE_(kMish, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kSign, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kThresholdedRelu, F, __VA_ARGS__) \
+    case UnaryFn::kCount:                             \
+      break;                                          \
   }
 
 // ---- fused activations: few compile-time copies, the rare functions by a switch per vector
@@ -373,15 +372,15 @@ inline Vec Activate(Vec x, const ActivationVec& act) {
 // Runs the statements with `F` the constant to give Activate: kNone, kRelu, kClip or kAnyFn. Put
 // it outside of the loop:
 //   SRT_DISPATCH_ACTIVATION(act.fn, F, Rows<F>(args, begin, end))
-#define SRT_DISPATCH_ACTIVATION(value, F, ...)       \
-  switch (value) {                                   \
-    SRT_UNARY_CASE_(kNone, F, __VA_ARGS__)           \
-    SRT_UNARY_CASE_(kRelu, F, __VA_ARGS__)           \
-    SRT_UNARY_CASE_(kClip, F, __VA_ARGS__)           \
-    default: {                                       \
-      constexpr UnaryFn F = kAnyFn;                  \
-      __VA_ARGS__;                                   \
-    } break;                                         \
+#define SRT_DISPATCH_ACTIVATION(value, F, ...) \
+  switch (value) {                             \
+    SRT_UNARY_CASE_(kNone, F, __VA_ARGS__)     \
+    SRT_UNARY_CASE_(kRelu, F, __VA_ARGS__)     \
+    SRT_UNARY_CASE_(kClip, F, __VA_ARGS__)     \
+    default: {                                 \
+      constexpr UnaryFn F = kAnyFn;            \
+      __VA_ARGS__;                             \
+    } break;                                   \
   }
 
 }  // namespace SRT_ISA

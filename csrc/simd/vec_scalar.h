@@ -68,11 +68,11 @@ inline Vec LoadStride2Mask(const float* p, Mask m) {
   return r;
 }
 
-#define SRT_MAP1(name, expr)   \
-  inline Vec name(Vec a) {     \
-    Vec r;                     \
-    SRT_EACH r.v[i] = (expr);  \
-    return r;                  \
+#define SRT_MAP1(name, expr)  \
+  inline Vec name(Vec a) {    \
+    Vec r;                    \
+    SRT_EACH r.v[i] = (expr); \
+    return r;                 \
   }
 #define SRT_MAP2(name, expr)      \
   inline Vec name(Vec a, Vec b) { \

@@ -181,9 +181,7 @@ def race(
     return results
 
 
-def race_table(
-    title: str, results: Sequence[Result], reference: str | None = None
-) -> Table:
+def race_table(title: str, results: Sequence[Result], reference: str | None = None) -> Table:
     """Returns one row per result: time, spread, speed and error against an engine, memory.
 
     Args:
@@ -248,9 +246,7 @@ def file_bytes(path: Path) -> int | None:
         if entry.key == "location"
     }
     return total + sum(
-        (path.parent / place).stat().st_size
-        for place in places
-        if (path.parent / place).is_file()
+        (path.parent / place).stat().st_size for place in places if (path.parent / place).is_file()
     )
 
 

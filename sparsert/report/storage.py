@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sparsert.formats.layout import F16, Encoding, IndexKind, Layout
+import numpy as np
+
+from sparsert.formats.layout import Encoding, IndexKind, Layout
 from sparsert.runtime.table import Table, format_bytes
 
 if TYPE_CHECKING:
@@ -91,10 +93,8 @@ def _record(tensor: TensorInfo) -> dict[str, Any]:
 
 
 def _value_name(tensor: TensorInfo) -> str:
+    """Names the dtype of the stored values: f32, f16, int64, ..."""
     from sparsert.modelfile.opset import DTYPE_NUMPY
 
-    if tensor.value_dtype in (1, F16):
-        return "f16" if tensor.value_dtype == F16 else "f32"
-    import numpy as np
-
-    return str(np.dtype(DTYPE_NUMPY[tensor.value_dtype]))
+    name = np.dtype(DTYPE_NUMPY[tensor.value_dtype]).name
+    return {"float32": "f32", "float16": "f16"}.get(name, name)

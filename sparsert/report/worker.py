@@ -30,8 +30,7 @@ class SparsertEngine:
 
         native_backend.import_core()
         if not path.endswith(".sprt"):
-            for name in ("onnx", "sparsert.importers", "sparsert.passes", "sparsert.modelfile"):
-                importlib.import_module(name)
+            _import_converter()
         self._load = lambda: sparsert.load(path, threads=threads, **options)
 
     def load(self) -> None:
@@ -48,6 +47,19 @@ class SparsertEngine:
         packed = sum(record.get("packed_bytes", 0) for record in table.records)
         note = next((line for line in table.notes if line.startswith("memory:")), "")
         return {"packed_bytes": packed, "memory_note": note}
+
+
+def _import_converter() -> None:
+    """Loads a tiny ONNX model: the only way to import all that a conversion imports."""
+    import onnx
+    from onnx import helper
+
+    import sparsert
+
+    sides = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", sides[:1], sides[1:])
+    opset = helper.make_opsetid("", 20)
+    sparsert.load(helper.make_model(graph, opset_imports=[opset]), threads=1, tune=False)
 
 
 class OnnxRuntimeEngine:

@@ -1,4 +1,4 @@
-"""Backends over the canonical graph in Python: the NumPy oracle, and native parts with fallbacks."""
+"""Backends over the canonical graph in Python: the oracle, and native parts with fallbacks."""
 
 from __future__ import annotations
 
@@ -118,8 +118,14 @@ class HybridBackend:
             rows.append(
                 (f"(part {index})", "fallback", "", "", "", "", "", "", engine.engine, reason)
             )
-            records.append({"name": f"(part {index})", "op": "fallback", "kernel": engine.engine,
-                            "reason": reason})
+            records.append(
+                {
+                    "name": f"(part {index})",
+                    "op": "fallback",
+                    "kernel": engine.engine,
+                    "reason": reason,
+                }
+            )
         title = f"{self._label}: how each layer runs"
         return Table(title, columns, rows, notes, records=records)
 
@@ -147,5 +153,3 @@ def _times(call: Any, runs: int) -> list[float]:
         call()
         times.append(time.perf_counter() - begin)
     return times
-
-

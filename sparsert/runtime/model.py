@@ -67,18 +67,14 @@ class Model:
                 raise ShapeError(f"feeds: given twice: {', '.join(twice)}")
             feeds = {**named, **feeds}
         torch = sys.modules.get("torch")
-        as_torch = torch is not None and any(
-            isinstance(x, torch.Tensor) for x in feeds.values()
-        )
+        as_torch = torch is not None and any(isinstance(x, torch.Tensor) for x in feeds.values())
         results = self._run(feeds)
         outputs = tuple(results[spec.name] for spec in self.outputs)
         if as_torch and torch is not None:
             outputs = tuple(torch.from_numpy(y) for y in outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def run(
-        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]
-    ) -> list[np.ndarray]:
+    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[np.ndarray]:
         """Runs the model with the signature of onnxruntime.InferenceSession.run.
 
         Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import weakref
@@ -39,14 +40,13 @@ def import_core() -> Any:
         BackendError: the package was installed without its compiled extension.
     """
     try:
-        from sparsert.runtime import _core
+        return importlib.import_module("sparsert.runtime._core")
     except ImportError as error:
         raise errors.BackendError(
             "the compiled extension sparsert.runtime._core cannot be imported "
             f"({error}); reinstall sparsert on a machine with a C++17 compiler, or use "
             'backend="numpy"'
         ) from error
-    return _core
 
 
 def available_isas() -> list[str]:
@@ -146,9 +146,7 @@ class NativeBackend:
         weights = sum(n["weights"] for n in nodes)
         nonzeros = sum(n["nonzeros"] for n in nodes)
         zeros = 100 * (1 - nonzeros / weights) if weights else 0.0
-        sparse = sum(
-            n["weights"] > 0 and n["compute_format"] not in ("dense", "") for n in nodes
-        )
+        sparse = sum(n["weights"] > 0 and n["compute_format"] not in ("dense", "") for n in nodes)
         notes = [
             f"isa {self.isa}, {self.threads} thread(s); {sparse} of "
             f"{sum(n['weights'] > 0 for n in nodes)} layers with weights run sparse; "
@@ -190,6 +188,8 @@ class NativeBackend:
         """Makes threads and locks anew in the child of a fork."""
         self._lock = threading.Lock()
         self._model.after_fork()
+        for plan in self._plans.values():
+            plan.after_fork()
 
     def _spec(self, name: str, dtype: int, shape: tuple[int | str, ...] | None) -> TensorSpec:
         return TensorSpec(name, shape, NUMPY_DTYPES[dtype])

@@ -223,6 +223,27 @@ class Pad(OpRun):
         return (functions.pad(x, begins, ends, mode, fill),)
 
 
+class GlobalMaxPool(OpRun):
+    """ONNX GlobalMaxPool of any rank; onnx's own version knows rank 4 only."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray) -> _Result:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class LogSoftmax(OpRun):
+    """ONNX LogSoftmax; onnx's own version takes the logarithm of 0 for large inputs."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> _Result:
+        axis = attributes.get("axis")
+        axis = -1 if axis is None else axis
+        shifted = x - x.max(axis=axis, keepdims=True)
+        return (shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)),)
+
+
 SPARSERT_OPS: tuple[type[OpRun], ...] = (
     Conv,
     ConvTranspose,
@@ -240,5 +261,7 @@ UNARY_OPS: tuple[type[OpRun], ...] = tuple(_unary_op(name) for name in _UNARY)
 # onnx's own versions of these loop over every output element in Python.
 MAX_POOL = _pool_op("MaxPool", "max")
 AVERAGE_POOL = _pool_op("AveragePool", "average")
+GLOBAL_MAX_POOL = GlobalMaxPool
+LOG_SOFTMAX = LogSoftmax
 RESIZE = Resize
 PAD = Pad

@@ -30,7 +30,7 @@ class Table:
 
     title: str
     columns: Sequence[str]
-    rows: list[Sequence[Any]]
+    rows: Sequence[Sequence[Any]]
     notes: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
 
@@ -69,7 +69,9 @@ class Table:
         lines.append("| " + " | ".join(self.columns) + " |")
         lines.append("|" + "---|" * len(self.columns))
         for row in self.rows:
-            lines.append("| " + " | ".join(_cell(value).replace("|", "\\|") for value in row) + " |")
+            lines.append(
+                "| " + " | ".join(_cell(value).replace("|", "\\|") for value in row) + " |"
+            )
         if self.notes:
             lines += ["", *self.notes]
         return "\n".join(lines)

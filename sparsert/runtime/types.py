@@ -62,9 +62,7 @@ class Backend(Protocol):
         ...
 
 
-def check_feeds(
-    inputs: list[TensorSpec], feeds: Mapping[str, Any]
-) -> dict[str, np.ndarray]:
+def check_feeds(inputs: list[TensorSpec], feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns the feeds as C-contiguous arrays of native byte order.
 
     Args:

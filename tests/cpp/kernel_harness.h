@@ -108,7 +108,6 @@ int Finish(const char* name);
 
 // ---- implementation
 
-
 inline void Fail(const std::string& what) {
   if (++failures <= 40) std::printf("FAIL %s: %s\n", context.c_str(), what.c_str());
 }
@@ -205,7 +204,7 @@ inline int64_t Ravel(const std::vector<int64_t>& index, const Shape& shape) {
 }
 
 inline void Run(const Kernel& kernel, const void* args, const std::vector<void*>& io, int64_t items,
-         size_t scratch_bytes) {
+                size_t scratch_bytes) {
   const int64_t cuts[] = {0, items / 3, items / 2, items};
   for (const int part : {2, 0, 1}) {
     void* scratch = nullptr;
@@ -225,7 +224,7 @@ inline bool Near(double got, double want, double relative, double absolute) {
 }
 
 inline void ExpectNear(const Tensor& got, const std::vector<double>& want, double relative,
-                double absolute) {
+                       double absolute) {
   ++checks;
   for (int64_t i = 0; i < got.elements(); ++i) {
     const double w = want[static_cast<size_t>(i)];

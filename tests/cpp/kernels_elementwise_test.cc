@@ -167,15 +167,23 @@ void TestUnary() {
       }
       Tensor special(DType::kF32, {20});
       const float inf = INFINITY;
-      const float values[] = {0.0f,   -0.0f, inf,    -inf,   NAN,   1.0f,   -1.0f, 1e-40f,
-                              -1e-40f, 3e38f, -3e38f, 1e-38f, 88.5f, -88.5f, 89.5f, -95.0f,
-                              -103.0f, 0.5f,  1.5f,   2.5f};
+      const float values[] = {0.0f,   -0.0f,   inf,     -inf,   NAN,    1.0f,  -1.0f,
+                              1e-40f, -1e-40f, 3e38f,   -3e38f, 1e-38f, 88.5f, -88.5f,
+                              89.5f,  -95.0f,  -103.0f, 0.5f,   1.5f,   2.5f};
       for (int i = 0; i < 20; ++i) special.F(i) = values[i];
       CheckUnary(special, act, isa, 0);
     }
-    for (const auto& dims : std::vector<std::vector<int64_t>>{
-             {}, {1}, {17}, {3, 5}, {2, 3, 7}, {2, 3, 5, 7}, {1, 5, 1, 1}, {2, 1, 3, 1, 2},
-             {50001}, {0, 3}, {2, 3, 0, 4}}) {
+    for (const auto& dims : std::vector<std::vector<int64_t>>{{},
+                                                              {1},
+                                                              {17},
+                                                              {3, 5},
+                                                              {2, 3, 7},
+                                                              {2, 3, 5, 7},
+                                                              {1, 5, 1, 1},
+                                                              {2, 1, 3, 1, 2},
+                                                              {50001},
+                                                              {0, 3},
+                                                              {2, 3, 0, 4}}) {
       for (const int64_t padding : {0, 3}) {
         context = "unary shapes isa " + std::to_string(static_cast<int>(isa));
         Random random(7);
@@ -217,8 +225,10 @@ void TestBinary() {
       {{2, 1, 3, 1, 2}, {4, 1, 5, 1}, {2, 4, 3, 5, 2}},
       {{0, 3}, {3}, {0, 3}},
   };
-  const Activation acts[] = {{UnaryFn::kNone, 0, 0}, {UnaryFn::kRelu, 0, 0},
-                             {UnaryFn::kClip, -0.5f, 6.0f}, {UnaryFn::kSilu, 1.0f, 0}};
+  const Activation acts[] = {{UnaryFn::kNone, 0, 0},
+                             {UnaryFn::kRelu, 0, 0},
+                             {UnaryFn::kClip, -0.5f, 6.0f},
+                             {UnaryFn::kSilu, 1.0f, 0}};
   for (const Isa isa : Isas()) {
     for (int f = 0; f < static_cast<int>(BinaryFn::kCount); ++f) {
       const BinaryFn fn = static_cast<BinaryFn>(f);
@@ -240,8 +250,8 @@ void TestBinary() {
           std::vector<double> want;
           for (int64_t i = 0; i < y.elements(); ++i) {
             const std::vector<int64_t> index = Unravel(i, y.desc.shape);
-            want.push_back(Reference(act, Combine(fn, AtBroadcast(a, index),
-                                                  AtBroadcast(b, index))));
+            want.push_back(
+                Reference(act, Combine(fn, AtBroadcast(a, index), AtBroadcast(b, index))));
           }
           const BinaryArgs args = MakeBinaryArgs(fn, a.desc, b.desc, y.desc, act);
           Kernel kernel;
@@ -267,8 +277,7 @@ void TestBinary() {
         want.push_back(std::pow(static_cast<double>(a.F(i)), static_cast<double>(e)));
       }
       Tensor y(DType::kF32, {37});
-      const BinaryArgs args =
-          MakeBinaryArgs(BinaryFn::kPow, a.desc, b.desc, y.desc, Activation());
+      const BinaryArgs args = MakeBinaryArgs(BinaryFn::kPow, a.desc, b.desc, y.desc, Activation());
       Kernel kernel;
       Expect(SelectBinary(args, isa, &kernel), "no kernel");
       Run(kernel, &args, {a.data(), b.data(), y.data()}, BinaryItems(args), 0);
@@ -278,8 +287,10 @@ void TestBinary() {
 }
 
 void TestBatchNormAndPRelu() {
-  const Activation acts[] = {{UnaryFn::kNone, 0, 0}, {UnaryFn::kRelu, 0, 0},
-                             {UnaryFn::kClip, 0, 6.0f}, {UnaryFn::kTanh, 0, 0}};
+  const Activation acts[] = {{UnaryFn::kNone, 0, 0},
+                             {UnaryFn::kRelu, 0, 0},
+                             {UnaryFn::kClip, 0, 6.0f},
+                             {UnaryFn::kTanh, 0, 0}};
   for (const Isa isa : Isas()) {
     int n = 0;
     for (const auto& dims : std::vector<std::vector<int64_t>>{
@@ -303,8 +314,8 @@ void TestBatchNormAndPRelu() {
         const BatchNormArgs args = MakeBatchNormArgs(x.desc, y.desc, act);
         Kernel kernel;
         Expect(SelectBatchNorm(args, isa, &kernel) && kernel.isa == isa, "no kernel");
-        Run(kernel, &args, {x.data(), scale.data(), shift.data(), y.data()},
-            BatchNormItems(args), 0);
+        Run(kernel, &args, {x.data(), scale.data(), shift.data(), y.data()}, BatchNormItems(args),
+            0);
         ExpectNear(y, want, 2e-6, 1e-6);
 
         context = "prelu isa " + std::to_string(static_cast<int>(isa));

@@ -22,8 +22,9 @@ const DType kTypes[] = {DType::kU8, DType::kF16, DType::kF32, DType::kI64};
 uint64_t Bits(const Tensor& t, int64_t linear) {
   uint64_t bits = 0;
   const size_t size = DTypeSize(t.desc.dtype);
-  memcpy(&bits, static_cast<const uint8_t*>(t.data()) +
-                    static_cast<size_t>(t.Offset(linear)) * size, size);
+  memcpy(&bits,
+         static_cast<const uint8_t*>(t.data()) + static_cast<size_t>(t.Offset(linear)) * size,
+         size);
   return bits;
 }
 
@@ -46,8 +47,14 @@ void RunCopy(const CopyArgs& args, const Tensor& x, Tensor* y) {
 }
 
 void TestTranspose() {
-  for (const Dims& dims : std::vector<Dims>{{5}, {3, 7}, {70, 33}, {2, 19, 5, 7}, {1, 300, 20},
-                                            {2, 3, 4, 2, 5}, {1, 64, 1, 1}, {0, 3, 2}}) {
+  for (const Dims& dims : std::vector<Dims>{{5},
+                                            {3, 7},
+                                            {70, 33},
+                                            {2, 19, 5, 7},
+                                            {1, 300, 20},
+                                            {2, 3, 4, 2, 5},
+                                            {1, 64, 1, 1},
+                                            {0, 3, 2}}) {
     std::vector<int> perm(dims.size());
     std::iota(perm.begin(), perm.end(), 0);
     do {
@@ -86,8 +93,8 @@ void TestSliceSplitConcat() {
         start[d] = 0;
         step[d] = 1;
       }
-      y_dims[d] = step[d] > 0 ? (dims[d] - start[d] + step[d] - 1) / step[d]
-                              : start[d] / -step[d] + 1;
+      y_dims[d] =
+          step[d] > 0 ? (dims[d] - start[d] + step[d] - 1) / step[d] : start[d] / -step[d] + 1;
     }
     context = "slice " + std::to_string(c);
     Tensor x(kTypes[c % 4], dims, c % 3);
@@ -125,9 +132,12 @@ void TestSliceSplitConcat() {
 }
 
 void TestExpandAndReshape() {
-  const std::vector<std::pair<Dims, Dims>> expands = {
-      {{}, {3, 4}},       {{1}, {7}},          {{3, 1}, {2, 3, 5}},
-      {{2, 1, 5, 1}, {2, 3, 5, 7}}, {{3, 1, 1}, {2, 3, 5, 7}}, {{4}, {4}}};
+  const std::vector<std::pair<Dims, Dims>> expands = {{{}, {3, 4}},
+                                                      {{1}, {7}},
+                                                      {{3, 1}, {2, 3, 5}},
+                                                      {{2, 1, 5, 1}, {2, 3, 5, 7}},
+                                                      {{3, 1, 1}, {2, 3, 5, 7}},
+                                                      {{4}, {4}}};
   const std::vector<std::pair<Dims, Dims>> reshapes = {
       {{2, 3, 5, 7}, {2, 105}},      {{2, 105}, {2, 3, 5, 7}}, {{2, 3, 5, 7}, {2, 3, 35}},
       {{2, 6, 4, 5}, {2, 2, 3, 20}}, {{2, 6, 4}, {3, 4, 4}},   {{2, 3, 5, 7}, {2, 3, 5, 7}},
@@ -247,8 +257,7 @@ void TestGather() {
     Run(kernel, &args, {x.data(), y.data()}, GatherItems(args), 0);
     ExpectBits(y, [&](const Dims& index) {
       Dims from(index.begin(), index.begin() + axis);
-      Dims at(index.begin() + axis,
-              index.begin() + axis + static_cast<int64_t>(index_dims.size()));
+      Dims at(index.begin() + axis, index.begin() + axis + static_cast<int64_t>(index_dims.size()));
       const int64_t i = indices[static_cast<size_t>(Ravel(at, index_shape))];
       from.push_back(i < 0 ? i + dims[a] : i);
       from.insert(from.end(), index.begin() + axis + static_cast<int64_t>(index_dims.size()),
@@ -299,9 +308,9 @@ void Cast(const Tensor& x, Tensor* y) {
 }
 
 void TestCast() {
-  const DType types[] = {DType::kF32, DType::kU8,   DType::kI8,  DType::kU16, DType::kI16,
-                         DType::kI32, DType::kI64,  DType::kBool, DType::kF16, DType::kF64,
-                         DType::kU32, DType::kU64};
+  const DType types[] = {DType::kF32, DType::kU8,  DType::kI8,  DType::kU16,
+                         DType::kI16, DType::kI32, DType::kI64, DType::kBool,
+                         DType::kF16, DType::kF64, DType::kU32, DType::kU64};
   const float numbers[] = {0, 1, 2, 3.75f, 100, 0.25f, 17, 63.5f, 5, 6, 7, 8};
   const Dims dims = {2, 2, 3};
   Tensor start(DType::kF32, dims);
@@ -401,11 +410,16 @@ void Release(void*, void* memory, size_t) { std::free(memory); }
 
 void TestResize() {
   const Allocator allocator = {Allocate, Release, nullptr};
-  const std::vector<std::pair<Dims, Dims>> shapes = {
-      {{2, 3, 5, 7}, {2, 3, 10, 14}},  {{2, 3, 5, 7}, {2, 3, 13, 9}}, {{1, 2, 9, 40}, {1, 2, 4, 17}},
-      {{2, 3, 11}, {2, 3, 29}},        {{1, 1, 1, 1}, {1, 1, 3, 4}},  {{4, 6}, {7, 3}},
-      {{1, 3, 70, 5}, {1, 3, 140, 5}}, {{2, 3, 5, 7}, {2, 3, 5, 1}},  {{5}, {12}},
-      {{2, 1, 3, 4, 5}, {2, 1, 3, 8, 9}}};
+  const std::vector<std::pair<Dims, Dims>> shapes = {{{2, 3, 5, 7}, {2, 3, 10, 14}},
+                                                     {{2, 3, 5, 7}, {2, 3, 13, 9}},
+                                                     {{1, 2, 9, 40}, {1, 2, 4, 17}},
+                                                     {{2, 3, 11}, {2, 3, 29}},
+                                                     {{1, 1, 1, 1}, {1, 1, 3, 4}},
+                                                     {{4, 6}, {7, 3}},
+                                                     {{1, 3, 70, 5}, {1, 3, 140, 5}},
+                                                     {{2, 3, 5, 7}, {2, 3, 5, 1}},
+                                                     {{5}, {12}},
+                                                     {{2, 1, 3, 4, 5}, {2, 1, 3, 8, 9}}};
   for (const auto& s : shapes) {
     for (int m = 0; m < static_cast<int>(CoordinateMode::kCount); ++m) {
       for (int n = 0; n < static_cast<int>(NearestMode::kCount); ++n) {
@@ -432,10 +446,10 @@ void TestResize() {
           ExpectBits(y, [&](const Dims& index) {
             Dims from(rank);
             for (size_t d = 0; d < rank; ++d) {
-              from[d] = Nearest(spec.nearest,
-                                Coordinate(spec.coordinates, spec.scale[d], s.first[d],
-                                           s.second[d], index[d]),
-                                s.first[d]);
+              from[d] = Nearest(
+                  spec.nearest,
+                  Coordinate(spec.coordinates, spec.scale[d], s.first[d], s.second[d], index[d]),
+                  s.first[d]);
             }
             return Bits(x, Ravel(from, x.desc.shape));
           });
@@ -462,8 +476,8 @@ void TestResize() {
               double weight = 1;
               Dims from(rank);
               for (size_t d = 0; d < rank; ++d) {
-                float at = Coordinate(spec.coordinates, spec.scale[d], s.first[d], s.second[d],
-                                      index[d]);
+                float at =
+                    Coordinate(spec.coordinates, spec.scale[d], s.first[d], s.second[d], index[d]);
                 at = std::min(std::max(at, 0.0f), static_cast<float>(s.first[d] - 1));
                 const int64_t low = static_cast<int64_t>(at);
                 const double w = static_cast<double>(at) - static_cast<double>(low);

@@ -63,7 +63,10 @@ void CheckReduce(const Dims& dims, const std::vector<bool>& axes, bool keepdims,
   Tensor x(DType::kF32, dims, padding);
   Tensor y(DType::kF32, y_dims, padding / 2);
   // Products stay near one, sums have no cancellation for LogSum.
-  x.FillUniform(&random, fn == ReduceFn::kProd ? 0.97 : fn == ReduceFn::kLogSum ? 0.1 : -3.0,
+  x.FillUniform(&random,
+                fn == ReduceFn::kProd     ? 0.97
+                : fn == ReduceFn::kLogSum ? 0.1
+                                          : -3.0,
                 fn == ReduceFn::kProd ? 1.03 : 4.0);
   if (with_nan && x.elements() > 3) x.F(3) = NAN;
   std::vector<std::vector<double>> groups(static_cast<size_t>(y.elements()));
@@ -88,9 +91,9 @@ void CheckReduce(const Dims& dims, const std::vector<bool>& axes, bool keepdims,
 }
 
 void TestReduce() {
-  const std::vector<Dims> shapes = {{37},         {5, 19},         {3, 1},       {2, 3, 17},
-                                    {2, 5, 3, 7}, {1, 70, 1, 1},   {3, 130, 5},  {2, 3, 2, 4, 3},
-                                    {9001},       {3, 1500},       {1500, 3},    {2, 0, 3},
+  const std::vector<Dims> shapes = {{37},         {5, 19},       {3, 1},      {2, 3, 17},
+                                    {2, 5, 3, 7}, {1, 70, 1, 1}, {3, 130, 5}, {2, 3, 2, 4, 3},
+                                    {9001},       {3, 1500},     {1500, 3},   {2, 0, 3},
                                     {1, 1, 1, 1}, {300, 3, 1, 5}};
   for (const Isa isa : Isas()) {
     for (const Dims& dims : shapes) {
@@ -104,8 +107,8 @@ void TestReduce() {
           context = "reduce fn " + std::to_string(f) + " rank " + std::to_string(rank) + " dim0 " +
                     std::to_string(dims[0]) + " mask " + std::to_string(mask) + " isa " +
                     std::to_string(static_cast<int>(isa));
-          CheckReduce(dims, axes, (mask + f) % 2 == 0, static_cast<ReduceFn>(f), mask % 3 * 3,
-                      isa, f == mask % 5);
+          CheckReduce(dims, axes, (mask + f) % 2 == 0, static_cast<ReduceFn>(f), mask % 3 * 3, isa,
+                      f == mask % 5);
         }
       }
     }
@@ -114,15 +117,21 @@ void TestReduce() {
 
 void TestSoftmax() {
   for (const Isa isa : Isas()) {
-    for (const Dims& dims : std::vector<Dims>{{1}, {10}, {1, 1000}, {3, 37}, {2, 21, 5, 7},
-                                              {1, 1000, 1, 1}, {2, 3, 19}, {2, 3, 2, 5, 3},
-                                              {2, 4999}, {0, 4}}) {
+    for (const Dims& dims : std::vector<Dims>{{1},
+                                              {10},
+                                              {1, 1000},
+                                              {3, 37},
+                                              {2, 21, 5, 7},
+                                              {1, 1000, 1, 1},
+                                              {2, 3, 19},
+                                              {2, 3, 2, 5, 3},
+                                              {2, 4999},
+                                              {0, 4}}) {
       for (int axis = 0; axis < static_cast<int>(dims.size()); ++axis) {
         for (const bool log : {false, true}) {
           for (const int64_t padding : {0, 6}) {
             context = "softmax axis " + std::to_string(axis) + " of " +
-                      std::to_string(dims.size()) + " isa " +
-                      std::to_string(static_cast<int>(isa));
+                      std::to_string(dims.size()) + " isa " + std::to_string(static_cast<int>(isa));
             Random random(9);
             Tensor x(DType::kF32, dims, padding);
             Tensor y(DType::kF32, dims, padding / 2);
@@ -155,8 +164,7 @@ void TestSoftmax() {
   }
 }
 
-double PoolReference(const PoolArgs& args, const Tensor& x, int64_t plane, int64_t oh,
-                     int64_t ow) {
+double PoolReference(const PoolArgs& args, const Tensor& x, int64_t plane, int64_t oh, int64_t ow) {
   const PoolWindow& w = args.window;
   double max = -INFINITY;
   double sum = 0;
@@ -233,8 +241,8 @@ void TestPool() {
 
 void TestGlobalPool() {
   for (const Isa isa : Isas()) {
-    for (const Dims& dims : std::vector<Dims>{{2, 3, 7, 7}, {1, 5, 1, 1}, {3, 2, 131},
-                                              {2, 2, 3, 5, 7}, {1, 2, 113, 97}}) {
+    for (const Dims& dims : std::vector<Dims>{
+             {2, 3, 7, 7}, {1, 5, 1, 1}, {3, 2, 131}, {2, 2, 3, 5, 7}, {1, 2, 113, 97}}) {
       for (const PoolFn fn : {PoolFn::kMax, PoolFn::kAverage}) {
         context = "global pool isa " + std::to_string(static_cast<int>(isa));
         Random random(2);

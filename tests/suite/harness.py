@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
 import sparsert
-from sparsert.errors import BackendError
+from sparsert.errors import BackendError, SparsertError
 from sparsert.runtime.native_backend import available_isas
 
 OPSET = 21
@@ -119,6 +120,7 @@ class Case:
         sizes: values of the symbols, one run each.
         low, high: feeds are uniform in between; normal when low is None.
         feeds: fixed feeds instead.
+        known_problem: why every engine fails it for now; it must fail then.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Case:
     low: float | None = None
     high: float = 1.0
     feeds: Mapping[str, np.ndarray] | None = None
+    known_problem: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -234,8 +237,19 @@ def make_session(model: onnx.ModelProto | bytes, threads: int = 1) -> Any:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def check(case: Case, engine: Engine) -> sparsert.Model:
+def check(case: Case, engine: Engine) -> None:
     """Runs a case on an engine and compares all outputs with onnxruntime's."""
+    if not case.known_problem:
+        _check(case, engine)
+        return
+    try:
+        _check(case, engine)
+    except (AssertionError, SparsertError):
+        pytest.xfail(case.known_problem)
+    pytest.fail(f"{case.name} works now: remove its known_problem")
+
+
+def _check(case: Case, engine: Engine) -> None:
     model = case.load(engine)
     assert [spec.name for spec in model.outputs] == list(case.outputs)
     for feeds, wanted in case.runs:
@@ -250,7 +264,6 @@ def check(case: Case, engine: Engine) -> sparsert.Model:
                 reached.add(row["kernel"])
                 lower = ISAS[: ISAS.index(isa) + 1] if isa in ISAS else []
                 assert row["isa"] in lower, f"{row['kernel']} ran with isa={isa}"
-    return model
 
 
 def unique(cases: list[Case]) -> list[Case]:

@@ -139,8 +139,7 @@ CastRowFn RowOf(DType from, DType to) {
 
 }  // namespace
 
-void cast_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end,
-                     void*) {
+void cast_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const CastArgs& args = *static_cast<const CastArgs*>(args_block);
   const CastRowFn row = RowOf(args.from, args.to);
   ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {

@@ -112,8 +112,7 @@ void CopyPlanes(const CopyArgs& args, const void* x, void* y, int64_t begin, int
 
 }  // namespace
 
-void copy_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end,
-                     void*) {
+void copy_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const CopyArgs& args = *static_cast<const CopyArgs*>(args_block);
   if (args.reshapes) return CopyPlanes(args, io[0], io[1], begin, end);
   switch (args.element_bytes) {

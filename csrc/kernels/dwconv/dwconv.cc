@@ -5,8 +5,8 @@
 
 namespace sparsert {
 
-#define SRT_DWCONV(isa, IsaId, lanes)                                                          \
-  namespace isa {                                                                            \
+#define SRT_DWCONV(isa, IsaId, lanes)                                                             \
+  namespace isa {                                                                                 \
   void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch); \
   }
 #include "kernels/dwconv/kernels.inc"

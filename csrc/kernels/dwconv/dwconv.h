@@ -1,6 +1,7 @@
 // dwconv: depthwise convolution, dense weights.
 //
-//   Y[n][o][column] = act(bias[o] + sum over taps of W[o][tap] * X[n][o / multiplier][tap of column]
+//   Y[n][o][column] = act(bias[o] + sum over taps of W[o][tap] * X[n][o / multiplier][tap of
+//   column]
 //                         + R[n][o][column])
 //
 // io: X, [R or nullptr], Y. Y must not overlap X or R. A work item is one (image, output channel).

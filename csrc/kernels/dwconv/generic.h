@@ -10,8 +10,7 @@ namespace SRT_ISA {
 namespace {
 
 template <int NV>
-void DwconvTile(const DwconvArgs& a, int tile, const float* x, const float* w,
-                const SpmmTile& t) {
+void DwconvTile(const DwconvArgs& a, int tile, const float* x, const float* w, const SpmmTile& t) {
   const TapVec* tap = a.taps.entries + static_cast<size_t>(tile) * a.taps.taps * a.taps.tile_vecs;
   Vec acc[NV];
   BeginRow<NV>(t, 0, acc);
@@ -29,7 +28,7 @@ void DwconvTile(const DwconvArgs& a, int tile, const float* x, const float* w,
       }
     } else {
 #pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) acc[v] = Fma(wv, LoadTap(x, tap[v], a.taps.gather), acc[v]);
+      for (int v = 0; v < NV; ++v) acc[v] = Fma(wv, LoadTap(x, tap[v], a.taps), acc[v]);
     }
   }
   EndRow<NV>(t, 0, acc);
@@ -43,8 +42,8 @@ void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, 
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.channels;
     const int64_t channel = item % a.channels;
-    const float* x = static_cast<const float*>(io[0]) + image * a.x_image +
-                     channel / a.multiplier * a.x_plane;
+    const float* x =
+        static_cast<const float*>(io[0]) + image * a.x_image + channel / a.multiplier * a.x_plane;
     const float* w = a.weights + channel * a.taps.taps;
     SpmmTile t;
     t.r_row = t.y_row = 0;

@@ -17,8 +17,7 @@ static const Kernel kKernels[] = {
 };
 
 template <typename T>
-static void GatherRows(const GatherArgs& args, const void* x, void* y, int64_t begin,
-                       int64_t end) {
+static void GatherRows(const GatherArgs& args, const void* x, void* y, int64_t begin, int64_t end) {
   const int64_t y_step = args.loop.row_strides[0];
   const int64_t x_step = args.loop.row_strides[1];
   const int64_t index_step = args.loop.row_strides[2];
@@ -41,8 +40,7 @@ static void GatherRows(const GatherArgs& args, const void* x, void* y, int64_t b
   });
 }
 
-void gather_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end,
-                       void*) {
+void gather_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const GatherArgs& args = *static_cast<const GatherArgs*>(args_block);
   switch (args.element_bytes) {
     case 1:
@@ -61,8 +59,8 @@ Status NormalizeIndices(const int64_t* indices, int64_t n, int64_t size, int64_t
     const int64_t index = indices[i];
     if (index < -size || index >= size) {
       return Status::Error(StatusCode::kInvalidArgument,
-                           "index %" PRId64 " at position %" PRId64
-                           " is outside of [%" PRId64 ", %" PRId64 ")",
+                           "index %" PRId64 " at position %" PRId64 " is outside of [%" PRId64
+                           ", %" PRId64 ")",
                            index, i, -size, size);
     }
     out[i] = index < 0 ? index + size : index;

@@ -93,15 +93,14 @@ void PadRows(const PadArgs& args, const void* x, void* y, int64_t begin, int64_t
       from += source * dim.x_stride;
       to += i * dim.y_stride;
     }
-    PadRow<T>(args, constant ? nullptr : static_cast<const T*>(x) + from,
-              static_cast<T*>(y) + to, value);
+    PadRow<T>(args, constant ? nullptr : static_cast<const T*>(x) + from, static_cast<T*>(y) + to,
+              value);
   }
 }
 
 }  // namespace
 
-void pad_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end,
-                    void*) {
+void pad_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const PadArgs& args = *static_cast<const PadArgs*>(args_block);
   switch (args.element_bytes) {
     case 1:

@@ -24,8 +24,8 @@ static const Kernel kGlobalKernels[] = {
 
 static int64_t Planes(const TensorDesc& x) { return x.shape.dims[0] * x.shape.dims[1]; }
 
-PoolArgs MakePoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y,
-                      const PoolWindow& window, bool count_include_pad) {
+PoolArgs MakePoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y, const PoolWindow& window,
+                      bool count_include_pad) {
   PoolArgs args;
   args.fn = fn;
   args.count_include_pad = count_include_pad;

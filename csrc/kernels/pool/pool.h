@@ -38,8 +38,8 @@ struct PoolArgs {
 };
 
 // x and y: f32, rank 3 or 4.
-PoolArgs MakePoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y,
-                      const PoolWindow& window, bool count_include_pad);
+PoolArgs MakePoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y, const PoolWindow& window,
+                      bool count_include_pad);
 // Work items: planes.
 int64_t PoolItems(const PoolArgs& args);
 size_t PoolScratch(const PoolArgs& args);

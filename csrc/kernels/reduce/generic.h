@@ -70,7 +70,9 @@ SRT_INLINE Vec FoldJoin(Vec a, Vec b) {
 }
 
 // What the shift of a LogSumExp is for a given maximum: infinities would give NaN.
-SRT_INLINE Vec ShiftOf(Vec max) { return Select(Less(Abs(max), Set1(__builtin_inff())), max, Zero()); }
+SRT_INLINE Vec ShiftOf(Vec max) {
+  return Select(Less(Abs(max), Set1(__builtin_inff())), max, Zero());
+}
 
 SRT_INLINE Vec FinishReduce(ReduceFn fn, int64_t count, Vec acc, Vec shift) {
   switch (fn) {

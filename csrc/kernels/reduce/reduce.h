@@ -14,10 +14,10 @@ namespace sparsert {
 // io: x, y.
 struct ReduceArgs {
   ReduceFn fn;
-  bool along_rows;   // the elements of a result lie side by side in x; else the results do
-  int64_t count;     // elements of a result
-  Loop<2> kept;      // y, x: over the results
-  Loop<1> reduced;   // x: over the elements of a result
+  bool along_rows;  // the elements of a result lie side by side in x; else the results do
+  int64_t count;    // elements of a result
+  Loop<2> kept;     // y, x: over the results
+  Loop<1> reduced;  // x: over the elements of a result
 };
 
 // x and y: f32. `reduced[d]`: whether dimension d of x is reduced. y has the shape of x with those

@@ -76,8 +76,7 @@ int32_t NearestIndex(NearestMode mode, float at, int64_t in) {
 }
 
 // low, high: [axis.out] integers; weight: [axis.out] floats.
-void FillLinear(CoordinateMode mode, const Axis& axis, int32_t* low, int32_t* high,
-                float* weight) {
+void FillLinear(CoordinateMode mode, const Axis& axis, int32_t* low, int32_t* high, float* weight) {
   const float last = static_cast<float>(axis.in - 1);
   for (int64_t i = 0; i < axis.out; ++i) {
     float at = SourceCoordinate(mode, axis, i);

@@ -28,9 +28,7 @@ SoftmaxArgs MakeSoftmaxArgs(bool log, const TensorDesc& x, int axis, const Tenso
   return args;
 }
 
-int64_t SoftmaxItems(const SoftmaxArgs& args) {
-  return args.count == 0 ? 0 : LoopItems(args.rest);
-}
+int64_t SoftmaxItems(const SoftmaxArgs& args) { return args.count == 0 ? 0 : LoopItems(args.rest); }
 
 bool SelectSoftmax(const SoftmaxArgs&, Isa isa, Kernel* kernel) {
   return SelectKernel(kKernels, isa, kernel);

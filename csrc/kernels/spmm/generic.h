@@ -15,8 +15,7 @@ template <int NV>
 void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, const float* x,
               float* scratch) {
   const uint32_t* channel = m.channels + static_cast<size_t>(block) * m.block_depth;
-  const TapVec* taps =
-      a.taps.entries + static_cast<size_t>(tile) * a.taps.taps * a.taps.tile_vecs;
+  const TapVec* taps = a.taps.entries + static_cast<size_t>(tile) * a.taps.taps * a.taps.tile_vecs;
   float* to = scratch;
   for (uint32_t i = m.run_offsets[block]; i < m.run_offsets[block + 1]; ++i) {
     const FeedRun run = m.runs[i];
@@ -43,7 +42,7 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
         const TapVec tv = tap[v];
         for (int c = 0; c < run.count; ++c) {
           Store(column + c * NV * Vec::kLanes,
-                LoadTap(x + channel[c] * a.x_row, tv, a.taps.gather));
+                LoadTap(x + channel[c] * a.x_row, tv, a.taps));
         }
       }
       to += run.count * NV * Vec::kLanes;
@@ -102,9 +101,9 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     t.tail = FirstN(t.partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes);
     t.y = static_cast<float*>(io[2]) + image * a.y_image + group * a.y_group + column;
     t.y_row = a.y_row;
-    t.r = io[1] == nullptr ? nullptr
-                           : static_cast<const float*>(io[1]) + image * a.r_image +
-                                 group * a.r_group + column;
+    t.r = io[1] == nullptr
+              ? nullptr
+              : static_cast<const float*>(io[1]) + image * a.r_image + group * a.r_group + column;
     t.r_row = a.r_row;
     t.bias = a.bias == nullptr ? nullptr : a.bias + static_cast<int64_t>(group) * m.rows;
     const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
@@ -115,8 +114,8 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
                      (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);
     switch (vecs) {
-#define SRT_WIDTH(n)                                                       \
-  case n:                                                                  \
+#define SRT_WIDTH(n)                                                                          \
+  case n:                                                                                     \
     if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, column, x, &t, s); \
     break;
       SRT_WIDTH(1)
@@ -141,23 +140,23 @@ using Bsr8Micro = PanelMicro<8, true>;
 }  // namespace
 
 // The rows of this instruction set in kernels.inc; the width there is the widest tile.
-#define SRT_SPMM(format, Format, rows, width, isa, IsaId, lanes)                                   \
-  namespace table_##isa {                                                                        \
-  struct Format##Width {                                                                         \
-    static constexpr int kMaxVecs = (width) / (lanes);                                           \
-  };                                                                                             \
+#define SRT_SPMM(format, Format, rows, width, isa, IsaId, lanes) \
+  namespace table_##isa {                                        \
+    struct Format##Width {                                       \
+      static constexpr int kMaxVecs = (width) / (lanes);         \
+    };                                                           \
   }
 #include "kernels/spmm/kernels.inc"
 #undef SRT_SPMM
 
 #define SRT_TABLE_(isa) table_##isa
 #define SRT_TABLE(isa) SRT_TABLE_(isa)
-#define SRT_DEFINE(Format)                                                                       \
+#define SRT_DEFINE(Format)                                                                         \
   void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch); \
-  void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,                \
-                    void* scratch) {                                                              \
-    RunSpmm<Format##Micro, SRT_TABLE(SRT_ISA)::Format##Width::kMaxVecs>(args, io, begin, end,     \
-                                                                        scratch);                 \
+  void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,                 \
+                    void* scratch) {                                                               \
+    RunSpmm<Format##Micro, SRT_TABLE(SRT_ISA)::Format##Width::kMaxVecs>(args, io, begin, end,      \
+                                                                        scratch);                  \
   }
 SRT_DEFINE(Dense)
 SRT_DEFINE(Csr)

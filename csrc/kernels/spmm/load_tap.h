@@ -8,15 +8,25 @@
 namespace sparsert {
 namespace SRT_ISA {
 
-SRT_INLINE Vec LoadTap(const float* plane, const TapVec& tap,
-                       const int32_t* gather) {
+SRT_INLINE Vec LoadTap(const float* plane, const TapVec& tap, const TapTable& table) {
   switch (tap.mode) {
     case TapMode::kContiguous:
       return LoadMask(plane + tap.base, MaskFromBits(tap.mask));
     case TapMode::kStride2:
       return LoadStride2Mask(plane + tap.base, MaskFromBits(tap.mask));
+    case TapMode::kSegments: {
+      // Lanes outside a segment load as 0, so that adding joins the segments.
+      Vec sum = Zero();
+      const TapSegment* s = table.segments + tap.base;
+      for (;; ++s) {
+        const Mask mask = MaskFromBits(s->mask);
+        const float* p = plane + s->base;
+        sum = Add(sum, s->step == 1 ? LoadMask(p, mask) : LoadStride2Mask(p, mask));
+        if (s->last) return sum;
+      }
+    }
     case TapMode::kGather:
-      return GatherMask(plane, gather + tap.base, MaskFromBits(tap.mask));
+      return GatherMask(plane, table.gather + tap.base, MaskFromBits(tap.mask));
     default:
       return Zero();
   }

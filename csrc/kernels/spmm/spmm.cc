@@ -5,8 +5,8 @@
 
 namespace sparsert {
 
-#define SRT_SPMM(format, Format, rows, width, isa, IsaId, lanes)                               \
-  namespace isa {                                                                            \
+#define SRT_SPMM(format, Format, rows, width, isa, IsaId, lanes)                                   \
+  namespace isa {                                                                                  \
   void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch); \
   }
 #include "kernels/spmm/kernels.inc"
@@ -15,10 +15,10 @@ namespace sparsert {
 namespace {
 
 const SpmmKernel kKernels[] = {
-#define SRT_SPMM(format, Format, rows, width, isa, IsaId, lanes)                            \
+#define SRT_SPMM(format, Format, rows, width, isa, IsaId, lanes)                           \
   {{&isa::Spmm##Format, "spmm_" #format "_f32_" #rows "x" #width "_" #isa, Isa::k##IsaId}, \
-   SpmmFormat::k##Format,                                                                 \
-   lanes,                                                                                 \
+   SpmmFormat::k##Format,                                                                  \
+   lanes,                                                                                  \
    (width) / (lanes)},
 #include "kernels/spmm/kernels.inc"
 #undef SRT_SPMM

@@ -55,16 +55,16 @@ struct PackedMatrix {
   int32_t blocks = 0;       // at least 1
   int32_t panel_rows = 0;
   int32_t panels = 0;
-  // kDense: none. kCsr: [blocks][panels * 64] (row within the panel, non-zeros) pairs. kPat4: [blocks][panels][15] columns
-  // per pattern 1..15 (bit r = row r). kBsr: [blocks][panels] columns.
+  // kDense: none. kCsr: [blocks][panels * 64] (row within the panel, non-zeros) pairs. kPat4:
+  // [blocks][panels][15] columns per pattern 1..15 (bit r = row r). kBsr: [blocks][panels] columns.
   const uint16_t* counts = nullptr;
-  const uint16_t* ids = nullptr;             // K-row within the block, per stored column
-  const float* values = nullptr;             // per column, its rows in rising order
-  const uint32_t* id_offsets = nullptr;      // [blocks][panels], into ids
-  const uint32_t* value_offsets = nullptr;   // [blocks][panels], into values
-  const uint32_t* channels = nullptr;        // by taps: [depth] input channel of each K-row
-  const FeedRun* runs = nullptr;             // by taps: block after block
-  const uint32_t* run_offsets = nullptr;     // by taps: [blocks + 1], into runs
+  const uint16_t* ids = nullptr;            // K-row within the block, per stored column
+  const float* values = nullptr;            // per column, its rows in rising order
+  const uint32_t* id_offsets = nullptr;     // [blocks][panels], into ids
+  const uint32_t* value_offsets = nullptr;  // [blocks][panels], into values
+  const uint32_t* channels = nullptr;       // by taps: [depth] input channel of each K-row
+  const FeedRun* runs = nullptr;            // by taps: block after block
+  const uint32_t* run_offsets = nullptr;    // by taps: [blocks + 1], into runs
 };
 
 struct SpmmArgs {
@@ -72,9 +72,9 @@ struct SpmmArgs {
   int32_t groups = 1;
   int32_t tiles = 1;
   int32_t splits = 1;
-  int32_t vecs = 0;      // vectors of a whole row; tile t covers [t * vecs / tiles, ...)
+  int32_t vecs = 0;       // vectors of a whole row; tile t covers [t * vecs / tiles, ...)
   int32_t tile_vecs = 0;  // the widest tile
-  int64_t columns = 0;   // valid columns, <= vecs * lanes
+  int64_t columns = 0;    // valid columns, <= vecs * lanes
   bool direct = false;
   bool prefetch = false;  // fetch the next tile's X rows during this one (stride 1 only)
   TapTable taps;
@@ -98,8 +98,8 @@ size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth);
 struct SpmmKernel {
   Kernel kernel;
   SpmmFormat format = SpmmFormat::kDense;
-  int lanes = 0;      // floats per vector
-  int max_vecs = 0;   // widest tile
+  int lanes = 0;     // floats per vector
+  int max_vecs = 0;  // widest tile
 };
 
 // The kernel of a format on an instruction set, or the next one down. False if there is none.

@@ -9,8 +9,9 @@ enum class TapMode : uint8_t {
   kZero = 0,        // every lane lies in the padding
   kContiguous = 1,  // lane l reads base + l
   kStride2 = 2,     // lane l reads base + 2 * l
-  kGather = 3,      // lane l reads gather[base + l]
-  kMixed = 4,       // (as `uniform`)
+  kSegments = 3,    // the lanes fall into runs: segments[base] and those behind it, to the last
+  kGather = 4,      // lane l reads gather[base + l]
+  kMixed = 5,       // (as `uniform`)
 };
 
 // Offsets are floats from the start of the input plane. Lanes outside `mask` lie in the padding (or
@@ -22,9 +23,18 @@ struct TapVec {
   TapMode uniform;  // in a tile's first vector: the mode of all its vectors, else kMixed
 };
 
+// A run of lanes that read base + step * l; the other lanes are left alone.
+struct TapSegment {
+  int32_t base;
+  uint16_t mask;
+  uint8_t step;  // 1 or 2
+  bool last;
+};
+
 // One convolution's taps: entry [(tile * taps + tap) * tile_vecs + vector].
 struct TapTable {
   const TapVec* entries = nullptr;
+  const TapSegment* segments = nullptr;
   const int32_t* gather = nullptr;
   int32_t taps = 0;
   int32_t tile_vecs = 0;  // row length of a tile; narrower tiles leave the rest unused

@@ -6,7 +6,6 @@
 #include "kernels/spmm/spmm.h"
 #include "simd/vec_math.h"
 
-
 namespace sparsert {
 namespace SRT_ISA {
 

@@ -57,8 +57,8 @@ void RunSpmv(const void* args, void* const* io, int64_t begin, int64_t end) {
     const int slice_end = static_cast<int>((chunk + 1) * m.slices / a.chunks);
     for (int slice = static_cast<int>(chunk * m.slices / a.chunks); slice < slice_end; ++slice) {
       const uint32_t* row_of = m.row_of + static_cast<size_t>(slice) * Vec::kLanes;
-      Vec sum = m.bias == nullptr ? Zero()
-                                  : LoadU(m.bias + static_cast<size_t>(slice) * Vec::kLanes);
+      Vec sum =
+          m.bias == nullptr ? Zero() : LoadU(m.bias + static_cast<size_t>(slice) * Vec::kLanes);
       sum = kSparse ? SellSlice(m, slice, x, sum) : DenseSlice(m, slice, x, sum);
       float lane[Vec::kLanes];
       if (r != nullptr) {

@@ -5,8 +5,8 @@
 
 namespace sparsert {
 
-#define SRT_SPMV(format, Format, isa, IsaId, lanes)                                            \
-  namespace isa {                                                                            \
+#define SRT_SPMV(format, Format, isa, IsaId, lanes)                                                \
+  namespace isa {                                                                                  \
   void Spmv##Format(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch); \
   }
 #include "kernels/spmv/kernels.inc"
@@ -19,9 +19,9 @@ bool SelectSpmv(SpmvFormat format, Isa isa, Kernel* kernel, int* lanes) {
     int lanes;
   };
   static const Row kRows[] = {
-#define SRT_SPMV(format, Format, isa, IsaId, lanes)                                       \
-  {{&isa::Spmv##Format, "spmv_" #format "_f32_" #lanes "x1_" #isa, Isa::k##IsaId},       \
-   SpmvFormat::k##Format,                                                               \
+#define SRT_SPMV(format, Format, isa, IsaId, lanes)                                \
+  {{&isa::Spmv##Format, "spmv_" #format "_f32_" #lanes "x1_" #isa, Isa::k##IsaId}, \
+   SpmvFormat::k##Format,                                                          \
    lanes},
 #include "kernels/spmv/kernels.inc"
 #undef SRT_SPMV

@@ -1,8 +1,8 @@
 // spmv: y = act(W * x + bias + r) for one vector x at a time, W packed in slices of `lanes` rows.
 //
 // Sell ("sliced ELLPACK", Monakov et al. 2010): rows are sorted by their number of non-zeros, then
-// cut into slices of `lanes` rows; a slice stores, for j = 0 .. width - 1, the j-th non-zero of each
-// of its rows side by side (missing ones are 0 at column 0). Columns are fetched by gather.
+// cut into slices of `lanes` rows; a slice stores, for j = 0 .. width - 1, the j-th non-zero of
+// each of its rows side by side (missing ones are 0 at column 0). Columns are fetched by gather.
 // Dense: a slice stores every column; x[k] is broadcast.
 //
 // io: X [batch][x_row], [R or nullptr] [batch][r_row], Y [batch][y_row]. A work item is one
@@ -23,13 +23,13 @@ struct PackedSlices {
   int32_t rows = 0;
   int32_t cols = 0;
   int32_t slices = 0;
-  int32_t col_blocks = 1;                // sell: K is cut so that ids fit 16 bits
-  const uint32_t* row_of = nullptr;      // [slices * lanes] row of each lane; >= rows: none
-  const float* bias = nullptr;           // [slices * lanes] in lane order, or nullptr
-  const uint32_t* widths = nullptr;      // sell: [col_blocks][slices]
-  const uint64_t* offsets = nullptr;     // sell: [col_blocks][slices] into ids and values / lanes
-  const uint16_t* ids = nullptr;         // sell: column within the block
-  const float* values = nullptr;         // sell: [sum of widths][lanes]; dense: [slices][cols][lanes]
+  int32_t col_blocks = 1;             // sell: K is cut so that ids fit 16 bits
+  const uint32_t* row_of = nullptr;   // [slices * lanes] row of each lane; >= rows: none
+  const float* bias = nullptr;        // [slices * lanes] in lane order, or nullptr
+  const uint32_t* widths = nullptr;   // sell: [col_blocks][slices]
+  const uint64_t* offsets = nullptr;  // sell: [col_blocks][slices] into ids and values / lanes
+  const uint16_t* ids = nullptr;      // sell: column within the block
+  const float* values = nullptr;      // sell: [sum of widths][lanes]; dense: [slices][cols][lanes]
 };
 
 constexpr int64_t kSpmvColBlock = 65536;

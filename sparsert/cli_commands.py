@@ -1,0 +1,404 @@
+"""The commands of sparsert: demo, convert, inspect, run, bench."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import rich  # noqa: F401  named here so that one error tells what the command needs
+
+from sparsert import cli_feeds
+from sparsert.errors import SparsertError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from sparsert.runtime.model import Model
+    from sparsert.runtime.table import Table
+
+TUNE = {"auto": "auto", "on": True, "off": False}
+
+
+class _Commands(click.Group):
+    """Ends with status 1 and a message, not a traceback, on errors that are explained."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                warnings.showwarning = _print_warning
+                return super().invoke(ctx)
+        except (SparsertError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            click.echo(f"sparsert: {error}", err=True)
+            ctx.exit(1)
+
+
+def _print_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning) and category.__module__ != "torch":
+        click.echo(f"warning: {message}", err=True)
+
+
+def _example(*commands: str) -> Any:
+    """Gives a command an epilog that ends its --help with examples."""
+    lines = "\n".join(f"  $ {command}" for command in commands)
+    return {"epilog": f"\b\nExample:\n{lines}"}
+
+
+@click.group(cls=_Commands, **_example("sparsert demo", "sparsert run model.sprt --random"))
+@click.version_option(package_name="sparsert")
+def sparsert() -> None:
+    """Runs pruned neural networks on CPUs, with sparse kernels of its own."""
+
+
+_model_file = click.argument("file", type=click.Path(path_type=Path))
+_isa = click.option("--isa", metavar="NAME", help="Force an instruction set, such as avx2.")
+_seed = click.option("--seed", default=0, show_default=True, help="Of random inputs.")
+_dims = click.option(
+    "--dim", "dims", multiple=True, metavar="SYMBOL=SIZE", help="Size of a symbolic dimension."
+)
+
+
+def _formats(function: Any) -> Any:
+    """Adds --json and --markdown."""
+    function = click.option("--markdown", is_flag=True, help="Print Markdown.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+@sparsert.command(**_example("sparsert demo", "sparsert demo --quick --output /tmp/demo"))
+@click.option("--seed", default=0, show_default=True, help="Of weights, split and batches.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Of the first training. [default: 8]")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("sparsert-demo"),
+    show_default=True,
+    help="Folder for the models and the report.",
+)
+@click.option("--quick", is_flag=True, help="A short run: less training, fewer timings.")
+def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
+    """Train, prune, convert, run and measure a small CNN on real images.
+
+    Takes less than 3 minutes. Leaves the dense and the pruned models as .onnx and .sprt files and
+    report.md, which holds the printed tables.
+    """
+    from sparsert.demo import run_demo
+
+    with _progress() as progress:
+        result = run_demo(output, seed=seed, epochs=epochs, quick=quick, progress=progress)
+    for table in result.tables:
+        _show(table)
+    click.echo(f"wrote {', '.join(sorted(path.name for path in result.files))} into {output}")
+
+
+@sparsert.command(**_example("sparsert convert model.onnx model.sprt --weights f16"))
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DST", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--weights",
+    type=click.Choice(["f32", "f16"]),
+    default="f32",
+    show_default=True,
+    help="How the weights of convolutions and linear layers are stored.",
+)
+@_formats
+def convert(source: Path, destination: Path, weights: str, as_json: bool, markdown: bool) -> None:
+    """Convert an ONNX model to a .sprt file and say how it is stored."""
+    import sparsert as package
+    from sparsert.modelfile import read
+    from sparsert.report.race import file_bytes
+    from sparsert.report.storage import encoding_table
+    from sparsert.runtime.table import format_bytes
+
+    package.convert(source, destination, weights=weights)
+    before, after = file_bytes(source) or 0, destination.stat().st_size
+    table = encoding_table(read(destination), f"{destination}: how the weights are stored")
+    ratio = after / before if before else 0.0
+    table.notes.append(
+        f"file: {format_bytes(before)} -> {format_bytes(after)}, {ratio:.3f} of the source"
+    )
+    if as_json:
+        facts = {"bytes_in": before, "bytes_out": after, "ratio": ratio, **table.to_dict()}
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        _show(table, markdown)
+
+
+@sparsert.command(**_example("sparsert inspect model.sprt", "sparsert inspect model.onnx --json"))
+@_model_file
+@_isa
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to plan for.")
+@click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
+@_formats
+def inspect(
+    file: Path, isa: str | None, threads: int | None, strict: bool, as_json: bool, markdown: bool
+) -> None:
+    """Show a model's inputs and outputs, how each layer runs and why, and how it is stored."""
+    model = _load(file, isa=isa, threads=threads, tune=False, strict=strict)
+    tables = [_io_table(file, model), model.explain()]
+    metadata: dict[str, Any] = {}
+    version = ""
+    if file.suffix == ".sprt":
+        from sparsert.modelfile import read
+        from sparsert.report.storage import tensor_table
+
+        content = read(file)
+        tables.append(tensor_table(content, f"{file}: how the weights are stored"))
+        metadata = content.metadata
+        version = ".".join(map(str, content.version))
+    if as_json:
+        names = ("io", "layers", "storage")
+        facts = {name: table.to_dict() for name, table in zip(names, tables, strict=False)}
+        click.echo(json.dumps({**facts, "metadata": metadata, "version": version}, indent=2))
+        return
+    for table in tables:
+        _show(table, markdown)
+    if version:
+        click.echo(f"format version {version}, metadata {json.dumps(metadata)}")
+
+
+@sparsert.command(
+    **_example(
+        "sparsert run model.sprt --input image=image.npy --output result.npz",
+        "sparsert run model.onnx --random --dim batch=8 --threads 2",
+    )
+)
+@_model_file
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="An .npy file for an input, or an .npz file with arrays by input name.",
+)
+@click.option("--random", "is_random", is_flag=True, help="Random values for the other inputs.")
+@_seed
+@_dims
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Save the outputs: FILE.npz, or a folder for one .npy file each.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
+@_isa
+@click.option(
+    "--backend", type=click.Choice(["native", "numpy"]), default="native", show_default=True
+)
+@click.option(
+    "--tune",
+    type=click.Choice(list(TUNE)),
+    default="auto",
+    show_default=True,
+    help="Measure the candidate kernels of each layer first.",
+)
+@click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
+def run(
+    file: Path,
+    inputs: Sequence[str],
+    is_random: bool,
+    seed: int,
+    dims: Sequence[str],
+    output: Path | None,
+    threads: int | None,
+    isa: str | None,
+    backend: str,
+    tune: str,
+    strict: bool,
+) -> None:
+    """Run a model once and summarise its outputs."""
+    start = time.perf_counter()
+    model = _load(file, backend=backend, threads=threads, isa=isa, tune=TUNE[tune], strict=strict)
+    loaded = time.perf_counter()
+    feeds = cli_feeds.read_inputs(model.inputs, inputs)
+    if is_random:
+        random = cli_feeds.random_inputs(model.inputs, cli_feeds.parse_dims(dims), None, seed)
+        feeds = {**random, **feeds}
+    elif not feeds and model.inputs:
+        expected = ", ".join(f"{s.name} {s.dtype}{_shape(s.shape)}" for s in model.inputs)
+        raise click.UsageError(f"give --input or --random; the model's inputs: {expected}")
+    before = time.perf_counter()
+    outputs = model.run(None, feeds)
+    seconds = time.perf_counter() - before
+    named = {spec.name: y for spec, y in zip(model.outputs, outputs, strict=True)}
+    table = cli_feeds.summary_table(f"{file}: outputs", named)
+    table.notes.append(
+        f"loaded in {1e3 * (loaded - start):.0f} ms, first run {1e3 * seconds:.3f} ms"
+    )
+    if output is not None:
+        table.notes.append(f"wrote {', '.join(cli_feeds.write_outputs(output, named))}")
+    _show(table)
+
+
+def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 1:
+        raise click.BadParameter(f"{text!r}: expected numbers of at least 1, such as 1,2")
+    return counts
+
+
+@sparsert.command(
+    **_example(
+        "sparsert bench model.sprt --threads 1,2",
+        "sparsert bench model.onnx --against onnxruntime --profile",
+    )
+)
+@_model_file
+@click.option("--threads", default="1", callback=_thread_counts, help="Such as 1,2. [default: 1]")
+@click.option("--batch", type=click.IntRange(min=1), help="Size of the first dimension.")
+@_dims
+@click.option(
+    "--runs",
+    type=click.IntRange(min=7),
+    help="Timed runs of each engine. [default: about 3 seconds]",
+)
+@click.option("--against", type=click.Choice(["onnxruntime"]), help="Race another engine.")
+@click.option(
+    "--against-file",
+    type=click.Path(path_type=Path),
+    help="The ONNX file for the other engine, when FILE is a .sprt.",
+)
+@_isa
+@_seed
+@click.option("--profile", is_flag=True, help="Also time each layer.")
+@_formats
+def bench(
+    file: Path,
+    threads: list[int],
+    batch: int | None,
+    dims: Sequence[str],
+    runs: int | None,
+    against: str | None,
+    against_file: Path | None,
+    isa: str | None,
+    seed: int,
+    profile: bool,
+    as_json: bool,
+    markdown: bool,
+) -> None:
+    """Time a model, and measure its memory, in a process of its own.
+
+    With --against the engines take turns, one at a time, on the same input and threads. Spread is
+    the distance of the quartiles over the median; peak RSS growth counts load and runs, not the
+    engine's code.
+    """
+    from sparsert.report import Effort, Entrant, describe_machine, race, race_table
+
+    model = _load(file, threads=threads[0], isa=isa)
+    feeds = cli_feeds.random_inputs(model.inputs, cli_feeds.parse_dims(dims), batch, seed)
+    entrants = [Entrant("sparsert", "sparsert", file, {"isa": isa})]
+    if against is not None:
+        entrants.insert(0, Entrant(against, against, _rival_file(file, against_file, against)))
+    effort = Effort(runs=runs, rounds=9 if runs is None else min(runs, 9))
+    results = []
+    with _progress() as progress:
+        total = len(threads) * len(entrants) * (1 + effort.rounds)
+        task = progress.add_task("measuring", total=total)
+        for count in threads:
+            results += race(
+                entrants,
+                feeds,
+                threads=count,
+                effort=effort,
+                on_turn=lambda: progress.advance(task),
+            )
+    failed = [f"{r.name}: {r.error}" for r in results if r.error]
+    if failed:
+        raise SparsertError("; ".join(failed))
+    shapes = ", ".join(f"{name}{_shape(x.shape)}" for name, x in feeds.items())
+    tables = [race_table(f"{file}: {shapes}", results, against)]
+    machine = describe_machine()
+    if profile:
+        tables.append(model.profile(feeds))
+    if as_json:
+        names = ("bench", "profile")
+        facts = {name: table.to_dict() for name, table in zip(names, tables, strict=False)}
+        click.echo(json.dumps({"machine": machine.to_dict(), **facts}, indent=2))
+        return
+    for table in tables:
+        _show(table, markdown)
+    click.echo("\n".join(machine.lines()))
+
+
+def _rival_file(file: Path, rival_file: Path | None, engine: str) -> Path:
+    from importlib.util import find_spec
+
+    if find_spec(engine) is None:
+        raise SparsertError(f"{engine} is not installed; pip install {engine}")
+    path = rival_file or file
+    if path.suffix == ".sprt":
+        raise click.UsageError(f"{engine} cannot read {path}: give its --against-file FILE.onnx")
+    return path
+
+
+def _load(file: Path, **options: Any) -> Model:
+    import sparsert as package
+
+    return package.load(file, **options)
+
+
+def _io_table(file: Path, model: Model) -> Table:
+    from sparsert.runtime.table import Table, format_bytes
+
+    rows: list[Sequence[Any]] = [
+        (kind, spec.name, _shape(spec.shape), str(spec.dtype))
+        for kind, specs in (("input", model.inputs), ("output", model.outputs))
+        for spec in specs
+    ]
+    notes = [f"file: {format_bytes(file.stat().st_size)}"]
+    return Table(f"{file}: inputs and outputs", ["", "name", "shape", "dtype"], rows, notes)
+
+
+def _shape(shape: Sequence[int | str] | None) -> str:
+    return "[?]" if shape is None else "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _show(table: Table, markdown: bool = False) -> None:
+    """Prints a table: Markdown, or plain text; coloured and wrapped on a terminal."""
+    if markdown:
+        click.echo(table.to_markdown() + "\n")
+        return
+    if not sys.stdout.isatty():
+        click.echo(f"{table}\n")
+        return
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    view = RichTable(title=Text(table.title), title_justify="left", header_style="bold")
+    for name in table.columns:
+        view.add_column(Text(name), overflow="fold")
+    for row in table.rows:
+        view.add_row(*(Text(_cell(value)) for value in row))
+    console = Console()
+    console.print(view)
+    for note in table.notes:
+        console.print(Text(note))
+    console.print()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress bar on stderr, so that stdout holds results only."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        yield progress

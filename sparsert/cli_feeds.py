@@ -1,0 +1,151 @@
+"""Inputs and outputs of the command line: .npy and .npz files, random arrays, summaries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from sparsert.report.race import save_arrays
+from sparsert.runtime.table import Table
+from sparsert.runtime.types import TensorSpec
+
+
+def read_inputs(specs: Sequence[TensorSpec], values: Sequence[str]) -> dict[str, np.ndarray]:
+    """Reads the files of --input.
+
+    Args:
+        specs: the model's inputs.
+        values: each "NAME=FILE.npy"; "FILE.npy" for a model of one input; or "FILE.npz".
+
+    Raises:
+        click.BadParameter: a file that is missing or unreadable, or a name that is not given.
+    """
+    names = [spec.name for spec in specs]
+    feeds: dict[str, np.ndarray] = {}
+    for value in values:
+        name, path = _split_input(value, names)
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise click.BadParameter(f"--input {value}: {error}") from error
+        if isinstance(array, np.ndarray):
+            if not name and len(names) != 1:
+                raise click.BadParameter(f"--input {value}: write NAME=FILE; {_list(names)}")
+            feeds[name or names[0]] = array
+            continue
+        if name:
+            raise click.BadParameter(f"--input {value}: an .npz file holds the names itself")
+        with array:
+            feeds.update({key: array[key] for key in array.files})
+    return feeds
+
+
+def _split_input(value: str, names: Sequence[str]) -> tuple[str, str]:
+    """Splits NAME=FILE; both may hold "=", so the model's own names come first."""
+    for name in sorted(names, key=len, reverse=True):
+        if value.startswith(f"{name}="):
+            return name, value[len(name) + 1 :]
+    if "=" in value and not Path(value).exists():
+        raise click.BadParameter(f"--input {value}: no such input or file; {_list(names)}")
+    return "", value
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"the model's inputs: {', '.join(names) or 'none'}"
+
+
+def parse_dims(values: Sequence[str]) -> dict[str, int]:
+    """Reads the options --dim SYMBOL=SIZE."""
+    sizes = {}
+    for value in values:
+        symbol, _, size = value.rpartition("=")
+        if not symbol or not size.isdigit() or int(size) < 1:
+            raise click.BadParameter(f"--dim {value}: expected SYMBOL=SIZE, such as batch=8")
+        sizes[symbol] = int(size)
+    return sizes
+
+
+def random_inputs(
+    specs: Sequence[TensorSpec], dims: Mapping[str, int], batch: int | None, seed: int
+) -> dict[str, np.ndarray]:
+    """Makes an array for every input.
+
+    Args:
+        specs: the model's inputs.
+        dims: sizes of symbolic dimensions; 1 for the others.
+        batch: size of the first dimension of every input; None: as `dims` says.
+        seed: of the values: normal for floats, 0 or 1 for integers and booleans.
+
+    Raises:
+        click.BadParameter: a symbol or a batch that the inputs do not have.
+    """
+    symbols = {dim for spec in specs for dim in spec.shape or () if isinstance(dim, str)}
+    unknown = sorted(set(dims) - symbols)
+    if unknown:
+        raise click.BadParameter(
+            f"--dim {unknown[0]}: the inputs have no such dimension, only "
+            f"{', '.join(sorted(symbols)) or 'fixed ones'}"
+        )
+    sizes = dict(dims)
+    if batch is not None:
+        for spec in specs:
+            first = (spec.shape or (None,))[0]
+            if isinstance(first, str):
+                sizes.setdefault(first, batch)
+            if first is not None and sizes.get(str(first), first) != batch:
+                raise click.BadParameter(
+                    f"--batch {batch}: the first dimension of input {spec.name!r} is "
+                    f"{sizes.get(str(first), first)}"
+                )
+    generator = np.random.default_rng(seed)
+    feeds = {}
+    for spec in specs:
+        if spec.shape is None:
+            raise click.BadParameter(f"input {spec.name!r} is of unknown rank: no random values")
+        shape = [dim if isinstance(dim, int) else sizes.get(dim, 1) for dim in spec.shape]
+        if spec.dtype.kind == "f":
+            feeds[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
+        else:
+            feeds[spec.name] = generator.integers(0, 2, shape).astype(spec.dtype)
+    return feeds
+
+
+def summary_table(title: str, arrays: Mapping[str, np.ndarray]) -> Table:
+    """Returns one row per array: shape, dtype, smallest, mean and largest value."""
+    rows: list[Sequence[Any]] = []
+    for name, array in arrays.items():
+        values = array.astype(np.float64)
+        facts = (values.min(), values.mean(), values.max()) if array.size else (None,) * 3
+        rows.append(
+            (
+                name,
+                "x".join(map(str, array.shape)) or "scalar",
+                str(array.dtype),
+                *(None if fact is None else f"{float(fact):.6g}" for fact in facts),
+                int(array.size - np.isfinite(values).sum()),
+            )
+        )
+    columns = ["output", "shape", "dtype", "min", "mean", "max", "not finite"]
+    return Table(title, columns, rows)
+
+
+def write_outputs(path: Path, arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Writes FILE.npz, or one .npy file per array into a folder; returns the files' names."""
+    if path.suffix == ".npz":
+        save_arrays(path, arrays)
+        return [str(path)]
+    path.mkdir(parents=True, exist_ok=True)
+    written: list[str] = []
+    for i, (name, array) in enumerate(arrays.items()):
+        stem = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or f"output{i}"
+        target = path / f"{stem}.npy"
+        if str(target) in written:
+            target = path / f"{stem}-{i}.npy"
+        np.save(target, array)
+        written.append(str(target))
+    return written

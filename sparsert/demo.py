@@ -1,0 +1,516 @@
+"""The demo: a small CNN trained on real images, pruned, fine-tuned, converted, run and measured.
+
+Imports PyTorch, scikit-learn, ONNX and ONNX Runtime where they are used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparsert.errors import BackendError, SparsertError
+from sparsert.report import Document, Effort, Entrant, Result, describe_machine, race
+from sparsert.report.race import max_relative_error
+from sparsert.runtime.table import Table, format_bytes
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+    from rich.progress import Progress
+
+NEEDED = ("torch", "sklearn", "onnx", "onnxruntime")
+PIXELS = 28
+BATCH = 32  # images of a training step
+LEARNING_RATE = 1e-3
+FINE_TUNING_RATE = 3e-4
+TOLERANCE = 1e-4  # largest difference from ONNX Runtime over its largest output
+DENSE_NAME = "onnxruntime, dense"
+TITLE = "Pruning a CNN: Conv32-Pool-Conv64-Pool-Dense64-Dense10 on handwritten digits"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much the demo does.
+
+    Attributes:
+        epochs: of the first training.
+        fine_tuning_epochs: after each pruning.
+        sparsities: shares of zeros; the first one's files are called "pruned".
+        effort: of each race.
+    """
+
+    epochs: int = 8
+    fine_tuning_epochs: int = 4
+    sparsities: Sequence[float] = (0.5, 0.8, 0.9)
+    effort: Effort = field(default_factory=lambda: Effort(rounds=9, burst_seconds=0.25))
+
+
+QUICK = Plan(
+    epochs=1,
+    fine_tuning_epochs=1,
+    sparsities=(0.5, 0.9),
+    effort=Effort(rounds=2, burst_seconds=0.02),
+)
+
+
+@dataclass
+class Images:
+    """The digits: float32 [count, 1, 28, 28], 0 to 1, and their int64 classes [count]."""
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+
+
+@dataclass
+class Variant:
+    """One network of the demo: dense, or pruned to a share of zeros.
+
+    Attributes:
+        accuracy_pruned: share of right answers on the test set before the fine-tuning.
+        accuracy: after it, in PyTorch.
+        accuracy_native: the same network run by sparsert.
+        error: largest difference of sparsert's outputs from ONNX Runtime's, relative.
+    """
+
+    sparsity: float
+    onnx: Path
+    sprt: Path
+    parameters: int
+    nonzero: int
+    accuracy_pruned: float
+    accuracy: float
+    accuracy_native: float = 0.0
+    error: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """As in the tables: "dense" or "50 % pruned"."""
+        return f"{100 * self.sparsity:.0f} % pruned" if self.sparsity else "dense"
+
+
+@dataclass
+class DemoResult:
+    """What the demo found.
+
+    Attributes:
+        tables: accuracy; parameters and run time; the other engines' files and memory.
+        files: everything that was written.
+        variants: the networks, the dense one first.
+    """
+
+    tables: list[Table]
+    files: list[Path]
+    variants: list[Variant]
+
+
+def run_demo(
+    output: Path,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> DemoResult:
+    """Runs the demo and writes its models and report.md.
+
+    Args:
+        output: folder, made when it is missing.
+        seed: of weights, split and batches.
+        epochs: of the first training; None: 8, or 1 when quick.
+        quick: less training, fewer timings.
+        progress: shows the steps.
+
+    Raises:
+        BackendError: a package that the demo needs is not installed.
+        SparsertError: sparsert's answers differ from ONNX Runtime's.
+        OSError: the folder cannot be written.
+    """
+    _check_packages()
+    start = time.monotonic()
+    plan = QUICK if quick else Plan()
+    if epochs is not None:
+        plan = Plan(epochs, plan.fine_tuning_epochs, plan.sparsities, plan.effort)
+    output.mkdir(parents=True, exist_ok=True)
+    step = _Steps(progress)
+    images = load_digits(seed)
+    with _one_torch_thread():
+        variants, weights = _make_variants(images, plan, output, seed, step)
+    for variant in step.over("converting and checking", variants):
+        _convert_and_check(variant, images)
+    races = _race_all(variants, weights, images, plan.effort, step)
+    command = ["sparsert", "demo", "--seed", str(seed), "--epochs", str(plan.epochs)]
+    command += ["--quick"] if quick else []
+    tables = [
+        _accuracy_table(variants, plan, len(images.test_y)),
+        _speed_table(variants, races, len(images.test_y)),
+        _memory_table(races["batch 1"]),
+    ]
+    report = output / "report.md"
+    _report(tables, command, time.monotonic() - start, plan).write(report)
+    files = [path for v in variants for path in (v.onnx, v.sprt)] + [weights, report]
+    return DemoResult(tables, files, variants)
+
+
+def load_digits(seed: int) -> Images:
+    """Returns scikit-learn's 8x8 digits scaled to 28x28, a quarter of them for testing."""
+    import torch
+    from sklearn.datasets import load_digits as load
+    from sklearn.model_selection import train_test_split
+
+    digits = load()
+    small = torch.from_numpy((digits.images / 16).astype(np.float32))[:, None]
+    large = torch.nn.functional.interpolate(small, (PIXELS, PIXELS), mode="bilinear").numpy()
+    classes = digits.target.astype(np.int64)
+    train_x, test_x, train_y, test_y = train_test_split(
+        large, classes, test_size=0.25, random_state=seed, stratify=classes
+    )
+    return Images(train_x, train_y, test_x, test_y)
+
+
+def build_network() -> torch.nn.Module:
+    """Returns the network of the demo with new weights: float32 [n, 1, 28, 28] -> [n, 10]."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 5 * 5, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+class _Steps:
+    """Progress of the demo, or nothing when there is nowhere to show it."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: int) -> Iterator[Any]:
+        """Shows a bar; yields a function to call `total` times."""
+        if self._progress is None:
+            yield lambda: None
+            return
+        bar = self._progress.add_task(name, total=total)
+        yield lambda: self._progress.advance(bar) if self._progress else None
+
+    def over(self, name: str, items: Sequence[Any]) -> Iterator[Any]:
+        """Yields the items and shows how far it is."""
+        with self.task(name, len(items)) as advance:
+            for item in items:
+                yield item
+                advance()
+
+
+def _check_packages() -> None:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise BackendError(f'the demo needs {", ".join(missing)}; pip install "sparsert[demo]"')
+
+
+@contextlib.contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """So small a network trains no faster on two threads, and far slower when cores are busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _make_variants(
+    images: Images, plan: Plan, output: Path, seed: int, step: _Steps
+) -> tuple[list[Variant], Path]:
+    """Trains, prunes and fine-tunes; returns the networks and the dense one's PyTorch weights."""
+    import torch
+
+    from sparsert import prune
+
+    torch.manual_seed(seed)
+    module = build_network().eval()
+    data = _Batches(images.train_x, images.train_y, seed)
+    with step.task("training", plan.epochs * len(data)) as advance:
+        prune.fine_tune(
+            module, data, epochs=plan.epochs, learning_rate=LEARNING_RATE, after_batch=advance
+        )
+    weights = output / "digits-cnn.pt"
+    trained = {name: value.clone() for name, value in module.state_dict().items()}
+    torch.save(trained, weights)
+    for _ in step.over("exporting to ONNX", [None]):
+        exported = _export(module)
+    accuracy = _accuracy(module, images)
+    variants = [_save(module, exported, output / "digits-cnn", 0.0, accuracy, accuracy)]
+    for sparsity in plan.sparsities:
+        module.load_state_dict(trained)
+        prune.prune(module, sparsity=sparsity)
+        accuracy_pruned = _accuracy(module, images)
+        steps = plan.fine_tuning_epochs * len(data)
+        with step.task(f"fine-tuning at {100 * sparsity:.0f} % zeros", steps) as advance:
+            prune.fine_tune(
+                module,
+                data,
+                epochs=plan.fine_tuning_epochs,
+                learning_rate=FINE_TUNING_RATE,
+                after_batch=advance,
+            )
+        prune.remove(module)
+        is_first = sparsity == plan.sparsities[0]
+        stem = "digits-cnn-pruned" + ("" if is_first else f"-{100 * sparsity:.0f}")
+        accuracy = _accuracy(module, images)
+        variants.append(_save(module, exported, output / stem, sparsity, accuracy_pruned, accuracy))
+    return variants, weights
+
+
+class _Batches:
+    """Shuffled batches, in a new order in every epoch."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, seed: int) -> None:
+        import torch
+
+        self._x, self._y = torch.from_numpy(x), torch.from_numpy(y)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self._y) // BATCH)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        import torch
+
+        order = torch.randperm(len(self._y), generator=self._generator)
+        for picked in torch.split(order, BATCH):
+            yield self._x[picked], self._y[picked]
+
+
+def _accuracy(module: torch.nn.Module, images: Images) -> float:
+    import torch
+
+    with torch.inference_mode():
+        return _share_right(module(torch.from_numpy(images.test_x)).numpy(), images)
+
+
+def _share_right(logits: np.ndarray, images: Images) -> float:
+    return float((logits.argmax(1) == images.test_y).mean())
+
+
+def _export(module: torch.nn.Module) -> onnx.ModelProto:
+    """Exports once: the pruned networks differ in the values of their weights alone."""
+    import torch
+
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (torch.zeros(2, 1, PIXELS, PIXELS),),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def _save(
+    module: torch.nn.Module,
+    exported: onnx.ModelProto,
+    stem: Path,
+    sparsity: float,
+    accuracy_pruned: float,
+    accuracy: float,
+) -> Variant:
+    """Writes the module's weights into the exported graph, as an ONNX file."""
+    import onnx
+    from onnx import numpy_helper
+
+    state = {name: value.numpy() for name, value in module.state_dict().items()}
+    model = onnx.ModelProto()
+    model.CopyFrom(exported)
+    named = {tensor.name: tensor for tensor in model.graph.initializer}
+    absent = sorted(set(state) - set(named))
+    if absent:
+        raise SparsertError(f"torch.onnx.export renamed the weights {', '.join(absent)}")
+    for name, value in state.items():
+        named[name].CopyFrom(numpy_helper.from_array(value, name))
+    path = stem.with_name(f"{stem.name}.onnx")
+    onnx.save(model, path)
+    return Variant(
+        sparsity=sparsity,
+        onnx=path,
+        sprt=path.with_suffix(".sprt"),
+        parameters=sum(value.size for value in state.values()),
+        nonzero=sum(int(np.count_nonzero(value)) for value in state.values()),
+        accuracy_pruned=accuracy_pruned,
+        accuracy=accuracy,
+    )
+
+
+def _convert_and_check(variant: Variant, images: Images) -> None:
+    """Converts, runs the test set natively, and compares with ONNX Runtime."""
+    import onnxruntime
+
+    from sparsert.api import convert, load
+
+    convert(variant.onnx, variant.sprt)
+    logits = load(variant.sprt, threads=1).run(None, {"image": images.test_x})[0]
+    session = onnxruntime.InferenceSession(variant.onnx, providers=["CPUExecutionProvider"])
+    reference = session.run(None, {"image": images.test_x})[0]
+    variant.error = max_relative_error(logits, reference)
+    variant.accuracy_native = _share_right(logits, images)
+    if variant.error > TOLERANCE:
+        raise SparsertError(
+            f"{variant.sprt}: outputs differ from ONNX Runtime's by {variant.error:.1e} of the "
+            f"largest, more than {TOLERANCE:.0e}"
+        )
+
+
+def _race_all(
+    variants: list[Variant], weights: Path, images: Images, effort: Effort, step: _Steps
+) -> dict[str, list[Result]]:
+    """Races the engines over the test set, image by image and as one batch."""
+    dense, pruned = variants[0], variants[1]
+    entrants = [
+        Entrant(DENSE_NAME, "onnxruntime", dense.onnx),
+        Entrant(f"onnxruntime, {pruned.label}", "onnxruntime", pruned.onnx),
+        Entrant("torch, dense", "torch", weights, {"factory": "sparsert.demo:build_network"}),
+        *(Entrant(f"sparsert, {v.label}", "sparsert", v.sprt) for v in variants),
+    ]
+    count = len(images.test_y)
+    races = {}
+    for name, chunk in (("batch 1", 1), (f"batch {count}", count)):
+        total = len(entrants) * (1 + effort.rounds)
+        with step.task(f"measuring, {name}", total) as advance:
+            feeds = {"image": images.test_x}
+            races[name] = race(entrants, feeds, chunk=chunk, effort=effort, on_turn=advance)
+    failed = [f"{r.name}: {r.error}" for results in races.values() for r in results if r.error]
+    if failed:
+        raise SparsertError(f"an engine failed: {'; '.join(failed)}")
+    return races
+
+
+def _accuracy_table(variants: list[Variant], plan: Plan, count: int) -> Table:
+    dense = variants[0]
+    rows: list[Sequence[Any]] = []
+    records = []
+    for v in variants[1:]:
+        lost = dense.accuracy - v.accuracy
+        accuracies = (dense.accuracy, v.accuracy_pruned, v.accuracy, v.accuracy_native)
+        rows.append(
+            (
+                v.label,
+                *(f"{accuracy:.4f}" for accuracy in accuracies),
+                f"{lost:+.4f}",
+                f"{v.error:.1e}",
+            )
+        )
+        records.append(
+            {
+                "sparsity": v.sparsity,
+                "accuracy_before": dense.accuracy,
+                "accuracy_pruned": v.accuracy_pruned,
+                "accuracy_fine_tuned": v.accuracy,
+                "accuracy_native": v.accuracy_native,
+                "lost": lost,
+                "max_relative_error": v.error,
+            }
+        )
+    columns = ["network", "before", "pruned", "fine-tuned", "in sparsert", "lost", "error"]
+    notes = [
+        f"Share of right answers for {count} test images; {plan.epochs} epochs of training, "
+        f"{plan.fine_tuning_epochs} of fine-tuning with the zeros held. Error: largest difference "
+        "from ONNX Runtime's outputs, over their largest."
+    ]
+    return Table("Table 1: accuracy", columns, rows, notes, records)
+
+
+def _speed_table(variants: list[Variant], races: dict[str, list[Result]], count: int) -> Table:
+    columns = ["engine and network", "parameters", "not zero"]
+    for name in races:
+        columns += [f"{name}: ms", "spread", "times faster"]
+    rows: list[Sequence[Any]] = []
+    records = []
+    for i, result in enumerate(next(iter(races.values()))):
+        variant = _variant_of(result, variants)
+        row: list[Any] = [result.name, f"{variant.parameters:,}", f"{variant.nonzero:,}"]
+        record: dict[str, Any] = {
+            "name": result.name,
+            "parameters": variant.parameters,
+            "nonzero": variant.nonzero,
+        }
+        for name, results in races.items():
+            timed, base = results[i], results[0]
+            speedup = timed.speedup_over(base)
+            row += [f"{1e3 * timed.median:.2f}", f"{100 * timed.spread:.0f} %", f"{speedup:.2f}"]
+            record[name] = {"speedup": speedup, **timed.to_dict()}
+        rows.append(row)
+        records.append(record)
+    notes = [
+        f"Milliseconds for all {count} test images, one thread, medians; spread: distance of the "
+        f"quartiles over the median; times faster than {DENSE_NAME}, median over the turns."
+    ]
+    title = "Table 2: parameters and run time"
+    return Table(title, columns, rows, notes, records)
+
+
+def _memory_table(results: list[Result]) -> Table:
+    columns = ["engine and network", "file", "packed weights", "peak RSS growth", "load ms"]
+    rows: list[Sequence[Any]] = []
+    for r in results:
+        counts = (r.file_bytes, r.packed_bytes, r.peak_growth_bytes)
+        cells = [None if n is None else format_bytes(n) for n in counts]
+        rows.append((r.name, *cells, f"{1e3 * (r.load_seconds or 0):.1f}"))
+    notes = [
+        "Packed weights: as sparsert lays them out to compute with. Peak RSS growth: over load and "
+        "runs at batch 1, the engine's code not counted."
+    ]
+    records = [r.to_dict() for r in results]
+    return Table("File and memory", columns, rows, notes, records)
+
+
+def _variant_of(result: Result, variants: list[Variant]) -> Variant:
+    return next(v for v in variants if result.name.endswith(f", {v.label}"))
+
+
+def _report(tables: list[Table], command: list[str], seconds: float, plan: Plan) -> Document:
+    document = Document(TITLE)
+    document.paragraph(
+        "scikit-learn's digits, scaled from 8x8 to 28x28 pixels, trained in PyTorch, pruned by",
+        "magnitude in every layer, fine-tuned with the pruned weights held at zero, converted and",
+        "run by sparsert. Every number below was measured by this command:",
+    )
+    document.command(command)
+    for table in tables:
+        document.table(table)
+    document.heading("How it was measured")
+    document.bullets(
+        [
+            *describe_machine().lines(),
+            f"The whole demo took {seconds:.0f} s.",
+            f"Each engine ran in a process of its own; they took turns, one at a time, "
+            f"{plan.effort.rounds} turns each.",
+        ]
+    )
+    return document

@@ -1,0 +1,268 @@
+// spmm in every format, instruction set, tile width and blocking against a double reference.
+#include "kernels/spmm/spmm.h"
+
+#include "plan/build_taps.h"
+#include "plan/pack_spmm.h"
+#include "product_harness.h"
+
+namespace sparsert {
+namespace test {
+namespace {
+
+struct Problem {
+  int32_t batch = 1;
+  int32_t groups = 1;
+  int64_t rows = 1;      // of one group
+  int64_t channels = 1;  // of one group
+  bool direct = false;
+  bool transposed = false;
+  Window window;
+  int64_t columns = 1;
+  int32_t block_depth = 1;
+  int32_t splits = 1;
+  bool has_bias = false;
+  bool has_residual = false;
+  bool guard_at_end = true;
+  double density = 0.5;
+  Sparsity sparsity = Sparsity::kRandom;
+  Activation act;
+};
+
+std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling) {
+  char text[400];
+  std::snprintf(text, sizeof(text),
+                "%s: batch %d, %d groups of %lldx%lld, %s, kernel %lldx%lld, %lld columns in %d "
+                "tiles of %d vectors, blocks of %d, %d splits, bias %d, residual %d, act %d, "
+                "density %.2f, sparsity %d",
+                kernel.kernel.name, p.batch, p.groups, static_cast<long long>(p.rows),
+                static_cast<long long>(p.channels),
+                p.direct ? "direct" : (p.transposed ? "transposed taps" : "taps"),
+                static_cast<long long>(p.window.kernel[0]),
+                static_cast<long long>(p.window.kernel[1]), static_cast<long long>(p.columns),
+                tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits, p.has_bias,
+                p.has_residual, static_cast<int>(p.act.fn), p.density,
+                static_cast<int>(p.sparsity));
+  return text;
+}
+
+void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling, Random* random) {
+  context = Describe(p, kernel, tiling);
+  const Allocator* allocator = DefaultAllocator();
+  const int64_t taps = p.direct ? 1 : p.window.kernel[0] * p.window.kernel[1];
+  const int64_t depth = p.channels * taps;
+  const std::vector<float> w =
+      RandomMatrix(p.groups * p.rows, depth, p.density, p.sparsity, random);
+  Csr csr(allocator);
+  FillCsr(w, p.groups * p.rows, depth, &csr);
+  PackedSpmm packed(allocator);
+  Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct, p.block_depth,
+                &packed));
+
+  SpmmArgs a;
+  a.batch = p.batch;
+  a.groups = p.groups;
+  a.tiles = tiling.tiles;
+  a.vecs = tiling.vecs;
+  a.tile_vecs = tiling.tile_vecs;
+  a.columns = p.columns;
+  a.direct = p.direct;
+  Bump bump(allocator);
+  if (!p.direct) Must(BuildTaps(p.window, p.transposed, tiling, &bump, &a.taps));
+
+  // Direct rows may be read up to a whole vector; by taps nothing behind the plane may be.
+  const int64_t plane = p.window.in[0] * p.window.in[1];
+  const int64_t padded = (p.columns + kernel.lanes - 1) / kernel.lanes * kernel.lanes;
+  a.x_row = p.direct ? padded : plane + random->Int(0, 2);
+  a.x_group = a.x_row * p.channels;
+  a.x_image = a.x_group * p.groups;
+  a.y_row = p.columns + random->Int(0, 20);
+  a.y_group = a.y_row * p.rows;
+  a.y_image = a.y_group * p.groups;
+  a.r_row = p.columns + random->Int(0, 3);
+  a.r_group = a.r_row * p.rows;
+  a.r_image = a.r_group * p.groups;
+  const float nan = std::nanf("");
+  // The last row ends with its last element that may be read.
+  const int64_t x_used = p.batch * a.x_image - (p.direct ? 0 : a.x_row - plane);
+  Guarded x(x_used, p.guard_at_end, nan);
+  Guarded r(p.batch * a.r_image - (a.r_row - p.columns), p.guard_at_end, nan);
+  Guarded y(p.batch * a.y_image - (a.y_row - p.columns), p.guard_at_end, nan);
+  const int64_t x_columns = p.direct ? p.columns : plane;
+  for (int64_t row = 0; row < p.batch * p.groups * p.channels; ++row) {
+    for (int64_t i = 0; i < x_columns; ++i) x[row * a.x_row + i] = Quarter(random, 2);
+  }
+  const int64_t out_rows = static_cast<int64_t>(p.batch) * p.groups * p.rows;
+  for (int64_t row = 0; row < out_rows; ++row) {
+    for (int64_t i = 0; i < p.columns; ++i) r[row * a.r_row + i] = Quarter(random, 4);
+  }
+  std::vector<float> bias(static_cast<size_t>(p.groups * p.rows));
+  for (float& b : bias) b = Quarter(random, 4);
+  if (p.has_bias) a.bias = bias.data();
+  a.act = p.act;
+
+  a.weights = packed.groups.data();
+  a.splits = std::min(p.splits, packed.groups[0].panels);
+  std::vector<int32_t> bounds(static_cast<size_t>(p.groups * (a.splits + 1)));
+  for (int32_t g = 0; g < p.groups; ++g) {
+    int32_t* group_bounds = bounds.data() + g * (a.splits + 1);
+    SplitPanels(packed.groups[g], kernel.format, a.splits, group_bounds);
+    bool rising = group_bounds[0] == 0 && group_bounds[a.splits] == packed.groups[g].panels;
+    for (int32_t s = 0; s < a.splits; ++s) rising &= group_bounds[s] <= group_bounds[s + 1];
+    Expect(rising, "row splits must rise from 0 to the number of panels");
+  }
+  a.split_panels = bounds.data();
+
+  Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
+      SpmmScratch(a, kernel.lanes, p.block_depth));
+
+  ++checks;
+  for (int64_t row = 0; row < out_rows; ++row) {
+    const int64_t image = row / (p.groups * p.rows);
+    const int64_t weight_row = row % (p.groups * p.rows);
+    const int64_t group = weight_row / p.rows;
+    const float* xg = x.data() + image * a.x_image + group * a.x_group;
+    const float* wr = w.data() + weight_row * depth;
+    for (int64_t i = 0; i < a.y_row; ++i) {
+      const int64_t at = row * a.y_row + i;
+      if (i >= p.columns) {
+        if (at < y.size() && !std::isnan(y[at])) return Fail("wrote behind a row of Y");
+        continue;
+      }
+      double sum = p.has_bias ? bias[static_cast<size_t>(weight_row)] : 0.0;
+      for (int64_t k = 0; k < depth; ++k) {
+        if (wr[k] == 0.0f) continue;
+        const int64_t offset =
+            p.direct ? i : TapOffset(p.window, p.transposed, i, k % taps);
+        if (offset >= 0) sum += static_cast<double>(wr[k]) * xg[k / taps * a.x_row + offset];
+      }
+      if (p.has_residual) sum += r[row * a.r_row + i];
+      if (Matches(p.act, y[at], sum)) continue;
+      char text[160];
+      std::snprintf(text, sizeof(text), "row %lld, column %lld: got %.9g, want f(%.9g) = %.9g",
+                    static_cast<long long>(row), static_cast<long long>(i),
+                    static_cast<double>(y[at]), sum, Activate(p.act, sum));
+      return Fail(text);
+    }
+  }
+}
+
+// A problem whose sizes, blocking, splits, fusions and sparsity follow from `number`.
+Problem SomeProblem(int number, int64_t columns, Random* random) {
+  static const int64_t kRows[] = {1, 3, 4, 5, 8, 9, 17, 2, 7, 33, 65, 130};
+  static const int64_t kChannels[] = {1, 3, 4, 5, 8, 17, 35, 2};
+  static const int32_t kBlocks[] = {1, 3, 32, 4096};
+  static const double kDensities[] = {1.0, 0.5, 0.1, 0.9, 0.25};
+  static const Sparsity kSorts[] = {Sparsity::kRandom,       Sparsity::kRowPanels,
+                                    Sparsity::kRandom,       Sparsity::kEmptyRows,
+                                    Sparsity::kEmptyColumns, Sparsity::kRandom,
+                                    Sparsity::kOne,          Sparsity::kNone};
+  Problem p;
+  p.rows = kRows[random->Int(0, 11)];
+  p.channels = kChannels[random->Int(0, 7)];
+  p.block_depth = kBlocks[number % 4];
+  if (p.block_depth == 32 && number % 3 == 0) p.channels += 40;
+  p.density = kDensities[random->Int(0, 4)];
+  p.sparsity = kSorts[random->Int(0, 7)];
+  p.batch = static_cast<int32_t>(random->Int(1, 2));
+  p.groups = static_cast<int32_t>(number % 3 == 0 ? random->Int(2, 3) : 1);
+  p.splits = static_cast<int32_t>(random->Int(1, 4));
+  p.has_bias = random->Int(0, 1) == 1;
+  p.has_residual = random->Int(0, 2) == 0;
+  p.guard_at_end = random->Int(0, 1) == 1;
+  p.act = SomeActivation(number);
+  p.direct = random->Int(0, 1) == 0;
+  p.transposed = random->Int(0, 2) == 0;
+  if (p.direct) {
+    p.transposed = false;
+    p.columns = columns;
+    p.window.in[1] = p.window.out[1] = columns;
+  } else {
+    p.rows = std::min<int64_t>(p.rows, 33);
+    p.window = RandomWindow(random, p.transposed, std::max<int64_t>(1, columns / 2));
+    p.columns = p.window.out[0] * p.window.out[1];
+  }
+  return p;
+}
+
+void TestWidths(const SpmmKernel& kernel, Random* random) {
+  int number = static_cast<int>(random->Int(0, 1000));
+  for (int max = 1; max <= kernel.max_vecs; ++max) {
+    const int64_t widest = static_cast<int64_t>(max) * kernel.lanes;
+    const int64_t columns[] = {1, kernel.lanes - 1, kernel.lanes, kernel.lanes + 1,
+                               widest - 1, widest, widest + 3, 2 * widest + 1, 97};
+    for (const int64_t c : columns) {
+      for (const double preferred : {1.0, 2.5, static_cast<double>(max)}) {
+        const Problem p = SomeProblem(number++, std::max<int64_t>(1, c), random);
+        const Tiling tiling = MakeTiling(p.columns, kernel.lanes, max, preferred);
+        Expect(tiling.tile_vecs <= max, "a tile is wider than asked for");
+        RunProblem(p, kernel, tiling, random);
+      }
+    }
+  }
+}
+
+// Every tile of exactly n vectors with a full and a cut last one, one block and several.
+void TestEveryTile(const SpmmKernel& kernel, Random* random) {
+  for (int vecs = 1; vecs <= kernel.max_vecs; ++vecs) {
+    for (const bool cut : {false, true}) {
+      for (const int32_t block_depth : {5, 64}) {
+        for (const bool direct : {false, true}) {
+          Problem p;
+          p.rows = 11;
+          p.channels = 13;
+          p.direct = direct;
+          p.columns = static_cast<int64_t>(vecs) * kernel.lanes - (cut ? 1 : 0);
+          p.window.in[1] = p.window.out[1] = p.columns;
+          p.block_depth = block_depth;
+          p.has_bias = p.has_residual = true;
+          p.act = SomeActivation(vecs % 2 == 0 ? static_cast<int>(UnaryFn::kTanh)
+                                               : static_cast<int>(UnaryFn::kRelu));
+          const Tiling tiling = MakeTiling(p.columns, kernel.lanes, vecs, vecs);
+          Expect(tiling.tile_vecs == vecs && tiling.tiles == 1, "one tile of the width asked for");
+          RunProblem(p, kernel, tiling, random);
+        }
+      }
+    }
+  }
+}
+
+// Counts and ids at their 16-bit limits, and a long K in blocks as the plan cuts it.
+void TestDeep(const SpmmKernel& kernel, Random* random) {
+  for (const int32_t block_depth : {512, 65535}) {
+    for (const bool direct : {false, true}) {
+      for (const double density : {1.0, 0.05}) {
+        Problem p;
+        p.rows = 9;
+        p.channels = block_depth == 512 ? 1300 : 66000;
+        p.direct = direct;
+        p.columns = 3;
+        p.window.in[1] = p.window.out[1] = 3;
+        p.block_depth = block_depth;
+        p.density = density;
+        RunProblem(p, kernel, MakeTiling(3, kernel.lanes, 1, 1), random);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace test
+}  // namespace sparsert
+
+int main() {
+  using namespace sparsert;        // NOLINT
+  using namespace sparsert::test;  // NOLINT
+  Random random(20);
+  for (const Isa isa : Isas()) {
+    for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
+      SpmmKernel kernel;
+      const bool found = SelectSpmm(static_cast<SpmmFormat>(f), isa, &kernel);
+      Expect(found && kernel.kernel.isa == isa, "every format has a kernel on every ISA");
+      if (!found) continue;
+      TestEveryTile(kernel, &random);
+      TestWidths(kernel, &random);
+      TestDeep(kernel, &random);
+    }
+  }
+  return Finish("spmm_test");
+}
