@@ -76,7 +76,7 @@ def _formats(function: Any) -> Any:
 
 @sparsert.command(**_example("sparsert demo", "sparsert demo --quick --output /tmp/demo"))
 @click.option("--seed", default=0, show_default=True, help="Of weights, split and batches.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Of the first training. [default: 8]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Of the first training. [default: 10]")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

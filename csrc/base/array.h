@@ -89,10 +89,22 @@ class Array {
     return Status::Ok();
   }
 
+  // Makes room for `n` more, growing geometrically.
+  Status reserve_more(size_t n) {
+    if (size_ + n <= capacity_) return Status::Ok();
+    return reserve(size_ + n > capacity_ * 2 ? size_ + n : capacity_ * 2);
+  }
+  // After reserve_more.
+  void push_unchecked(const T& value) { data_[size_++] = value; }
+  // The same for `n` elements, to be written by the caller.
+  T* extend_unchecked(size_t n) {
+    T* first = data_ + size_;
+    size_ += n;
+    return first;
+  }
+
   Status append(const T* values, size_t n) {
-    if (size_ + n > capacity_) {
-      SRT_RETURN_IF_ERROR(reserve(size_ + n > capacity_ * 2 ? size_ + n : capacity_ * 2));
-    }
+    SRT_RETURN_IF_ERROR(reserve_more(n));
     if (n != 0) memcpy(static_cast<void*>(data_ + size_), values, n * sizeof(T));
     size_ += n;
     return Status::Ok();

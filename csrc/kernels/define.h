@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/arch.h"
+#include "base/arch.h"
 
 // Defines the kernel `name` (as in kernels.inc) over SRT_ISA::function.
 #define SRT_DEFINE_KERNEL(name, function)                                                   \

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "base/arch.h"
 #include "base/tensor_desc.h"
-#include "kernels/arch.h"
 
 namespace sparsert {
 

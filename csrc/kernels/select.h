@@ -11,7 +11,7 @@
 // and kernels.inc undefines SRT_KERNEL at its end.
 #pragma once
 
-#include "kernels/arch.h"
+#include "base/arch.h"
 #include "kernels/kernel.h"
 
 namespace sparsert {

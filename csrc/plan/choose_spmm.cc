@@ -21,10 +21,13 @@ double FmaPerCycle(Isa isa) { return isa == Isa::kScalar ? 0.5 : 2.0; }
 
 int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, SpmmChoice* choices) {
   int count = 0;
+  const bool full = stats.nnz == static_cast<uint64_t>(stats.rows * stats.groups * stats.depth);
   for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
     SpmmChoice choice;
     const auto format = static_cast<SpmmFormat>(f);
     if (!SelectSpmm(format, isa, &choice.kernel)) continue;
+    // Without zeros a sparse format is a dense one with needless indices.
+    if (full && !SpmmIsDense(format)) continue;
     const int lanes = choice.kernel.lanes;
     const int mr = SpmmPanelRows(format);
     // Four vectors per row balance register reuse against waste; narrow kernels take all they can.
@@ -47,9 +50,14 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, Spmm
     double stored = nnz;
     switch (format) {
       case SpmmFormat::kDense:
+      case SpmmFormat::kDense8:
         stored = groups * static_cast<double>((stats.rows + mr - 1) / mr) * mr *
                  static_cast<double>(stats.depth);
-        cycles = stored * nv / fma * 1.15 + panels * (8.0 + 4.0 * nv);
+        cycles = stored * nv / fma *
+                     (mr == 4    ? 1.15
+                      : nv > 2.4 ? 1.05
+                                 : 1.3) +
+                 panels * (8.0 + mr * nv);
         break;
       case SpmmFormat::kCsr:
         cycles = nnz * std::max(nv / fma * 1.3, 2.0) +

@@ -16,7 +16,8 @@ constexpr double kCloseRace = 1.6;
 
 constexpr int64_t kPrefetchBytes = 768 * 1024;
 
-// Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of them.
+// Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
+// them.
 double FeedCost(const Window& w, bool transposed) {
   if (transposed) return 12.0;
   if (w.stride[1] == 1 && w.in[1] == w.out[1]) return 1.5;
@@ -165,8 +166,8 @@ Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
              zeros, measured.best_ns * 1e-3, measured.note);
   } else {
     double dense_ns = 0.0;
-    for (int i = 0; i < count; ++i) {
-      if (choices[i].kernel.format == SpmmFormat::kDense) dense_ns = choices[i].predicted_ns;
+    for (int i = count; i-- > 0;) {
+      if (SpmmIsDense(choices[i].kernel.format)) dense_ns = choices[i].predicted_ns;
     }
     snprintf(info.reason, sizeof(info.reason),
              "cost model at %.1f %% zeros: %.1f us, dense %.1f us", zeros,

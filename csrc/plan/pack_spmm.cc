@@ -61,46 +61,56 @@ struct PanelColumns {
   float* values;     // [block_depth][8]
 };
 
-Status AppendPanel(const PanelColumns& panel, int32_t depth, SpmmFormat format,
-                   PackedSpmm* packed) {
+// Room for the panel was made by the caller.
+void AppendPanel(const PanelColumns& panel, int32_t depth, SpmmFormat format, PackedSpmm* packed) {
   const int mr = SpmmPanelRows(format);
   switch (format) {
-    case SpmmFormat::kDense:
-      for (int32_t k = 0; k < depth; ++k) {
-        SRT_RETURN_IF_ERROR(packed->values.append(panel.values + k * 8, mr));
-      }
-      return Status::Ok();
     case SpmmFormat::kBsr4:
     case SpmmFormat::kBsr8: {
       uint16_t count = 0;
       for (int32_t k = 0; k < depth; ++k) {
         if (panel.pattern[k] == 0) continue;
-        SRT_RETURN_IF_ERROR(packed->ids.push_back(static_cast<uint16_t>(k)));
-        SRT_RETURN_IF_ERROR(packed->values.append(panel.values + k * 8, mr));
+        packed->ids.push_unchecked(static_cast<uint16_t>(k));
+        for (int r = 0; r < mr; ++r) packed->values.push_unchecked(panel.values[k * 8 + r]);
         ++count;
       }
-      return packed->counts.push_back(count);
+      packed->counts.push_unchecked(count);
+      return;
     }
     case SpmmFormat::kPat4: {
-      uint16_t first[kPatterns + 2] = {};
-      for (int32_t k = 0; k < depth; ++k) ++first[panel.pattern[k]];
-      SRT_RETURN_IF_ERROR(packed->counts.append(first + 1, kPatterns));
+      // Counting sort of the columns by pattern.
+      uint16_t count[kPatterns + 1] = {};
+      for (int32_t k = 0; k < depth; ++k) ++count[panel.pattern[k]];
+      uint32_t id_at[kPatterns + 1];
+      uint32_t value_at[kPatterns + 1];
+      uint32_t ids = 0;
+      uint32_t values = 0;
       for (int pattern = 1; pattern <= kPatterns; ++pattern) {
-        if (first[pattern] == 0) continue;
-        for (int32_t k = 0; k < depth; ++k) {
-          if (panel.pattern[k] != pattern) continue;
-          SRT_RETURN_IF_ERROR(packed->ids.push_back(static_cast<uint16_t>(k)));
-          for (int r = 0; r < 4; ++r) {
-            if (pattern >> r & 1) {
-              SRT_RETURN_IF_ERROR(packed->values.push_back(panel.values[k * 8 + r]));
-            }
-          }
+        packed->counts.push_unchecked(count[pattern]);
+        id_at[pattern] = ids;
+        value_at[pattern] = values;
+        ids += count[pattern];
+        values += count[pattern] * static_cast<uint32_t>(__builtin_popcount(pattern));
+      }
+      uint16_t* id = packed->ids.extend_unchecked(ids);
+      float* value = packed->values.extend_unchecked(values);
+      for (int32_t k = 0; k < depth; ++k) {
+        const int pattern = panel.pattern[k];
+        if (pattern == 0) continue;
+        id[id_at[pattern]++] = static_cast<uint16_t>(k);
+        for (int r = 0; r < 4; ++r) {
+          if (pattern >> r & 1) value[value_at[pattern]++] = panel.values[k * 8 + r];
         }
       }
-      return Status::Ok();
+      return;
     }
-    default:
-      return Status::Error(StatusCode::kInternal, "unknown spmm format");
+    default: {  // dense
+      float* value = packed->values.extend_unchecked(static_cast<size_t>(depth) * mr);
+      for (int32_t k = 0; k < depth; ++k) {
+        for (int r = 0; r < mr; ++r) value[k * mr + r] = panel.values[k * 8 + r];
+      }
+      return;
+    }
   }
 }
 
@@ -113,38 +123,34 @@ struct Entry {
 // One 64-row panel of one block: rows by falling number of non-zeros, so that successive rows run
 // their loops equally often. `next`: where each row's entries of this block begin, moved to its
 // end.
-Status AppendCsrPanel(const Csr& weights, const Array<Entry>& entries, int64_t row_begin,
-                      int64_t first_row, int64_t rows, uint32_t k_begin, uint32_t k_end,
-                      Array<uint32_t>* next, PackedSpmm* packed) {
-  const uint32_t first = weights.row_ptr[row_begin];
-  uint32_t end_of[kCsrPanelRows];
+Status AppendCsrPanel(const Entry* entries, const uint32_t* row_end, int rows, uint32_t k_begin,
+                      uint32_t k_end, uint32_t* next, PackedSpmm* packed) {
   uint16_t order[kCsrPanelRows];
   uint16_t count[kCsrPanelRows] = {};
-  const int n = static_cast<int>(std::min<int64_t>(kCsrPanelRows, rows - first_row));
-  for (int r = 0; r < n; ++r) {
-    const int64_t row = first_row + r;
-    const uint32_t end = weights.row_ptr[row_begin + row + 1] - first;
-    uint32_t i = (*next)[row];
-    while (i < end && entries[i].k < k_end) ++i;
-    end_of[r] = i;
-    count[r] = static_cast<uint16_t>(i - (*next)[row]);
+  size_t total = 0;
+  for (int r = 0; r < rows; ++r) {
+    uint32_t i = next[r];
+    while (i < row_end[r] && entries[i].k < k_end) ++i;
+    count[r] = static_cast<uint16_t>(i - next[r]);
     order[r] = static_cast<uint16_t>(r);
+    total += count[r];
   }
-  std::sort(order, order + n, [&](uint16_t a, uint16_t b) {
+  std::sort(order, order + rows, [&](uint16_t a, uint16_t b) {
     return count[a] != count[b] ? count[a] > count[b] : a < b;
   });
+  SRT_RETURN_IF_ERROR(packed->counts.reserve_more(2 * kCsrPanelRows));
+  SRT_RETURN_IF_ERROR(packed->ids.reserve_more(total));
+  SRT_RETURN_IF_ERROR(packed->values.reserve_more(total));
   for (int at = 0; at < kCsrPanelRows; ++at) {
-    const uint16_t pair[2] = {at < n ? order[at] : uint16_t{0},
-                              at < n ? count[order[at]] : uint16_t{0}};
-    SRT_RETURN_IF_ERROR(packed->counts.append(pair, 2));
-    if (at >= n) continue;
-    const int64_t row = first_row + order[at];
-    for (uint32_t i = (*next)[row]; i < end_of[order[at]]; ++i) {
-      SRT_RETURN_IF_ERROR(packed->ids.push_back(static_cast<uint16_t>(entries[i].k - k_begin)));
-      SRT_RETURN_IF_ERROR(packed->values.push_back(entries[i].value));
+    const uint16_t row = at < rows ? order[at] : uint16_t{0};
+    packed->counts.push_unchecked(row);
+    packed->counts.push_unchecked(at < rows ? count[row] : uint16_t{0});
+    if (at >= rows) continue;
+    for (const uint32_t end = next[row] + count[row]; next[row] < end; ++next[row]) {
+      packed->ids.push_unchecked(static_cast<uint16_t>(entries[next[row]].k - k_begin));
+      packed->values.push_unchecked(entries[next[row]].value);
     }
   }
-  for (int r = 0; r < n; ++r) (*next)[first_row + r] = end_of[r];
   return Status::Ok();
 }
 
@@ -159,14 +165,19 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   const int mr = SpmmPanelRows(format);
   const int64_t rows = weights.rows / groups;
   SRT_RETURN_IF_ERROR(packed->groups.resize(groups));
-  SRT_RETURN_IF_ERROR(packed->values.reserve(weights.nnz() + 64));
   Array<uint32_t> place(allocator);
   SRT_RETURN_IF_ERROR(place.resize(weights.cols));
   Array<Entry> entries(allocator);
   Array<uint32_t> row_next(allocator);
+  Array<uint32_t> row_end(allocator);
+  Array<uint32_t> column_of(allocator);
+  Array<float> row_values(allocator);
   Array<uint8_t> pattern(allocator);
   Array<float> values(allocator);
   SRT_RETURN_IF_ERROR(row_next.resize(rows + 1));
+  SRT_RETURN_IF_ERROR(row_end.resize(rows + 1));
+  SRT_RETURN_IF_ERROR(column_of.resize(weights.cols));
+  SRT_RETURN_IF_ERROR(row_values.resize(weights.cols));
   SRT_RETURN_IF_ERROR(pattern.resize(block_depth));
   SRT_RETURN_IF_ERROR(values.resize(static_cast<size_t>(block_depth) * 8));
 
@@ -188,20 +199,31 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
     SRT_RETURN_IF_ERROR(OrderDepth(weights, row_begin, row_begin + rows, taps, direct, block_depth,
                                    packed, &m, place.data()));
 
-    // Rows in packed K order.
+    // Rows in packed K order: each row is spread over its columns, then read in that order.
+    for (int64_t k = 0; k < weights.cols; ++k) {
+      if (place[k] != kDropped) column_of[place[k]] = static_cast<uint32_t>(k);
+    }
     const uint32_t first = weights.row_ptr[row_begin];
-    SRT_RETURN_IF_ERROR(entries.resize(weights.row_ptr[row_begin + rows] - first));
+    SRT_RETURN_IF_ERROR(entries.resize(weights.row_ptr[row_begin + rows] - first + 1));
     for (int64_t r = 0; r < rows; ++r) {
       const uint32_t begin = weights.row_ptr[row_begin + r];
       const uint32_t end = weights.row_ptr[row_begin + r + 1];
-      for (uint32_t i = begin; i < end; ++i) {
-        entries[i - first] = {place[weights.col_idx[i]], weights.values[i]};
-      }
-      if (!direct) {
-        std::sort(entries.data() + (begin - first), entries.data() + (end - first),
-                  [](const Entry& a, const Entry& b) { return a.k < b.k; });
-      }
       row_next[r] = begin - first;
+      row_end[r] = end - first;
+      if (direct) {
+        for (uint32_t i = begin; i < end; ++i) {
+          entries[i - first] = {weights.col_idx[i], weights.values[i]};
+        }
+        continue;
+      }
+      for (uint32_t i = begin; i < end; ++i) row_values[weights.col_idx[i]] = weights.values[i];
+      Entry* to = entries.data() + (begin - first);
+      for (int32_t k = 0; k < m.depth; ++k) {
+        const float value = row_values[column_of[k]];
+        *to = {static_cast<uint32_t>(k), value};  // overwritten when it was a zero
+        to += value != 0.0f;
+      }
+      for (uint32_t i = begin; i < end; ++i) row_values[weights.col_idx[i]] = 0.0f;
     }
 
     for (int32_t b = 0; b < m.blocks; ++b) {
@@ -217,16 +239,18 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
         SRT_RETURN_IF_ERROR(
             packed->value_offsets.push_back(static_cast<uint32_t>(packed->values.size())));
         if (format == SpmmFormat::kCsr) {
-          SRT_RETURN_IF_ERROR(
-              AppendCsrPanel(weights, entries, row_begin, static_cast<int64_t>(p) * mr, rows,
-                             k_begin, k_begin + static_cast<uint32_t>(depth), &row_next, packed));
+          const int64_t row = static_cast<int64_t>(p) * mr;
+          const int panel_rows = static_cast<int>(std::min<int64_t>(mr, rows - row));
+          SRT_RETURN_IF_ERROR(AppendCsrPanel(entries.data(), row_end.data() + row, panel_rows,
+                                             k_begin, k_begin + static_cast<uint32_t>(depth),
+                                             row_next.data() + row, packed));
           continue;
         }
         std::memset(pattern.data(), 0, pattern.size());
         std::memset(static_cast<void*>(values.data()), 0, values.size_bytes());
         for (int r = 0; r < mr && p * mr + r < rows; ++r) {
           const int64_t row = static_cast<int64_t>(p) * mr + r;
-          const uint32_t end = weights.row_ptr[row_begin + row + 1] - first;
+          const uint32_t end = row_end[row];
           uint32_t i = row_next[row];
           for (; i < end && entries[i].k < k_begin + depth; ++i) {
             const uint32_t k = entries[i].k - k_begin;
@@ -235,7 +259,10 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
           }
           row_next[row] = i;
         }
-        SRT_RETURN_IF_ERROR(AppendPanel({pattern.data(), values.data()}, depth, format, packed));
+        SRT_RETURN_IF_ERROR(packed->counts.reserve_more(kPatterns));
+        SRT_RETURN_IF_ERROR(packed->ids.reserve_more(depth));
+        SRT_RETURN_IF_ERROR(packed->values.reserve_more(static_cast<size_t>(depth) * mr));
+        AppendPanel({pattern.data(), values.data()}, depth, format, packed);
       }
     }
   }
@@ -261,7 +288,7 @@ void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32
     uint64_t stored = 16;
     for (int32_t b = 0; b < m.blocks; ++b) {
       const size_t at = static_cast<size_t>(b) * m.panels + panel;
-      if (format == SpmmFormat::kDense) {
+      if (SpmmIsDense(format)) {
         stored += static_cast<uint64_t>(m.panel_rows) * m.block_depth;
       } else if (format == SpmmFormat::kPat4) {
         for (int i = 0; i < kPatterns; ++i) {

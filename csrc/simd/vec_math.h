@@ -13,8 +13,8 @@
 
 #include <cstdint>
 
+#include "base/arch.h"
 #include "base/functions.h"
-#include "kernels/arch.h"
 
 namespace sparsert {
 namespace SRT_ISA {

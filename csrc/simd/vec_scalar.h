@@ -125,10 +125,24 @@ inline Vec Select(Mask m, Vec yes, Vec no) {
   return r;
 }
 
-// a * 2^n for an integral n (as float) in [-252, 254].
+// a * 2^n for an integral n (as float) in [-252, 254]: two steps keep each factor normal.
 inline Vec ScaleByPow2(Vec a, Vec n) {
   Vec r;
-  SRT_EACH r.v[i] = std::ldexp(a.v[i], static_cast<int>(n.v[i]));
+  SRT_EACH {
+    const float shifted = n.v[i] + 12582912.0f;  // 1.5 * 2^23: n sits in the low bits
+    int32_t whole;
+    memcpy(&whole, &shifted, 4);
+    whole -= 0x4b400000;
+    whole = whole < -252 ? -252 : (whole > 254 ? 254 : whole);
+    const int32_t half = whole >> 1;
+    const uint32_t lo_bits = static_cast<uint32_t>(half + 127) << 23;
+    const uint32_t hi_bits = static_cast<uint32_t>(whole - half + 127) << 23;
+    float lo;
+    float hi;
+    memcpy(&lo, &lo_bits, 4);
+    memcpy(&hi, &hi_bits, 4);
+    r.v[i] = a.v[i] * lo * hi;
+  }
   return r;
 }
 // x = mantissa * 2^exponent with mantissa in [1, 2); x positive and normal.

@@ -93,6 +93,8 @@ class NativeBackend:
         self._core = import_core()
         self._label = label
         self.file = aligned_bytes(file)
+        if self.file.size == 0:
+            raise errors.ModelFormatError(f"{label}: the file is empty")
         try:
             self._model = self._core.Model(self.file, threads or 0, isa or "", _TUNE[tune])
         except self._core.NativeError as error:
@@ -146,7 +148,7 @@ class NativeBackend:
         weights = sum(n["weights"] for n in nodes)
         nonzeros = sum(n["nonzeros"] for n in nodes)
         zeros = 100 * (1 - nonzeros / weights) if weights else 0.0
-        sparse = sum(n["weights"] > 0 and n["compute_format"] not in ("dense", "") for n in nodes)
+        sparse = sum(n["weights"] > 0 and n["compute_format"] not in ("dense", "dense8", "") for n in nodes)
         notes = [
             f"isa {self.isa}, {self.threads} thread(s); {sparse} of "
             f"{sum(n['weights'] > 0 for n in nodes)} layers with weights run sparse; "

@@ -84,7 +84,11 @@ def check_feeds(inputs: list[TensorSpec], feeds: Mapping[str, Any]) -> dict[str,
         if spec.name not in feeds:
             problems.append(f"input '{spec.name}' is missing")
             continue
-        array = np.asarray(feeds[spec.name])
+        try:
+            array = _as_array(feeds[spec.name])
+        except (TypeError, ValueError, RuntimeError) as error:
+            problems.append(f"input '{spec.name}' is not an array: {error}")
+            continue
         if array.dtype.newbyteorder("=") != spec.dtype:
             problems.append(
                 f"input '{spec.name}' is {array.dtype}, expected {spec.dtype}; convert it with "
@@ -95,10 +99,15 @@ def check_feeds(inputs: list[TensorSpec], feeds: Mapping[str, Any]) -> dict[str,
         if problem:
             problems.append(problem)
             continue
-        arrays[spec.name] = np.ascontiguousarray(array, dtype=spec.dtype).reshape(array.shape)
+        arrays[spec.name] = np.require(array, spec.dtype, ("C", "A")).reshape(array.shape)
     if problems:
         raise ShapeError(describe_problems("feeds", problems))
     return arrays
+
+
+def _as_array(value: Any) -> np.ndarray:
+    detach = getattr(value, "detach", None)  # NumPy refuses torch tensors that require gradients
+    return np.asarray(detach() if callable(detach) else value)
 
 
 def _shape_problem(

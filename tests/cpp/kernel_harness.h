@@ -13,7 +13,7 @@
 #include "base/cpu.h"
 #include "base/functions.h"
 #include "base/tensor_desc.h"
-#include "kernels/arch.h"
+#include "base/arch.h"
 #include "kernels/kernel.h"
 
 namespace sparsert {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/arch.h"
+#include "base/arch.h"
 
 namespace sparsert {
 

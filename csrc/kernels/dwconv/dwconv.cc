@@ -1,7 +1,7 @@
 // The table of dwconv kernels and the choice among them.
 #include "kernels/dwconv/dwconv.h"
 
-#include "kernels/arch.h"
+#include "base/arch.h"
 
 namespace sparsert {
 

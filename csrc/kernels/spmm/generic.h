@@ -2,7 +2,7 @@
 // Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
 #pragma once
 
-#include "kernels/arch.h"
+#include "base/arch.h"
 #include "kernels/spmm/load_tap.h"
 #include "kernels/spmm/micro_kernels.h"
 
@@ -41,8 +41,7 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
         float* column = to + v * Vec::kLanes;
         const TapVec tv = tap[v];
         for (int c = 0; c < run.count; ++c) {
-          Store(column + c * NV * Vec::kLanes,
-                LoadTap(x + channel[c] * a.x_row, tv, a.taps));
+          Store(column + c * NV * Vec::kLanes, LoadTap(x + channel[c] * a.x_row, tv, a.taps));
         }
       }
       to += run.count * NV * Vec::kLanes;
@@ -136,6 +135,7 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
 using DenseMicro = PanelMicro<4, false>;
 using Bsr4Micro = PanelMicro<4, true>;
 using Bsr8Micro = PanelMicro<8, true>;
+using Dense8Micro = PanelMicro<8, false>;
 
 }  // namespace
 
@@ -163,6 +163,7 @@ SRT_DEFINE(Csr)
 SRT_DEFINE(Pat4)
 SRT_DEFINE(Bsr4)
 SRT_DEFINE(Bsr8)
+SRT_DEFINE(Dense8)
 #undef SRT_DEFINE
 #undef SRT_TABLE
 #undef SRT_TABLE_

@@ -2,7 +2,7 @@
 // Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
 #pragma once
 
-#include "kernels/arch.h"
+#include "base/arch.h"
 #include "kernels/spmm/taps.h"
 
 namespace sparsert {

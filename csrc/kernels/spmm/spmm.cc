@@ -1,7 +1,7 @@
 // The table of spmm kernels and the choice among them.
 #include "kernels/spmm/spmm.h"
 
-#include "kernels/arch.h"
+#include "base/arch.h"
 
 namespace sparsert {
 
@@ -40,7 +40,7 @@ bool SelectSpmm(SpmmFormat format, Isa isa, SpmmKernel* kernel) {
 }
 
 const char* SpmmFormatName(SpmmFormat format) {
-  static const char* const kNames[] = {"dense", "csr", "pat4", "bsr4", "bsr8"};
+  static const char* const kNames[] = {"dense", "csr", "pat4", "bsr4", "bsr8", "dense8"};
   return kNames[static_cast<int>(format)];
 }
 

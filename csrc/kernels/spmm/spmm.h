@@ -29,12 +29,13 @@
 namespace sparsert {
 
 enum class SpmmFormat : uint8_t {
-  kDense = 0,  // every weight of the panel
-  kCsr = 1,    // row after row, the non-zeros; rows of a 64-row group sorted by their number
-  kPat4 = 2,   // 4-row panels, columns bucketed by which of the rows are non-zero
-  kBsr4 = 3,   // 4-row panels, columns with any non-zero stored whole
-  kBsr8 = 4,   // 8-row panels, the same
-  kCount = 5,
+  kDense = 0,   // 4-row panels, every weight
+  kCsr = 1,     // row after row, the non-zeros; rows of a 64-row group sorted by their number
+  kPat4 = 2,    // 4-row panels, columns bucketed by which of the rows are non-zero
+  kBsr4 = 3,    // 4-row panels, columns with any non-zero stored whole
+  kBsr8 = 4,    // 8-row panels, the same
+  kDense8 = 5,  // 8-row panels, every weight
+  kCount = 6,
 };
 
 constexpr int kCsrPanelRows = 64;
@@ -105,9 +106,15 @@ struct SpmmKernel {
 // The kernel of a format on an instruction set, or the next one down. False if there is none.
 bool SelectSpmm(SpmmFormat format, Isa isa, SpmmKernel* kernel);
 
-const char* SpmmFormatName(SpmmFormat format);  // "dense", "csr", "pat4", "bsr4", "bsr8"
+inline bool SpmmIsDense(SpmmFormat format) {
+  return format == SpmmFormat::kDense || format == SpmmFormat::kDense8;
+}
+
+const char* SpmmFormatName(SpmmFormat format);  // "dense", "csr", "pat4", "bsr4", "bsr8", "dense8"
 inline int SpmmPanelRows(SpmmFormat format) {
-  return format == SpmmFormat::kCsr ? kCsrPanelRows : format == SpmmFormat::kBsr8 ? 8 : 4;
+  return format == SpmmFormat::kCsr                                     ? kCsrPanelRows
+         : format == SpmmFormat::kBsr8 || format == SpmmFormat::kDense8 ? 8
+                                                                        : 4;
 }
 
 }  // namespace sparsert

@@ -1,7 +1,7 @@
 // The table of spmv kernels and the choice among them.
 #include "kernels/spmv/spmv.h"
 
-#include "kernels/arch.h"
+#include "base/arch.h"
 
 namespace sparsert {
 

@@ -1,0 +1,134 @@
+"""Models with ops that are not native: strict, warnings, hybrid results, what they cannot do."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import sparsert
+from sparsert.errors import UnsupportedOpError
+from tests.api.models import expected, image, small_cnn, with_fallback
+from tests.suite.harness import ISAS, SUM, assert_close, build, make_session, random_weights
+
+X = image(2, 3, 8, 8)
+
+
+def load_quietly(model: onnx.ModelProto, **options: object) -> sparsert.Model:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sparsert.load(model, **options)  # type: ignore[arg-type]
+
+
+def test_native_models_load_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sparsert.load(small_cnn())
+
+
+def test_the_warning_names_the_op_and_the_way_out() -> None:
+    with pytest.warns(UserWarning, match="LRN") as caught:
+        model = sparsert.load(with_fallback())
+    (warning,) = [w for w in caught if "LRN" in str(w.message)]
+    assert "strict=True" in str(warning.message)
+    assert warning.filename == __file__
+    assert_close(model(X), expected(with_fallback, X)[0], SUM)
+
+
+def test_strict_lists_all_ops_that_are_not_native() -> None:
+    model = build(
+        ["a = LRN<size=3>(x)", "b = Einsum<equation=\"nchw->nhwc\">(a)", "y = Det(b)"],
+        {"x": (2, 3, 4, 4)},
+    )
+    with pytest.raises(UnsupportedOpError) as caught:
+        sparsert.load(model, strict=True)
+    for op in ("LRN", "Einsum", "Det"):
+        assert op in str(caught.value)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_hybrid_on_every_isa(isa: str) -> None:
+    model = load_quietly(with_fallback(), isa=isa, threads=1)
+    assert_close(model(X), expected(with_fallback, X)[0], SUM)
+
+
+def test_numpy_backend_runs_ops_that_are_not_native() -> None:
+    model = sparsert.load(with_fallback(), backend="numpy")
+    assert_close(model(X), expected(with_fallback, X)[0], SUM)
+
+
+@pytest.mark.parametrize("where", ["first", "last", "only", "twice", "beside"])
+def test_places_of_the_fallback(where: str) -> None:
+    nodes = {
+        "first": ["a = LRN<size=3>(x)", "b = Conv(a, w)", "y = Relu(b)"],
+        "last": ["a = Conv(x, w)", "b = Relu(a)", "y = LRN<size=3>(b)"],
+        "only": ["y = LRN<size=3>(x)"],
+        "twice": ["a = LRN<size=3>(x)", "b = Conv(a, w)", "c = LRN<size=5>(b)", "y = Add(c, b)"],
+        "beside": ["a = LRN<size=3>(x)", "b = Conv(x, w)", "c = Conv(a, w)", "y = Concat<axis=1>(b, c, a)"],
+    }[where]
+    constants = {} if where == "only" else {"w": random_weights(3, 3, 1, 1, sparsity=0.5)}
+    proto = build(nodes, {"x": ["n", 3, "h", "w_"]}, constants)
+    model = load_quietly(proto)
+    for shape in ((1, 3, 4, 5), (2, 3, 7, 7)):
+        x = image(*shape)
+        assert_close(model(x), make_session(proto).run(None, {"x": x})[0], SUM)
+
+
+def test_shape_arithmetic_across_the_cut() -> None:
+    proto = build(
+        ["s = Shape(x)", "b = Gather(s, zero)", "u = Unsqueeze(b, z)", "t = Concat<axis=0>(u, m)",
+         "a = LRN<size=3>(x)", "f = Reshape(a, t)", "y = Gemm<transB=1>(f, w)"],
+        {"x": ["n", 3, 4, 4]},
+        {"zero": np.array(0), "z": np.array([0]), "m": np.array([-1]),
+         "w": random_weights(5, 48, sparsity=0.5)},
+    )
+    model = load_quietly(proto)
+    for n in (1, 4):
+        x = image(n, 3, 4, 4)
+        assert_close(model(x), make_session(proto).run(None, {"x": x})[0], SUM)
+
+
+def test_run_time_weights() -> None:
+    proto = build(["c = Conv(x, w)", "y = Relu(c)"], {"x": (1, 3, 6, 6), "w": (4, 3, 3, 3)})
+    with pytest.raises(UnsupportedOpError, match="not constant"):
+        sparsert.load(proto, strict=True)
+    feeds = {"x": image(1, 3, 6, 6), "w": image(4, 3, 3, 3)}
+    model = load_quietly(proto)
+    assert_close(model.run(None, feeds)[0], make_session(proto).run(None, feeds)[0], SUM)
+
+
+def test_tables() -> None:
+    model = load_quietly(with_fallback())
+    text = str(model.explain())
+    assert "fallback" in text
+    assert "LRN" in text
+    assert "spmm" in text
+    rows = model.profile({"x": X}, runs=2).rows
+    assert len(rows) == 3
+
+
+def test_what_a_hybrid_cannot_do(tmp_path: Path) -> None:
+    model = load_quietly(with_fallback())
+    path = tmp_path / "model.sprt"
+    with pytest.raises(UnsupportedOpError, match="fallback"):
+        model.save(path)
+    with pytest.raises(UnsupportedOpError, match="LRN"):
+        sparsert.convert(with_fallback(), path)
+    with pytest.raises(UnsupportedOpError):
+        pickle.dumps(model)
+    assert not path.exists()
+
+
+def test_an_op_that_nothing_can_run() -> None:
+    proto = build(["y = Relu(x)"], {"x": (2, 3)})
+    proto.graph.node[0].op_type = "Frobnicate"
+    proto.graph.node[0].domain = "com.example"
+    proto.opset_import.add(domain="com.example", version=1)
+    with pytest.raises(UnsupportedOpError, match="Frobnicate"):
+        load_quietly(proto)
+    with pytest.raises(UnsupportedOpError, match="Frobnicate"):
+        sparsert.load(proto, strict=True)

@@ -1,0 +1,243 @@
+"""Calling a model: names, orders, torch tensors, strides and byte orders, and wrong feeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+
+import sparsert
+from sparsert.errors import ShapeError
+from tests.api.models import expected, image, small_cnn, small_cnn_file, two_in_two_out
+from tests.suite.harness import EXACT, SUM, assert_close, build
+
+P, Q = image(2, 4), image(2, 4, seed=1)
+
+BACKENDS = ("native", "numpy")
+
+
+@pytest.fixture(params=BACKENDS)
+def cnn(request: pytest.FixtureRequest) -> sparsert.Model:
+    return sparsert.load(small_cnn_file(), backend=request.param)
+
+
+@pytest.fixture(params=BACKENDS)
+def pair(request: pytest.FixtureRequest) -> sparsert.Model:
+    return sparsert.load(two_in_two_out(), backend=request.param)
+
+
+def test_inputs_and_outputs(cnn: sparsert.Model, pair: sparsert.Model) -> None:
+    assert [(s.name, s.shape, s.dtype) for s in cnn.inputs] == [
+        ("x", ("n", 3, "h", "w"), np.dtype(np.float32))
+    ]
+    (y,) = cnn.outputs
+    assert y.name == "y"
+    assert y.dtype == np.float32
+    assert y.shape is not None
+    assert y.shape[1] == 10
+    assert [s.name for s in pair.inputs] == ["p", "q"]
+    assert [s.name for s in pair.outputs] == ["r", "s"]
+    assert "x" in repr(cnn)
+
+
+def test_ways_to_call(pair: sparsert.Model) -> None:
+    r, s = np.maximum(P, 0), P + Q
+    for outputs in (pair(P, Q), pair({"p": P, "q": Q}), pair(p=P, q=Q), pair(P, q=Q),
+                    pair({"q": Q}, p=P)):
+        assert isinstance(outputs, tuple)
+        assert_close(outputs[0], r, EXACT)
+        assert_close(outputs[1], s, EXACT)
+
+
+def test_run_has_the_signature_of_onnxruntime(pair: sparsert.Model) -> None:
+    feeds = {"p": P, "q": Q}
+    r, s = np.maximum(P, 0), P + Q
+    everything = pair.run(None, feeds)
+    assert isinstance(everything, list)
+    assert_close(everything[0], r, EXACT)
+    assert_close(everything[1], s, EXACT)
+    (only,) = pair.run(["s"], feeds)
+    assert_close(only, s, EXACT)
+    turned = pair.run(["s", "r", "s"], feeds)
+    assert len(turned) == 3
+    assert_close(turned[0], s, EXACT)
+    assert_close(turned[1], r, EXACT)
+    assert pair.run([], feeds) == []
+    with pytest.raises(ShapeError, match="'t'.*'r', 's'"):
+        pair.run(["t"], feeds)
+
+
+def test_results_are_owned_by_the_caller(cnn: sparsert.Model) -> None:
+    x = image(1, 3, 8, 8)
+    first = cnn(x)
+    kept = first.copy()
+    cnn(x * 2)
+    assert_close(first, kept, EXACT)
+    first[:] = 0
+    assert_close(cnn(x), kept, EXACT)
+
+
+def test_inputs_stay_as_they_are(cnn: sparsert.Model) -> None:
+    x = image(2, 3, 8, 8)
+    before = x.copy()
+    x.setflags(write=False)
+    cnn(x)
+    assert_close(x, before, EXACT)
+
+
+def test_an_input_handed_on_is_not_the_input_itself() -> None:
+    model = sparsert.load(build(["y = Identity(x)", "z = Relu(x)"], {"x": (3,)}, outputs=("y", "z")))
+    x = np.array([1, -2, 3], np.float32)
+    y, _ = model(x)
+    y[:] = 7
+    assert x.tolist() == [1, -2, 3]
+
+
+def test_torch_in_torch_out(cnn: sparsert.Model, pair: sparsert.Model) -> None:
+    x = image(2, 3, 8, 8)
+    want = expected(small_cnn, x)[0]
+    found = cnn(torch.from_numpy(x))
+    assert isinstance(found, torch.Tensor)
+    assert_close(found.numpy(), want, SUM)
+    outputs = pair(torch.from_numpy(P), q=Q)
+    assert all(isinstance(y, torch.Tensor) for y in outputs)
+    assert all(isinstance(y, np.ndarray) for y in pair.run(None, {"p": torch.from_numpy(P), "q": Q}))
+
+
+def test_torch_tensors_of_any_layout(cnn: sparsert.Model) -> None:
+    x = image(2, 3, 8, 9)
+    want = expected(small_cnn, x)[0]
+    tensor = torch.from_numpy(x)
+    assert_close(cnn(tensor.to(memory_format=torch.channels_last)).numpy(), want, SUM)
+    assert_close(cnn(tensor.clone().requires_grad_()).numpy(), want, SUM)
+    assert_close(cnn(torch.nn.Parameter(tensor)).numpy(), want, SUM)
+
+
+def test_strides_and_byte_orders(cnn: sparsert.Model) -> None:
+    x = image(2, 3, 8, 10)
+    want = expected(small_cnn, x)[0]
+    wide = np.zeros((2, 3, 8, 20), np.float32)
+    wide[..., ::2] = x
+    unaligned = np.zeros(x.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(x.shape)
+    unaligned[:] = x
+    variants = {
+        "fortran": np.asfortranarray(x),
+        "strided": wide[..., ::2],
+        "reversed": np.ascontiguousarray(x[:, :, ::-1])[:, :, ::-1],
+        "transposed": np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+        "big endian": x.astype(">f4"),
+        "big endian, fortran": np.asfortranarray(x.astype(">f4")),
+        "unaligned": unaligned,
+    }
+    for label, array in variants.items():
+        assert_close(cnn(array), want, SUM, label)
+
+
+def test_broadcast_view_as_input(cnn: sparsert.Model) -> None:
+    one = image(1, 3, 8, 8)
+    want = expected(small_cnn, np.repeat(one, 3, axis=0))[0]
+    assert_close(cnn(np.broadcast_to(one, (3, 3, 8, 8))), want, SUM)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "words"),
+    [
+        ({}, ["'p'", "'q'", "missing"]),
+        ({"p": P}, ["'q'", "missing"]),
+        ({"p": P, "q": Q, "z": P}, ["'z'", "'p'", "'q'"]),
+        ({"p": P.astype(np.float64), "q": Q}, ["'p'", "float64", "float32"]),
+        ({"p": P.astype(np.int32), "q": Q}, ["'p'", "int32", "float32"]),
+        ({"p": P[0], "q": Q}, ["'p'", "[4]", "[n, 4]"]),
+        ({"p": P[:, :3], "q": Q}, ["'p'", "[2, 3]", "[n, 4]"]),
+        ({"p": P, "q": Q[:1]}, ["'q'", "[1, 4]", "'p'"]),
+        ({"p": P[:0], "q": Q[:0]}, ["'p'", "size 0"]),
+        ({"p": None, "q": Q}, ["'p'"]),
+        ({"p": "text", "q": Q}, ["'p'"]),
+        ({"p": [[1.0, 2.0], [3.0]], "q": Q}, ["'p'"]),
+        ({"p": P[0], "q": Q.astype(np.int8)}, ["'p'", "'q'", "int8"]),
+    ],
+)
+def test_wrong_feeds(pair: sparsert.Model, feeds: dict, words: list[str]) -> None:
+    with pytest.raises(ShapeError) as caught:
+        pair.run(None, feeds)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+    with pytest.raises(ShapeError):
+        pair(**feeds)
+
+
+def test_wrong_calls(pair: sparsert.Model) -> None:
+    with pytest.raises(ShapeError, match="3 arrays for 2 inputs"):
+        pair(P, Q, P)
+    with pytest.raises(ShapeError, match="twice"):
+        pair(P, p=P, q=Q)
+
+
+def test_shapes_that_the_graph_cannot_take() -> None:
+    model = sparsert.load(
+        build(["y = Conv(x, w)"], {"x": ["n", 3, "h", "w_"]},
+              {"w": np.ones((2, 3, 5, 5), np.float32)})
+    )
+    with pytest.raises(ShapeError, match="Conv"):
+        model(image(1, 3, 4, 9))
+    assert model(image(1, 3, 5, 5)).shape == (1, 2, 1, 1)
+    adds = sparsert.load(build(["y = Add(a, b)"], {"a": ["n"], "b": ["m"]}))
+    with pytest.raises(ShapeError, match="Add"):
+        adds(np.ones(3, np.float32), np.ones(4, np.float32))
+
+
+def test_static_shapes_that_contradict_fail_when_loading() -> None:
+    model = build(["y = Conv(x, w)"], {"x": (1, 3, 4, 4)}, {"w": np.ones((2, 3, 3, 3), np.float32)})
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 5
+    with pytest.raises(sparsert.errors.SparsertError):
+        sparsert.load(model)
+
+
+def test_bool_and_integer_inputs() -> None:
+    model = sparsert.load(
+        build(["f = Cast<to=1>(x)", "y = Mul(f, k)"], {"x": (TensorProto.UINT8, ["n", 3])},
+              {"k": np.float32(0.5)})
+    )
+    x = np.array([[0, 128, 255]], np.uint8)
+    assert_close(model(x), x.astype(np.float32) / 2, EXACT)
+    with pytest.raises(ShapeError, match="uint8"):
+        model(x.astype(np.float32))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_half_and_double_models(backend: str) -> None:
+    for kind, dtype in ((TensorProto.FLOAT16, np.float16), (TensorProto.DOUBLE, np.float64)):
+        model = sparsert.load(
+            build(["c = MatMul(x, w)", "y = Relu(c)"], {"x": (kind, ["n", 4])},
+                  {"w": np.eye(4, dtype=dtype) * dtype(0.5)}),
+            backend=backend,
+        )
+        x = P.astype(dtype)
+        y = model(x)
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, np.maximum(x, 0) / 2, rtol=1e-3)
+
+
+def test_a_model_without_inputs() -> None:
+    model = sparsert.load(build(["y = Add(k, k)"], {}, {"k": np.ones(3, np.float32)}))
+    assert_close(model(), np.full(3, 2, np.float32), EXACT)
+    assert_close(model.run(None, {})[0], np.full(3, 2, np.float32), EXACT)
+
+
+def test_scalar_input() -> None:
+    model = sparsert.load(build(["y = Add(x, x)"], {"x": ()}))
+    assert model(np.float32(2)).shape == ()
+    assert model(np.array(2, np.float32)) == 4
+
+
+def test_names_with_any_characters() -> None:
+    proto = build(["y = Relu(x)"], {"x": ["n"]})
+    renamed = onnx.ModelProto()
+    renamed.CopyFrom(proto)
+    renamed.graph.input[0].name = renamed.graph.node[0].input[0] = "Eingabe/ä:0"
+    renamed.graph.output[0].name = renamed.graph.node[0].output[0] = "结果"
+    model = sparsert.load(renamed)
+    x = np.array([-1, 1], np.float32)
+    assert_close(model.run(["结果"], {"Eingabe/ä:0": x})[0], np.maximum(x, 0), EXACT)

@@ -1,0 +1,250 @@
+"""The command line: every command on real files, its exit codes and its messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+
+import sparsert
+from bench.models import build_model
+from sparsert import cli_feeds
+from sparsert.cli_commands import sparsert as command
+
+COMMANDS = ["demo", "convert", "inspect", "run", "bench"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model of fixed shapes as .onnx and .sprt, and one with a symbolic batch and two inputs."""
+    folder = tmp_path_factory.mktemp("models")
+    model, _ = build_model("small_cnn", 0.9)
+    onnx.save(model, folder / "m.onnx")
+    sparsert.convert(folder / "m.onnx", folder / "m.sprt", metadata={"by": "test"})
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "abc"]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["a", "b"], ["c"])], "g", sides[:2], sides[2:]
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), folder / "two.onnx"
+    )
+    return folder
+
+
+@pytest.fixture
+def call():
+    """Runs the command with arguments; checks the exit code; returns the result."""
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(command, [str(a) for a in arguments], prog_name="sparsert")
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_every_help_ends_with_an_example(call, name):
+    text = call(*filter(None, [name]), "--help").output
+    section = text[text.index("Example:") :].splitlines()[1:]
+    assert section
+    assert all(line.strip().startswith(f"$ sparsert {name}".rstrip()) for line in section)
+
+
+def test_the_commands(call):
+    assert set(command.commands) == set(COMMANDS)
+    assert sparsert.__version__ in call("--version").output
+
+
+def test_unknown_commands_and_options_are_usage_errors(call, files):
+    call("fly", code=2)
+    call("convert", "only-one", code=2)
+    call("convert", files / "m.onnx", files / "x.sprt", "--weights", "i4", code=2)
+    call("run", files / "m.sprt", "--threads", "0", code=2)
+
+
+@pytest.mark.parametrize("arguments", [["inspect"], ["run", "--random"], ["bench"]])
+def test_errors_are_one_line_without_a_traceback(call, tmp_path, arguments):
+    result = call(*arguments, tmp_path / "none.sprt", code=1)
+    assert result.stdout == ""
+    assert result.stderr == f"sparsert: {tmp_path}/none.sprt: No such file or directory\n"
+
+
+def test_a_broken_file(call, tmp_path):
+    (tmp_path / "x.sprt").write_bytes(b"\x89SPRT\r\n\x1a short")
+    result = call("inspect", tmp_path / "x.sprt", code=1)
+    assert "x.sprt" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_convert_says_what_it_wrote(call, files, tmp_path):
+    out = tmp_path / "m.sprt"
+    text = call("convert", files / "m.onnx", out).stdout
+    assert "csr/u8" in text
+    assert "of the source" in text
+    small = json.loads(call("convert", files / "m.onnx", out, "--weights", "f16", "--json").stdout)
+    assert small["bytes_out"] == out.stat().st_size < (files / "m.sprt").stat().st_size
+    assert small["bytes_in"] == (files / "m.onnx").stat().st_size
+    assert small["ratio"] == small["bytes_out"] / small["bytes_in"]
+    assert {row["values"] for row in small["rows"]} == {"f16", "f32"}
+    assert "| encoding |" in call("convert", files / "m.onnx", out, "--markdown").stdout
+
+
+def test_convert_leaves_the_old_file_when_it_fails(call, files, tmp_path):
+    out = tmp_path / "m.sprt"
+    out.write_bytes(b"old")
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    call("convert", tmp_path / "bad.onnx", out, code=1)
+    assert out.read_bytes() == b"old"
+    call("convert", files / "m.onnx", tmp_path / "no" / "such.sprt", code=1)
+
+
+def test_inspect(call, files):
+    text = call("inspect", files / "m.sprt").stdout
+    for part in ("[1, 1, 28, 28]", "how each layer runs", "conv2.weight", '{"by": "test"}'):
+        assert part in text
+    facts = json.loads(call("inspect", files / "m.sprt", "--json", "--isa", "scalar").stdout)
+    assert {record["isa"] for record in facts["layers"]["rows"]} == {"scalar"}
+    assert facts["metadata"] == {"by": "test"}
+    assert facts["version"] == "1.0"
+    assert facts["storage"]["rows"]
+    assert "storage" not in json.loads(call("inspect", files / "m.onnx", "--json").stdout)
+    assert "|---" in call("inspect", files / "m.onnx", "--markdown").stdout
+
+
+def test_run_saves_what_the_model_computes(call, files, tmp_path):
+    x = np.random.default_rng(0).standard_normal((1, 1, 28, 28), dtype=np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", input=x)
+    expected = sparsert.load(files / "m.sprt", threads=1)(x)
+    for value in (f"input={tmp_path}/x.npy", f"{tmp_path}/x.npy", f"{tmp_path}/x.npz"):
+        out = tmp_path / "out.npz"
+        text = call(
+            *("run", files / "m.sprt", "--input", value, "--output", out),
+            *("--threads", 1, "--isa", "scalar", "--tune", "off", "--strict"),
+        ).stdout
+        assert "1x10" in text
+        with np.load(out) as arrays:
+            np.testing.assert_allclose(arrays["output"], expected, rtol=1e-4, atol=1e-5)
+    call("run", files / "m.sprt", "--input", tmp_path / "x.npy", "--output", tmp_path / "folder")
+    saved = np.load(tmp_path / "folder" / "output.npy")
+    np.testing.assert_allclose(saved, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_run_with_random_inputs_repeats(call, files, tmp_path):
+    saved = []
+    for seed, out in ((1, "a.npz"), (1, "b.npz"), (2, "c.npz")):
+        call(
+            *("run", files / "two.onnx", "--random", "--seed", seed, "--dim", "batch=3"),
+            *("--backend", "numpy", "--output", tmp_path / out),
+        )
+        with np.load(tmp_path / out) as arrays:
+            saved.append(arrays["c"])
+    assert saved[0].shape == (3, 4)
+    np.testing.assert_array_equal(saved[0], saved[1])
+    assert (saved[0] != saved[2]).any()
+
+
+def test_run_explains_bad_inputs(call, files, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 5, 5), np.float32))
+    np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
+    m = files / "m.sprt"
+    assert "input float32[1, 1, 28, 28]" in call("run", m, code=2).stderr
+    assert "[1, 1, 5, 5]" in call("run", m, "--input", tmp_path / "x.npy", code=1).stderr
+    assert "none.npy" in call("run", m, "--input", "none.npy", code=2).stderr
+    assert "no such input" in call("run", m, "--input", "image=none.npy", code=2).stderr
+    assert "allow_pickle" in call("run", m, "--input", tmp_path / "o.npy", code=2).stderr
+    assert "--dim k=2" not in call("run", m, "--random", "--dim", "k=2", code=2).stdout
+    assert "SYMBOL=SIZE" in call("run", m, "--random", "--dim", "k", code=2).stderr
+    two = files / "two.onnx"
+    assert "NAME=FILE" in call("run", two, "--input", tmp_path / "x.npy", code=2).stderr
+    assert "'b' is missing" in call("run", two, "--input", f"a={tmp_path}/x.npy", code=1).stderr
+    assert "not available" in call("run", m, "--random", "--isa", "mmx", code=1).stderr
+
+
+def test_a_fallback_is_announced_and_strict_refuses_it(call, tmp_path):
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    graph = helper.make_graph(
+        [helper.make_node("Hardmax", ["x"], ["y"], name="hard")], "g", sides[:1], sides[1:]
+    )
+    path = tmp_path / "h.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
+    result = call("run", path, "--random")
+    assert "warning: " in result.stderr
+    assert "Hardmax" in result.stderr
+    assert "Hardmax" in call("run", path, "--random", "--strict", code=1).stderr
+    assert "Hardmax" in call("convert", path, tmp_path / "h.sprt", code=1).stderr
+
+
+def test_bench_against_onnxruntime(call, files):
+    pytest.importorskip("onnxruntime")
+    options = ("--against", "onnxruntime", "--runs", 7, "--profile", "--json")
+    facts = json.loads(call("bench", files / "m.onnx", *options).stdout)
+    ort, ours = facts["bench"]["rows"]
+    assert (ort["name"], ours["name"]) == ("onnxruntime", "sparsert")
+    assert len(ort["seconds"]) == len(ours["seconds"]) == 7
+    assert ours["max_relative_error"] < 1e-4
+    assert ours["speedup"] > 0
+    assert ours["packed_bytes"] > 0
+    assert facts["machine"]["cpu"]
+    assert len(facts["profile"]["rows"]) == 7
+
+
+def test_bench_of_several_threads_and_a_batch(call, files):
+    text = call("bench", files / "two.onnx", "--threads", "1,2", "--batch", 5, "--runs", 7).stdout
+    assert "a[5, 4], b[5, 4]" in text
+    assert "Versions: " in text
+    assert [line.split()[:2] for line in text.splitlines() if line.startswith("sparsert  ")] == [
+        ["sparsert", "1"],
+        ["sparsert", "2"],
+    ]
+
+
+def test_bench_explains_bad_options(call, files):
+    m = files / "m.sprt"
+    call("bench", m, "--threads", "1,x", code=2)
+    call("bench", m, "--threads", "0", code=2)
+    call("bench", m, "--runs", 3, code=2)
+    assert "first dimension" in call("bench", m, "--batch", 4, code=2).stderr
+    result = call("bench", m, "--against", "onnxruntime", code=2)
+    assert "--against-file" in result.stderr
+
+
+def test_python_dash_m():
+    result = subprocess.run(
+        [sys.executable, "-m", "sparsert", "--version"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert sparsert.__version__ in result.stdout
+
+
+@pytest.mark.parametrize("package", ["click", "rich"])
+def test_a_missing_package_is_named(package):
+    code = f"import sys; sys.modules[{package!r}] = None; from sparsert.cli import main; main([])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert 'pip install "sparsert[cli]"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_importing_the_entry_needs_numpy_alone():
+    code = "import sys, sparsert.cli; assert not {'click', 'rich', 'onnx'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_of_outputs_become_safe_file_names(tmp_path):
+    arrays = {"../a": np.zeros(1), "b/c": np.ones(1), "b_c": np.ones(2), "": np.ones(3)}
+    written = cli_feeds.write_outputs(tmp_path, arrays)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        path.rpartition("/")[2] for path in written
+    )
+    assert len(set(written)) == 4
+    assert all(path.parent == tmp_path for path in map(type(tmp_path), written))

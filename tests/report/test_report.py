@@ -1,0 +1,156 @@
+"""sparsert.report: documents, the machine, storage tables, and races."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import sparsert
+from bench.models import build_model
+from sparsert.modelfile import read
+from sparsert.report import (
+    Document,
+    Effort,
+    Entrant,
+    describe_machine,
+    encoding_table,
+    race,
+    race_table,
+    tensor_table,
+)
+from sparsert.report.race import Result, file_bytes, max_relative_error, save_arrays
+from sparsert.report.worker import split_feeds
+from sparsert.runtime.table import Table
+
+SHORT = Effort(rounds=2, burst_seconds=0.01)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The small CNN at 90 % zeros, as ONNX and .sprt."""
+    folder = tmp_path_factory.mktemp("models")
+    model, _ = build_model("small_cnn", 0.9)
+    onnx.save(model, folder / "m.onnx")
+    sparsert.convert(folder / "m.onnx", folder / "m.sprt")
+    return folder
+
+
+def test_document(tmp_path):
+    document = Document("Title")
+    document.heading("Part")
+    document.paragraph("one", "two")
+    document.bullets(["a", "b"])
+    document.command(["sparsert", "demo", "--output", "a b"])
+    document.table(Table("T", ["x"], [(1,)]))
+    document.write(tmp_path / "r.md")
+    assert (tmp_path / "r.md").read_text() == (
+        "# Title\n\n## Part\n\none\ntwo\n\n- a\n- b\n\n```sh\nsparsert demo --output 'a b'\n```\n\n"
+        "**T**\n\n| x |\n|---|\n| 1 |\n"
+    )
+
+
+def test_machine(monkeypatch):
+    monkeypatch.setenv("SPARSERT_ISA", "scalar")
+    machine = describe_machine()
+    assert machine.cpu
+    assert machine.cores >= 1
+    assert "scalar" in machine.isas
+    assert machine.versions["sparsert"] == sparsert.__version__
+    assert machine.to_dict()["forced_isa"] == "scalar"
+    assert "SPARSERT_ISA=scalar" in machine.lines()[0]
+
+
+def test_storage_tables_account_for_every_byte(files):
+    content = read(files / "m.sprt")
+    by_tensor = tensor_table(content, "t").to_dict()["rows"]
+    by_encoding = encoding_table(content, "t").to_dict()["rows"]
+    constants = [tensor for tensor in content.tensors if tensor.is_constant]
+    assert [row["name"] for row in by_tensor] == [tensor.name for tensor in constants]
+    for key in ("bytes", "elements", "stored_values"):
+        assert sum(row[key] for row in by_tensor) == sum(row[key] for row in by_encoding)
+    assert {row["encoding"] for row in by_encoding} == {"dense", "bitmask", "csr/u8"}
+    assert sum(row["tensors"] for row in by_encoding) == len(constants)
+
+
+def test_a_race(files):
+    pytest.importorskip("onnxruntime")
+    x = np.random.default_rng(0).standard_normal((1, 1, 28, 28), dtype=np.float32)
+    turns = []
+    entrants = [
+        Entrant("ort", "onnxruntime", files / "m.onnx"),
+        Entrant("ours", "sparsert", files / "m.sprt"),
+        Entrant("scalar", "sparsert", files / "m.onnx", {"isa": "scalar"}),
+        Entrant("broken", "sparsert", files / "none.sprt"),
+    ]
+    results = race(entrants, {"input": x}, effort=SHORT, on_turn=lambda: turns.append(1))
+    assert len(turns) == len(entrants) * 3
+    ort, ours, scalar, broken = results
+    assert "No such file" in broken.error
+    for result in (ours, scalar):
+        assert not result.error
+        assert result.error_against(ort) < 1e-4
+        assert len(result.round_medians) == 2
+        assert result.median > 0
+        assert result.speedup_over(ort) > 0
+        assert result.packed_bytes > 0
+        assert "arena" in result.memory_note
+    assert ours.file_bytes < ort.file_bytes / 5
+    table = race_table("t", results, "ort")
+    assert len(table.rows) == 4
+    assert "broken, 1 thread(s): " in str(table)
+    assert table.records[1]["speedup"] == ours.speedup_over(ort)
+
+
+def test_a_race_over_pieces_checks_all_of_them(files):
+    x = np.random.default_rng(0).standard_normal((3, 1, 28, 28), dtype=np.float32)
+    entrants = [Entrant("ours", "sparsert", files / "m.sprt")]
+    (result,) = race(entrants, {"input": x}, chunk=1, effort=Effort(rounds=2, runs=7))
+    model = sparsert.load(files / "m.sprt", threads=1)
+    expected = np.concatenate([model(x[i : i + 1]) for i in range(3)])
+    np.testing.assert_array_equal(result.outputs[0], expected)
+    assert len(result.seconds) == 8
+
+
+def test_split_feeds():
+    pieces = split_feeds({"a": np.arange(5), "b": np.arange(10).reshape(5, 2)}, 2)
+    assert [len(piece["a"]) for piece in pieces] == [2, 2, 1]
+    np.testing.assert_array_equal(pieces[2]["b"], [[8, 9]])
+
+
+def test_figures_of_a_result():
+    a = Result("a", 1, seconds=[1.0, 2.0, 3.0], round_medians=[2.0, 2.0])
+    b = Result("b", 1, seconds=[4.0], round_medians=[4.0, 8.0])
+    assert a.median == 2.0
+    assert a.spread == 1.0
+    assert b.spread == 0.0
+    assert a.speedup_over(b) == 3.0
+    assert a.to_dict()["median"] == 2.0
+
+
+def test_max_relative_error():
+    reference = np.array([1.0, -4.0], np.float32)
+    assert max_relative_error(np.array([1.0, -4.4]), reference) == pytest.approx(0.1)
+    assert max_relative_error(np.zeros(3), reference) == float("inf")
+    assert max_relative_error(np.zeros((0, 2)), np.zeros((0, 2))) == 0.0
+
+
+def test_arrays_of_any_name_are_saved(tmp_path):
+    arrays = {"file": np.arange(3), "a/b": np.ones((2, 2), np.float16)}
+    save_arrays(tmp_path / "x.npz", arrays)
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as loaded:
+        assert set(loaded.files) == set(arrays)
+        np.testing.assert_array_equal(loaded["a/b"], arrays["a/b"])
+
+
+def test_file_bytes_counts_external_data(tmp_path):
+    weight = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64]) for name in "xy"]
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "g", sides[:1], sides[1:], [weight]))
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="m.data", size_threshold=0)
+    total = sum(part.stat().st_size for part in tmp_path.iterdir())
+    assert file_bytes(path) == total > 64 * 64 * 4
+    assert file_bytes(tmp_path / "none.onnx") is None
