@@ -6,9 +6,9 @@
 >>> print(model.explain())               # doctest: +SKIP
 """
 
-from sparsert import errors
+from sparsert import errors, prune
 from sparsert.api import convert, load
 from sparsert.runtime.model import Model
 
-__all__ = ["Model", "convert", "errors", "load"]
+__all__ = ["Model", "convert", "errors", "load", "prune"]
 __version__ = "0.1.0"

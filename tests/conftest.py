@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.suite import harness
@@ -29,6 +27,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(params=harness.ENGINES, ids=str)
-def engine(request: pytest.FixtureRequest) -> Iterator[harness.Engine]:
+def engine(request: pytest.FixtureRequest) -> harness.Engine:
     """Each engine in turn: the NumPy interpreter, then every instruction set."""
-    yield request.param
+    return request.param

@@ -25,19 +25,25 @@ inline void Pause() {
 
 }  // namespace
 
+// Work is handed out through one word, `ticket`: the number of the step (its epoch) above, the next
+// free item below. Taking items is a compare-and-swap on it, which fails once the step is over; so
+// a worker that comes late finds nothing, and the caller never waits for workers that took nothing.
 struct ThreadPool::State {
-  // One step's work; written by the owner before `epoch` moves on.
-  Work work = nullptr;
-  void* context = nullptr;
-  int64_t items = 0;
-  int64_t chunk = 1;
+  static constexpr int kItemBits = 40;
+  static constexpr uint64_t kItemMask = (uint64_t{1} << kItemBits) - 1;
 
-  alignas(kCacheLine) std::atomic<int64_t> next{0};
-  alignas(kCacheLine) std::atomic<uint32_t> epoch{0};
-  alignas(kCacheLine) std::atomic<int> busy{0};  // workers that have not finished this epoch
-  std::atomic<int> sleeping{0};
+  // One step's work: written by the owner while no item of the step before is open, before the
+  // ticket moves on. A reader trusts them only after its compare-and-swap.
+  std::atomic<Work> work{nullptr};
+  std::atomic<void*> context{nullptr};
+  std::atomic<int64_t> items{0};
+  std::atomic<int64_t> chunk{1};
+
+  alignas(kCacheLine) std::atomic<uint64_t> ticket{0};
+  alignas(kCacheLine) std::atomic<int64_t> done{0};  // items finished in this epoch
+  alignas(kCacheLine) std::atomic<int> sleeping{0};
   std::atomic<bool> owned{false};
-  std::atomic<bool> active{false};  // an owner is running steps: spin instead of sleeping
+  std::atomic<bool> active{false};  // an owner is running steps: spin longer
   std::atomic<bool> stop{false};
 
   pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -52,14 +58,29 @@ struct ThreadPool::State {
   int workers = 0;
   size_t bytes = 0;  // of the whole allocation
 
+  // Runs items of the current epoch until none is left.
   void TakeItems(int worker) {
+    uint64_t seen = ticket.load(std::memory_order_acquire);
     for (;;) {
-      const int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
-      if (begin >= items) return;
-      const int64_t end = begin + chunk < items ? begin + chunk : items;
-      work(context, begin, end, worker);
+      const Work step_work = work.load(std::memory_order_relaxed);
+      void* step_context = context.load(std::memory_order_relaxed);
+      const int64_t n = items.load(std::memory_order_relaxed);
+      const int64_t step_chunk = chunk.load(std::memory_order_relaxed);
+      const int64_t begin = static_cast<int64_t>(seen & kItemMask);
+      if (begin >= n) return;
+      const int64_t end = begin + step_chunk < n ? begin + step_chunk : n;
+      const uint64_t next = (seen & ~kItemMask) | static_cast<uint64_t>(end);
+      if (!ticket.compare_exchange_weak(seen, next, std::memory_order_acq_rel,
+                                        std::memory_order_acquire)) {
+        continue;
+      }
+      step_work(step_context, begin, end, worker);
+      done.fetch_add(end - begin, std::memory_order_release);
+      seen = ticket.load(std::memory_order_acquire);
     }
   }
+
+  uint64_t Epoch() const { return ticket.load(std::memory_order_seq_cst) >> kItemBits; }
 
   void WakeSleepers() {
     if (sleeping.load(std::memory_order_seq_cst) == 0) return;
@@ -70,30 +91,24 @@ struct ThreadPool::State {
 };
 
 void ThreadPool::WorkerMain(State* state, int worker) {
-  uint32_t seen = 0;
+  uint64_t seen = 0;
   for (;;) {
     int spins = 0;
-    while (state->epoch.load(std::memory_order_acquire) == seen) {
-      if (++spins < kSpins) {
-        Pause();
-        continue;
-      }
-      if (state->active.load(std::memory_order_relaxed) && spins < 8 * kSpins) {
+    while (state->Epoch() == seen) {
+      const bool active = state->active.load(std::memory_order_relaxed);
+      if (++spins < (active ? 8 * kSpins : kSpins)) {
         Pause();
         continue;
       }
       pthread_mutex_lock(&state->mutex);
       state->sleeping.fetch_add(1, std::memory_order_seq_cst);
-      while (state->epoch.load(std::memory_order_seq_cst) == seen) {
-        pthread_cond_wait(&state->wake, &state->mutex);
-      }
+      while (state->Epoch() == seen) pthread_cond_wait(&state->wake, &state->mutex);
       state->sleeping.fetch_sub(1, std::memory_order_seq_cst);
       pthread_mutex_unlock(&state->mutex);
     }
-    seen = state->epoch.load(std::memory_order_acquire);
+    seen = state->Epoch();
     if (state->stop.load(std::memory_order_relaxed)) return;
     state->TakeItems(worker);
-    state->busy.fetch_sub(1, std::memory_order_release);
   }
 }
 
@@ -132,7 +147,8 @@ void ThreadPool::Destroy(ThreadPool* pool) {
   if (pool == nullptr) return;
   State* state = pool->state_;
   state->stop.store(true);
-  state->epoch.fetch_add(1, std::memory_order_seq_cst);
+  state->items.store(0, std::memory_order_relaxed);
+  state->ticket.store((state->Epoch() + 1) << State::kItemBits, std::memory_order_seq_cst);
   pthread_mutex_lock(&state->mutex);
   pthread_cond_broadcast(&state->wake);
   pthread_mutex_unlock(&state->mutex);
@@ -164,21 +180,19 @@ void ThreadPool::Run(Work work, void* context, int64_t items, int64_t chunk) {
     if (items > 0) work(context, 0, items, 0);
     return;
   }
-  state->work = work;
-  state->context = context;
-  state->items = items;
-  state->chunk = chunk;
-  state->next.store(0, std::memory_order_relaxed);
-  state->busy.store(state->workers, std::memory_order_relaxed);
-  state->epoch.fetch_add(1, std::memory_order_seq_cst);
+  state->work.store(work, std::memory_order_relaxed);
+  state->context.store(context, std::memory_order_relaxed);
+  state->items.store(items, std::memory_order_relaxed);
+  state->chunk.store(chunk, std::memory_order_relaxed);
+  state->done.store(0, std::memory_order_relaxed);
+  state->ticket.store((state->Epoch() + 1) << State::kItemBits, std::memory_order_seq_cst);
   state->WakeSleepers();
   state->TakeItems(0);
-  int spins = 0;
-  while (state->busy.load(std::memory_order_acquire) != 0) {
-    if (++spins < 64 * kSpins) {
+  for (int spins = 0; state->done.load(std::memory_order_acquire) != items; ++spins) {
+    if (spins < kSpins) {
       Pause();
     } else {
-      sched_yield();
+      sched_yield();  // a worker that holds items may need this core
     }
   }
 }

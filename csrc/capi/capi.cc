@@ -1,5 +1,6 @@
 // The C interface over model, plan and executor.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -7,6 +8,7 @@
 #include "base/thread_pool.h"
 #include "include/sparsert.h"
 #include "modelfile/reader.h"
+#include "plan/choose_spmm.h"
 #include "runtime/executor.h"
 
 using sparsert::Allocator;
@@ -91,6 +93,7 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
     return Status::Error(StatusCode::kInvalidArgument, "tune is %d, expected 0, 1 or 2", o.tune);
   }
   SRT_RETURN_IF_ERROR(sparsert::ChooseIsa(o.isa, &model->options.isa));
+  SRT_RETURN_IF_ERROR(sparsert::FormatFromName(getenv("SPARSERT_FORMAT"), &model->options.format));
   SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph));
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);

@@ -2,6 +2,7 @@
 #include "plan/choose_spmm.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace sparsert {
 namespace {
@@ -19,15 +20,17 @@ double FmaPerCycle(Isa isa) { return isa == Isa::kScalar ? 0.5 : 2.0; }
 
 }  // namespace
 
-int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, SpmmChoice* choices) {
+int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int forced_format,
+             SpmmChoice* choices) {
   int count = 0;
   const bool full = stats.nnz == static_cast<uint64_t>(stats.rows * stats.groups * stats.depth);
   for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
     SpmmChoice choice;
     const auto format = static_cast<SpmmFormat>(f);
+    if (forced_format != kAnyFormat && f != forced_format) continue;
     if (!SelectSpmm(format, isa, &choice.kernel)) continue;
     // Without zeros a sparse format is a dense one with needless indices.
-    if (full && !SpmmIsDense(format)) continue;
+    if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;
     const int lanes = choice.kernel.lanes;
     const int mr = SpmmPanelRows(format);
     // Four vectors per row balance register reuse against waste; narrow kernels take all they can.
@@ -91,6 +94,19 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, Spmm
     return a.predicted_ns < b.predicted_ns;
   });
   return count;
+}
+
+Status FormatFromName(const char* name, int* format) {
+  *format = kAnyFormat;
+  if (name == nullptr || name[0] == '\0') return Status::Ok();
+  for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
+    if (strcmp(name, SpmmFormatName(static_cast<SpmmFormat>(f))) != 0) continue;
+    *format = f;
+    return Status::Ok();
+  }
+  return Status::Error(StatusCode::kInvalidArgument,
+                       "unknown compute format '%s'; known: dense, dense8, csr, pat4, bsr4, bsr8",
+                       name);
 }
 
 }  // namespace sparsert

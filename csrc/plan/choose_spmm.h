@@ -23,7 +23,14 @@ struct SpmmChoice {
 
 constexpr int kMaxSpmmChoices = static_cast<int>(SpmmFormat::kCount);
 
-// Candidates with their predicted times, best first. Returns their number.
-int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, SpmmChoice* choices);
+// Candidates with their predicted times, best first. Returns their number. `forced_format`:
+// kAnyFormat, or the only SpmmFormat to consider.
+int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int forced_format,
+             SpmmChoice* choices);
+
+constexpr int kAnyFormat = -1;
+
+// A format's number from its name; kAnyFormat for nullptr or "". kInvalidArgument names them all.
+Status FormatFromName(const char* name, int* format);
 
 }  // namespace sparsert

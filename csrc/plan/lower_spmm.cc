@@ -140,7 +140,7 @@ Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
   problem.direct = o.may_be_direct;
   problem.feed_cost = FeedCost(o.window, o.key.transposed);
   SpmmChoice choices[kMaxSpmmChoices];
-  const int count = RankSpmm(stats, problem, b->options.isa, choices);
+  const int count = RankSpmm(stats, problem, b->options.isa, b->options.format, choices);
   if (count == 0) return b->Fail(StatusCode::kUnsupported, "no spmm kernel in this build");
 
   Measurements measured;
@@ -161,7 +161,9 @@ Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
   info.measured_ns = measured.best_ns;
   const double total = static_cast<double>(stats.rows) * stats.groups * stats.depth;
   const double zeros = total > 0 ? 100.0 * (1.0 - static_cast<double>(stats.nnz) / total) : 0.0;
-  if (measured.best_ns > 0.0) {
+  if (b->options.format != kAnyFormat) {
+    snprintf(info.reason, sizeof(info.reason), "forced by SPARSERT_FORMAT at %.1f %% zeros", zeros);
+  } else if (measured.best_ns > 0.0) {
     snprintf(info.reason, sizeof(info.reason), "fastest measured at %.1f %% zeros: %.1f us%s",
              zeros, measured.best_ns * 1e-3, measured.note);
   } else {

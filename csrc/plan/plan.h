@@ -14,6 +14,7 @@ struct PlanOptions {
   Isa isa = Isa::kScalar;
   int threads = 1;
   Tune tune = Tune::kAuto;
+  int format = -1;  // kAnyFormat, or the SpmmFormat to use for every matrix layer
   // Wall clock for measured choices in nanoseconds; nullptr turns them off.
   uint64_t (*clock)() = nullptr;
 };

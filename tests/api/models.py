@@ -61,12 +61,12 @@ def with_fallback() -> onnx.ModelProto:
 
 @functools.cache
 def reference(build_model: object) -> object:
-    """onnxruntime's session of a model of this file."""
+    """Onnxruntime's session of a model of this file."""
     return make_session(build_model())  # type: ignore[operator]
 
 
 def expected(build_model: object, *arrays: np.ndarray) -> list[np.ndarray]:
-    """onnxruntime's outputs for arrays in the order of the inputs."""
+    """Onnxruntime's outputs for arrays in the order of the inputs."""
     session = reference(build_model)
     names = [value.name for value in session.get_inputs()]  # type: ignore[attr-defined]
     return session.run(None, dict(zip(names, arrays, strict=True)))  # type: ignore[attr-defined]
@@ -81,4 +81,3 @@ def image(*shape: int, seed: int = 0) -> np.ndarray:
 def small_cnn_file() -> bytes:
     """The .sprt bytes of small_cnn."""
     return bytes(sparsert.load(small_cnn(), strict=True)._native_file())
-

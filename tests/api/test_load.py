@@ -76,8 +76,12 @@ def test_model_proto() -> None:
 def test_torch_module() -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
-        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 5),
+        torch.nn.Conv2d(3, 8, 3, padding=1),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 5),
     ).eval()
     x = torch.randn(2, 3, 9, 7)
     model = sparsert.load(net, example_inputs=x, strict=True)
@@ -266,14 +270,14 @@ class Block:
 sys.meta_path.insert(0, Block())
 import sparsert
 import numpy as np
-loaded = sorted({{name.split(".")[0] for name in sys.modules}} - Block.allowed)
 model = sparsert.load({path!r})
 y = model(np.ones((1, 3, 8, 8), np.float32))
 print(y.shape, model.explain().columns[0], len(model.profile(runs=1).rows) > 0)
 model.save({saved!r})
 import pickle
 pickle.loads(pickle.dumps(model))
-foreign = [n for n in ("onnx", "onnx_ir", "onnxscript", "torch", "onnxruntime", "numba") if n in sys.modules]
+names = ("onnx", "onnx_ir", "onnxscript", "torch", "onnxruntime", "numba")
+foreign = [name for name in names if name in sys.modules]
 print("foreign:", foreign)
 """
 

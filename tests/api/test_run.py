@@ -44,8 +44,13 @@ def test_inputs_and_outputs(cnn: sparsert.Model, pair: sparsert.Model) -> None:
 
 def test_ways_to_call(pair: sparsert.Model) -> None:
     r, s = np.maximum(P, 0), P + Q
-    for outputs in (pair(P, Q), pair({"p": P, "q": Q}), pair(p=P, q=Q), pair(P, q=Q),
-                    pair({"q": Q}, p=P)):
+    for outputs in (
+        pair(P, Q),
+        pair({"p": P, "q": Q}),
+        pair(p=P, q=Q),
+        pair(P, q=Q),
+        pair({"q": Q}, p=P),
+    ):
         assert isinstance(outputs, tuple)
         assert_close(outputs[0], r, EXACT)
         assert_close(outputs[1], s, EXACT)
@@ -65,7 +70,7 @@ def test_run_has_the_signature_of_onnxruntime(pair: sparsert.Model) -> None:
     assert_close(turned[0], s, EXACT)
     assert_close(turned[1], r, EXACT)
     assert pair.run([], feeds) == []
-    with pytest.raises(ShapeError, match="'t'.*'r', 's'"):
+    with pytest.raises(ShapeError, match=r"'t'.*'r', 's'"):
         pair.run(["t"], feeds)
 
 
@@ -88,7 +93,9 @@ def test_inputs_stay_as_they_are(cnn: sparsert.Model) -> None:
 
 
 def test_an_input_handed_on_is_not_the_input_itself() -> None:
-    model = sparsert.load(build(["y = Identity(x)", "z = Relu(x)"], {"x": (3,)}, outputs=("y", "z")))
+    model = sparsert.load(
+        build(["y = Identity(x)", "z = Relu(x)"], {"x": (3,)}, outputs=("y", "z"))
+    )
     x = np.array([1, -2, 3], np.float32)
     y, _ = model(x)
     y[:] = 7
@@ -103,7 +110,9 @@ def test_torch_in_torch_out(cnn: sparsert.Model, pair: sparsert.Model) -> None:
     assert_close(found.numpy(), want, SUM)
     outputs = pair(torch.from_numpy(P), q=Q)
     assert all(isinstance(y, torch.Tensor) for y in outputs)
-    assert all(isinstance(y, np.ndarray) for y in pair.run(None, {"p": torch.from_numpy(P), "q": Q}))
+    assert all(
+        isinstance(y, np.ndarray) for y in pair.run(None, {"p": torch.from_numpy(P), "q": Q})
+    )
 
 
 def test_torch_tensors_of_any_layout(cnn: sparsert.Model) -> None:
@@ -177,8 +186,9 @@ def test_wrong_calls(pair: sparsert.Model) -> None:
 
 def test_shapes_that_the_graph_cannot_take() -> None:
     model = sparsert.load(
-        build(["y = Conv(x, w)"], {"x": ["n", 3, "h", "w_"]},
-              {"w": np.ones((2, 3, 5, 5), np.float32)})
+        build(
+            ["y = Conv(x, w)"], {"x": ["n", 3, "h", "w_"]}, {"w": np.ones((2, 3, 5, 5), np.float32)}
+        )
     )
     with pytest.raises(ShapeError, match="Conv"):
         model(image(1, 3, 4, 9))
@@ -197,8 +207,11 @@ def test_static_shapes_that_contradict_fail_when_loading() -> None:
 
 def test_bool_and_integer_inputs() -> None:
     model = sparsert.load(
-        build(["f = Cast<to=1>(x)", "y = Mul(f, k)"], {"x": (TensorProto.UINT8, ["n", 3])},
-              {"k": np.float32(0.5)})
+        build(
+            ["f = Cast<to=1>(x)", "y = Mul(f, k)"],
+            {"x": (TensorProto.UINT8, ["n", 3])},
+            {"k": np.float32(0.5)},
+        )
     )
     x = np.array([[0, 128, 255]], np.uint8)
     assert_close(model(x), x.astype(np.float32) / 2, EXACT)
@@ -210,8 +223,11 @@ def test_bool_and_integer_inputs() -> None:
 def test_half_and_double_models(backend: str) -> None:
     for kind, dtype in ((TensorProto.FLOAT16, np.float16), (TensorProto.DOUBLE, np.float64)):
         model = sparsert.load(
-            build(["c = MatMul(x, w)", "y = Relu(c)"], {"x": (kind, ["n", 4])},
-                  {"w": np.eye(4, dtype=dtype) * dtype(0.5)}),
+            build(
+                ["c = MatMul(x, w)", "y = Relu(c)"],
+                {"x": (kind, ["n", 4])},
+                {"w": np.eye(4, dtype=dtype) * dtype(0.5)},
+            ),
             backend=backend,
         )
         x = P.astype(dtype)

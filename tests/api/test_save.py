@@ -46,15 +46,19 @@ def test_convert_from_every_source(tmp_path: Path, source: str) -> None:
         with torch.no_grad():
             want = src(torch.from_numpy(X)).numpy()
     else:
-        src = {"bytes": small_cnn().SerializeToString(), "proto": small_cnn(),
-               "sprt": small_cnn_file()}[source]
+        src = {
+            "bytes": small_cnn().SerializeToString(),
+            "proto": small_cnn(),
+            "sprt": small_cnn_file(),
+        }[source]
     sparsert.convert(src, path, **options)  # type: ignore[arg-type]
     assert_close(sparsert.load(path)(X), want, SUM)
 
 
 def test_half_precision_weights(tmp_path: Path) -> None:
-    proto = build(["y = Conv(x, w)"], {"x": (1, 64, 4, 4)},
-                  {"w": random_weights(64, 64, 3, 3, sparsity=0.9)})
+    proto = build(
+        ["y = Conv(x, w)"], {"x": (1, 64, 4, 4)}, {"w": random_weights(64, 64, 3, 3, sparsity=0.9)}
+    )
     sizes = {}
     x = image(1, 64, 4, 4)
     for weights in ("f32", "f16"):

@@ -183,7 +183,7 @@ def test_a_spawned_worker_runs_the_model() -> None:
 
 @pytest.mark.parametrize("backend", ["native", "numpy"])
 def test_pickle(backend: str) -> None:
-    model = sparsert.load(small_cnn(), backend=backend, threads=1)
+    model = sparsert.load(small_cnn(), backend=backend, threads=1, tune=False)
     x = image(2, 3, 8, 8)
     data = pickle.dumps(model)
     copy = pickle.loads(data)

@@ -2,7 +2,8 @@
 // with a counting allocator that also fails at every single allocation in turn.
 //
 //   capi_test            the built-in model
-//   capi_test FILE...    the allocation tests on .sprt files too, with 8 for every symbol
+//   capi_test FILE...    the allocation tests on .sprt files too, with 8 for every symbol, and one
+//   run
 #include "include/sparsert.h"
 
 #include <cmath>
@@ -85,8 +86,19 @@ struct File {
 // ---- a .sprt file, written as docs/format.md says -----------------------------------------------
 
 enum Section {
-  kTensors, kNodes, kNodeIo, kAttrs, kInts, kFloats, kDims, kSymbols, kGraphIo, kStrings, kData,
-  kMetadata, kSections
+  kTensors,
+  kNodes,
+  kNodeIo,
+  kAttrs,
+  kInts,
+  kFloats,
+  kDims,
+  kSymbols,
+  kGraphIo,
+  kStrings,
+  kData,
+  kMetadata,
+  kSections
 };
 
 constexpr uint32_t kOpConv = 1, kOpLinear = 3, kOpGlobalAveragePool = 10, kOpFlatten = 16;
@@ -211,7 +223,8 @@ class Writer {
   uint32_t attrs_taken_ = 0;
 };
 
-// ---- the built-in model: Conv 3x3 + Relu, GlobalAveragePool, Flatten, Linear ----------------------
+// ---- the built-in model: Conv 3x3 + Relu, GlobalAveragePool, Flatten, Linear
+// ----------------------
 
 constexpr int64_t kIn = 3, kMiddle = 20, kOut = 5;
 
@@ -430,8 +443,8 @@ void TestErrors(const File& file) {
 
   Expect(load(file.data, file.size, &options) == SRT_OK, "load");
   const std::vector<int64_t> shapes[] = {
-      {1, 3, 4}, {1, 4, 4, 4}, {1, 3, 4, 4, 4}, {}, {-1, 3, 4, 4}, {1, 3, 0, 4}, {0, 3, 4, 4},
-      {int64_t{1} << 62, 3, int64_t{1} << 62, 4}};
+      {1, 3, 4},     {1, 4, 4, 4}, {1, 3, 4, 4, 4}, {},
+      {-1, 3, 4, 4}, {1, 3, 0, 4}, {0, 3, 4, 4},    {int64_t{1} << 62, 3, int64_t{1} << 62, 4}};
   for (const auto& dims : shapes) {
     const srt_shape shape = Shape(dims);
     srt_plan* plan = nullptr;
@@ -450,6 +463,55 @@ void TestErrors(const File& file) {
   srt_model_free(model);
   srt_model_free(nullptr);
   srt_plan_free(nullptr);
+}
+
+size_t ElementBytes(int32_t dtype) {
+  switch (dtype) {
+    case SRT_I64:
+    case SRT_U64:
+    case SRT_F64:
+      return 8;
+    case SRT_F16:
+    case SRT_I16:
+    case SRT_U16:
+      return 2;
+    case SRT_U8:
+    case SRT_I8:
+    case SRT_BOOL:
+      return 1;
+    default:
+      return 4;
+  }
+}
+
+size_t Bytes(const srt_shape& shape, int32_t dtype) {
+  size_t bytes = ElementBytes(dtype);
+  for (int32_t d = 0; d < shape.rank; ++d) bytes *= static_cast<size_t>(shape.dims[d]);
+  return bytes;
+}
+
+// One run on zeros, with every buffer as long as it must be and no longer.
+void RunOnZeros(const srt_model* model, const srt_plan* plan,
+                const std::vector<srt_shape>& input_shapes) {
+  std::vector<void*> inputs, outputs;
+  srt_tensor_info info = {};
+  for (int32_t i = 0; i < srt_model_input_count(model); ++i) {
+    srt_model_input(model, i, &info);
+    const size_t bytes = Bytes(input_shapes[static_cast<size_t>(i)], info.dtype);
+    inputs.push_back(std::calloc(bytes + !bytes, 1));
+  }
+  for (int32_t i = 0; i < srt_model_output_count(model); ++i) {
+    srt_shape shape = {};
+    srt_model_output(model, i, &info);
+    srt_plan_output_shape(plan, i, &shape);
+    const size_t bytes = Bytes(shape, info.dtype);
+    outputs.push_back(std::malloc(bytes + !bytes));
+  }
+  void* arena = AlignedBytes(srt_plan_arena_bytes(plan));
+  srt_plan_run(plan, arena, inputs.data(), outputs.data(), nullptr);
+  std::free(arena);
+  for (void* memory : inputs) std::free(memory);
+  for (void* memory : outputs) std::free(memory);
 }
 
 // Loads and plans with the n-th allocation failing, for every n until none does.
@@ -485,6 +547,7 @@ void TestOutOfMemory(const File& file, const char* label, int threads, int tune)
         Expect(again == SRT_OK, "%s: planning again after allocation %lld failed gives %d", label,
                static_cast<long long>(n), again);
       }
+      if (plan != nullptr && counter.calls <= n) RunOnZeros(model, plan, shapes);
       srt_plan_free(plan);
       srt_model_free(model);
     }

@@ -24,8 +24,8 @@ class Guarded {
     const size_t bytes = static_cast<size_t>(size) * sizeof(float);
     const size_t body = (bytes + page - 1) / page * page + page;
     bytes_ = body + 2 * page;
-    base_ = static_cast<char*>(
-        mmap(nullptr, bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    base_ =
+        static_cast<char*>(mmap(nullptr, bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (base_ == MAP_FAILED || mprotect(base_ + page, body, PROT_READ | PROT_WRITE) != 0) {
       std::abort();
     }
@@ -190,8 +190,7 @@ inline double Activate(const Activation& f, double x) {
     case UnaryFn::kGelu:
       return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
     case UnaryFn::kGeluTanh:
-      return x * LogisticOf(2 * std::sqrt(2 / 3.14159265358979323846) *
-                            (x + 0.044715 * x * x * x));
+      return x * LogisticOf(2 * std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x));
     case UnaryFn::kClip:
       return std::fmin(b, std::fmax(a, x));
     case UnaryFn::kExp:

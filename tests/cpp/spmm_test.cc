@@ -39,9 +39,8 @@ std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& t
                 p.direct ? "direct" : (p.transposed ? "transposed taps" : "taps"),
                 static_cast<long long>(p.window.kernel[0]),
                 static_cast<long long>(p.window.kernel[1]), static_cast<long long>(p.columns),
-                tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits, p.has_bias,
-                p.has_residual, static_cast<int>(p.act.fn), p.density,
-                static_cast<int>(p.sparsity));
+                tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits, p.has_bias, p.has_residual,
+                static_cast<int>(p.act.fn), p.density, static_cast<int>(p.sparsity));
   return text;
 }
 
@@ -131,8 +130,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
       double sum = p.has_bias ? bias[static_cast<size_t>(weight_row)] : 0.0;
       for (int64_t k = 0; k < depth; ++k) {
         if (wr[k] == 0.0f) continue;
-        const int64_t offset =
-            p.direct ? i : TapOffset(p.window, p.transposed, i, k % taps);
+        const int64_t offset = p.direct ? i : TapOffset(p.window, p.transposed, i, k % taps);
         if (offset >= 0) sum += static_cast<double>(wr[k]) * xg[k / taps * a.x_row + offset];
       }
       if (p.has_residual) sum += r[row * a.r_row + i];
@@ -152,10 +150,9 @@ Problem SomeProblem(int number, int64_t columns, Random* random) {
   static const int64_t kChannels[] = {1, 3, 4, 5, 8, 17, 35, 2};
   static const int32_t kBlocks[] = {1, 3, 32, 4096};
   static const double kDensities[] = {1.0, 0.5, 0.1, 0.9, 0.25};
-  static const Sparsity kSorts[] = {Sparsity::kRandom,       Sparsity::kRowPanels,
-                                    Sparsity::kRandom,       Sparsity::kEmptyRows,
-                                    Sparsity::kEmptyColumns, Sparsity::kRandom,
-                                    Sparsity::kOne,          Sparsity::kNone};
+  static const Sparsity kSorts[] = {
+      Sparsity::kRandom,       Sparsity::kRowPanels, Sparsity::kRandom, Sparsity::kEmptyRows,
+      Sparsity::kEmptyColumns, Sparsity::kRandom,    Sparsity::kOne,    Sparsity::kNone};
   Problem p;
   p.rows = kRows[random->Int(0, 11)];
   p.channels = kChannels[random->Int(0, 7)];
@@ -188,8 +185,9 @@ void TestWidths(const SpmmKernel& kernel, Random* random) {
   int number = static_cast<int>(random->Int(0, 1000));
   for (int max = 1; max <= kernel.max_vecs; ++max) {
     const int64_t widest = static_cast<int64_t>(max) * kernel.lanes;
-    const int64_t columns[] = {1, kernel.lanes - 1, kernel.lanes, kernel.lanes + 1,
-                               widest - 1, widest, widest + 3, 2 * widest + 1, 97};
+    const int64_t columns[] = {1,          kernel.lanes - 1, kernel.lanes, kernel.lanes + 1,
+                               widest - 1, widest,           widest + 3,   2 * widest + 1,
+                               97};
     for (const int64_t c : columns) {
       for (const double preferred : {1.0, 2.5, static_cast<double>(max)}) {
         const Problem p = SomeProblem(number++, std::max<int64_t>(1, c), random);

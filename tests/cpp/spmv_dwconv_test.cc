@@ -104,8 +104,7 @@ void TestDwconv(const Kernel& kernel, int lanes, int number, Random* random) {
   Guarded y(a.batch * a.y_image - (a.y_plane - a.columns), at_end, nan);
   for (int64_t i = 0; i < x.size(); ++i) x[i] = Quarter(random, 2);
   for (int64_t i = 0; i < r.size(); ++i) r[i] = Quarter(random, 2);
-  const std::vector<float> weights =
-      RandomMatrix(a.channels, taps, 0.9, Sparsity::kRandom, random);
+  const std::vector<float> weights = RandomMatrix(a.channels, taps, 0.9, Sparsity::kRandom, random);
   std::vector<float> bias(static_cast<size_t>(a.channels));
   for (float& b : bias) b = Quarter(random, 4);
   const bool has_residual = number % 3 == 0;

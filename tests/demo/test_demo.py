@@ -20,6 +20,8 @@ from sparsert.errors import BackendError
 for package in demo.NEEDED:
     pytest.importorskip(package)
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -31,7 +31,9 @@ def conv(
     if bias:
         constants["b"] = random_weights(channels, scale=1.0)
     inputs = "x, w, b" if bias else "x, w"
-    return Case(f"conv_{name}", [f"y = Conv<{', '.join(texts)}>({inputs})"], {"x": shape}, constants)
+    return Case(
+        f"conv_{name}", [f"y = Conv<{', '.join(texts)}>({inputs})"], {"x": shape}, constants
+    )
 
 
 def window_cases() -> list[Case]:
@@ -87,14 +89,19 @@ def extent_cases() -> list[Case]:
     cases = []
     for width in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 49, 63, 65, 97, 129, 197):
         cases.append(conv(f"1x1_width{width}", (1, 12, 1, width), 10, (1, 1)))
-        cases.append(
-            conv(f"3x3_width{width}", (1, 6, 3, width), 6, (3, 3), pads=[1, 1, 1, 1])
-        )
+        cases.append(conv(f"3x3_width{width}", (1, 6, 3, width), 6, (3, 3), pads=[1, 1, 1, 1]))
     for side in (4, 7, 14, 28):
         cases.append(conv(f"1x1_side{side}", (1, 16, side, side), 24, (1, 1), sparsity=0.8))
         cases.append(
-            conv(f"3x3s2_side{side}", (1, 8, side, side), 12, (3, 3), strides=[2, 2],
-                 pads=[1, 1, 1, 1], sparsity=0.8)
+            conv(
+                f"3x3s2_side{side}",
+                (1, 8, side, side),
+                12,
+                (3, 3),
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                sparsity=0.8,
+            )
         )
     cases.append(conv("kernel_of_the_whole_plane", (2, 5, 7, 7), 9, (7, 7)))
     cases.append(conv("window_in_the_padding_only", (1, 3, 2, 2), 4, (2, 2), pads=[3, 3, 3, 3]))
@@ -116,14 +123,36 @@ def weight_cases() -> list[Case]:
             label = f"{c_in}to{c_out}_zeros{int(100 * sparsity)}"
             cases.append(conv(f"1x1_{label}", (2, c_in, 5, 7), c_out, (1, 1), sparsity=sparsity))
             cases.append(
-                conv(f"3x3_{label}", (1, c_in, 6, 5), c_out, (3, 3), sparsity=sparsity,
-                     pads=[1, 1, 1, 1], bias=c_out % 2 == 0)
+                conv(
+                    f"3x3_{label}",
+                    (1, c_in, 6, 5),
+                    c_out,
+                    (3, 3),
+                    sparsity=sparsity,
+                    pads=[1, 1, 1, 1],
+                    bias=c_out % 2 == 0,
+                )
             )
         # Deeper than one block of K, directly and by taps.
-        cases.append(conv(f"1x1_deep_zeros{int(100 * sparsity)}", (1, 1100, 3, 7), 19, (1, 1),
-                          sparsity=sparsity))
-        cases.append(conv(f"3x3_deep_zeros{int(100 * sparsity)}", (1, 130, 4, 9), 21, (3, 3),
-                          sparsity=sparsity, pads=[1, 1, 1, 1]))
+        cases.append(
+            conv(
+                f"1x1_deep_zeros{int(100 * sparsity)}",
+                (1, 1100, 3, 7),
+                19,
+                (1, 1),
+                sparsity=sparsity,
+            )
+        )
+        cases.append(
+            conv(
+                f"3x3_deep_zeros{int(100 * sparsity)}",
+                (1, 130, 4, 9),
+                21,
+                (3, 3),
+                sparsity=sparsity,
+                pads=[1, 1, 1, 1],
+            )
+        )
     dense = random_weights(18, 12, 3, 3, sparsity=0.3)
     rows = dense.copy()
     rows[[0, 4, 5, 6, 7, 17]] = 0
@@ -140,14 +169,24 @@ def weight_cases() -> list[Case]:
     blocks[np.random.default_rng(3).random((18 // 2, 12, 3, 3)).repeat(2, 0) < 0.8] = 0
     tiny = dense * np.float32(1e-30)
     shapes = {
-        "zero_rows": rows, "zero_columns": columns, "zero_taps": taps, "one_weight": one,
-        "first_weight": first, "row_pairs": blocks, "tiny_weights": tiny,
+        "zero_rows": rows,
+        "zero_columns": columns,
+        "zero_taps": taps,
+        "one_weight": one,
+        "first_weight": first,
+        "row_pairs": blocks,
+        "tiny_weights": tiny,
     }
     for label, weights in shapes.items():
         cases.append(conv(label, (2, 12, 6, 6), 18, (3, 3), weights=weights, pads=[1, 1, 1, 1]))
         cases.append(
-            conv(f"1x1_{label}", (2, 12, 6, 6), 18, (1, 1),
-                 weights=np.ascontiguousarray(weights[:, :, 1:2, 1:2]))
+            conv(
+                f"1x1_{label}",
+                (2, 12, 6, 6),
+                18,
+                (1, 1),
+                weights=np.ascontiguousarray(weights[:, :, 1:2, 1:2]),
+            )
         )
     return cases
 
@@ -158,10 +197,27 @@ def group_cases() -> list[Case]:
     for group, c_in, c_out in ((2, 8, 6), (3, 9, 15), (4, 16, 4), (8, 64, 64)):
         for sparsity in (0.0, 0.9, 1.0):
             label = f"{group}_{c_in}to{c_out}_zeros{int(100 * sparsity)}"
-            cases.append(conv(f"group{label}", (2, c_in, 7, 6), c_out, (3, 3), group=group,
-                              sparsity=sparsity, pads=[1, 1, 1, 1]))
-            cases.append(conv(f"group1x1_{label}", (2, c_in, 7, 6), c_out, (1, 1), group=group,
-                              sparsity=sparsity))
+            cases.append(
+                conv(
+                    f"group{label}",
+                    (2, c_in, 7, 6),
+                    c_out,
+                    (3, 3),
+                    group=group,
+                    sparsity=sparsity,
+                    pads=[1, 1, 1, 1],
+                )
+            )
+            cases.append(
+                conv(
+                    f"group1x1_{label}",
+                    (2, c_in, 7, 6),
+                    c_out,
+                    (1, 1),
+                    group=group,
+                    sparsity=sparsity,
+                )
+            )
     depthwise = [
         ((3, 3), {"pads": [1, 1, 1, 1]}),
         ((3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
@@ -172,8 +228,17 @@ def group_cases() -> list[Case]:
     ]
     for number, (kernel, attributes) in enumerate(depthwise):
         for multiplier in (1, 2, 3):
-            cases.append(conv(f"depthwise{number}_times{multiplier}", (2, 5, 13, 17),
-                              5 * multiplier, kernel, group=5, sparsity=0.0, **attributes))
+            cases.append(
+                conv(
+                    f"depthwise{number}_times{multiplier}",
+                    (2, 5, 13, 17),
+                    5 * multiplier,
+                    kernel,
+                    group=5,
+                    sparsity=0.0,
+                    **attributes,
+                )
+            )
     cases.append(conv("depthwise_zeros", (1, 8, 9, 9), 8, (3, 3), group=8, sparsity=0.9))
     cases.append(conv("depthwise_all_zeros", (1, 8, 9, 9), 8, (3, 3), group=8, sparsity=1.0))
     cases.append(conv("depthwise_no_bias", (1, 8, 9, 9), 8, (3, 3), group=8, bias=False))
@@ -223,7 +288,10 @@ def fusion_cases() -> list[Case]:
                 )
             )
     for sort, kernel, group, side in (
-        ("1x1", 1, 1, 6), ("3x3", 3, 1, 6), ("depthwise", 3, 6, 6), ("plane_of_one", 1, 1, 1),
+        ("1x1", 1, 1, 6),
+        ("3x3", 3, 1, 6),
+        ("depthwise", 3, 6, 6),
+        ("plane_of_one", 1, 1, 1),
     ):
         w = random_weights(6, 6 // group, kernel, kernel, sparsity=0.6 if group == 1 else 0)
         pad = kernel // 2
@@ -232,7 +300,9 @@ def fusion_cases() -> list[Case]:
         inputs = {"x": (2, 6, side, side), "r": (2, 6, side, side)}
         cases += [
             Case(f"residual_{sort}", [text, "y = Add(c, r)"], inputs, constants),
-            Case(f"residual_relu_{sort}", [text, "s = Add(r, c)", "y = Relu(s)"], inputs, constants),
+            Case(
+                f"residual_relu_{sort}", [text, "s = Add(r, c)", "y = Relu(s)"], inputs, constants
+            ),
             Case(
                 f"residual_of_itself_{sort}",
                 ["p = Abs(x)", text.replace("(x,", "(p,"), "s = Add(c, p)", "y = Sigmoid(s)"],
@@ -246,7 +316,8 @@ def fusion_cases() -> list[Case]:
                 inputs,
                 {
                     **constants,
-                    "g": random_weights(6, scale=1.0, seed=1), "h": random_weights(6, scale=1.0, seed=2),
+                    "g": random_weights(6, scale=1.0, seed=1),
+                    "h": random_weights(6, scale=1.0, seed=2),
                     "m": random_weights(6, scale=1.0, seed=3),
                     "v": np.abs(random_weights(6, scale=1.0, seed=4)) + np.float32(0.5),
                 },
@@ -296,7 +367,11 @@ def dynamic_cases() -> list[Case]:
 
 
 CASES = unique(
-    window_cases() + extent_cases() + weight_cases() + group_cases() + fusion_cases()
+    window_cases()
+    + extent_cases()
+    + weight_cases()
+    + group_cases()
+    + fusion_cases()
     + dynamic_cases()
 )
 

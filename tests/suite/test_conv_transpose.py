@@ -48,8 +48,15 @@ def all_cases() -> list[Case]:
         ((3, 3), {"pads": [0, 1, 2, 0], "strides": [2, 3], "output_padding": [1, 2]}),
         ((4, 4), {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
         ((3, 2), {"dilations": [2, 3]}),
-        ((3, 3), {"dilations": [2, 2], "strides": [2, 2], "pads": [2, 2, 2, 2],
-                  "output_padding": [1, 1]}),
+        (
+            (3, 3),
+            {
+                "dilations": [2, 2],
+                "strides": [2, 2],
+                "pads": [2, 2, 2, 2],
+                "output_padding": [1, 1],
+            },
+        ),
         ((5, 3), {"strides": [1, 4], "pads": [2, 0, 2, 1]}),
         ((3, 3), {"strides": [2, 2], "output_shape": [10, 14]}),
         ((3, 3), {"strides": [2, 2], "output_shape": [11, 13]}),
@@ -63,8 +70,18 @@ def all_cases() -> list[Case]:
     for number, (kernel, attributes) in enumerate(windows):
         label = f"{number}_{kernel[0]}x{kernel[1]}"
         cases.append(transpose(f"window{label}", (2, 5, 5, 7), 6, kernel, **attributes))
-        cases.append(transpose(f"group_window{label}", (2, 4, 5, 7), 6, kernel, group=2,
-                               sparsity=0.0, bias=False, **attributes))
+        cases.append(
+            transpose(
+                f"group_window{label}",
+                (2, 4, 5, 7),
+                6,
+                kernel,
+                group=2,
+                sparsity=0.0,
+                bias=False,
+                **attributes,
+            )
+        )
     lines = [
         (3, {}),
         (4, {"strides": [2], "pads": [1, 1]}),
@@ -78,11 +95,27 @@ def all_cases() -> list[Case]:
     for sparsity in (0.0, 0.5, 0.9, 1.0):
         for c_in, c_out in ((1, 1), (3, 8), (17, 5), (64, 33)):
             cases.append(
-                transpose(f"{c_in}to{c_out}_zeros{int(100 * sparsity)}", (1, c_in, 6, 9), c_out,
-                          (2, 2), strides=[2, 2], sparsity=sparsity)
+                transpose(
+                    f"{c_in}to{c_out}_zeros{int(100 * sparsity)}",
+                    (1, c_in, 6, 9),
+                    c_out,
+                    (2, 2),
+                    strides=[2, 2],
+                    sparsity=sparsity,
+                )
             )
-    cases.append(transpose("depthwise", (2, 6, 5, 5), 6, (4, 4), group=6, strides=[2, 2],
-                           pads=[1, 1, 1, 1], sparsity=0.0))
+    cases.append(
+        transpose(
+            "depthwise",
+            (2, 6, 5, 5),
+            6,
+            (4, 4),
+            group=6,
+            strides=[2, 2],
+            pads=[1, 1, 1, 1],
+            sparsity=0.0,
+        )
+    )
     cases.append(transpose("depthwise_multiplier", (2, 3, 5, 5), 6, (3, 3), group=3))
     cases.append(transpose("plane_of_one", (3, 8, 1, 1), 6, (1, 1)))
     cases.append(transpose("from_one_element", (3, 8, 1, 1), 6, (4, 4)))

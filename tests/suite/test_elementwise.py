@@ -62,31 +62,91 @@ def unary_cases() -> list[Case]:
     for number, (op, (tolerance, low, high)) in enumerate(UNARY.items()):
         label = f"{op.split('<')[0]}{number}"
         cases.append(
-            Case(f"unary_{label}", [f"y = {op}(x)"], {"x": ["n", 3, "h"]}, low=low, high=high,
-                 tolerance=tolerance, sizes=[{"n": 1, "h": 1}, {"n": 2, "h": 33}, {"n": 3, "h": 197}])
+            Case(
+                f"unary_{label}",
+                [f"y = {op}(x)"],
+                {"x": ["n", 3, "h"]},
+                low=low,
+                high=high,
+                tolerance=tolerance,
+                sizes=[{"n": 1, "h": 1}, {"n": 2, "h": 33}, {"n": 3, "h": 197}],
+            )
         )
         # Between two others: the tensor in the middle has padded planes.
         cases.append(
-            Case(f"unary_middle_{label}", ["a = Identity(x)", f"b = {op}(a)", "y = Concat<axis=1>(b, x)"],
-                 {"x": (2, 3, 5, 7)}, low=low, high=high, tolerance=tolerance)
+            Case(
+                f"unary_middle_{label}",
+                ["a = Identity(x)", f"b = {op}(a)", "y = Concat<axis=1>(b, x)"],
+                {"x": (2, 3, 5, 7)},
+                low=low,
+                high=high,
+                tolerance=tolerance,
+            )
         )
-    for rank in range(0, 9):
-        cases.append(Case(f"unary_rank{rank}", ["y = Sigmoid(x)"], {"x": [2] * rank},
-                          tolerance=FUNCTION))
+    for rank in range(9):
+        cases.append(
+            Case(f"unary_rank{rank}", ["y = Sigmoid(x)"], {"x": [2] * rank}, tolerance=FUNCTION)
+        )
     special = np.array(
-        [0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, -0.5, -1.5, 88.0, -88.0, 104.0, -104.0, 1e-30,
-         -1e-30, 1e30, -1e30, np.inf, -np.inf, 3.0, -3.0, 7.5, 20.5],
+        [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.5,
+            1.5,
+            2.5,
+            -0.5,
+            -1.5,
+            88.0,
+            -88.0,
+            104.0,
+            -104.0,
+            1e-30,
+            -1e-30,
+            1e30,
+            -1e30,
+            np.inf,
+            -np.inf,
+            3.0,
+            -3.0,
+            7.5,
+            20.5,
+        ],
         np.float32,
     )
-    for op in ("Relu", "Sigmoid", "Tanh", "Round", "Elu", "Erf", "Abs", "Neg", "Floor", "Ceil",
-               "Sign", "HardSigmoid", "LeakyRelu", "Exp", "Softsign"):
+    for op in (
+        "Relu",
+        "Sigmoid",
+        "Tanh",
+        "Round",
+        "Elu",
+        "Erf",
+        "Abs",
+        "Neg",
+        "Floor",
+        "Ceil",
+        "Sign",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Exp",
+        "Softsign",
+    ):
         values = special[np.isfinite(special)] if op == "Softsign" else special
-        cases.append(Case(f"special_{op}", [f"y = {op}(x)"], {"x": (len(values),)},
-                          feeds={"x": values}, tolerance=FUNCTION))
+        cases.append(
+            Case(
+                f"special_{op}",
+                [f"y = {op}(x)"],
+                {"x": (len(values),)},
+                feeds={"x": values},
+                tolerance=FUNCTION,
+            )
+        )
     nan = np.array([np.nan, 1.0, -2.0] * 7, np.float32)
     for op in ("Relu", "Abs", "Neg", "Floor", "Sigmoid", "Tanh", "Exp", "LeakyRelu"):
-        cases.append(Case(f"nan_{op}", [f"y = {op}(x)"], {"x": (21,)}, feeds={"x": nan},
-                          tolerance=FUNCTION))
+        cases.append(
+            Case(f"nan_{op}", [f"y = {op}(x)"], {"x": (21,)}, feeds={"x": nan}, tolerance=FUNCTION)
+        )
     bounds = {"low": np.float32(-0.5), "high": np.float32(0.75)}
     for label, text, names in (
         ("both", "Clip(x, low, high)", ("low", "high")),
@@ -94,10 +154,18 @@ def unary_cases() -> list[Case]:
         ("high", "Clip(x, , high)", ("high",)),
         ("none", "Clip(x)", ()),
     ):
-        cases.append(Case(f"clip_{label}", [f"y = {text}"], {"x": (3, 35)},
-                          {k: bounds[k] for k in names}, tolerance=EXACT))
-    cases.append(Case("silu", ["s = Sigmoid(x)", "y = Mul(x, s)"], {"x": (2, 3, 35)},
-                      tolerance=FUNCTION))
+        cases.append(
+            Case(
+                f"clip_{label}",
+                [f"y = {text}"],
+                {"x": (3, 35)},
+                {k: bounds[k] for k in names},
+                tolerance=EXACT,
+            )
+        )
+    cases.append(
+        Case("silu", ["s = Sigmoid(x)", "y = Mul(x, s)"], {"x": (2, 3, 35)}, tolerance=FUNCTION)
+    )
     cases.append(Case("dropout", ["y = Dropout(x)"], {"x": (2, 3, 35)}, tolerance=EXACT))
     return cases
 
@@ -106,13 +174,26 @@ def prelu_cases() -> list[Case]:
     """Slopes of every broadcast."""
     cases = []
     for shape, slope in (
-        ((2, 5, 7, 7), (5, 1, 1)), ((2, 5, 7, 7), (1,)), ((2, 5, 7, 7), (5, 7, 7)),
-        ((2, 5, 7, 7), (1, 5, 1, 1)), ((2, 5, 7, 7), (7,)), ((4, 33), (33,)), ((4, 33), (1, 33)),
-        ((3, 6, 17), (6, 1)), ((2, 5, 7, 7), (1, 1, 7)),
+        ((2, 5, 7, 7), (5, 1, 1)),
+        ((2, 5, 7, 7), (1,)),
+        ((2, 5, 7, 7), (5, 7, 7)),
+        ((2, 5, 7, 7), (1, 5, 1, 1)),
+        ((2, 5, 7, 7), (7,)),
+        ((4, 33), (33,)),
+        ((4, 33), (1, 33)),
+        ((3, 6, 17), (6, 1)),
+        ((2, 5, 7, 7), (1, 1, 7)),
     ):
         label = "x".join(map(str, shape)) + "_by_" + "x".join(map(str, slope))
-        cases.append(Case(f"prelu_{label}", ["y = PRelu(x, s)"], {"x": shape},
-                          {"s": random_weights(*slope, scale=1.0)}, tolerance=ROUNDED))
+        cases.append(
+            Case(
+                f"prelu_{label}",
+                ["y = PRelu(x, s)"],
+                {"x": shape},
+                {"s": random_weights(*slope, scale=1.0)},
+                tolerance=ROUNDED,
+            )
+        )
     return cases
 
 
@@ -124,10 +205,18 @@ def batch_norm_cases() -> list[Case]:
         constants["v"] = np.abs(random_weights(5, scale=1.0, seed=9)) + np.float32(0.3)
         label = f"rank{len(shape)}"
         text = "BatchNormalization<epsilon=0.001>(x, g, b, m, v)"
-        cases.append(Case(f"batch_norm_{label}", [f"y = {text}"], {"x": shape}, constants,
-                          tolerance=ROUNDED))
-        cases.append(Case(f"batch_norm_relu_{label}", [f"n = {text}", "y = Relu(n)"], {"x": shape},
-                          constants, tolerance=ROUNDED))
+        cases.append(
+            Case(f"batch_norm_{label}", [f"y = {text}"], {"x": shape}, constants, tolerance=ROUNDED)
+        )
+        cases.append(
+            Case(
+                f"batch_norm_relu_{label}",
+                [f"n = {text}", "y = Relu(n)"],
+                {"x": shape},
+                constants,
+                tolerance=ROUNDED,
+            )
+        )
     return cases
 
 
@@ -135,52 +224,129 @@ def binary_cases() -> list[Case]:
     """Every broadcast of numpy, with constants on either side."""
     cases = []
     shapes = [
-        ((2, 3, 5, 7), (2, 3, 5, 7)), ((2, 3, 5, 7), (1, 3, 1, 1)), ((2, 3, 5, 7), (7,)),
-        ((2, 3, 5, 7), (5, 1)), ((2, 3, 5, 7), ()), ((2, 1, 5, 1), (1, 3, 1, 7)),
-        ((1,), (2, 3, 33)), ((3, 1), (1, 4)), ((2, 3, 1), (3, 17)), ((2, 3, 4), (2, 1, 4)),
-        ((1, 1, 1, 1), (2, 3, 4, 5)), ((17,), (17,)), ((2, 2, 2, 2, 2, 2), (2, 1, 2, 1, 2)),
+        ((2, 3, 5, 7), (2, 3, 5, 7)),
+        ((2, 3, 5, 7), (1, 3, 1, 1)),
+        ((2, 3, 5, 7), (7,)),
+        ((2, 3, 5, 7), (5, 1)),
+        ((2, 3, 5, 7), ()),
+        ((2, 1, 5, 1), (1, 3, 1, 7)),
+        ((1,), (2, 3, 33)),
+        ((3, 1), (1, 4)),
+        ((2, 3, 1), (3, 17)),
+        ((2, 3, 4), (2, 1, 4)),
+        ((1, 1, 1, 1), (2, 3, 4, 5)),
+        ((17,), (17,)),
+        ((2, 2, 2, 2, 2, 2), (2, 1, 2, 1, 2)),
         ((2, 64, 33), (1, 64, 1)),
     ]
     for a, b in shapes:
         label = "x".join(map(str, a)) + "_" + "x".join(map(str, b))
         for op in ("Add", "Sub", "Mul", "Div"):
-            cases.append(Case(f"{op}_{label}", [f"y = {op}(a, b)"], {"a": a, "b": b}, low=0.5,
-                              high=2.0, tolerance=ROUNDED))
+            cases.append(
+                Case(
+                    f"{op}_{label}",
+                    [f"y = {op}(a, b)"],
+                    {"a": a, "b": b},
+                    low=0.5,
+                    high=2.0,
+                    tolerance=ROUNDED,
+                )
+            )
         cases.append(
-            Case(f"sub_constants_{label}", ["s = Sub(c, a)", "y = Div(s, d)"], {"a": a},
-                 {"c": random_weights(*b, scale=1.0),
-                  "d": np.abs(random_weights(*b, scale=1.0, seed=1)) + np.float32(0.5)},
-                 tolerance=ROUNDED)
+            Case(
+                f"sub_constants_{label}",
+                ["s = Sub(c, a)", "y = Div(s, d)"],
+                {"a": a},
+                {
+                    "c": random_weights(*b, scale=1.0),
+                    "d": np.abs(random_weights(*b, scale=1.0, seed=1)) + np.float32(0.5),
+                },
+                tolerance=ROUNDED,
+            )
         )
     pair = {"a": (2, 3, 35), "b": (2, 3, 35)}
-    for op, tolerance in (("Min", EXACT), ("Max", EXACT), ("Pow", FUNCTION), ("Mean", ROUNDED),
-                          ("Sum", ROUNDED)):
-        cases.append(Case(f"binary_{op}", [f"y = {op}(a, b)"], pair, low=0.2, high=3.0,
-                          tolerance=tolerance))
+    for op, tolerance in (
+        ("Min", EXACT),
+        ("Max", EXACT),
+        ("Pow", FUNCTION),
+        ("Mean", ROUNDED),
+        ("Sum", ROUNDED),
+    ):
+        cases.append(
+            Case(f"binary_{op}", [f"y = {op}(a, b)"], pair, low=0.2, high=3.0, tolerance=tolerance)
+        )
     for op in ("Min", "Max", "Mean", "Sum"):
         inputs = {"a": (2, 3, 1), "b": (3, 17), "c": (1,)}
         cases.append(Case(f"variadic_{op}", [f"y = {op}(a, b, c)"], inputs, tolerance=ROUNDED))
-        cases.append(Case(f"variadic_one_{op}", [f"y = {op}(a)"], {"a": (2, 5)}, tolerance=EXACT,
-                          known_problem="an input handed on as the output stays variadic"))
-        cases.append(Case(f"variadic_one_inner_{op}", [f"b = {op}(a)", "y = Relu(b)"],
-                          {"a": (2, 5)}, tolerance=EXACT))
+        cases.append(
+            Case(
+                f"variadic_one_{op}",
+                [f"y = {op}(a)"],
+                {"a": (2, 5)},
+                tolerance=EXACT,
+                known_problem="an input handed on as the output stays variadic",
+            )
+        )
+        cases.append(
+            Case(
+                f"variadic_one_inner_{op}",
+                [f"b = {op}(a)", "y = Relu(b)"],
+                {"a": (2, 5)},
+                tolerance=EXACT,
+            )
+        )
     for exponent in (2.0, 0.5, -1.0, 3.0, 0.0, 1.0):
-        cases.append(Case(f"pow_{exponent}", ["y = Pow(a, e)"], {"a": (3, 21)},
-                          {"e": np.float32(exponent)}, low=0.1, high=3.0, tolerance=FUNCTION))
-    cases.append(Case("pow_of_negatives", ["y = Pow(a, e)"], {"a": (3, 21)},
-                      {"e": np.float32(2.0)}, tolerance=FUNCTION))
-    cases.append(Case("pow_cube_of_negatives", ["y = Pow(a, e)"], {"a": (3, 21)},
-                      {"e": np.float32(3.0)}, tolerance=FUNCTION))
+        cases.append(
+            Case(
+                f"pow_{exponent}",
+                ["y = Pow(a, e)"],
+                {"a": (3, 21)},
+                {"e": np.float32(exponent)},
+                low=0.1,
+                high=3.0,
+                tolerance=FUNCTION,
+            )
+        )
+    cases.append(
+        Case(
+            "pow_of_negatives",
+            ["y = Pow(a, e)"],
+            {"a": (3, 21)},
+            {"e": np.float32(2.0)},
+            tolerance=FUNCTION,
+        )
+    )
+    cases.append(
+        Case(
+            "pow_cube_of_negatives",
+            ["y = Pow(a, e)"],
+            {"a": (3, 21)},
+            {"e": np.float32(3.0)},
+            tolerance=FUNCTION,
+        )
+    )
     cases.append(Case("add_itself", ["y = Add(a, a)"], {"a": (2, 3, 5)}, tolerance=ROUNDED))
     cases.append(Case("add_relu", ["s = Add(a, b)", "y = Relu(s)"], pair, tolerance=ROUNDED))
     cases.append(Case("mul_sigmoid", ["s = Mul(a, b)", "y = Sigmoid(s)"], pair, tolerance=FUNCTION))
     nan = np.array([1.0, np.nan, -1.0, np.inf, -np.inf, 0.0], np.float32)
     for op in ("Min", "Max", "Add"):
-        cases.append(Case(f"nan_{op}", [f"y = {op}(a, b)"], {"a": (6,), "b": (6,)},
-                          feeds={"a": nan, "b": nan[::-1].copy()}, tolerance=EXACT))
+        cases.append(
+            Case(
+                f"nan_{op}",
+                [f"y = {op}(a, b)"],
+                {"a": (6,), "b": (6,)},
+                feeds={"a": nan, "b": nan[::-1].copy()},
+                tolerance=EXACT,
+            )
+        )
     cases.append(
-        Case("dynamic_broadcast", ["y = Add(a, b)"], {"a": ["n", 3, "h"], "b": ["n", 1, "h"]},
-             tolerance=ROUNDED, sizes=[{"n": 1, "h": 1}, {"n": 7, "h": 33}])
+        Case(
+            "dynamic_broadcast",
+            ["y = Add(a, b)"],
+            {"a": ["n", 3, "h"], "b": ["n", 1, "h"]},
+            tolerance=ROUNDED,
+            sizes=[{"n": 1, "h": 1}, {"n": 7, "h": 33}],
+        )
     )
     return cases
 
@@ -188,21 +354,37 @@ def binary_cases() -> list[Case]:
 def cast_cases() -> list[Case]:
     """Casts between the types of a file."""
     kinds = {
-        "f32": TensorProto.FLOAT, "f16": TensorProto.FLOAT16, "f64": TensorProto.DOUBLE,
-        "i8": TensorProto.INT8, "u8": TensorProto.UINT8, "i32": TensorProto.INT32,
-        "i64": TensorProto.INT64, "bool": TensorProto.BOOL, "u16": TensorProto.UINT16,
+        "f32": TensorProto.FLOAT,
+        "f16": TensorProto.FLOAT16,
+        "f64": TensorProto.DOUBLE,
+        "i8": TensorProto.INT8,
+        "u8": TensorProto.UINT8,
+        "i32": TensorProto.INT32,
+        "i64": TensorProto.INT64,
+        "bool": TensorProto.BOOL,
+        "u16": TensorProto.UINT16,
     }
     cases = []
     for a, source in kinds.items():
         for b, target in kinds.items():
-            cases.append(Case(f"cast_{a}_to_{b}", [f"y = Cast<to={target}>(x)"],
-                              {"x": (source, (2, 3, 11))}, low=0.0, high=90.0,
-                              # f64 is computed with in f32.
-                              tolerance=ROUNDED if (a, b) == ("f64", "f64") else EXACT))
+            cases.append(
+                Case(
+                    f"cast_{a}_to_{b}",
+                    [f"y = Cast<to={target}>(x)"],
+                    {"x": (source, (2, 3, 11))},
+                    low=0.0,
+                    high=90.0,
+                    # f64 is computed with in f32.
+                    tolerance=ROUNDED if (a, b) == ("f64", "f64") else EXACT,
+                )
+            )
     cases.append(
-        Case("cast_image", ["f = Cast<to=1>(x)", "s = Mul(f, k)", "y = Conv(s, w)"],
-             {"x": (TensorProto.UINT8, (2, 3, 6, 6))},
-             {"k": np.float32(1 / 255), "w": random_weights(4, 3, 3, 3, sparsity=0.5)})
+        Case(
+            "cast_image",
+            ["f = Cast<to=1>(x)", "s = Mul(f, k)", "y = Conv(s, w)"],
+            {"x": (TensorProto.UINT8, (2, 3, 6, 6))},
+            {"k": np.float32(1 / 255), "w": random_weights(4, 3, 3, 3, sparsity=0.5)},
+        )
     )
     return cases
 

@@ -14,7 +14,12 @@ def gemm_cases() -> list[Case]:
     """Every transA, transB, alpha, beta and shape of C."""
     cases = []
     biases = {
-        "none": None, "row": (9,), "column": (4, 1), "one": (1,), "scalar": (), "full": (4, 9),
+        "none": None,
+        "row": (9,),
+        "column": (4, 1),
+        "one": (1,),
+        "scalar": (),
+        "full": (4, 9),
     }
     for trans_a in (0, 1):
         for trans_b in (0, 1):
@@ -36,14 +41,29 @@ def gemm_cases() -> list[Case]:
     row = random_weights(9, scale=1.0)
     for alpha, beta in ((0.0, 1.0), (1.0, 0.0), (-1.5, 0.5)):
         cases.append(
-            Case(f"gemm_alpha{alpha}_beta{beta}",
-                 [f"y = Gemm<transB=1, alpha={alpha}, beta={beta}>(x, w, c)"],
-                 {"x": (4, 13)}, {"w": w, "c": row})
+            Case(
+                f"gemm_alpha{alpha}_beta{beta}",
+                [f"y = Gemm<transB=1, alpha={alpha}, beta={beta}>(x, w, c)"],
+                {"x": (4, 13)},
+                {"w": w, "c": row},
+            )
         )
-    cases.append(Case("gemm_run_time_c", ["y = Gemm<transB=1>(x, w, c)"],
-                      {"x": (4, 13), "c": (4, 9)}, {"w": w}))
-    cases.append(Case("gemm_run_time_row", ["y = Gemm<transB=1>(x, w, c)"],
-                      {"x": (4, 13), "c": (9,)}, {"w": w}))
+    cases.append(
+        Case(
+            "gemm_run_time_c",
+            ["y = Gemm<transB=1>(x, w, c)"],
+            {"x": (4, 13), "c": (4, 9)},
+            {"w": w},
+        )
+    )
+    cases.append(
+        Case(
+            "gemm_run_time_row",
+            ["y = Gemm<transB=1>(x, w, c)"],
+            {"x": (4, 13), "c": (9,)},
+            {"w": w},
+        )
+    )
     return cases
 
 
@@ -71,16 +91,28 @@ def shape_cases() -> list[Case]:
     long_row[7] = 1
     for label, weights in {"empty_rows": w, "one_weight": one, "one_row": long_row}.items():
         cases.append(
-            Case(f"linear_{label}", ["y = Gemm<transB=1>(x, w)"], {"x": ["n", 50]},
-                 {"w": weights}, sizes=[{"n": 1}, {"n": 20}])
+            Case(
+                f"linear_{label}",
+                ["y = Gemm<transB=1>(x, w)"],
+                {"x": ["n", 50]},
+                {"w": weights},
+                sizes=[{"n": 1}, {"n": 20}],
+            )
         )
     # Columns past the reach of 16-bit ids.
     wide = np.zeros((5, 70001), np.float32)
     rng = np.random.default_rng(5)
     wide[rng.integers(0, 5, 300), rng.integers(0, 70001, 300)] = 1.0
     wide[2, [0, 65535, 65536, 70000]] = [1, 2, 3, 4]
-    cases.append(Case("linear_70001_columns", ["y = Gemm<transB=1>(x, w)"], {"x": ["n", 70001]},
-                      {"w": wide}, sizes=[{"n": 1}, {"n": 8}]))
+    cases.append(
+        Case(
+            "linear_70001_columns",
+            ["y = Gemm<transB=1>(x, w)"],
+            {"x": ["n", 70001]},
+            {"w": wide},
+            sizes=[{"n": 1}, {"n": 8}],
+        )
+    )
     return cases
 
 
@@ -92,28 +124,59 @@ def matmul_cases() -> list[Case]:
         label = "x".join(map(str, shape))
         cases.append(Case(f"matmul_right_{label}", ["y = MatMul(x, w)"], {"x": shape}, {"w": w}))
         cases.append(
-            Case(f"matmul_right_bias_relu_{label}",
-                 ["m = MatMul(x, w)", "a = Add(m, b)", "y = Relu(a)"], {"x": shape},
-                 {"w": w, "b": random_weights(9, scale=1.0)})
+            Case(
+                f"matmul_right_bias_relu_{label}",
+                ["m = MatMul(x, w)", "a = Add(m, b)", "y = Relu(a)"],
+                {"x": shape},
+                {"w": w, "b": random_weights(9, scale=1.0)},
+            )
         )
     for shape in ((9,), (9, 1), (9, 7), (2, 9, 7), (2, 3, 9, 5)):
         label = "x".join(map(str, shape))
         cases.append(
-            Case(f"matmul_left_{label}", ["y = MatMul(w, x)"], {"x": shape}, {"w": w},
-                 known_problem=VECTORS if len(shape) == 1 else "")
+            Case(
+                f"matmul_left_{label}",
+                ["y = MatMul(w, x)"],
+                {"x": shape},
+                {"w": w},
+                known_problem=VECTORS if len(shape) == 1 else "",
+            )
         )
     vector = random_weights(13, scale=1.0)
-    cases.append(Case("matmul_right_vector", ["y = MatMul(x, w)"], {"x": (4, 13)}, {"w": vector},
-                      known_problem=VECTORS))
-    cases.append(Case("matmul_left_vector", ["y = MatMul(w, x)"], {"x": (13, 4)}, {"w": vector},
-                      known_problem=VECTORS))
     cases.append(
-        Case("matmul_dynamic", ["y = MatMul(x, w)"], {"x": ["n", "t", 13]}, {"w": w},
-             sizes=[{"n": 1, "t": 1}, {"n": 2, "t": 9}, {"n": 7, "t": 3}])
+        Case(
+            "matmul_right_vector",
+            ["y = MatMul(x, w)"],
+            {"x": (4, 13)},
+            {"w": vector},
+            known_problem=VECTORS,
+        )
     )
     cases.append(
-        Case("matmul_transposed_input",
-             ["t = Transpose<perm=[0,2,1]>(x)", "y = MatMul(t, w)"], {"x": (2, 13, 5)}, {"w": w})
+        Case(
+            "matmul_left_vector",
+            ["y = MatMul(w, x)"],
+            {"x": (13, 4)},
+            {"w": vector},
+            known_problem=VECTORS,
+        )
+    )
+    cases.append(
+        Case(
+            "matmul_dynamic",
+            ["y = MatMul(x, w)"],
+            {"x": ["n", "t", 13]},
+            {"w": w},
+            sizes=[{"n": 1, "t": 1}, {"n": 2, "t": 9}, {"n": 7, "t": 3}],
+        )
+    )
+    cases.append(
+        Case(
+            "matmul_transposed_input",
+            ["t = Transpose<perm=[0,2,1]>(x)", "y = MatMul(t, w)"],
+            {"x": (2, 13, 5)},
+            {"w": w},
+        )
     )
     return cases
 
@@ -125,43 +188,83 @@ def fusion_cases() -> list[Case]:
     b = random_weights(24, scale=1.0)
     sizes = [{"n": 1}, {"n": 19}]
     for op in (
-        "Relu", "Sigmoid", "Tanh", "LeakyRelu<alpha=0.1>", "Elu", "HardSwish", "Gelu", "Softplus",
-        "Selu", "Mish",
+        "Relu",
+        "Sigmoid",
+        "Tanh",
+        "LeakyRelu<alpha=0.1>",
+        "Elu",
+        "HardSwish",
+        "Gelu",
+        "Softplus",
+        "Selu",
+        "Mish",
     ):
         cases.append(
-            Case(f"linear_{op.split('<')[0]}", ["g = Gemm<transB=1>(x, w, b)", f"y = {op}(g)"],
-                 {"x": ["n", 24]}, {"w": w, "b": b}, sizes=sizes, tolerance=FUNCTION)
+            Case(
+                f"linear_{op.split('<')[0]}",
+                ["g = Gemm<transB=1>(x, w, b)", f"y = {op}(g)"],
+                {"x": ["n", 24]},
+                {"w": w, "b": b},
+                sizes=sizes,
+                tolerance=FUNCTION,
+            )
         )
     cases.append(
-        Case("linear_residual", ["g = Gemm<transB=1>(x, w, b)", "y = Add(g, x)"],
-             {"x": ["n", 24]}, {"w": w, "b": b}, sizes=sizes)
+        Case(
+            "linear_residual",
+            ["g = Gemm<transB=1>(x, w, b)", "y = Add(g, x)"],
+            {"x": ["n", 24]},
+            {"w": w, "b": b},
+            sizes=sizes,
+        )
     )
     cases.append(
-        Case("linear_residual_relu", ["g = Gemm<transB=1>(x, w, b)", "s = Add(r, g)", "y = Relu(s)"],
-             {"x": ["n", 24], "r": ["n", 24]}, {"w": w, "b": b}, sizes=sizes)
+        Case(
+            "linear_residual_relu",
+            ["g = Gemm<transB=1>(x, w, b)", "s = Add(r, g)", "y = Relu(s)"],
+            {"x": ["n", 24], "r": ["n", 24]},
+            {"w": w, "b": b},
+            sizes=sizes,
+        )
     )
     cases.append(
-        Case("linear_chain",
-             ["g = Gemm<transB=1>(x, w, b)", "h = Relu(g)", "i = Gemm<transB=1>(h, w, b)",
-              "y = Add(i, h)"],
-             {"x": ["n", 24]}, {"w": w, "b": b}, sizes=sizes)
+        Case(
+            "linear_chain",
+            [
+                "g = Gemm<transB=1>(x, w, b)",
+                "h = Relu(g)",
+                "i = Gemm<transB=1>(h, w, b)",
+                "y = Add(i, h)",
+            ],
+            {"x": ["n", 24]},
+            {"w": w, "b": b},
+            sizes=sizes,
+        )
     )
     cases.append(
-        Case("linear_after_conv",
-             ["c = Conv<pads=[1,1,1,1]>(x, k)", "f = Flatten(c)", "y = Gemm<transB=1>(f, w)"],
-             {"x": ["n", 3, 5, 7]},
-             {"k": random_weights(4, 3, 3, 3, sparsity=0.5),
-              "w": random_weights(11, 140, sparsity=0.8)},
-             sizes=sizes)
+        Case(
+            "linear_after_conv",
+            ["c = Conv<pads=[1,1,1,1]>(x, k)", "f = Flatten(c)", "y = Gemm<transB=1>(f, w)"],
+            {"x": ["n", 3, 5, 7]},
+            {
+                "k": random_weights(4, 3, 3, 3, sparsity=0.5),
+                "w": random_weights(11, 140, sparsity=0.8),
+            },
+            sizes=sizes,
+        )
     )
     cases.append(
-        Case("linear_into_conv",
-             ["g = Gemm<transB=1>(x, w)", "f = Reshape(g, s)", "y = Conv<pads=[1,1,1,1]>(f, k)"],
-             {"x": ["n", 7]},
-             {"w": random_weights(3 * 4 * 5, 7, sparsity=0.5),
-              "s": np.array([-1, 3, 4, 5]),
-              "k": random_weights(4, 3, 3, 3, sparsity=0.5)},
-             sizes=sizes)
+        Case(
+            "linear_into_conv",
+            ["g = Gemm<transB=1>(x, w)", "f = Reshape(g, s)", "y = Conv<pads=[1,1,1,1]>(f, k)"],
+            {"x": ["n", 7]},
+            {
+                "w": random_weights(3 * 4 * 5, 7, sparsity=0.5),
+                "s": np.array([-1, 3, 4, 5]),
+                "k": random_weights(4, 3, 3, 3, sparsity=0.5),
+            },
+            sizes=sizes,
+        )
     )
     return cases
 

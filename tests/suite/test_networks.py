@@ -152,7 +152,8 @@ NETWORKS: dict[str, tuple[Callable[[float], onnx.ModelProto], list[tuple[int, ..
         for name, side in SIDES.items()
     },
     "resnet50_with_batch_norm": (
-        functools.partial(architecture, "resnet50", with_bn=True), [(2, 3, 64, 64)],
+        functools.partial(architecture, "resnet50", with_bn=True),
+        [(2, 3, 64, 64)],
     ),
     "unet": (unet, [(1, 3, 32, 24), (2, 3, 20, 44)]),
     "audio": (audio, [(1, 1, 800), (3, 1, 1111)]),

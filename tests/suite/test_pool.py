@@ -47,41 +47,71 @@ def all_cases() -> list[Case]:
     for number, window in enumerate(lines):
         for op in ("MaxPool", "AveragePool"):
             cases.append(
-                Case(f"1d_{op}_{number}", [f"y = {op}<{window}>(x)"], {"x": (2, 5, 49)},
-                     tolerance=EXACT if op == "MaxPool" else SUM)
+                Case(
+                    f"1d_{op}_{number}",
+                    [f"y = {op}<{window}>(x)"],
+                    {"x": (2, 5, 49)},
+                    tolerance=EXACT if op == "MaxPool" else SUM,
+                )
             )
     for width in (1, 15, 16, 17, 31, 33, 64, 65):
         for op in ("MaxPool", "AveragePool"):
             text = f"y = {op}<kernel_shape=[3,3], pads=[1,1,1,1]>(x)"
             cases.append(
-                Case(f"{op}_width{width}", [text], {"x": (1, 2, 3, width)},
-                     tolerance=EXACT if op == "MaxPool" else SUM)
+                Case(
+                    f"{op}_width{width}",
+                    [text],
+                    {"x": (1, 2, 3, width)},
+                    tolerance=EXACT if op == "MaxPool" else SUM,
+                )
             )
             text = f"y = {op}<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)"
             cases.append(
-                Case(f"{op}_half_width{width}", [text], {"x": (1, 2, 3, width)},
-                     tolerance=EXACT if op == "MaxPool" else SUM)
+                Case(
+                    f"{op}_half_width{width}",
+                    [text],
+                    {"x": (1, 2, 3, width)},
+                    tolerance=EXACT if op == "MaxPool" else SUM,
+                )
             )
     for op in ("GlobalMaxPool", "GlobalAveragePool"):
         for shape in ((1, 1, 1, 1), (2, 5, 7, 7), (3, 17, 33), (1, 3, 197, 5), (7, 4, 2, 8)):
             label = "x".join(map(str, shape))
             cases.append(
-                Case(f"{op}_{label}", [f"y = {op}(x)"], {"x": shape},
-                     tolerance=EXACT if op == "GlobalMaxPool" else SUM)
+                Case(
+                    f"{op}_{label}",
+                    [f"y = {op}(x)"],
+                    {"x": shape},
+                    tolerance=EXACT if op == "GlobalMaxPool" else SUM,
+                )
             )
         cases.append(
-            Case(f"{op}_dynamic", [f"y = {op}(x)"], {"x": ["n", 5, "h", "w"]},
-                 tolerance=EXACT if op == "GlobalMaxPool" else SUM,
-                 sizes=[{"n": 1, "h": 1, "w": 1}, {"n": 3, "h": 9, "w": 4}])
+            Case(
+                f"{op}_dynamic",
+                [f"y = {op}(x)"],
+                {"x": ["n", 5, "h", "w"]},
+                tolerance=EXACT if op == "GlobalMaxPool" else SUM,
+                sizes=[{"n": 1, "h": 1, "w": 1}, {"n": 3, "h": 9, "w": 4}],
+            )
         )
     cases.append(
-        Case("max_dynamic", ["y = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)"],
-             {"x": ["n", 5, "h", "w"]}, tolerance=EXACT,
-             sizes=[{"n": 1, "h": 3, "w": 3}, {"n": 7, "h": 9, "w": 4}])
+        Case(
+            "max_dynamic",
+            ["y = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)"],
+            {"x": ["n", 5, "h", "w"]},
+            tolerance=EXACT,
+            sizes=[{"n": 1, "h": 3, "w": 3}, {"n": 7, "h": 9, "w": 4}],
+        )
     )
     cases.append(
-        Case("max_of_negatives", ["y = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)"],
-             {"x": (1, 2, 4, 4)}, tolerance=EXACT, low=-9.0, high=-8.0)
+        Case(
+            "max_of_negatives",
+            ["y = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)"],
+            {"x": (1, 2, 4, 4)},
+            tolerance=EXACT,
+            low=-9.0,
+            high=-8.0,
+        )
     )
     return cases
 

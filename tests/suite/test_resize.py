@@ -24,16 +24,23 @@ def resize(name: str, attributes: str, shape: tuple[int, ...], **factors: object
     else:
         constants["sizes"] = np.array(factors["sizes"], np.int64)
         text = f"y = Resize<{attributes}>(h, , , sizes)"
-    return Case(f"resize_{name}", ["h = Identity(x)", text], {"x": shape}, constants,
-                tolerance=FUNCTION)
+    return Case(
+        f"resize_{name}", ["h = Identity(x)", text], {"x": shape}, constants, tolerance=FUNCTION
+    )
 
 
 def all_cases() -> list[Case]:
     """The attribute space."""
     cases = []
     targets = {
-        "up2": (10, 14), "up": (8, 19), "down": (3, 4), "down2": (2, 3), "same": (5, 7),
-        "mixed": (9, 2), "one": (1, 1), "wide": (5, 65),
+        "up2": (10, 14),
+        "up": (8, 19),
+        "down": (3, 4),
+        "down2": (2, 3),
+        "same": (5, 7),
+        "mixed": (9, 2),
+        "one": (1, 1),
+        "wide": (5, 65),
     }
     for label, (height, width) in targets.items():
         for coordinates in COORDINATES:
@@ -41,8 +48,9 @@ def all_cases() -> list[Case]:
             size = (2, 3, height, width)
             for rounding in ROUNDINGS:
                 text = f'mode="nearest", nearest_mode="{rounding}", {mode}'
-                case = resize(f"nearest_{label}_{coordinates}_{rounding}", text, (2, 3, 5, 7),
-                              sizes=size)
+                case = resize(
+                    f"nearest_{label}_{coordinates}_{rounding}", text, (2, 3, 5, 7), sizes=size
+                )
                 if case.name in TIES:
                     case.known_problem = "f32 coordinates miss ties that onnxruntime sees"
                 cases.append(case)
@@ -53,54 +61,100 @@ def all_cases() -> list[Case]:
         for scale in (2.0, 0.5, 1.5, 0.7, 3.0):
             for coordinates in ("half_pixel", "asymmetric"):
                 cases.append(
-                    resize(f"{mode}_scale{scale}_{coordinates}", f'{base}"{coordinates}"',
-                           (1, 2, 8, 9), scales=(1, 1, scale, scale))
+                    resize(
+                        f"{mode}_scale{scale}_{coordinates}",
+                        f'{base}"{coordinates}"',
+                        (1, 2, 8, 9),
+                        scales=(1, 1, scale, scale),
+                    )
                 )
         cases.append(
             resize(f"{mode}_axes", f'{base}"half_pixel", axes=[2, 3]', (1, 2, 5, 6), sizes=(9, 4))
         )
         cases.append(
-            resize(f"{mode}_axes_reversed", f'{base}"half_pixel", axes=[3, 2]', (1, 2, 5, 6),
-                   sizes=(9, 4))
+            resize(
+                f"{mode}_axes_reversed",
+                f'{base}"half_pixel", axes=[3, 2]',
+                (1, 2, 5, 6),
+                sizes=(9, 4),
+            )
         )
         cases.append(resize(f"{mode}_1d", f'{base}"half_pixel"', (2, 3, 17), scales=(1, 1, 2)))
         cases.append(
-            resize(f"{mode}_not_larger",
-                   f'{base}"half_pixel", axes=[2, 3], keep_aspect_ratio_policy="not_larger"',
-                   (1, 2, 6, 8), sizes=(12, 9))
+            resize(
+                f"{mode}_not_larger",
+                f'{base}"half_pixel", axes=[2, 3], keep_aspect_ratio_policy="not_larger"',
+                (1, 2, 6, 8),
+                sizes=(12, 9),
+            )
         )
         cases.append(
-            resize(f"{mode}_not_smaller",
-                   f'{base}"half_pixel", axes=[2, 3], keep_aspect_ratio_policy="not_smaller"',
-                   (1, 2, 6, 8), sizes=(12, 9))
+            resize(
+                f"{mode}_not_smaller",
+                f'{base}"half_pixel", axes=[2, 3], keep_aspect_ratio_policy="not_smaller"',
+                (1, 2, 6, 8),
+                sizes=(12, 9),
+            )
         )
         attributes = f'{base}"asymmetric"'
         cases.append(
-            Case(f"resize_{mode}_dynamic",
-                 [f"y = Resize<{attributes}>(x, , scales)"], {"x": ["n", 3, "h", "w"]},
-                 {"scales": np.array([1, 1, 2, 2], np.float32)}, tolerance=FUNCTION,
-                 sizes=[{"n": 1, "h": 4, "w": 4}, {"n": 3, "h": 7, "w": 1}, {"n": 2, "h": 1, "w": 33}])
+            Case(
+                f"resize_{mode}_dynamic",
+                [f"y = Resize<{attributes}>(x, , scales)"],
+                {"x": ["n", 3, "h", "w"]},
+                {"scales": np.array([1, 1, 2, 2], np.float32)},
+                tolerance=FUNCTION,
+                sizes=[
+                    {"n": 1, "h": 4, "w": 4},
+                    {"n": 3, "h": 7, "w": 1},
+                    {"n": 2, "h": 1, "w": 33},
+                ],
+            )
         )
         cases.append(
-            Case(f"resize_{mode}_opset11_to_the_shape_of_another",
-                 ["s = Shape(b)", "t = Slice(s, two, four)", "u = Shape(a)", "v = Slice(u, zero, two)",
-                  "z = Concat<axis=0>(v, t)", f"r = Resize<{attributes}>(a, roi, none, z)",
-                  "y = Concat<axis=1>(r, b)"],
-                 {"a": ["n", 3, "h", "w"], "b": ["n", 2, "k", "l"]},
-                 {"zero": np.array([0]), "two": np.array([2]), "four": np.array([4]),
-                  "roi": np.array([], np.float32), "none": np.array([], np.float32)},
-                 opset=11, tolerance=FUNCTION,
-                 sizes=[{"n": 1, "h": 4, "w": 4, "k": 8, "l": 8},
-                        {"n": 2, "h": 3, "w": 5, "k": 4, "l": 11}])
+            Case(
+                f"resize_{mode}_opset11_to_the_shape_of_another",
+                [
+                    "s = Shape(b)",
+                    "t = Slice(s, two, four)",
+                    "u = Shape(a)",
+                    "v = Slice(u, zero, two)",
+                    "z = Concat<axis=0>(v, t)",
+                    f"r = Resize<{attributes}>(a, roi, none, z)",
+                    "y = Concat<axis=1>(r, b)",
+                ],
+                {"a": ["n", 3, "h", "w"], "b": ["n", 2, "k", "l"]},
+                {
+                    "zero": np.array([0]),
+                    "two": np.array([2]),
+                    "four": np.array([4]),
+                    "roi": np.array([], np.float32),
+                    "none": np.array([], np.float32),
+                },
+                opset=11,
+                tolerance=FUNCTION,
+                sizes=[
+                    {"n": 1, "h": 4, "w": 4, "k": 8, "l": 8},
+                    {"n": 2, "h": 3, "w": 5, "k": 4, "l": 11},
+                ],
+            )
         )
         cases.append(
-            Case(f"upsample_{mode}_by_convolution",
-                 ["c = Conv(x, w)", f"r = Resize<{attributes}>(c, , scales)",
-                  "d = Conv<pads=[1,1,1,1]>(r, v)", "y = Relu(d)"],
-                 {"x": (2, 3, 6, 6)},
-                 {"w": random_weights(5, 3, 3, 3, sparsity=0.5),
-                  "v": random_weights(4, 5, 3, 3, sparsity=0.5),
-                  "scales": np.array([1, 1, 2, 2], np.float32)})
+            Case(
+                f"upsample_{mode}_by_convolution",
+                [
+                    "c = Conv(x, w)",
+                    f"r = Resize<{attributes}>(c, , scales)",
+                    "d = Conv<pads=[1,1,1,1]>(r, v)",
+                    "y = Relu(d)",
+                ],
+                {"x": (2, 3, 6, 6)},
+                {
+                    "w": random_weights(5, 3, 3, 3, sparsity=0.5),
+                    "v": random_weights(4, 5, 3, 3, sparsity=0.5),
+                    "scales": np.array([1, 1, 2, 2], np.float32),
+                },
+            )
         )
     return cases
 

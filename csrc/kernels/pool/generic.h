@@ -58,6 +58,32 @@ SRT_INLINE void SplitPhases(const float* SRT_RESTRICT row, int64_t stride, const
   }
 }
 
+// Maximum, stride 2, every column of every window inside x: straight from x, without scratch.
+SRT_INLINE bool IsPlainStride2(const PoolWindow& w) {
+  return w.stride[1] == 2 && w.dilation[1] == 1 && w.pad_begin[1] == 0 &&
+         (w.out[1] - 1) * 2 + w.kernel[1] <= w.in[1];
+}
+
+SRT_INLINE void MaxPlaneStride2(const PoolWindow& w, const float* x, float* y) {
+  for (int64_t oh = 0; oh < w.out[0]; ++oh) {
+    const int64_t top = oh * w.stride[0] - w.pad_begin[0];
+    const float* rows = x + top * w.in[1];
+    float* to = y + oh * w.out[1];
+    for (int64_t ow = 0; ow < w.out[1]; ow += Vec::kLanes) {
+      const int64_t left = w.out[1] - ow;
+      const Mask m = FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
+      Vec acc = Set1(kLowest);
+      for (int64_t k = 0; k < w.kernel[0]; ++k) {
+        const int64_t at = top + k * w.dilation[0];
+        if (at < 0 || at >= w.in[0]) continue;
+        const float* p = rows + k * w.dilation[0] * w.in[1] + 2 * ow;
+        for (int64_t j = 0; j < w.kernel[1]; ++j) acc = Max(acc, LoadStride2Mask(p + j, m));
+      }
+      StoreMask(to + ow, m, acc);
+    }
+  }
+}
+
 template <PoolFn Fn>
 SRT_INLINE void PoolPlane(const PoolWindow& w, bool count_include_pad, const PoolRows& rows,
                           const float* x, float* y, float* scratch) {
@@ -134,7 +160,9 @@ static void Pool(const void* args_block, void* const* io, int64_t begin, int64_t
   for (int64_t p = begin; p < end; ++p) {
     const float* x = static_cast<const float*>(io[0]) + p * args.x_plane;
     float* y = static_cast<float*>(io[1]) + p * args.y_plane;
-    if (args.fn == PoolFn::kMax) {
+    if (args.fn == PoolFn::kMax && IsPlainStride2(w)) {
+      MaxPlaneStride2(w, x, y);
+    } else if (args.fn == PoolFn::kMax) {
       PoolPlane<PoolFn::kMax>(w, false, rows, x, y, row);
     } else {
       PoolPlane<PoolFn::kAverage>(w, args.count_include_pad, rows, x, y, row);

@@ -1,0 +1,15 @@
+"""Random graphs on every engine: fusions, views and lifetimes in combinations no one thought of."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.suite.harness import Engine, check
+from tests.suite.random_graphs import random_case
+
+CASES = [random_case(seed) for seed in range(60)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_random_graph(case: object, engine: Engine) -> None:
+    check(case, engine)  # type: ignore[arg-type]
