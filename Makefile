@@ -85,9 +85,10 @@ peers-short: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## a race of a f
 # ---- sanitizers: a second build, with the Python files copied beside the instrumented module ----
 ASAN_ENV = LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) \
   $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
-  ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc
+  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONMALLOC=malloc
 
-ASAN_PATH = -o pythonpath="$(ASAN)/site ."
+# --capture=sys: a report of a sanitizer ends the process and must not stay in a captured file.
+ASAN_PATH = --capture=sys -o pythonpath="$(ASAN)/site ."
 
 asan: $(VENV)/.stamp-dev $(ASAN)/.built ## C++ tests and part of the Python suite under ASan and UBSan
 	$(BIN)/ctest --test-dir $(ASAN) --output-on-failure -j $(JOBS)

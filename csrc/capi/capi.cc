@@ -41,6 +41,8 @@ struct srt_plan {
 
 namespace {
 
+constexpr int kMaxThreads = 1024;
+
 static_assert(SRT_MAX_RANK == sparsert::kMaxRank, "the C header repeats the core's rank limit");
 
 int32_t Report(const Status& status, srt_error* error) {
@@ -85,9 +87,9 @@ srt_shape ToC(const Shape& shape) {
 Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
   const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr};
   const srt_options& o = options == nullptr ? none : *options;
-  if (o.threads < 0) {
-    return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 or more",
-                         o.threads);
+  if (o.threads < 0 || o.threads > kMaxThreads) {
+    return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 to %d", o.threads,
+                         kMaxThreads);
   }
   if (o.tune < SRT_TUNE_OFF || o.tune > SRT_TUNE_FULL) {
     return Status::Error(StatusCode::kInvalidArgument, "tune is %d, expected 0, 1 or 2", o.tune);

@@ -62,11 +62,6 @@ def test_unaligned_bytes() -> None:
     assert_right(sparsert.load(memoryview(data)[64:]))
 
 
-def test_the_caller_may_change_the_bytes_after_loading_copies() -> None:
-    model = sparsert.load(sparsert.load(small_cnn())._native_file().tobytes())
-    assert_right(model)
-
-
 def test_model_proto() -> None:
     before = small_cnn().SerializeToString()
     assert_right(sparsert.load(small_cnn()))

@@ -1,0 +1,46 @@
+"""Convolutions and linear layers with every compute format forced by $SPARSERT_FORMAT."""
+
+from __future__ import annotations
+
+import pytest
+
+import sparsert
+from tests.suite import test_conv, test_linear
+from tests.suite.harness import ISAS, Case, assert_close
+from tests.suite.random_graphs import random_case
+
+FORMATS = ("dense", "csr", "pat4", "bsr4", "bsr8", "dense8")
+CASES = [
+    *test_conv.weight_cases()[::3],
+    *test_conv.group_cases()[::5],
+    *test_conv.fusion_cases()[::7],
+    *test_conv.window_cases()[::4],
+    *test_conv.extent_cases()[::5],
+    *test_linear.shape_cases()[::4],
+    *test_linear.fusion_cases()[::3],
+    *(random_case(seed) for seed in range(100, 110)),
+]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("forced", FORMATS)
+def test_forced_format(forced: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARSERT_FORMAT", forced)
+    used = set()
+    for case in CASES:
+        model = sparsert.load(case.file, isa=isa, threads=1)
+        for feeds, wanted in case.runs:
+            for got, want in zip(model.run(None, feeds), wanted, strict=True):
+                assert_close(got, want, case.tolerance, case.name)
+        rows = model.explain().to_dict()["rows"]
+        used.update(row["kernel"] for row in rows if row["kernel"].startswith("spmm"))
+    assert used
+    assert all(kernel.startswith(f"spmm_{forced}_f32_") for kernel in used), used
+    assert all(kernel.endswith(f"_{isa}") for kernel in used), used
+
+
+def test_unknown_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARSERT_FORMAT", "ellpack")
+    case = next(case for case in CASES if isinstance(case, Case))
+    with pytest.raises(sparsert.errors.SparsertError, match="ellpack"):
+        sparsert.load(case.file)
