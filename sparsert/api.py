@@ -81,10 +81,9 @@ def load(
 
         file = write_bytes(graph)
     if backend == "numpy":
-        from sparsert.modelfile import read, to_ir
         from sparsert.runtime.native_backend import aligned_bytes
 
-        return Model(_oracle(to_ir(read(bytes(file))), label), aligned_bytes(file), options)
+        return Model(_oracle(_graph_of_sprt(file, label), label), aligned_bytes(file), options)
     from sparsert.runtime.native_backend import NativeBackend
 
     native = NativeBackend(file, label, threads, isa, tune)
@@ -122,11 +121,11 @@ def convert(
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
-    from sparsert.modelfile import read, to_ir, write_file
+    from sparsert.modelfile import write_file
 
     file = _read_sprt(src)
     if file is not None:
-        graph = to_ir(read(bytes(file)))
+        graph = _graph_of_sprt(file, _label(src))
     else:
         graph = _canonical(src, example_inputs, dynamic_shapes)
     problems = _native_problems(graph)
@@ -171,6 +170,17 @@ def _read_sprt(src: Any) -> Any:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise ModelFormatError(f"{path}: {error.strerror or error}") from error
+
+
+def _graph_of_sprt(file: Any, label: str) -> ir.Model:
+    """Returns the canonical graph of a .sprt file's bytes; messages name `label`."""
+    from sparsert.modelfile import read, to_ir
+
+    content = read(bytes(file), label)
+    try:
+        return to_ir(content)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{label}: {error}") from None
 
 
 def _canonical(src: Any, example_inputs: Any, dynamic_shapes: Any) -> ir.Model:

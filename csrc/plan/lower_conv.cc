@@ -47,7 +47,22 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
   const Tiling tiling = MakeTiling(args->columns, lanes, kDwconvMaxVecs, kDwconvMaxVecs);
   args->tiles = tiling.tiles;
   args->vecs = tiling.vecs;
-  SRT_RETURN_IF_ERROR(b->Taps(window, false, tiling, &args->taps));
+  const bool by_rows = window.kernel[0] == window.kernel[1] &&
+                       (window.kernel[0] == 3 || window.kernel[0] == 5) &&
+                       window.stride[0] == window.stride[1] && window.stride[0] <= 2 &&
+                       window.dilation[0] == 1 && window.dilation[1] == 1;
+  if (by_rows) {
+    args->row_kernel = static_cast<int32_t>(window.kernel[0]);
+    args->row_stride = static_cast<int32_t>(window.stride[0]);
+    args->pad_h = window.pad_begin[0];
+    args->pad_w = window.pad_begin[1];
+    args->in_h = window.in[0];
+    args->in_w = window.in[1];
+    args->out_h = window.out[0];
+    args->out_w = window.out[1];
+  } else {
+    SRT_RETURN_IF_ERROR(b->Taps(window, false, tiling, &args->taps));
+  }
   const Planes px = PlanesOf(b->desc(x));
   const Planes py = PlanesOf(b->desc(y));
   args->x_image = px.image;
@@ -70,12 +85,12 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
 
   NodePlan& info = b->info();
   info.compute_format = "dense";
+  const double taps = static_cast<double>(window.kernel[0] * window.kernel[1]);
   snprintf(info.reason, sizeof(info.reason),
-           "depthwise: %d weights per channel, bound by reading activations", args->taps.taps);
+           "depthwise: %.0f weights per channel, bound by reading activations", taps);
   const IoRef io[] = {b->ref(x), b->ref(r), b->ref(y)};
-  const double work_ns =
-      static_cast<double>(DwconvItems(*args)) * tiling.vecs * args->taps.taps * 0.7;
-  return b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), 0, work_ns);
+  const double work_ns = static_cast<double>(DwconvItems(*args)) * tiling.vecs * taps * 0.5;
+  return b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), DwconvScratch(*args), work_ns);
 }
 
 }  // namespace

@@ -88,10 +88,14 @@ def _check_graph(
             problems.append(f"initializer '{tensor.name}' is defined twice")
         initializers.add(tensor.name)
         produced[tensor.name] = "initializer"
-    for sparse in graph.sparse_initializer:
+    sparse_names = [sparse.values.name for sparse in graph.sparse_initializer]
+    if sparse_names:
         problems.append(
-            f"sparse initializer '{sparse.values.name}' is not supported; store it as a dense one"
+            f"sparse_initializer is not supported ({_listed(sparse_names)}); "
+            "store these weights as dense initializers"
         )
+    # They are defined all the same: their users are in order.
+    produced.update(dict.fromkeys(sparse_names, "sparse initializer"))
     for index, node in enumerate(graph.node):
         for name in node.output:
             if name and name in produced:
@@ -188,6 +192,12 @@ def _check_count(
     if not least <= found <= most:
         expected = str(least) if least == most else f"{least} to {most}"
         problems.append(f"{where}: it has {found} {what}s; expected {expected}")
+
+
+def _listed(names: list[str]) -> str:
+    """Returns the names, quoted; only the first few of many."""
+    shown = ", ".join(f"'{name}'" for name in names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
 
 
 def _describe(node: onnx.NodeProto, index: int) -> str:

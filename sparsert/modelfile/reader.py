@@ -123,11 +123,12 @@ class ModelFile:
     metadata: dict[str, Any]
 
 
-def read(source: Any) -> ModelFile:
+def read(source: Any, label: str | None = None) -> ModelFile:
     """Reads a .sprt file.
 
     Args:
         source: a path, or a buffer with the file's bytes (constants are then views of it).
+        label: what messages call the file; None: its path, or "the model".
 
     Returns:
         The tables of the file.
@@ -135,13 +136,14 @@ def read(source: Any) -> ModelFile:
     Raises:
         ModelFormatError: the file is missing or not a valid .sprt file; says what is wrong where.
     """
-    label, raw = "the model", source
+    raw = source
     if isinstance(source, str | os.PathLike):
-        label = os.fspath(source)
+        label = label or os.fspath(source)
         try:
             raw = Path(source).read_bytes()
         except OSError as error:
             raise ModelFormatError(f"{label}: {error.strerror or error}") from error
+    label = label or "the model"
     data = np.frombuffer(raw, np.uint8)
     try:
         return _Reader(data).read()

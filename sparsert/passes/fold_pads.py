@@ -15,6 +15,9 @@ from sparsert.passes.graph_tools import (
     rank_of,
 )
 
+# The most that the engine takes as one window value.
+MAX_PAD = 1 << 30
+
 
 def run(model: ir.Model) -> None:
     """Folds Pad(0) into Conv, and into AveragePool that counts its padding, in place."""
@@ -40,22 +43,33 @@ def _fold(node: ir.Node) -> None:
         return
     count = len(spatial)
     old = attribute(node, "pads", (0,) * count)
+    if len(old) != count:
+        return
+    pads = [a + b for a, b in zip(old, spatial, strict=True)]
+    if max(pads, default=0) > MAX_PAD:
+        return
     if is_op(node, "AveragePool") and not (
         # Its own padding and the folded one must be averaged alike.
         (attribute(node, "count_include_pad", 0) or not any(old))
         and not attribute(node, "ceil_mode", 0)
         and has_single_use(pad.outputs[0])
+        and _is_within_kernel(pads, attribute(node, "kernel_shape", ()))
     ):
         return
-    node.attributes["pads"] = ir.AttrInt64s(
-        "pads", [a + b for a, b in zip(old, spatial, strict=True)]
-    )
+    node.attributes["pads"] = ir.AttrInt64s("pads", pads)
     if is_op(node, "AveragePool"):
         node.attributes["count_include_pad"] = ir.AttrInt64("count_include_pad", 1)
     node.replace_input_with(0, pad.inputs[0])
     if not pad.outputs[0].uses() and not pad.outputs[0].is_graph_output():
         assert isinstance(pad.graph, ir.Graph)
         pad.graph.remove(pad, safe=True)
+
+
+def _is_within_kernel(pads: list[int], kernel: tuple[int, ...]) -> bool:
+    """Says whether a pool may have these pads: every window must hold some of its input."""
+    return len(pads) == 2 * len(kernel) and all(
+        pad < size for pad, size in zip(pads, (*kernel, *kernel), strict=True)
+    )
 
 
 def _spatial_pads(pad: ir.Node) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""Turns Gemm and MatMul with one constant matrix into sparsert.Linear."""
+"""Turns Gemm and MatMul with one constant matrix or vector into sparsert.Linear."""
 
 from __future__ import annotations
 
@@ -71,6 +71,19 @@ class _WeightRows:
             )
         return self._made[key]
 
+    def get_vector(self, vector: ir.Value) -> ir.Value | None:
+        """Returns a vector [K] as an initializer [1, K], or None."""
+        tensor = constant(vector)
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 1:
+            return None
+        key = (vector, False, 1.0)
+        if key not in self._made:
+            dims = (1, tensor.size)
+            name = vector.name or "weight"
+            row = lazy_tensor(lambda: tensor.numpy().reshape(dims), dims, name)
+            self._made[key] = add_initializer(self._graph, f"{name}_rows", row)
+        return self._made[key]
+
 
 def _lower_gemm(node: ir.Node, rows: _WeightRows) -> None:
     graph = node.graph
@@ -120,34 +133,79 @@ def _lower_matmul(node: ir.Node, rows: _WeightRows) -> None:
     a, b = node.inputs
     assert a is not None
     assert b is not None
-    rank = rank_of(a)
     if constant(b) is not None and constant(a) is None:
-        # Leading ones of the weight must not add dimensions to the result.
-        if (rank_of(b) or 0) > 2 and (rank is None or rank < (rank_of(b) or 0)):
-            return
-        weight = rows.get(b, transpose=True)
+        _lower_right_constant(node, a, b, rows)
+    elif constant(a) is not None and constant(b) is None:
+        _lower_left_constant(node, a, b, rows)
+
+
+def _lower_right_constant(node: ir.Node, x: ir.Value, w: ir.Value, rows: _WeightRows) -> None:
+    """x [..., K] times w [K, N] or [K]."""
+    rank, weight_rank = rank_of(x), rank_of(w) or 0
+    if weight_rank == 1:
+        weight = rows.get_vector(w)
         if weight is not None:
-            replace_node(
-                node, make_node("Linear", [a, weight], {}, SPARSERT, node.name, node.outputs[0])
-            )
+            replace_node(node, _linear_to_scalars(node, x, weight, node.name or "matmul"))
         return
-    rank = rank_of(b)
-    if constant(a) is None or constant(b) is not None or rank is None or rank < 2:
+    # Leading ones of the weight must not add dimensions to the result.
+    if weight_rank > 2 and (rank is None or rank < weight_rank):
         return
-    if rank_of(a) != 2:
+    weight = rows.get(w, transpose=True)
+    if weight is not None:
+        replace_node(
+            node, make_node("Linear", [x, weight], {}, SPARSERT, node.name, node.outputs[0])
+        )
+
+
+def _lower_left_constant(node: ir.Node, w: ir.Value, x: ir.Value, rows: _WeightRows) -> None:
+    """w [M, K] or [K] times x [..., K, N] or [K]."""
+    rank, weight_rank = rank_of(x), rank_of(w)
+    if not rank or weight_rank not in (1, 2):
         return
-    weight = rows.get(a, transpose=False)
+    weight = rows.get_vector(w) if weight_rank == 1 else rows.get(w, transpose=False)
     if weight is None:
         return
-    perm = [*range(rank - 2), rank - 1, rank - 2]
     name = node.name or "matmul"
-    before = make_node("Transpose", [b], {"perm": perm}, name=f"{name}_before")
+    if rank == 1:
+        if weight_rank == 1:
+            replace_node(node, _linear_to_scalars(node, x, weight, name))
+        else:
+            replace_node(
+                node, make_node("Linear", [x, weight], {}, SPARSERT, name, node.outputs[0])
+            )
+        return
+    perm = [*range(rank - 2), rank - 1, rank - 2]
+    before = make_node("Transpose", [x], {"perm": perm}, name=f"{name}_before")
+    before.outputs[0].type = node.outputs[0].type
+    if x.shape is not None:
+        before.outputs[0].shape = ir.Shape([x.shape[i] for i in perm])
+    if weight_rank == 1:
+        squeezed = _linear_to_scalars(node, before.outputs[0], weight, name)
+        replace_node(node, [before, *squeezed])
+        return
     linear = make_node("Linear", [before.outputs[0], weight], {}, SPARSERT, name)
     after = make_node("Transpose", [linear.outputs[0]], {"perm": perm}, name=f"{name}_after")
-    for value in (before.outputs[0], linear.outputs[0]):
-        value.type = node.outputs[0].type
-    if b.shape is not None and weight.shape is not None:
-        before.outputs[0].shape = ir.Shape([b.shape[i] for i in perm])
-        dims = [*[b.shape[i] for i in perm][:-1], weight.shape[0]]
-        linear.outputs[0].shape = ir.Shape(dims)
+    _describe_linear(linear, node)
     replace_node(node, [before, linear, after])
+
+
+def _linear_to_scalars(node: ir.Node, x: ir.Value, weight: ir.Value, name: str) -> list[ir.Node]:
+    """Returns nodes for x [..., K] times the one row of `weight` [1, K]: one value per row of x."""
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    linear = make_node("Linear", [x, weight], {}, SPARSERT, name)
+    _describe_linear(linear, node)
+    axes = add_initializer(graph, f"{name}_axes", np.array([-1], dtype=np.int64))
+    squeeze = make_node(
+        "Squeeze", [linear.outputs[0], axes], name=f"{name}_squeeze", like=node.outputs[0]
+    )
+    return [linear, squeeze]
+
+
+def _describe_linear(linear: ir.Node, node: ir.Node) -> None:
+    """Gives the output of a Linear that replaces `node` its type and, if known, its shape."""
+    x, weight = linear.inputs[:2]
+    output = linear.outputs[0]
+    output.type = node.outputs[0].type
+    if x is not None and x.shape is not None and weight is not None and weight.shape is not None:
+        output.shape = ir.Shape([*list(x.shape)[:-1], weight.shape[0]])

@@ -22,7 +22,11 @@ def run(model: ir.Model) -> None:
     for node in nodes_of(model.graph):
         if not is_op(node, *_BINARY):
             continue
-        if len(node.inputs) < 2 or (len(node.inputs) == 2 and node.op_type in ("Min", "Max")):
+        if not node.inputs or (len(node.inputs) == 2 and node.op_type in ("Min", "Max")):
+            continue
+        if len(node.inputs) == 1:
+            # Elsewhere these are dropped; between a graph input and an output a node must stay.
+            replace_node(node, make_node("Identity", node.inputs, name=node.name))
             continue
         if node.op_type == "Mean" and not is_f32(node.inputs[0]):
             continue

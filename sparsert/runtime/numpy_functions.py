@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 _SQRT_HALF = math.sqrt(0.5)
+# As in onnxruntime, a position this close to the middle between two cells is in the middle.
+_TIE_TOLERANCE = np.float32(1e-6)
 _erf_object = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -299,8 +301,8 @@ def resize(
         last = x.shape[axis] - 1
         if mode == "nearest":
             rules: dict[str, Callable[..., Any]] = {
-                "round_prefer_floor": lambda v: np.ceil(v - np.float32(0.5)),
-                "round_prefer_ceil": lambda v: np.floor(v + np.float32(0.5)),
+                "round_prefer_floor": lambda v: np.floor(v) + (_past_tie(v) > _TIE_TOLERANCE),
+                "round_prefer_ceil": lambda v: np.floor(v) + (_past_tie(v) >= -_TIE_TOLERANCE),
                 "floor": np.floor,
                 "ceil": np.ceil,
             }
@@ -337,22 +339,27 @@ def _targets(
     return [(a, ratio, math.floor(ratio * shape[a] + 0.5)) for a in axes]
 
 
+def _past_tie(at: np.ndarray) -> np.ndarray:
+    """Returns how far past the middle between two cells each position lies, f32, at.shape."""
+    return at - np.floor(at) - np.float32(0.5)
+
+
 def _source_positions(size: int, out: int, scale: float, coordinates: str) -> np.ndarray:
-    """Returns f32[out]: where each output cell lies in the input."""
+    """Returns f32[out]: where each output cell lies in the input, to onnxruntime's last bit."""
     cells = np.arange(out, dtype=np.float32)
     s = np.float32(scale)
     half = np.float32(0.5)
     if coordinates == "asymmetric":
         return cells / s
     if coordinates == "align_corners":
-        step = np.float32(0 if out == 1 else (size - 1) / (out - 1))
-        return cells * step
+        return cells * np.float32(size - 1) / np.float32(max(1, out - 1))
     if coordinates == "pytorch_half_pixel" and out == 1:
         return np.zeros(1, dtype=np.float32)
     if coordinates == "half_pixel_symmetric":
-        adjustment = out / (scale * size)
-        offset = np.float32(size / 2 * (1 - adjustment))
-        return offset + (cells + half) / s - half
+        adjustment = np.float32(out) / (s * np.float32(size))
+        offset = np.float32(size) / np.float32(2) * (np.float32(1) - adjustment)
+        at = float(offset) + (cells.astype(np.float64) + 0.5) / float(s) - 0.5
+        return at.astype(np.float32)
     return (cells + half) / s - half
 
 

@@ -379,19 +379,23 @@ float Coordinate(CoordinateMode mode, float scale, int64_t in, int64_t out, int6
       return out == 1 ? 0.0f : x * (n - 1) / static_cast<float>(out - 1);
     case CoordinateMode::kAsymmetric:
       return x / scale;
-    default:
-      return n / 2 * (1 - static_cast<float>(out) / (scale * n)) + (x + 0.5f) / scale - 0.5f;
+    default: {
+      const float offset = n / 2 * (1 - static_cast<float>(out) / (scale * n));
+      return static_cast<float>(static_cast<double>(offset) +
+                                (static_cast<double>(x) + 0.5) / static_cast<double>(scale) - 0.5);
+    }
   }
 }
 
 int64_t Nearest(NearestMode mode, float x, int64_t in) {
   double at = static_cast<double>(x);
+  const double tie = 1e-6;  // what is this close to a tie is one
   switch (mode) {
     case NearestMode::kRoundPreferFloor:
-      at = std::ceil(at - 0.5);
+      at = std::ceil(at - 0.5 - tie);
       break;
     case NearestMode::kRoundPreferCeil:
-      at = std::floor(at + 0.5);
+      at = std::floor(at + 0.5 + tie);
       break;
     case NearestMode::kFloor:
       at = std::floor(at);

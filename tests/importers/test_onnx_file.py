@@ -228,6 +228,22 @@ def test_all_problems_are_listed():
     assert "graph output 'y' is produced by no node" in text
 
 
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_sparse_initializers_are_one_problem(as_bytes):
+    proto = build(
+        [node("MatMul", ["x", "w"], ["a"]), node("Mul", ["a", "v"], ["y"])], {"x": (2, 3)}, ["y"]
+    )
+    for name, dims in (("w", [3, 4]), ("v", [4])):
+        values = numpy_helper.from_array(np.ones(2, np.float32), name)
+        indices = numpy_helper.from_array(np.array([0, 3]), f"{name}_indices")
+        proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, dims))
+    with pytest.raises(ModelFormatError) as error:
+        import_model(proto.SerializeToString() if as_bytes else proto)
+    text = str(error.value)
+    assert "sparse_initializer is not supported ('w', 'v')" in text
+    assert "\n" not in text
+
+
 def test_cycle():
     proto = build(
         [

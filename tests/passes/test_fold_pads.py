@@ -48,7 +48,7 @@ def test_into_average_pool():
     proto = build(
         [
             node("Pad", ["x", "p"], ["a"]),
-            node("AveragePool", ["a"], ["y"], kernel_shape=[2, 2], strides=[2, 2]),
+            node("AveragePool", ["a"], ["y"], kernel_shape=[4, 3], strides=[2, 2]),
         ],
         {"x": (1, 3, 8, 8)},
         ["y"],
@@ -56,6 +56,19 @@ def test_into_average_pool():
     )
     model = apply(proto, *PASSES)
     assert ops(model) == ["AveragePool"]
+    assert_same(proto, model)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pads"), [([3, 3], [0] * 4), ([4, 2], [0] * 4), ([4, 3], [1] * 4)]
+)
+def test_average_pool_with_windows_of_padding_alone(kernel, pads):
+    pool = node("AveragePool", ["a"], ["y"], kernel_shape=kernel, pads=pads, count_include_pad=1)
+    proto = build(
+        [node("Pad", ["x", "p"], ["a"]), pool], {"x": (1, 3, 8, 8)}, ["y"], {"p": SPATIAL}
+    )
+    model = apply(proto, *PASSES)
+    assert ops(model) == ["Pad", "AveragePool"]
     assert_same(proto, model)
 
 

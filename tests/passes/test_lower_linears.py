@@ -50,6 +50,25 @@ def test_matmul_right(x):
     assert_same(proto, model)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "w", "x", "expected"),
+    [
+        ("xw", (4,), (3, 4), ["sparsert.Linear", "Squeeze"]),
+        ("xw", (4,), ("N", 3, 4), ["sparsert.Linear", "Squeeze"]),
+        ("xw", (4,), (4,), ["sparsert.Linear", "Squeeze"]),
+        ("wx", (4,), (4,), ["sparsert.Linear", "Squeeze"]),
+        ("wx", (4,), (4, 3), ["Transpose", "sparsert.Linear", "Squeeze"]),
+        ("wx", (4,), ("N", 4, 3), ["Transpose", "sparsert.Linear", "Squeeze"]),
+        ("wx", (5, 4), (4,), ["sparsert.Linear"]),
+    ],
+)
+def test_matmul_with_vectors(inputs, w, x, expected):
+    proto = build([node("MatMul", [*inputs], ["y"])], {"x": x}, ["y"], {"w": weights(*w)})
+    model = apply(proto, "lower_linears", "tidy_graph")
+    assert ops(model) == expected
+    assert_same(proto, model)
+
+
 @pytest.mark.parametrize("x", [(4, 3), (2, 4, 3)])
 def test_matmul_left(x):
     proto = build([node("MatMul", ["w", "x"], ["y"])], {"x": x}, ["y"], {"w": weights(5, 4)})

@@ -284,7 +284,6 @@ def binary_cases() -> list[Case]:
                 [f"y = {op}(a)"],
                 {"a": (2, 5)},
                 tolerance=EXACT,
-                known_problem="an input handed on as the output stays variadic",
             )
         )
         cases.append(

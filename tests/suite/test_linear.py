@@ -7,8 +7,6 @@ import pytest
 
 from tests.suite.harness import FUNCTION, Case, Engine, check, random_weights, unique
 
-VECTORS = "MatMul of a constant vector, or of a constant matrix and a vector, is not lowered"
-
 
 def gemm_cases() -> list[Case]:
     """Every transA, transB, alpha, beta and shape of C."""
@@ -139,7 +137,6 @@ def matmul_cases() -> list[Case]:
                 ["y = MatMul(w, x)"],
                 {"x": shape},
                 {"w": w},
-                known_problem=VECTORS if len(shape) == 1 else "",
             )
         )
     vector = random_weights(13, scale=1.0)
@@ -149,7 +146,17 @@ def matmul_cases() -> list[Case]:
             ["y = MatMul(x, w)"],
             {"x": (4, 13)},
             {"w": vector},
-            known_problem=VECTORS,
+        )
+    )
+    for name, text in (("right", "y = MatMul(x, w)"), ("left", "y = MatMul(w, x)")):
+        cases.append(Case(f"matmul_{name}_vectors", [text], {"x": (13,)}, {"w": vector}))
+    cases.append(
+        Case(
+            "matmul_vectors_of_batches",
+            ["a = MatMul(x, w)", "b = MatMul(w, z)", "c = Add(a, b)", "y = Relu(c)"],
+            {"x": ["n", 3, 5, 13], "z": ["n", 3, 13, 5]},
+            {"w": vector},
+            sizes=[{"n": 1}, {"n": 4}],
         )
     )
     cases.append(
@@ -158,7 +165,6 @@ def matmul_cases() -> list[Case]:
             ["y = MatMul(w, x)"],
             {"x": (13, 4)},
             {"w": vector},
-            known_problem=VECTORS,
         )
     )
     cases.append(

@@ -7,6 +7,7 @@
 // io: X, [R or nullptr], Y. Y must not overlap X or R. A work item is one (image, output channel).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/functions.h"
@@ -27,6 +28,13 @@ struct DwconvArgs {
   int64_t x_image = 0, x_plane = 0;
   int64_t r_image = 0, r_plane = 0;
   int64_t y_image = 0, y_plane = 0;
+  // Row by row (square kernel of 3 or 5, stride 1 or 2, no dilation) when row_kernel is not 0; else
+  // through the tap table.
+  int32_t row_kernel = 0;
+  int32_t row_stride = 1;
+  int64_t pad_h = 0, pad_w = 0;
+  int64_t in_h = 0, in_w = 0;
+  int64_t out_h = 0, out_w = 0;
   const float* weights = nullptr;  // [channels][taps]
   const float* bias = nullptr;     // [channels] or nullptr
   Activation act;
@@ -36,6 +44,11 @@ constexpr int kDwconvMaxVecs = 4;  // widest tile
 
 inline int64_t DwconvItems(const DwconvArgs& a) {
   return static_cast<int64_t>(a.batch) * a.channels;
+}
+
+// Bytes per thread: a row of zeros that stands for rows in the padding.
+inline size_t DwconvScratch(const DwconvArgs& a) {
+  return a.row_kernel == 0 ? 0 : static_cast<size_t>(a.in_w + 64) * sizeof(float);
 }
 
 // `lanes` gets the floats per vector.

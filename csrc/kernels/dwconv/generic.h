@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/dwconv/dwconv.h"
+#include "kernels/dwconv/rows.h"
 #include "kernels/spmm/load_tap.h"
 #include "kernels/spmm/tile.h"
 
@@ -34,11 +35,33 @@ void DwconvTile(const DwconvArgs& a, int tile, const float* x, const float* w, c
   EndRow<NV>(t, 0, acc);
 }
 
+void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end, float* zeros) {
+  for (int64_t i = 0; i < a.in_w + 64; ++i) zeros[i] = 0.0f;
+  const int k = a.row_kernel;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t image = item / a.channels;
+    const int64_t channel = item % a.channels;
+    const float* x =
+        static_cast<const float*>(io[0]) + image * a.x_image + channel / a.multiplier * a.x_plane;
+    const float* w = a.weights + channel * k * k;
+    const float bias = a.bias == nullptr ? 0.0f : a.bias[channel];
+    float* y = static_cast<float*>(io[2]) + image * a.y_image + channel * a.y_plane;
+    const float* r = io[1] == nullptr ? nullptr
+                                      : static_cast<const float*>(io[1]) + image * a.r_image +
+                                            channel * a.r_plane;
+    if (k == 3 && a.row_stride == 1) DwconvPlaneRows<3, 1>(a, x, zeros, w, bias, r, y);
+    if (k == 3 && a.row_stride == 2) DwconvPlaneRows<3, 2>(a, x, zeros, w, bias, r, y);
+    if (k == 5 && a.row_stride == 1) DwconvPlaneRows<5, 1>(a, x, zeros, w, bias, r, y);
+    if (k == 5 && a.row_stride == 2) DwconvPlaneRows<5, 2>(a, x, zeros, w, bias, r, y);
+  }
+}
+
 }  // namespace
 
 void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
-void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch) {
   const DwconvArgs& a = *static_cast<const DwconvArgs*>(args);
+  if (a.row_kernel != 0) return DwconvRows(a, io, begin, end, static_cast<float*>(scratch));
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.channels;
     const int64_t channel = item % a.channels;

@@ -46,23 +46,30 @@ float SourceCoordinate(CoordinateMode mode, const Axis& axis, int64_t i) {
     case CoordinateMode::kAsymmetric:
       return at / axis.scale;
     case CoordinateMode::kHalfPixelSymmetric: {
+      // ONNX Runtime takes the last three steps in double.
       const float adjustment = out / (axis.scale * in);
-      return in / 2.0f * (1.0f - adjustment) + (at + 0.5f) / axis.scale - 0.5f;
+      const double offset = static_cast<double>(in / 2.0f * (1.0f - adjustment));
+      const double middle = static_cast<double>(at) + 0.5;
+      return static_cast<float>(offset + middle / static_cast<double>(axis.scale) - 0.5);
     }
     default:
       return (at + 0.5f) / axis.scale - 0.5f;
   }
 }
 
+// A tie is not always hit exactly: 1 / (2.0f / 7) is a little less than 3.5. As in ONNX Runtime, a
+// coordinate this close to a tie is one.
+constexpr float kTieTolerance = 1e-6f;
+
 int32_t NearestIndex(NearestMode mode, float at, int64_t in) {
   float index = std::floor(at);
   const float fraction = at - index;
   switch (mode) {
     case NearestMode::kRoundPreferFloor:
-      if (fraction > 0.5f) index += 1.0f;
+      if (fraction - 0.5f > kTieTolerance) index += 1.0f;
       break;
     case NearestMode::kRoundPreferCeil:
-      if (fraction >= 0.5f) index += 1.0f;
+      if (fraction - 0.5f >= -kTieTolerance) index += 1.0f;
       break;
     case NearestMode::kCeil:
       if (fraction > 0.0f) index += 1.0f;
