@@ -10,10 +10,15 @@ namespace {
 // Only ratios between candidates matter to the choice; 3 GHz turns cycles into nanoseconds.
 constexpr double kNsPerCycle = 1.0 / 3.0;
 
-// Bytes of a block's slab of X: most of a 32 to 48 KiB L1, the rest holds weights and sums.
-constexpr int64_t kSlabBytes = 32 * 1024;
+// Bytes of a block's slab of X. A dense panel reads every row of it, so it must leave room in a 48
+// KiB L1; the fewer weights are left, the more a long block (fewer partial sums) is worth against
+// rows that come from L2. Measured on whole networks.
+int64_t SlabBytes(SpmmFormat format, double density) {
+  if (SpmmIsDense(format)) return 24 * 1024;
+  return density > 0.2 ? 48 * 1024 : 64 * 1024;
+}
 constexpr int64_t kMinBlockDepth = 32;
-constexpr int64_t kMaxBlockDepth = 512;
+constexpr int64_t kMaxBlockDepth = 1024;
 
 // Multiply-adds a core starts per cycle.
 double FmaPerCycle(Isa isa) { return isa == Isa::kScalar ? 0.5 : 2.0; }
@@ -23,6 +28,9 @@ double FmaPerCycle(Isa isa) { return isa == Isa::kScalar ? 0.5 : 2.0; }
 int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int forced_format,
              SpmmChoice* choices) {
   int count = 0;
+  const double density =
+      static_cast<double>(stats.nnz) /
+      (static_cast<double>(stats.rows * stats.groups) * static_cast<double>(stats.depth));
   const bool full = stats.nnz == static_cast<uint64_t>(stats.rows * stats.groups * stats.depth);
   for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
     SpmmChoice choice;
@@ -33,11 +41,11 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;
     const int lanes = choice.kernel.lanes;
     const int mr = SpmmPanelRows(format);
-    // Four vectors per row balance register reuse against waste; narrow kernels take all they can.
-    const double preferred = std::min(4.5, static_cast<double>(choice.kernel.max_vecs));
+    // Wide tiles read and write longer runs of a plane.
+    const double preferred = choice.kernel.max_vecs;
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
-    int64_t depth = kSlabBytes / (choice.tiling.tile_vecs * lanes * 4);
+    int64_t depth = SlabBytes(format, density) / (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
     const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
     // Blocks of about equal depth.

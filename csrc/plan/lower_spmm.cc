@@ -14,8 +14,6 @@ namespace {
 // tune="auto" measures candidates whose predicted times lie this close to the best.
 constexpr double kCloseRace = 1.6;
 
-constexpr int64_t kPrefetchBytes = 768 * 1024;
-
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
 // them.
 double FeedCost(const Window& w, bool transposed) {
@@ -42,10 +40,6 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
   a->tile_vecs = choice.tiling.tile_vecs;
   a->columns = o.columns;
   a->direct = direct;
-  // Inputs that outgrow a common L2 come from farther away: their latency is worth hiding.
-  a->prefetch = o.x_image * static_cast<int64_t>(sizeof(float)) > kPrefetchBytes &&
-                (direct || (o.window.stride[0] == 1 && o.window.stride[1] == 1)) &&
-                !o.key.transposed;
   if (!direct) {
     SRT_RETURN_IF_ERROR(b->Taps(o.window, o.key.transposed, choice.tiling, &a->taps));
   }

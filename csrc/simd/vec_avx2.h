@@ -26,9 +26,6 @@ inline void StoreU(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
 inline Vec Zero() { return {_mm256_setzero_ps()}; }
 inline Vec Set1(float x) { return {_mm256_set1_ps(x)}; }
 
-// Hints that the cache line of `p` will be read soon; any address is allowed.
-inline void Prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-
 inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), lanes))};

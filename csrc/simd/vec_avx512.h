@@ -26,9 +26,6 @@ inline void StoreU(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
 inline Vec Zero() { return {_mm512_setzero_ps()}; }
 inline Vec Set1(float x) { return {_mm512_set1_ps(x)}; }
 
-// Hints that the cache line of `p` will be read soon; any address is allowed.
-inline void Prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-
 inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
   if (n >= 16) return {static_cast<__mmask16>(0xffff)};
   return {static_cast<__mmask16>(n <= 0 ? 0 : (1u << n) - 1u)};

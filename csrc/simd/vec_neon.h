@@ -26,9 +26,6 @@ inline void Store(float* p, Vec a) { StoreU(p, a); }
 inline Vec Zero() { return {vdupq_n_f32(0.0f)}; }
 inline Vec Set1(float x) { return {vdupq_n_f32(x)}; }
 
-// Hints that the cache line of `p` will be read soon; any address is allowed.
-inline void Prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-
 inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
   static const int32_t kLane[4] = {0, 1, 2, 3};
   return {vcltq_s32(vld1q_s32(kLane), vdupq_n_s32(n))};

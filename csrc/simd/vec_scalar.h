@@ -31,9 +31,6 @@ inline void Store(float* p, Vec a) { StoreU(p, a); }
 inline Vec Set1(float x) { return {{x, x, x, x}}; }
 inline Vec Zero() { return Set1(0.0f); }
 
-// Hints that the cache line of `p` will be read soon; any address is allowed.
-inline void Prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-
 inline Mask FirstN(int n) { return {{n > 0, n > 1, n > 2, n > 3}}; }
 inline Mask MaskFromBits(uint32_t bits) {
   return {{(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0}};

@@ -140,7 +140,7 @@ def _lower_matmul(node: ir.Node, rows: _WeightRows) -> None:
 
 
 def _lower_right_constant(node: ir.Node, x: ir.Value, w: ir.Value, rows: _WeightRows) -> None:
-    """x [..., K] times w [K, N] or [K]."""
+    """Lowers x [..., K] times w [K, N] or [K]."""
     rank, weight_rank = rank_of(x), rank_of(w) or 0
     if weight_rank == 1:
         weight = rows.get_vector(w)
@@ -158,7 +158,7 @@ def _lower_right_constant(node: ir.Node, x: ir.Value, w: ir.Value, rows: _Weight
 
 
 def _lower_left_constant(node: ir.Node, w: ir.Value, x: ir.Value, rows: _WeightRows) -> None:
-    """w [M, K] or [K] times x [..., K, N] or [K]."""
+    """Lowers w [M, K] or [K] times x [..., K, N] or [K]."""
     rank, weight_rank = rank_of(x), rank_of(w)
     if not rank or weight_rank not in (1, 2):
         return

@@ -51,20 +51,9 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
 }
 
 template <typename Micro, int NV>
-void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, int64_t column, const float* x,
-             SpmmTile* t, float* scratch) {
+void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, SpmmTile* t,
+             float* scratch) {
   for (int block = 0; block < m.blocks; ++block) {
-    t->ahead = nullptr;
-    if (a.prefetch && tile + 1 < a.tiles) {
-      // Channels of this block, at the next tile's columns.
-      const int64_t k = static_cast<int64_t>(block) * m.block_depth;
-      const int64_t k_end = k + m.block_depth < m.depth ? k + m.block_depth : m.depth;
-      const int64_t first = a.direct ? k : m.channels[k];
-      const int64_t last = a.direct ? k_end : m.channels[k_end - 1] + 1;
-      t->ahead = x + first * a.x_row + (a.direct ? 0 : column) + NV * Vec::kLanes;
-      t->ahead_row = a.x_row;
-      t->ahead_rows = static_cast<int>(last - first);
-    }
     if (a.direct) {
       t->x = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
       t->x_row = a.x_row;
@@ -113,9 +102,9 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
                      (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);
     switch (vecs) {
-#define SRT_WIDTH(n)                                                                          \
-  case n:                                                                                     \
-    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, column, x, &t, s); \
+#define SRT_WIDTH(n)                                                                  \
+  case n:                                                                             \
+    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, x, &t, s); \
     break;
       SRT_WIDTH(1)
       SRT_WIDTH(2)

@@ -34,7 +34,6 @@ struct Pat4Micro {
     const uint16_t* id = m.ids + m.id_offsets[at];
     const float* w = m.values + m.value_offsets[at];
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
-      FetchAhead<NV>(t, p - t.panel_begin, t.panel_end - t.panel_begin);
       const int row = p * 4;
       const int rows = m.rows - row < 4 ? m.rows - row : 4;
       Vec acc[4][NV];
@@ -81,7 +80,6 @@ struct CsrMicro {
     const int row_begin = t.panel_begin * kCsrPanelRows;
     const int row_end = t.panel_end * kCsrPanelRows < m.rows ? t.panel_end * kCsrPanelRows : m.rows;
     for (int r = row_begin; r < row_end; ++r) {
-      FetchAhead<NV>(t, r - row_begin, row_end - row_begin);
       const int row = r / kCsrPanelRows * kCsrPanelRows + *count++;
       const int n = *count++;
       Vec acc[NV];
@@ -130,7 +128,6 @@ struct PanelMicro {
     const uint16_t* id = kIndexed ? m.ids + m.id_offsets[at] : nullptr;
     const float* w = m.values + m.value_offsets[at];
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
-      FetchAhead<NV>(t, p - t.panel_begin, t.panel_end - t.panel_begin);
       const int row = p * MR;
       const int rows = m.rows - row < MR ? m.rows - row : MR;
       Vec acc[MR][NV];

@@ -77,7 +77,6 @@ struct SpmmArgs {
   int32_t tile_vecs = 0;  // the widest tile
   int64_t columns = 0;    // valid columns, <= vecs * lanes
   bool direct = false;
-  bool prefetch = false;  // fetch the next tile's X rows during this one (stride 1 only)
   TapTable taps;
   // Strides in floats.
   int64_t x_image = 0, x_group = 0, x_row = 0;

@@ -23,26 +23,11 @@ struct SpmmTile {
   bool partial;       // tail is not full
   bool first;         // this block starts the sums
   bool last;          // this block ends them
-  // Rows of X that the next tile needs: fetched bit by bit, panel after panel.
-  const float* ahead;  // nullptr: none
-  int64_t ahead_row;
-  int ahead_rows;
   int block;
   int panel_begin;
   int panel_end;
   Activation act;
 };
-
-// Fetches what falls to unit `i` of `n` equal units of this tile's work.
-template <int NV>
-SRT_INLINE void FetchAhead(const SpmmTile& t, int i, int n) {
-  if (t.ahead == nullptr) return;
-  const int end = (i + 1) * t.ahead_rows / n;
-  for (int row = i * t.ahead_rows / n; row < end; ++row) {
-    const float* p = t.ahead + row * t.ahead_row;
-    for (int line = 0; line < NV * Vec::kLanes; line += 16) Prefetch(p + line);
-  }
-}
 
 template <int NV>
 SRT_INLINE Vec LoadColumn(const SpmmTile& t, const float* p, int v) {
