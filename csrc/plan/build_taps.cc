@@ -66,9 +66,13 @@ Tiling MakeTiling(int64_t columns, int lanes, int max_vecs, double preferred_vec
   t.vecs = static_cast<int32_t>((columns + lanes - 1) / lanes);
   const int32_t fewest = (t.vecs + max_vecs - 1) / max_vecs;
   const int32_t wanted = static_cast<int32_t>(std::lround(t.vecs / preferred_vecs));
-  t.tiles = std::max(1, std::max(fewest, wanted));
-  t.tile_vecs = (t.vecs + t.tiles - 1) / t.tiles;
+  SetTiles(std::max(fewest, wanted), &t);
   return t;
+}
+
+void SetTiles(int32_t tiles, Tiling* tiling) {
+  tiling->tiles = std::max(1, std::min(tiles, tiling->vecs));
+  tiling->tile_vecs = (tiling->vecs + tiling->tiles - 1) / tiling->tiles;
 }
 
 Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bump* bump,

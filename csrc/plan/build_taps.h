@@ -22,6 +22,9 @@ struct Tiling {
 // Tiles of at most `max_vecs` vectors and about `preferred_vecs` of them, as even as possible.
 Tiling MakeTiling(int64_t columns, int lanes, int max_vecs, double preferred_vecs);
 
+// Cuts the same vectors into `tiles` tiles, at most one per vector.
+void SetTiles(int32_t tiles, Tiling* tiling);
+
 // `transposed`: the window of a transposed convolution (output o reads input
 // (o + pad - tap * dilation) / stride where that is whole). Memory comes from `bump`.
 Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bump* bump,

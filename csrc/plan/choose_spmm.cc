@@ -44,6 +44,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     // Wide tiles read and write longer runs of a plane.
     const double preferred = choice.kernel.max_vecs;
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
+    // Threads share an image's tiles evenly.
+    const int32_t tiles = choice.tiling.tiles;
+    const int32_t uneven = tiles % problem.threads;
+    if (problem.batch * stats.groups % problem.threads != 0 && tiles > 1 && uneven != 0) {
+      SetTiles(tiles + problem.threads - uneven, &choice.tiling);
+    }
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
     int64_t depth = SlabBytes(format, density) / (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));

@@ -10,6 +10,7 @@ namespace sparsert {
 struct SpmmProblem {
   int64_t columns = 0;  // of one image
   int64_t batch = 1;
+  int threads = 1;
   bool direct = false;
   double feed_cost = 1.0;  // cycles per vector copied by the tile feed
 };

@@ -60,13 +60,11 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
     a->bias = static_cast<const float*>(bias);
   }
 
-  // Tiles are shared first; rows are split only when there are too few of them.
+  // Tiles are shared first; rows are split only when there are too few of them, since each split
+  // feeds the tile anew.
   const int64_t parallel = static_cast<int64_t>(a->batch) * a->groups * a->tiles;
   int32_t splits = 1;
-  if (b->options.threads > 1 && parallel < 4 * b->options.threads &&
-      parallel % b->options.threads != 0) {
-    splits = b->options.threads;
-  }
+  if (parallel < b->options.threads) splits = b->options.threads * (direct ? 2 : 1);
   const int32_t panels = packed->groups[0].panels;
   a->splits = std::max(1, std::min(splits, panels));
   auto* bounds =
@@ -131,6 +129,7 @@ Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
   SpmmProblem problem;
   problem.columns = o.columns;
   problem.batch = o.batch;
+  problem.threads = b->options.threads;
   problem.direct = o.may_be_direct;
   problem.feed_cost = FeedCost(o.window, o.key.transposed);
   SpmmChoice choices[kMaxSpmmChoices];

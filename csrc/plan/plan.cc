@@ -112,7 +112,7 @@ Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> 
   step.items = items;
   step.chunk = items < 1 ? 1 : items;
   if (options.threads > 1 && work_ns >= kParallelNs) {
-    step.chunk = std::max<int64_t>(1, items / (8 * options.threads));
+    step.chunk = std::max<int64_t>(1, items / (2 * options.threads));
   }
   step.scratch_bytes = (scratch_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
   plan->scratch_bytes = std::max(plan->scratch_bytes, step.scratch_bytes);

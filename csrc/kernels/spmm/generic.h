@@ -101,6 +101,7 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
                      (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);
+    t.sums = s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth);
     switch (vecs) {
 #define SRT_WIDTH(n)                                                                  \
   case n:                                                                             \

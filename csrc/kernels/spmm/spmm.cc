@@ -45,8 +45,13 @@ const char* SpmmFormatName(SpmmFormat format) {
 }
 
 size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth) {
-  if (a.direct) return 0;
-  return static_cast<size_t>(block_depth) * a.tile_vecs * lanes * sizeof(float);
+  int64_t sums = 0;
+  for (int32_t g = 0; g < a.groups; ++g) {
+    const PackedMatrix& m = a.weights[g];
+    const int64_t floats = static_cast<int64_t>(m.rows) * a.tile_vecs * lanes;
+    if (m.blocks > 1 && floats > sums) sums = floats;
+  }
+  return static_cast<size_t>(SpmmFeedFloats(a, lanes, block_depth) + sums) * sizeof(float);
 }
 
 }  // namespace sparsert

@@ -11,8 +11,9 @@
 //     transposed convolutions.
 //
 // Columns are cut into tiles of up to `tile_vecs` vectors; K is cut into blocks of `block_depth`
-// rows so that a block's slab of X stays in L1. Partial sums between blocks live in Y itself.
-// Accumulation order: bias, then k in packed order, block by block; then R; then act.
+// rows so that a block's slab of X stays in L1. Partial sums between blocks live in scratch: kept
+// in Y, neighbouring tiles of two threads would fight over cache lines. Accumulation order: bias,
+// then k in packed order, block by block; then R; then act.
 //
 // io: X, [R or nullptr], Y. Y must not overlap X or R. A work item is one (image, group, tile, row
 // split); items are independent. Direct rows of X must be readable up to the next multiple of the
@@ -22,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/arch.h"
 #include "base/functions.h"
 #include "kernels/kernel.h"
 #include "kernels/spmm/taps.h"
@@ -88,11 +90,16 @@ struct SpmmArgs {
   Activation act;
 };
 
-inline int64_t SpmmItems(const SpmmArgs& a) {
+SRT_INLINE int64_t SpmmItems(const SpmmArgs& a) {
   return static_cast<int64_t>(a.batch) * a.groups * a.tiles * a.splits;
 }
 
-// Bytes of scratch per thread: the tap-fed tile of one block.
+// Floats of the tap-fed tile of one block.
+SRT_INLINE int64_t SpmmFeedFloats(const SpmmArgs& a, int lanes, int block_depth) {
+  return a.direct ? 0 : static_cast<int64_t>(block_depth) * a.tile_vecs * lanes;
+}
+
+// Bytes of scratch per thread: that tile, and a tile's partial sums when K has several blocks.
 size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth);
 
 struct SpmmKernel {

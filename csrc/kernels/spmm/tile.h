@@ -16,6 +16,7 @@ struct SpmmTile {
   int64_t x_row;
   float* y;
   int64_t y_row;
+  float* sums;     // [rows][NV * lanes] partial sums between blocks, private to this thread
   const float* r;  // nullptr: no residual
   int64_t r_row;
   const float* bias;  // nullptr: zeros
@@ -44,7 +45,7 @@ SRT_INLINE void StoreColumn(const SpmmTile& t, float* p, int v, Vec a) {
   }
 }
 
-// The sums of `row` before this block: the bias or what earlier blocks left in Y.
+// The sums of `row` before this block: the bias, or what earlier blocks left.
 template <int NV>
 SRT_INLINE void BeginRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
   if (t.first) {
@@ -52,9 +53,9 @@ SRT_INLINE void BeginRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) acc[v] = b;
   } else {
-    const float* y = t.y + row * t.y_row;
+    const float* sums = t.sums + row * (NV * Vec::kLanes);
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) acc[v] = LoadColumn<NV>(t, y, v);
+    for (int v = 0; v < NV; ++v) acc[v] = Load(sums + v * Vec::kLanes);
   }
 }
 
@@ -69,33 +70,37 @@ __attribute__((noinline)) void ActivateRow(const SpmmTile& t, float* y) {
 
 template <int NV>
 SRT_INLINE void EndRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
+  if (!t.last) {
+    float* sums = t.sums + row * (NV * Vec::kLanes);
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) Store(sums + v * Vec::kLanes, acc[v]);
+    return;
+  }
   float* y = t.y + row * t.y_row;
-  if (t.last) {
-    if (t.r != nullptr) {
-      const float* r = t.r + row * t.r_row;
+  if (t.r != nullptr) {
+    const float* r = t.r + row * t.r_row;
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], LoadColumn<NV>(t, r, v));
+    for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], LoadColumn<NV>(t, r, v));
+  }
+  switch (t.act.fn) {
+    case UnaryFn::kNone:
+      break;
+    case UnaryFn::kRelu:
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[v] = Max(Zero(), acc[v]);
+      break;
+    case UnaryFn::kClip: {
+      const Vec low = Set1(t.act.alpha);
+      const Vec high = Set1(t.act.beta);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[v] = Min(high, Max(low, acc[v]));
+      break;
     }
-    switch (t.act.fn) {
-      case UnaryFn::kNone:
-        break;
-      case UnaryFn::kRelu:
+    default:
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) acc[v] = Max(Zero(), acc[v]);
-        break;
-      case UnaryFn::kClip: {
-        const Vec low = Set1(t.act.alpha);
-        const Vec high = Set1(t.act.beta);
-#pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) acc[v] = Min(high, Max(low, acc[v]));
-        break;
-      }
-      default:
-#pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, acc[v]);
-        ActivateRow<NV>(t, y);
-        return;
-    }
+      for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, acc[v]);
+      ActivateRow<NV>(t, y);
+      return;
   }
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, acc[v]);
