@@ -60,6 +60,9 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
     args->in_w = window.in[1];
     args->out_h = window.out[0];
     args->out_w = window.out[1];
+    if (args->batch < b->options.threads) {
+      args->bands = static_cast<int32_t>(std::min<int64_t>(b->options.threads, args->out_h));
+    }
   } else {
     SRT_RETURN_IF_ERROR(b->Taps(window, false, tiling, &args->taps));
   }

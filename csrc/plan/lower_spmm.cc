@@ -60,11 +60,14 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
     a->bias = static_cast<const float*>(bias);
   }
 
-  // Tiles are shared first; rows are split only when there are too few of them, since each split
-  // feeds the tile anew.
+  // Tiles are shared first; rows are split when there are too few of them. A split of a tap-fed
+  // layer feeds the tile anew, one of a direct layer costs nothing and evens out the threads.
   const int64_t parallel = static_cast<int64_t>(a->batch) * a->groups * a->tiles;
+  const int64_t wanted = static_cast<int64_t>(b->options.threads) * (direct ? 4 : 1);
   int32_t splits = 1;
-  if (parallel < b->options.threads) splits = b->options.threads * (direct ? 2 : 1);
+  if (b->options.threads > 1 && parallel < wanted) {
+    splits = static_cast<int32_t>((wanted + parallel - 1) / parallel);
+  }
   const int32_t panels = packed->groups[0].panels;
   a->splits = std::max(1, std::min(splits, panels));
   auto* bounds =

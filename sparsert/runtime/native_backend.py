@@ -148,7 +148,9 @@ class NativeBackend:
         weights = sum(n["weights"] for n in nodes)
         nonzeros = sum(n["nonzeros"] for n in nodes)
         zeros = 100 * (1 - nonzeros / weights) if weights else 0.0
-        sparse = sum(n["weights"] > 0 and n["compute_format"] not in ("dense", "dense8", "") for n in nodes)
+        sparse = sum(
+            n["weights"] > 0 and n["compute_format"] not in ("dense", "dense8", "") for n in nodes
+        )
         notes = [
             f"isa {self.isa}, {self.threads} thread(s); {sparse} of "
             f"{sum(n['weights'] > 0 for n in nodes)} layers with weights run sparse; "

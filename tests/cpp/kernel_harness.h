@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "base/arch.h"
 #include "base/cpu.h"
 #include "base/functions.h"
 #include "base/tensor_desc.h"
-#include "base/arch.h"
 #include "kernels/kernel.h"
 
 namespace sparsert {

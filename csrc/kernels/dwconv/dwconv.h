@@ -4,7 +4,8 @@
 //   column]
 //                         + R[n][o][column])
 //
-// io: X, [R or nullptr], Y. Y must not overlap X or R. A work item is one (image, output channel).
+// io: X, [R or nullptr], Y. Y must not overlap X or R. A work item is one (image, band of output
+// rows, output channel).
 #pragma once
 
 #include <cstddef>
@@ -32,6 +33,9 @@ struct DwconvArgs {
   // through the tap table.
   int32_t row_kernel = 0;
   int32_t row_stride = 1;
+  // Row by row, a plane may be cut into bands: threads then stay in the columns of the planes which
+  // they also own in the convolutions around.
+  int32_t bands = 1;
   int64_t pad_h = 0, pad_w = 0;
   int64_t in_h = 0, in_w = 0;
   int64_t out_h = 0, out_w = 0;
@@ -43,7 +47,7 @@ struct DwconvArgs {
 constexpr int kDwconvMaxVecs = 4;  // widest tile
 
 inline int64_t DwconvItems(const DwconvArgs& a) {
-  return static_cast<int64_t>(a.batch) * a.channels;
+  return static_cast<int64_t>(a.batch) * a.bands * a.channels;
 }
 
 // Bytes per thread: a row of zeros that stands for rows in the padding.

@@ -39,7 +39,9 @@ void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end
   for (int64_t i = 0; i < a.in_w + 64; ++i) zeros[i] = 0.0f;
   const int k = a.row_kernel;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t image = item / a.channels;
+    const int64_t image = item / a.channels / a.bands;
+    const int64_t band = item / a.channels % a.bands;
+    const RowRange rows = {band * a.out_h / a.bands, (band + 1) * a.out_h / a.bands};
     const int64_t channel = item % a.channels;
     const float* x =
         static_cast<const float*>(io[0]) + image * a.x_image + channel / a.multiplier * a.x_plane;
@@ -49,10 +51,10 @@ void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end
     const float* r = io[1] == nullptr ? nullptr
                                       : static_cast<const float*>(io[1]) + image * a.r_image +
                                             channel * a.r_plane;
-    if (k == 3 && a.row_stride == 1) DwconvPlaneRows<3, 1>(a, x, zeros, w, bias, r, y);
-    if (k == 3 && a.row_stride == 2) DwconvPlaneRows<3, 2>(a, x, zeros, w, bias, r, y);
-    if (k == 5 && a.row_stride == 1) DwconvPlaneRows<5, 1>(a, x, zeros, w, bias, r, y);
-    if (k == 5 && a.row_stride == 2) DwconvPlaneRows<5, 2>(a, x, zeros, w, bias, r, y);
+    if (k == 3 && a.row_stride == 1) DwconvPlaneRows<3, 1>(a, rows, x, zeros, w, bias, r, y);
+    if (k == 3 && a.row_stride == 2) DwconvPlaneRows<3, 2>(a, rows, x, zeros, w, bias, r, y);
+    if (k == 5 && a.row_stride == 1) DwconvPlaneRows<5, 1>(a, rows, x, zeros, w, bias, r, y);
+    if (k == 5 && a.row_stride == 2) DwconvPlaneRows<5, 2>(a, rows, x, zeros, w, bias, r, y);
   }
 }
 

@@ -67,10 +67,15 @@ SRT_INLINE void DwconvRowBlock(const DwconvArgs& a, const float* x, const float*
   for (int i = 0; i < R; ++i) StoreMask(y + (oh + i) * a.out_w + ow, tail, acc[i]);
 }
 
-// One plane. `zeros`: a row of zeros that any tap of any column may read.
+struct RowRange {
+  int64_t begin;
+  int64_t end;
+};
+
+// Some output rows of one plane. `zeros`: a row of zeros that any tap of any column may read.
 template <int K, int S>
-void DwconvPlaneRows(const DwconvArgs& a, const float* x, const float* zeros, const float* w,
-                     float bias, const float* r, float* y) {
+void DwconvPlaneRows(const DwconvArgs& a, RowRange rows, const float* x, const float* zeros,
+                     const float* w, float bias, const float* r, float* y) {
   constexpr int kRows = S == 1 ? 4 : 2;
   const Vec b = Set1(bias);
   for (int64_t ow = 0; ow < a.out_w; ow += Vec::kLanes) {
@@ -81,11 +86,11 @@ void DwconvPlaneRows(const DwconvArgs& a, const float* x, const float* zeros, co
     }
     const int64_t left = a.out_w - ow;
     const Mask tail = FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
-    int64_t oh = 0;
-    for (; oh + kRows <= a.out_h; oh += kRows) {
+    int64_t oh = rows.begin;
+    for (; oh + kRows <= rows.end; oh += kRows) {
       DwconvRowBlock<K, S, kRows>(a, x, zeros, w, b, oh, ow, inside, tail, r, y);
     }
-    for (; oh < a.out_h; ++oh) {
+    for (; oh < rows.end; ++oh) {
       DwconvRowBlock<K, S, 1>(a, x, zeros, w, b, oh, ow, inside, tail, r, y);
     }
   }
