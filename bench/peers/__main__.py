@@ -21,7 +21,7 @@ from bench.peers.race import (
     parse_entrant,
     run_heat,
 )
-from bench.peers.report import write_all
+from bench.peers.report import update_readme, write_all
 
 ENGINES = ["onnxruntime", "openvino", "deepsparse", "torch", "sparsert"]
 SPARSITIES = [0.0, 0.5, 0.7, 0.8, 0.9, 0.95]
@@ -52,6 +52,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="three models at 0 and 90 %%")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
     parser.add_argument("--name", default="peers", help="of the files written into --out")
+    parser.add_argument(
+        "--update-readme", action="store_true", help="also put the table into README.md"
+    )
     args = parser.parse_args(argv)
     if args.short:
         args.models = ["resnet50", "mobilenet_v1", "small_cnn"]
@@ -115,6 +118,8 @@ def main(argv: list[str] | None = None) -> None:
                     )
             markdown = write_all(results, args.out, args.name, command)
     print(markdown)
+    if args.update_readme:
+        update_readme(ROOT / "README.md", markdown)
     log(f"wrote {args.name}.md, .json and .png into {args.out.name}/")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import os
@@ -58,6 +59,7 @@ def summarise(results: list[Result]) -> list[dict[str, Any]]:
 def machine_facts() -> dict[str, Any]:
     """What the numbers were measured on: CPU, its vector instructions, cores, system."""
     facts: dict[str, Any] = {"system": platform.system(), "machine": platform.machine()}
+    facts["date"] = datetime.date.today().isoformat()
     facts["cores"] = os.cpu_count()
     facts["python"] = platform.python_version()
     try:
@@ -85,7 +87,7 @@ def to_markdown(results: list[Result], facts: dict[str, Any], command: str) -> s
     lines = [
         "# Race of engines",
         "",
-        f"Command: `{command}`. CPU: {facts.get('cpu', '?')}, {facts['cores']} cores, "
+        f"Command: `{command}`. Date: {facts.get('date', '?')}. CPU: {facts.get('cpu', '?')}, {facts['cores']} cores, "
         f"{' '.join(facts.get('features', []))}.",
         "Versions: " + ", ".join(f"{name} {v}" for name, v in sorted(versions.items())) + ".",
         "",
@@ -119,6 +121,24 @@ def to_markdown(results: list[Result], facts: dict[str, Any], command: str) -> s
             ]
             lines.append(start + "| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+README_MARKS = ("<!-- peers:begin -->", "<!-- peers:end -->")
+
+
+def update_readme(path: Path, markdown: str) -> None:
+    """Puts the race's report between the README's marks, its heading left out.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    begin, end = README_MARKS
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{path.name} lacks {begin} or {end}")
+    body = markdown.split("\n", 2)[2].strip()
+    path.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
 
 
 def plot(results: list[Result], path: Path) -> None:

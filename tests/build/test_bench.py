@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from bench.models import MODELS, build_model, input_shape
 from bench.models.network import prune_by_magnitude
 from bench.peers import __main__ as peers
+from bench.peers import report
 from bench.peers.race import Result, parse_entrant
 from bench.peers.report import speedups, to_markdown
 from bench.shapes import layer_shapes
@@ -121,6 +122,17 @@ def test_ratios_and_table() -> None:
     table = to_markdown(heat, {"cores": 2}, "command")
     assert "| m | 90% | 1 | 1 | sparsert | 2.000 | 0% | 5.00 | 4.00 | 0.0e+00 |" in table
     assert "failed: RuntimeError: no such luck" in table
+
+
+def test_readme_is_updated_between_its_marks(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    begin, end = report.README_MARKS
+    readme.write_text(f"above\n{begin}\nold\n{end}\nbelow\n", encoding="utf-8")
+    report.update_readme(readme, "# Race\n\ntable\n")
+    assert readme.read_text(encoding="utf-8") == f"above\n{begin}\ntable\n{end}\nbelow\n"
+    readme.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ValueError, match="lacks"):
+        report.update_readme(readme, "# Race\n\ntable\n")
 
 
 def test_race_of_one_lap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
