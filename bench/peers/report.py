@@ -87,7 +87,8 @@ def to_markdown(results: list[Result], facts: dict[str, Any], command: str) -> s
     lines = [
         "# Race of engines",
         "",
-        f"Command: `{command}`. Date: {facts.get('date', '?')}. CPU: {facts.get('cpu', '?')}, {facts['cores']} cores, "
+        f"Command: `{command}`. Date: {facts.get('date', '?')}. "
+        f"CPU: {facts.get('cpu', '?')}, {facts['cores']} cores, "
         f"{' '.join(facts.get('features', []))}.",
         "Versions: " + ", ".join(f"{name} {v}" for name, v in sorted(versions.items())) + ".",
         "",
