@@ -58,7 +58,7 @@ Status LowerSpmv(PlanBuilder* b, const LinearOperands& o, int64_t rows, int64_t 
   return b->AddStep(kernel, args, {io, 3}, SpmvItems(*args), 0, info.predicted_ns);
 }
 
-// Matrix [rows, cols] with strides as a rank-3 tensor of one image, so that it can be transposed.
+// Matrix [rows, cols] with any strides, so that a copy can transpose it.
 TensorDesc MatrixDesc(int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride) {
   TensorDesc desc;
   desc.dtype = DType::kF32;

@@ -113,12 +113,13 @@ def _as_array(value: Any) -> np.ndarray:
 
 
 def _fits(spec: TensorSpec, feed: Any) -> bool:
-    """The common case, checked fast: a contiguous array of the right dtype and static shape."""
+    """The common case, checked fast: an aligned C-contiguous array of just this dtype and shape."""
     return (
         type(feed) is np.ndarray
         and feed.dtype is spec.dtype
         and feed.shape == spec.shape
         and feed.flags.c_contiguous
+        and feed.flags.aligned
     )
 
 

@@ -2,6 +2,7 @@
 #include "kernels/dwconv/dwconv.h"
 
 #include "base/arch.h"
+#include "kernels/select.h"
 
 namespace sparsert {
 
@@ -24,8 +25,7 @@ bool SelectDwconv(Isa isa, Kernel* kernel, int* lanes) {
 #undef SRT_DWCONV
   };
   for (const Row& row : kRows) {
-    const bool runs = row.kernel.isa == isa || row.kernel.isa == Isa::kScalar ||
-                      (row.kernel.isa == Isa::kAvx2 && isa == Isa::kAvx512);
+    const bool runs = IsaCovers(isa, row.kernel.isa);
     if (!runs) continue;
     *kernel = row.kernel;
     *lanes = row.lanes;

@@ -2,6 +2,7 @@
 #include "kernels/spmm/spmm.h"
 
 #include "base/arch.h"
+#include "kernels/select.h"
 
 namespace sparsert {
 
@@ -29,8 +30,7 @@ const SpmmKernel kKernels[] = {
 bool SelectSpmm(SpmmFormat format, Isa isa, SpmmKernel* kernel) {
   // Rows stand in falling order of preference within a format.
   for (const SpmmKernel& candidate : kKernels) {
-    const bool runs = candidate.kernel.isa == isa || candidate.kernel.isa == Isa::kScalar ||
-                      (candidate.kernel.isa == Isa::kAvx2 && isa == Isa::kAvx512);
+    const bool runs = IsaCovers(isa, candidate.kernel.isa);
     if (candidate.format == format && runs) {
       *kernel = candidate;
       return true;

@@ -2,6 +2,7 @@
 #include "kernels/spmv/spmv.h"
 
 #include "base/arch.h"
+#include "kernels/select.h"
 
 namespace sparsert {
 
@@ -27,8 +28,7 @@ bool SelectSpmv(SpmvFormat format, Isa isa, Kernel* kernel, int* lanes) {
 #undef SRT_SPMV
   };
   for (const Row& row : kRows) {
-    const bool runs = row.kernel.isa == isa || row.kernel.isa == Isa::kScalar ||
-                      (row.kernel.isa == Isa::kAvx2 && isa == Isa::kAvx512);
+    const bool runs = IsaCovers(isa, row.kernel.isa);
     if (!runs || row.format != format) continue;
     *kernel = row.kernel;
     *lanes = row.lanes;
