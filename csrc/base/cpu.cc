@@ -3,6 +3,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
 
 namespace sparsert {
 namespace {
@@ -14,6 +17,28 @@ void AppendText(char* text, size_t size, const char* more) {
   const size_t used = strlen(text);
   if (used + 1 < size) strncat(text, more, size - used - 1);
 }
+
+#if defined(__x86_64__) || defined(__i386__)
+// Bytes of the level 1 data cache by CPUID's cache leaf, which Intel and AMD number differently; 0
+// if the CPU does not tell.
+int64_t L1DataBytes(bool amd) {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  const unsigned leaf = amd ? 0x8000001du : 4u;
+  for (unsigned i = 0; i < 8 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) != 0; ++i) {
+    const unsigned type = a & 31u;
+    if (type == 0) break;
+    if (type != 1 || (a >> 5 & 7u) != 1) continue;
+    const int64_t ways = (b >> 22) + 1;
+    const int64_t partitions = (b >> 12 & 1023u) + 1;
+    const int64_t line = (b & 4095u) + 1;
+    return ways * partitions * line * (static_cast<int64_t>(c) + 1);
+  }
+  return 0;
+}
+#endif
 
 }  // namespace
 
@@ -45,6 +70,26 @@ Isa BestIsa() {
     if (IsaAvailable(static_cast<Isa>(i))) return static_cast<Isa>(i);
   }
   return Isa::kScalar;
+}
+
+CpuTraits DetectCpu(Isa isa) {
+  CpuTraits traits;
+  if (isa == Isa::kScalar) traits.fma_per_cycle = 0.5;
+#if defined(__x86_64__) || defined(__i386__)
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid(0, &a, &b, &c, &d) == 0) return traits;
+  const bool amd = b == signature_AMD_ebx;
+  const int64_t l1 = L1DataBytes(amd);
+  if (l1 > 0) traits.l1d_bytes = l1;
+  if (amd && isa == Isa::kAvx512 && __get_cpuid(1, &a, &b, &c, &d) != 0) {
+    const unsigned family = (a >> 8 & 15u) + (a >> 20 & 255u);
+    if (family == 0x19) traits.fma_per_cycle = 1.0;  // Zen 4 halves its 512-bit vectors
+  }
+#endif
+  return traits;
 }
 
 Status ChooseIsa(const char* name, Isa* isa) {

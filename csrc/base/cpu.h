@@ -17,6 +17,13 @@ bool IsaAvailable(Isa isa);
 
 Isa BestIsa();
 
+// What the cost models ask about this CPU; defaults where it cannot be told.
+struct CpuTraits {
+  int64_t l1d_bytes = 32 * 1024;  // of one core
+  double fma_per_cycle = 2.0;     // vector multiply-adds of the instruction set that a core starts
+};
+CpuTraits DetectCpu(Isa isa);
+
 // `name` nullptr or "" picks the value of SPARSERT_ISA, else the best. Returns kUnsupported, naming
 // what is available, when the name is unknown or the machine lacks it.
 Status ChooseIsa(const char* name, Isa* isa);

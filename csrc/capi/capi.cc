@@ -95,6 +95,7 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
     return Status::Error(StatusCode::kInvalidArgument, "tune is %d, expected 0, 1 or 2", o.tune);
   }
   SRT_RETURN_IF_ERROR(sparsert::ChooseIsa(o.isa, &model->options.isa));
+  model->options.cpu = sparsert::DetectCpu(model->options.isa);
   SRT_RETURN_IF_ERROR(sparsert::FormatFromName(getenv("SPARSERT_FORMAT"), &model->options.format));
   SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph));
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;

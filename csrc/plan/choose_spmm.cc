@@ -10,18 +10,23 @@ namespace {
 // Only ratios between candidates matter to the choice; 3 GHz turns cycles into nanoseconds.
 constexpr double kNsPerCycle = 1.0 / 3.0;
 
-// Bytes of a block's slab of X. A dense panel reads every row of it, so it must leave room in a 48
-// KiB L1; the fewer weights are left, the more a long block (fewer partial sums) is worth against
-// rows that come from L2. Measured on whole networks.
-int64_t SlabBytes(SpmmFormat format, double density) {
-  if (SpmmIsDense(format)) return 24 * 1024;
-  return density > 0.2 ? 48 * 1024 : 64 * 1024;
+// Bytes of a block's slab of X. A dense panel reads every row of it, so it must leave room in L1;
+// the fewer weights are left, the more a long block (fewer partial sums) is worth against rows that
+// come from L2. Factors measured on whole networks, with L1 of 32 and 48 KiB.
+int64_t SlabBytes(SpmmFormat format, double density, int64_t l1d_bytes) {
+  const double l1 = static_cast<double>(l1d_bytes);
+  if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
+  return static_cast<int64_t>((density > 0.2 ? 1.1 : 1.35) * l1);
 }
 constexpr int64_t kMinBlockDepth = 32;
 constexpr int64_t kMaxBlockDepth = 1024;
 
-// Multiply-adds a core starts per cycle.
-double FmaPerCycle(Isa isa) { return isa == Isa::kScalar ? 0.5 : 2.0; }
+// Vectors of a tile. A wide one reads and writes longer runs of a plane and broadcasts a weight for
+// more multiply-adds; where those run at the speed of loads, deeper blocks gain more.
+int PreferredVecs(const SpmmKernel& kernel, double fma_per_cycle) {
+  if (SpmmIsDense(kernel.format) || fma_per_cycle > 1.0) return kernel.max_vecs;
+  return std::min(kernel.max_vecs, 5);
+}
 
 }  // namespace
 
@@ -41,8 +46,8 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;
     const int lanes = choice.kernel.lanes;
     const int mr = SpmmPanelRows(format);
-    // Wide tiles read and write longer runs of a plane.
-    const double preferred = choice.kernel.max_vecs;
+    const double fma = problem.cpu.fma_per_cycle;
+    const double preferred = PreferredVecs(choice.kernel, fma);
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
     // Threads share an image's tiles evenly.
     const int32_t tiles = choice.tiling.tiles;
@@ -51,14 +56,14 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
-    int64_t depth = SlabBytes(format, density) / (choice.tiling.tile_vecs * lanes * 4);
+    int64_t depth = SlabBytes(format, density, problem.cpu.l1d_bytes) /
+                     (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
     const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
     // Blocks of about equal depth.
     depth = std::min<int64_t>(stats.depth, (stats.depth + blocks - 1) / blocks);
     choice.block_depth = static_cast<int32_t>(std::max<int64_t>(1, depth));
 
-    const double fma = FmaPerCycle(choice.kernel.kernel.isa);
     const double nnz = static_cast<double>(stats.nnz);
     const double groups = stats.groups;
     const double panels =

@@ -1,6 +1,7 @@
 // The choice of a layer's compute format: analytic cost, candidates.
 #pragma once
 
+#include "base/cpu.h"
 #include "kernels/spmm/spmm.h"
 #include "plan/build_taps.h"
 #include "plan/matrix_stats.h"
@@ -8,6 +9,7 @@
 namespace sparsert {
 
 struct SpmmProblem {
+  CpuTraits cpu;
   int64_t columns = 0;  // of one image
   int64_t batch = 1;
   int threads = 1;

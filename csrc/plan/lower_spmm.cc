@@ -98,26 +98,30 @@ Status MeasureCandidates(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice
   if (candidates < 2 || (!full && b->tune_ns_left <= 0.0)) return Status::Ok();
 
   const uint64_t begin = b->options.clock();
-  PackKey best_key;
+  const SpmmArgs* args[kMaxSpmmChoices];
+  PackKey keys[kMaxSpmmChoices];
+  double ns[kMaxSpmmChoices];
   for (int i = 0; i < candidates; ++i) {
-    SpmmArgs* args = nullptr;
-    PackKey key;
-    SRT_RETURN_IF_ERROR(FillArgs(b, o, choices[i], o.may_be_direct, &args, &key));
-    double ns = 0.0;
-    SRT_RETURN_IF_ERROR(
-        MeasureSpmm(*args, choices[i], b->options.clock, b->weights->allocator(), &ns));
-    const bool wins = m->best_ns == 0.0 || ns < m->best_ns;
-    if (i > 0) {
-      const SpmmChoice& loser = choices[wins ? m->best : i];
-      snprintf(m->note, sizeof(m->note), ", %s %.1f us", SpmmFormatName(loser.kernel.format),
-               (wins ? m->best_ns : ns) * 1e-3);
-      b->weights->Drop(wins ? best_key : key);
-    }
-    if (wins) {
+    SpmmArgs* filled = nullptr;
+    SRT_RETURN_IF_ERROR(FillArgs(b, o, choices[i], o.may_be_direct, &filled, &keys[i]));
+    args[i] = filled;
+  }
+  SRT_RETURN_IF_ERROR(MeasureSpmm(args, choices, candidates, b->options.clock,
+                                  b->weights->allocator(), ns));
+  int second = -1;
+  for (int i = 1; i < candidates; ++i) {
+    if (ns[i] < ns[m->best]) {
+      second = m->best;
       m->best = i;
-      m->best_ns = ns;
-      best_key = key;
+    } else if (second < 0 || ns[i] < ns[second]) {
+      second = i;
     }
+  }
+  m->best_ns = ns[m->best];
+  snprintf(m->note, sizeof(m->note), ", %s %.1f us", SpmmFormatName(choices[second].kernel.format),
+           ns[second] * 1e-3);
+  for (int i = 0; i < candidates; ++i) {
+    if (i != m->best) b->weights->Drop(keys[i]);
   }
   b->tune_ns_left -= static_cast<double>(b->options.clock() - begin);
   return Status::Ok();
@@ -130,6 +134,7 @@ Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
   SRT_RETURN_IF_ERROR(b->weights->Stats(o.key, &stats));
 
   SpmmProblem problem;
+  problem.cpu = b->options.cpu;
   problem.columns = o.columns;
   problem.batch = o.batch;
   problem.threads = b->options.threads;

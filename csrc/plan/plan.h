@@ -12,6 +12,7 @@ enum class Tune : uint8_t { kOff = 0, kAuto = 1, kFull = 2 };
 
 struct PlanOptions {
   Isa isa = Isa::kScalar;
+  CpuTraits cpu;
   int threads = 1;
   Tune tune = Tune::kAuto;
   int format = -1;  // kAnyFormat, or the SpmmFormat to use for every matrix layer
