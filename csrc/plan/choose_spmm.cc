@@ -25,7 +25,7 @@ constexpr int64_t kMaxBlockDepth = 1024;
 // more multiply-adds; where those run at the speed of loads, deeper blocks gain more.
 int PreferredVecs(const SpmmKernel& kernel, double fma_per_cycle) {
   if (SpmmIsDense(kernel.format) || fma_per_cycle > 1.0) return kernel.max_vecs;
-  return std::min(kernel.max_vecs, 5);
+  return std::min(kernel.max_vecs, 6);
 }
 
 }  // namespace
@@ -56,8 +56,8 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
-    int64_t depth = SlabBytes(format, density, problem.cpu.l1d_bytes) /
-                     (choice.tiling.tile_vecs * lanes * 4);
+    int64_t depth =
+        SlabBytes(format, density, problem.cpu.l1d_bytes) / (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
     const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
     // Blocks of about equal depth.

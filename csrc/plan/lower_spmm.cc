@@ -106,8 +106,8 @@ Status MeasureCandidates(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice
     SRT_RETURN_IF_ERROR(FillArgs(b, o, choices[i], o.may_be_direct, &filled, &keys[i]));
     args[i] = filled;
   }
-  SRT_RETURN_IF_ERROR(MeasureSpmm(args, choices, candidates, b->options.clock,
-                                  b->weights->allocator(), ns));
+  SRT_RETURN_IF_ERROR(
+      MeasureSpmm(args, choices, candidates, b->options.clock, b->weights->allocator(), ns));
   int second = -1;
   for (int i = 1; i < candidates; ++i) {
     if (ns[i] < ns[m->best]) {

@@ -11,6 +11,7 @@ namespace avx2 {
 struct Vec {
   static constexpr int kLanes = 8;
   static constexpr int kRegisters = 16;
+  static constexpr int kLowerLanes = 0;  // (see vec_avx512.h)
   __m256 v;
 };
 
@@ -65,7 +66,22 @@ inline Vec Add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec Sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
 inline Vec Mul(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 inline Vec Div(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
-inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }    // a * b + c
+inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }  // a * b + c
+// p[0..3], each to be broadcast by Lane: one load instead of four.
+struct Quad {
+  __m256 v;
+};
+inline Quad LoadQuad(const float* p) {
+  Quad q = {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
+  __asm__("" : "+x"(q.v));  // keeps the compiler from broadcasting each element from memory
+  return q;
+}
+template <int kLane>
+inline Vec Lane(Quad q) {
+  return {_mm256_permute_ps(q.v, kLane * 0x55)};
+}
+inline Vec LoadLower(const float* p) { return LoadU(p); }
+inline Vec FmaLower(Vec a, Vec b, Vec c) { return Fma(a, b, c); }
 inline Vec Fnma(Vec a, Vec b, Vec c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a * b
 // Min and Max return b when either operand is NaN.
 inline Vec Min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }

@@ -11,6 +11,9 @@ namespace avx512 {
 struct Vec {
   static constexpr int kLanes = 16;
   static constexpr int kRegisters = 32;
+  // Lanes that LoadLower and FmaLower work on, for cores on which half a vector costs half as much;
+  // 0: the instruction set has no use for them.
+  static constexpr int kLowerLanes = 8;
   __m512 v;
 };
 
@@ -57,7 +60,26 @@ inline Vec Add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vec Sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline Vec Mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline Vec Div(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
-inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }    // a * b + c
+inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }  // a * b + c
+// p[0..3], each to be broadcast by Lane: one load instead of four.
+struct Quad {
+  __m512 v;
+};
+inline Quad LoadQuad(const float* p) {
+  Quad q = {_mm512_broadcast_f32x4(_mm_loadu_ps(p))};
+  __asm__("" : "+v"(q.v));  // keeps the compiler from broadcasting each element from memory
+  return q;
+}
+template <int kLane>
+inline Vec Lane(Quad q) {
+  return {_mm512_permute_ps(q.v, kLane * 0x55)};
+}
+// Of the lower lanes; the others become 0.
+inline Vec LoadLower(const float* p) { return {_mm512_zextps256_ps512(_mm256_loadu_ps(p))}; }
+inline Vec FmaLower(Vec a, Vec b, Vec c) {
+  return {_mm512_zextps256_ps512(_mm256_fmadd_ps(
+      _mm512_castps512_ps256(a.v), _mm512_castps512_ps256(b.v), _mm512_castps512_ps256(c.v)))};
+}
 inline Vec Fnma(Vec a, Vec b, Vec c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a * b
 // Min and Max return b when either operand is NaN.
 inline Vec Min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }

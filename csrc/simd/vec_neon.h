@@ -11,6 +11,7 @@ namespace neon {
 struct Vec {
   static constexpr int kLanes = 4;
   static constexpr int kRegisters = 32;
+  static constexpr int kLowerLanes = 0;  // (see vec_avx512.h)
   float32x4_t v;
 };
 
@@ -85,7 +86,18 @@ inline Vec Add(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
 inline Vec Sub(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
 inline Vec Mul(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
 inline Vec Div(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
-inline Vec Fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }   // a * b + c
+inline Vec Fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }  // a * b + c
+// p[0..3], each to be broadcast by Lane (into a multiply-add by element).
+struct Quad {
+  float32x4_t v;
+};
+inline Quad LoadQuad(const float* p) { return {vld1q_f32(p)}; }
+template <int kLane>
+inline Vec Lane(Quad q) {
+  return {vdupq_laneq_f32(q.v, kLane)};
+}
+inline Vec LoadLower(const float* p) { return LoadU(p); }
+inline Vec FmaLower(Vec a, Vec b, Vec c) { return Fma(a, b, c); }
 inline Vec Fnma(Vec a, Vec b, Vec c) { return {vfmsq_f32(c.v, a.v, b.v)}; }  // c - a * b
 // Min and Max return b when either operand is NaN, as on the other instruction sets.
 inline Vec Min(Vec a, Vec b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }

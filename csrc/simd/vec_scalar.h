@@ -11,6 +11,7 @@ namespace scalar {
 struct Vec {
   static constexpr int kLanes = 4;
   static constexpr int kRegisters = 16;
+  static constexpr int kLowerLanes = 0;  // (see vec_avx512.h)
   float v[4];
 };
 
@@ -106,6 +107,16 @@ inline Vec Fma(Vec a, Vec b, Vec c) {  // a * b + c, rounded twice
   SRT_EACH r.v[i] = a.v[i] * b.v[i] + c.v[i];
   return r;
 }
+struct Quad {
+  const float* p;
+};
+inline Quad LoadQuad(const float* p) { return {p}; }
+template <int kLane>
+inline Vec Lane(Quad q) {
+  return Set1(q.p[kLane]);
+}
+inline Vec LoadLower(const float* p) { return LoadU(p); }
+inline Vec FmaLower(Vec a, Vec b, Vec c) { return Fma(a, b, c); }
 inline Vec Fnma(Vec a, Vec b, Vec c) {  // c - a * b
   Vec r;
   SRT_EACH r.v[i] = c.v[i] - a.v[i] * b.v[i];

@@ -50,7 +50,7 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
   }
 }
 
-template <typename Micro, int NV>
+template <typename Micro, int NV, bool kLower>
 void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, SpmmTile* t,
              float* scratch) {
   for (int block = 0; block < m.blocks; ++block) {
@@ -65,7 +65,18 @@ void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x,
     t->block = block;
     t->first = block == 0;
     t->last = block + 1 >= m.blocks;
-    Micro::template Run<NV>(m, *t);
+    Micro::template Run<NV, kLower>(m, *t);
+  }
+}
+
+// `lower`: the last vector's valid columns lie in its lower lanes.
+template <typename Micro, int NV>
+void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, SpmmTile* t,
+             float* scratch, bool lower) {
+  if (Vec::kLowerLanes > 0 && lower) {
+    RunTile<Micro, NV, (Vec::kLowerLanes > 0)>(a, m, tile, x, t, scratch);
+  } else {
+    RunTile<Micro, NV, false>(a, m, tile, x, t, scratch);
   }
 }
 
@@ -87,7 +98,9 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     SpmmTile t;
     const int64_t left = a.columns - column;
     t.partial = left < static_cast<int64_t>(vecs) * Vec::kLanes;
-    t.tail = FirstN(t.partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes);
+    const int tail = t.partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes;
+    t.tail = FirstN(tail);
+    const bool lower = tail <= Vec::kLowerLanes;
     t.y = static_cast<float*>(io[2]) + image * a.y_image + group * a.y_group + column;
     t.y_row = a.y_row;
     t.r = io[1] == nullptr
@@ -104,9 +117,9 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     float* s = static_cast<float*>(scratch);
     t.sums = s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth);
     switch (vecs) {
-#define SRT_WIDTH(n)                                                                  \
-  case n:                                                                             \
-    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, x, &t, s); \
+#define SRT_WIDTH(n)                                                                         \
+  case n:                                                                                    \
+    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, x, &t, s, lower); \
     break;
       SRT_WIDTH(1)
       SRT_WIDTH(2)

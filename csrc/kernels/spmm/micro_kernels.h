@@ -2,32 +2,44 @@
 // Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
 #pragma once
 
+#include <cstring>
+
 #include "kernels/spmm/tile.h"
 
 namespace sparsert {
 namespace SRT_ISA {
 
+// One vector of a tile that is NV wide; with kLower, only the lower lanes of the last one are used.
+template <int NV, bool kLower>
+SRT_INLINE Vec LoadX(const float* x, int v) {
+  return kLower && v == NV - 1 ? LoadLower(x + v * Vec::kLanes) : LoadU(x + v * Vec::kLanes);
+}
+template <int NV, bool kLower>
+SRT_INLINE Vec FmaX(Vec w, Vec x, Vec acc, int v) {
+  return kLower && v == NV - 1 ? FmaLower(w, x, acc) : Fma(w, x, acc);
+}
+
 // Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
-template <int P, int NV>
+template <int P, int NV, bool kLower>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const SpmmTile& t,
                            Vec (&acc)[4][NV]) {
   for (int i = 0; i < n; ++i) {
     const float* x = t.x + *id++ * t.x_row;
     Vec xv[NV];
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) xv[v] = LoadU(x + v * Vec::kLanes);
+    for (int v = 0; v < NV; ++v) xv[v] = LoadX<NV, kLower>(x, v);
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
       if ((P >> r & 1) == 0) continue;
       const Vec wv = Set1(*w++);
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = Fma(wv, xv[v], acc[r][v]);
+      for (int v = 0; v < NV; ++v) acc[r][v] = FmaX<NV, kLower>(wv, xv[v], acc[r][v], v);
     }
   }
 }
 
 struct Pat4Micro {
-  template <int NV>
+  template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const uint16_t* count = m.counts + at * kPatterns;
@@ -46,21 +58,21 @@ struct Pat4Micro {
           for (int v = 0; v < NV; ++v) acc[r][v] = Zero();
         }
       }
-      AddPattern<1, NV>(count[0], id, w, t, acc);
-      AddPattern<2, NV>(count[1], id, w, t, acc);
-      AddPattern<3, NV>(count[2], id, w, t, acc);
-      AddPattern<4, NV>(count[3], id, w, t, acc);
-      AddPattern<5, NV>(count[4], id, w, t, acc);
-      AddPattern<6, NV>(count[5], id, w, t, acc);
-      AddPattern<7, NV>(count[6], id, w, t, acc);
-      AddPattern<8, NV>(count[7], id, w, t, acc);
-      AddPattern<9, NV>(count[8], id, w, t, acc);
-      AddPattern<10, NV>(count[9], id, w, t, acc);
-      AddPattern<11, NV>(count[10], id, w, t, acc);
-      AddPattern<12, NV>(count[11], id, w, t, acc);
-      AddPattern<13, NV>(count[12], id, w, t, acc);
-      AddPattern<14, NV>(count[13], id, w, t, acc);
-      AddPattern<15, NV>(count[14], id, w, t, acc);
+      AddPattern<1, NV, kLower>(count[0], id, w, t, acc);
+      AddPattern<2, NV, kLower>(count[1], id, w, t, acc);
+      AddPattern<3, NV, kLower>(count[2], id, w, t, acc);
+      AddPattern<4, NV, kLower>(count[3], id, w, t, acc);
+      AddPattern<5, NV, kLower>(count[4], id, w, t, acc);
+      AddPattern<6, NV, kLower>(count[5], id, w, t, acc);
+      AddPattern<7, NV, kLower>(count[6], id, w, t, acc);
+      AddPattern<8, NV, kLower>(count[7], id, w, t, acc);
+      AddPattern<9, NV, kLower>(count[8], id, w, t, acc);
+      AddPattern<10, NV, kLower>(count[9], id, w, t, acc);
+      AddPattern<11, NV, kLower>(count[10], id, w, t, acc);
+      AddPattern<12, NV, kLower>(count[11], id, w, t, acc);
+      AddPattern<13, NV, kLower>(count[12], id, w, t, acc);
+      AddPattern<14, NV, kLower>(count[13], id, w, t, acc);
+      AddPattern<15, NV, kLower>(count[14], id, w, t, acc);
       count += kPatterns;
 #pragma GCC unroll 4
       for (int r = 0; r < 4; ++r) {
@@ -70,8 +82,15 @@ struct Pat4Micro {
   }
 };
 
+// acc += w * one K-row of the tile.
+template <int NV, bool kLower>
+SRT_INLINE void AddRow(Vec w, const float* x, Vec (&acc)[NV]) {
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) acc[v] = FmaX<NV, kLower>(w, LoadX<NV, kLower>(x, v), acc[v], v);
+}
+
 struct CsrMicro {
-  template <int NV>
+  template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const uint16_t* count = m.counts + at * 2 * kCsrPanelRows;
@@ -85,30 +104,30 @@ struct CsrMicro {
       Vec acc[NV];
       BeginRow<NV>(t, row, acc);
       int i = 0;
-      if (NV <= 4) {  // a second set of sums hides the latency of the multiply-adds
+      if (NV <= 4) {
+        // Narrow tiles: a second set of sums hides the latency of the multiply-adds, and weights
+        // are loaded by fours, for a broadcast takes a load as long as a vector of X does.
         Vec odd[NV];
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) odd[v] = Zero();
-        for (; i + 2 <= n; i += 2) {
-          const float* x0 = t.x + id[i] * t.x_row;
-          const float* x1 = t.x + id[i + 1] * t.x_row;
-          const Vec w0 = Set1(w[i]);
-          const Vec w1 = Set1(w[i + 1]);
-#pragma GCC unroll 8
-          for (int v = 0; v < NV; ++v) {
-            acc[v] = Fma(w0, LoadU(x0 + v * Vec::kLanes), acc[v]);
-            odd[v] = Fma(w1, LoadU(x1 + v * Vec::kLanes), odd[v]);
-          }
+        for (; i + 4 <= n; i += 4) {
+          const Quad q = LoadQuad(w + i);
+          uint64_t ids;
+          memcpy(&ids, id + i, sizeof(ids));
+          AddRow<NV, kLower>(Lane<0>(q), t.x + (ids & 0xffff) * t.x_row, acc);
+          AddRow<NV, kLower>(Lane<1>(q), t.x + (ids >> 16 & 0xffff) * t.x_row, odd);
+          AddRow<NV, kLower>(Lane<2>(q), t.x + (ids >> 32 & 0xffff) * t.x_row, acc);
+          AddRow<NV, kLower>(Lane<3>(q), t.x + (ids >> 48) * t.x_row, odd);
+        }
+        if (i + 2 <= n) {
+          AddRow<NV, kLower>(Set1(w[i]), t.x + id[i] * t.x_row, acc);
+          AddRow<NV, kLower>(Set1(w[i + 1]), t.x + id[i + 1] * t.x_row, odd);
+          i += 2;
         }
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], odd[v]);
       }
-      for (; i < n; ++i) {
-        const float* x = t.x + id[i] * t.x_row;
-        const Vec wv = Set1(w[i]);
-#pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) acc[v] = Fma(wv, LoadU(x + v * Vec::kLanes), acc[v]);
-      }
+      for (; i < n; ++i) AddRow<NV, kLower>(Set1(w[i]), t.x + id[i] * t.x_row, acc);
       id += n;
       w += n;
       EndRow<NV>(t, row, acc);
@@ -119,7 +138,7 @@ struct CsrMicro {
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
 struct PanelMicro {
-  template <int NV>
+  template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const int depth = m.depth - t.block * m.block_depth;
@@ -146,12 +165,12 @@ struct PanelMicro {
         if (kIndexed) x = t.x + *id++ * t.x_row;
         Vec xv[NV];
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) xv[v] = LoadU(x + v * Vec::kLanes);
+        for (int v = 0; v < NV; ++v) xv[v] = LoadX<NV, kLower>(x, v);
 #pragma GCC unroll 8
         for (int r = 0; r < MR; ++r) {
           const Vec wv = Set1(w[r]);
 #pragma GCC unroll 8
-          for (int v = 0; v < NV; ++v) acc[r][v] = Fma(wv, xv[v], acc[r][v]);
+          for (int v = 0; v < NV; ++v) acc[r][v] = FmaX<NV, kLower>(wv, xv[v], acc[r][v], v);
         }
         w += MR;
         if (!kIndexed) x += t.x_row;
