@@ -14,6 +14,9 @@ namespace {
 // tune="auto" measures candidates whose predicted times lie this close to the best.
 constexpr double kCloseRace = 1.6;
 
+// Planes of all output rows together, from which on they lie beyond L2 when the layer begins.
+constexpr int64_t kFarBytes = 384 * 1024;
+
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
 // them.
 double FeedCost(const Window& w, bool transposed) {
@@ -52,6 +55,8 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
   a->y_image = o.y_image;
   a->y_group = o.y_group;
   a->y_row = o.y_row;
+  a->fetch_ahead =
+      o.y_row * packed->groups[0].rows * static_cast<int64_t>(sizeof(float)) > kFarBytes;
   a->weights = packed->groups.data();
   a->act = o.act;
   if (o.bias != kNoTensor) {

@@ -112,6 +112,7 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     t.panel_begin = bounds[split];
     t.panel_end = bounds[split + 1];
     t.act = a.act;
+    t.ahead = a.fetch_ahead;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
                      (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);

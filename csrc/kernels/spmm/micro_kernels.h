@@ -48,6 +48,9 @@ struct Pat4Micro {
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
       const int row = p * 4;
       const int rows = m.rows - row < 4 ? m.rows - row : 4;
+      if (t.last && t.ahead) {
+        for (int r = 0; r < rows; ++r) FetchRow<NV>(t, row + r);
+      }
       Vec acc[4][NV];
 #pragma GCC unroll 4
       for (int r = 0; r < 4; ++r) {
@@ -90,6 +93,8 @@ SRT_INLINE void AddRow(Vec w, const float* x, Vec (&acc)[NV]) {
 }
 
 struct CsrMicro {
+  static constexpr int kRowsAhead = 6;
+
   template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
@@ -98,7 +103,11 @@ struct CsrMicro {
     const float* w = m.values + m.value_offsets[at];
     const int row_begin = t.panel_begin * kCsrPanelRows;
     const int row_end = t.panel_end * kCsrPanelRows < m.rows ? t.panel_end * kCsrPanelRows : m.rows;
+    const bool ahead = t.last && t.ahead;
     for (int r = row_begin; r < row_end; ++r) {
+      if (ahead && r + kRowsAhead < row_end) {
+        FetchRow<NV>(t, (r + kRowsAhead) / kCsrPanelRows * kCsrPanelRows + count[2 * kRowsAhead]);
+      }
       const int row = r / kCsrPanelRows * kCsrPanelRows + *count++;
       const int n = *count++;
       Vec acc[NV];
@@ -149,6 +158,9 @@ struct PanelMicro {
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
       const int row = p * MR;
       const int rows = m.rows - row < MR ? m.rows - row : MR;
+      if (t.last && t.ahead) {
+        for (int r = 0; r < rows; ++r) FetchRow<NV>(t, row + r);
+      }
       Vec acc[MR][NV];
 #pragma GCC unroll 8
       for (int r = 0; r < MR; ++r) {

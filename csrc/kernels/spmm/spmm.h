@@ -79,6 +79,7 @@ struct SpmmArgs {
   int32_t tile_vecs = 0;  // the widest tile
   int64_t columns = 0;    // valid columns, <= vecs * lanes
   bool direct = false;
+  bool fetch_ahead = false;  // R and Y are larger than what stays in L2: prefetch their rows
   TapTable taps;
   // Strides in floats.
   int64_t x_image = 0, x_group = 0, x_row = 0;

@@ -22,6 +22,7 @@ struct SpmmTile {
   const float* bias;  // nullptr: zeros
   Mask tail;          // valid lanes of the last vector
   bool partial;       // tail is not full
+  bool ahead;         // fetch rows of R and Y before they are needed: they lie far from L1
   bool first;         // this block starts the sums
   bool last;          // this block ends them
   int block;
@@ -43,6 +44,18 @@ SRT_INLINE void StoreColumn(const SpmmTile& t, float* p, int v, Vec a) {
   } else {
     StoreU(p + v * Vec::kLanes, a);
   }
+}
+
+// Asks for a row of R and of Y. Their planes lie apart by more than a hardware prefetcher follows.
+template <int NV>
+SRT_INLINE void FetchRow(const SpmmTile& t, int row) {
+  const float* y = t.y + row * t.y_row;
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) __builtin_prefetch(y + v * Vec::kLanes, 1);
+  if (t.r == nullptr) return;
+  const float* r = t.r + row * t.r_row;
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) __builtin_prefetch(r + v * Vec::kLanes);
 }
 
 // The sums of `row` before this block: the bias, or what earlier blocks left.
