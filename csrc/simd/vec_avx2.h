@@ -53,14 +53,22 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m256i i = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));
   return {_mm256_i32gather_ps(base, i, 4)};
 }
-// p[0], p[2], ..., p[14] where the mask is set, else 0; reads nothing for lanes outside the mask.
-inline Vec LoadStride2Mask(const float* p, Mask m) {
+// A mask of lanes, spread to the floats that stride 2 reads for them.
+struct Stride2Mask {
+  Mask lo, hi;
+};
+inline Stride2Mask SpreadMask(Mask m) {
   const uint32_t wide = _pdep_u32(static_cast<uint32_t>(_mm256_movemask_ps(m.m)), 0x5555u);
-  const __m256 lo = LoadMask(p, MaskFromBits(wide)).v;
-  const __m256 hi = LoadMask(p + 8, MaskFromBits(wide >> 8)).v;
+  return {MaskFromBits(wide), MaskFromBits(wide >> 8)};
+}
+// p[0], p[2], ..., p[14] where the mask is set, else 0; reads nothing for lanes outside the mask.
+inline Vec LoadStride2Mask(const float* p, Stride2Mask m) {
+  const __m256 lo = LoadMask(p, m.lo).v;
+  const __m256 hi = LoadMask(p + 8, m.hi).v;
   const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(lo, hi, 0x88));
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(even, 0xd8))};
 }
+inline Vec LoadStride2Mask(const float* p, Mask m) { return LoadStride2Mask(p, SpreadMask(m)); }
 
 inline Vec Add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec Sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }

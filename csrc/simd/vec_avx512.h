@@ -47,14 +47,22 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
       _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)));
   return {_mm512_i32gather_ps(i, base, 4)};
 }
-// p[0], p[2], ..., p[30] where the mask is set, else 0; reads nothing for lanes outside the mask.
-inline Vec LoadStride2Mask(const float* p, Mask m) {
+// A mask of lanes, spread to the floats that stride 2 reads for them.
+struct Stride2Mask {
+  __mmask16 lo, hi;
+};
+inline Stride2Mask SpreadMask(Mask m) {
   const uint32_t wide = _pdep_u32(m.m, 0x55555555u);
-  const __m512 lo = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide), p);
-  const __m512 hi = _mm512_maskz_loadu_ps(static_cast<__mmask16>(wide >> 16), p + 16);
+  return {static_cast<__mmask16>(wide), static_cast<__mmask16>(wide >> 16)};
+}
+// p[0], p[2], ..., p[30] where the mask is set, else 0; reads nothing for lanes outside the mask.
+inline Vec LoadStride2Mask(const float* p, Stride2Mask m) {
+  const __m512 lo = _mm512_maskz_loadu_ps(m.lo, p);
+  const __m512 hi = _mm512_maskz_loadu_ps(m.hi, p + 16);
   const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
   return {_mm512_permutex2var_ps(lo, even, hi)};
 }
+inline Vec LoadStride2Mask(const float* p, Mask m) { return LoadStride2Mask(p, SpreadMask(m)); }
 
 inline Vec Add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vec Sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }

@@ -76,6 +76,8 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
   r = vld1q_lane_f32(base + index[3], r, 3);
   return {r};
 }
+using Stride2Mask = Mask;  // (see vec_avx512.h)
+inline Stride2Mask SpreadMask(Mask m) { return m; }
 // p[0], p[2], p[4], p[6] where the mask is set, else 0; reads nothing for lanes outside the mask.
 inline Vec LoadStride2Mask(const float* p, Mask m) {
   static const int32_t kEven[4] = {0, 2, 4, 6};

@@ -59,6 +59,8 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
   SRT_EACH r.v[i] = base[index[i]];
   return r;
 }
+using Stride2Mask = Mask;  // (see vec_avx512.h)
+inline Stride2Mask SpreadMask(Mask m) { return m; }
 // p[0], p[2], p[4], p[6] where the mask is set, else 0.
 inline Vec LoadStride2Mask(const float* p, Mask m) {
   Vec r;

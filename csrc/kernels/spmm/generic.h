@@ -1,54 +1,14 @@
-// spmm over Vec: walks tiles and blocks, feeds them, calls the micro-kernels.
+// spmm over Vec: walks tiles and blocks, calls the feed and the micro-kernels.
 // Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
 #pragma once
 
 #include "base/arch.h"
-#include "kernels/spmm/load_tap.h"
+#include "kernels/spmm/feed.h"
 #include "kernels/spmm/micro_kernels.h"
 
 namespace sparsert {
 namespace SRT_ISA {
 namespace {
-
-// Fills the tile of one block: K-row i becomes scratch[i * NV * lanes ...].
-template <int NV>
-void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, const float* x,
-              float* scratch) {
-  const uint32_t* channel = m.channels + static_cast<size_t>(block) * m.block_depth;
-  const TapVec* taps = a.taps.entries + static_cast<size_t>(tile) * a.taps.taps * a.taps.tile_vecs;
-  float* to = scratch;
-  for (uint32_t i = m.run_offsets[block]; i < m.run_offsets[block + 1]; ++i) {
-    const FeedRun run = m.runs[i];
-    const TapVec* tap = taps + run.tap * a.taps.tile_vecs;
-    if (tap->uniform == TapMode::kContiguous) {
-      Mask masks[NV];
-      int32_t base[NV];
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) {
-        masks[v] = MaskFromBits(tap[v].mask);
-        base[v] = tap[v].base;
-      }
-      for (int c = 0; c < run.count; ++c) {
-        const float* plane = x + channel[c] * a.x_row;
-#pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) {
-          Store(to + v * Vec::kLanes, LoadMask(plane + base[v], masks[v]));
-        }
-        to += NV * Vec::kLanes;
-      }
-    } else {
-      for (int v = 0; v < NV; ++v) {
-        float* column = to + v * Vec::kLanes;
-        const TapVec tv = tap[v];
-        for (int c = 0; c < run.count; ++c) {
-          Store(column + c * NV * Vec::kLanes, LoadTap(x + channel[c] * a.x_row, tv, a.taps));
-        }
-      }
-      to += run.count * NV * Vec::kLanes;
-    }
-    channel += run.count;
-  }
-}
 
 template <typename Micro, int NV, bool kLower>
 void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, SpmmTile* t,
