@@ -53,6 +53,15 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m256i i = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));
   return {_mm256_i32gather_ps(base, i, 4)};
 }
+// Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
+inline Vec Evens(Vec a, Vec b) {
+  const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0x88));
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8))};
+}
+inline Vec Odds(Vec a, Vec b) {
+  const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0xdd));
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8))};
+}
 // A mask of lanes, spread to the floats that stride 2 reads for them.
 struct Stride2Mask {
   Mask lo, hi;
@@ -63,10 +72,7 @@ inline Stride2Mask SpreadMask(Mask m) {
 }
 // p[0], p[2], ..., p[14] where the mask is set, else 0; reads nothing for lanes outside the mask.
 inline Vec LoadStride2Mask(const float* p, Stride2Mask m) {
-  const __m256 lo = LoadMask(p, m.lo).v;
-  const __m256 hi = LoadMask(p + 8, m.hi).v;
-  const __m256d even = _mm256_castps_pd(_mm256_shuffle_ps(lo, hi, 0x88));
-  return {_mm256_castpd_ps(_mm256_permute4x64_pd(even, 0xd8))};
+  return Evens(LoadMask(p, m.lo), LoadMask(p + 8, m.hi));
 }
 inline Vec LoadStride2Mask(const float* p, Mask m) { return LoadStride2Mask(p, SpreadMask(m)); }
 

@@ -47,6 +47,15 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
       _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)));
   return {_mm512_i32gather_ps(i, base, 4)};
 }
+// Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
+inline Vec Evens(Vec a, Vec b) {
+  const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  return {_mm512_permutex2var_ps(a.v, even, b.v)};
+}
+inline Vec Odds(Vec a, Vec b) {
+  const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+  return {_mm512_permutex2var_ps(a.v, odd, b.v)};
+}
 // A mask of lanes, spread to the floats that stride 2 reads for them.
 struct Stride2Mask {
   __mmask16 lo, hi;
@@ -57,10 +66,7 @@ inline Stride2Mask SpreadMask(Mask m) {
 }
 // p[0], p[2], ..., p[30] where the mask is set, else 0; reads nothing for lanes outside the mask.
 inline Vec LoadStride2Mask(const float* p, Stride2Mask m) {
-  const __m512 lo = _mm512_maskz_loadu_ps(m.lo, p);
-  const __m512 hi = _mm512_maskz_loadu_ps(m.hi, p + 16);
-  const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-  return {_mm512_permutex2var_ps(lo, even, hi)};
+  return Evens(LoadMask(p, {m.lo}), LoadMask(p + 16, {m.hi}));
 }
 inline Vec LoadStride2Mask(const float* p, Mask m) { return LoadStride2Mask(p, SpreadMask(m)); }
 

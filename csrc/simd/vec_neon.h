@@ -78,6 +78,9 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
 }
 using Stride2Mask = Mask;  // (see vec_avx512.h)
 inline Stride2Mask SpreadMask(Mask m) { return m; }
+// Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
+inline Vec Evens(Vec a, Vec b) { return {vuzp1q_f32(a.v, b.v)}; }
+inline Vec Odds(Vec a, Vec b) { return {vuzp2q_f32(a.v, b.v)}; }
 // p[0], p[2], p[4], p[6] where the mask is set, else 0; reads nothing for lanes outside the mask.
 inline Vec LoadStride2Mask(const float* p, Mask m) {
   static const int32_t kEven[4] = {0, 2, 4, 6};

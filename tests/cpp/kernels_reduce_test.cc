@@ -189,6 +189,44 @@ double PoolReference(const PoolArgs& args, const Tensor& x, int64_t plane, int64
   return args.fn == PoolFn::kMax ? max : sum / std::fmax(count, 1);
 }
 
+// Sets the size of y.
+void SetPoolOut(PoolWindow* w, bool ceil) {
+  for (int d = 0; d < 2; ++d) {
+    const int64_t reach = (w->kernel[d] - 1) * w->dilation[d] + 1;
+    const int64_t room = w->in[d] + w->pad_begin[d] + w->pad_end[d] - reach;
+    w->out[d] = room < 0 ? 1 : (room + (ceil ? w->stride[d] - 1 : 0)) / w->stride[d] + 1;
+    if (ceil && (w->out[d] - 1) * w->stride[d] >= w->in[d] + w->pad_begin[d] && w->out[d] > 1) {
+      --w->out[d];
+    }
+  }
+}
+
+void CheckPool(const PoolWindow& w, bool flat, int c, Random* random) {
+  const Dims x_dims = flat ? Dims{2, 3, w.in[1]} : Dims{2, 3, w.in[0], w.in[1]};
+  const Dims y_dims = flat ? Dims{2, 3, w.out[1]} : Dims{2, 3, w.out[0], w.out[1]};
+  Tensor x(DType::kF32, x_dims, c % 3 * 2);
+  x.FillUniform(random, -3, 3);
+  for (const Isa isa : Isas()) {
+    for (const PoolFn fn : {PoolFn::kMax, PoolFn::kAverage}) {
+      for (const bool include : {false, true}) {
+        context = "pool " + std::to_string(c) + " isa " + std::to_string(static_cast<int>(isa));
+        Tensor y(DType::kF32, y_dims, c % 2 * 5);
+        const PoolArgs args = MakePoolArgs(fn, x.desc, y.desc, w, include);
+        std::vector<double> want;
+        for (int64_t p = 0; p < 6; ++p) {
+          for (int64_t i = 0; i < w.out[0] * w.out[1]; ++i) {
+            want.push_back(PoolReference(args, x, p, i / w.out[1], i % w.out[1]));
+          }
+        }
+        Kernel kernel;
+        Expect(SelectPool(args, isa, &kernel) && kernel.isa == isa, "no kernel");
+        Run(kernel, &args, {x.data(), y.data()}, PoolItems(args), PoolScratch(args));
+        ExpectNear(y, want, 1e-6, 1e-6);
+      }
+    }
+  }
+}
+
 void TestPool() {
   Random random(1);
   for (int c = 0; c < 150; ++c) {
@@ -208,37 +246,47 @@ void TestPool() {
         w.dilation[d] = 1;
         w.pad_begin[d] = w.pad_end[d] = 1;
       }
-      const int64_t reach = (w.kernel[d] - 1) * w.dilation[d] + 1;
-      const int64_t room = w.in[d] + w.pad_begin[d] + w.pad_end[d] - reach;
-      const bool ceil = c % 4 == 2;
-      w.out[d] = room < 0 ? 1 : (room + (ceil ? w.stride[d] - 1 : 0)) / w.stride[d] + 1;
-      if (ceil && (w.out[d] - 1) * w.stride[d] >= w.in[d] + w.pad_begin[d] && w.out[d] > 1) {
-        --w.out[d];
-      }
     }
-    const Dims x_dims = flat ? Dims{2, 3, w.in[1]} : Dims{2, 3, w.in[0], w.in[1]};
-    const Dims y_dims = flat ? Dims{2, 3, w.out[1]} : Dims{2, 3, w.out[0], w.out[1]};
-    Tensor x(DType::kF32, x_dims, c % 3 * 2);
-    x.FillUniform(&random, -3, 3);
-    for (const Isa isa : Isas()) {
-      for (const PoolFn fn : {PoolFn::kMax, PoolFn::kAverage}) {
-        for (const bool include : {false, true}) {
-          context = "pool " + std::to_string(c) + " isa " + std::to_string(static_cast<int>(isa));
-          Tensor y(DType::kF32, y_dims, c % 2 * 5);
-          const PoolArgs args = MakePoolArgs(fn, x.desc, y.desc, w, include);
-          std::vector<double> want;
-          for (int64_t p = 0; p < 6; ++p) {
-            for (int64_t i = 0; i < w.out[0] * w.out[1]; ++i) {
-              want.push_back(PoolReference(args, x, p, i / w.out[1], i % w.out[1]));
-            }
+    SetPoolOut(&w, c % 4 == 2);
+    CheckPool(w, flat, c, &random);
+  }
+}
+
+// The windows of real networks at the widths where vectors and lines begin and end.
+void TestCommonPool() {
+  Random random(3);
+  int c = 0;
+  for (const int64_t width :
+       {1, 2, 3, 7, 13, 15, 16, 17, 29, 31, 32, 33, 47, 63, 64, 65, 97, 131}) {
+    for (const int64_t kernel : {2, 3}) {
+      for (const int64_t stride : {1, 2}) {
+        for (int pads = 0; pads < 8; ++pads) {
+          PoolWindow w;
+          for (int d = 0; d < 2; ++d) {
+            w.in[d] = d == 1 ? width : random.Int(1, 11);
+            w.kernel[d] = kernel;
+            w.stride[d] = stride;
+            w.dilation[d] = 1;
+            w.pad_begin[d] = pads & 1;
+            w.pad_end[d] = pads >> 1 & 1;
           }
-          Kernel kernel;
-          Expect(SelectPool(args, isa, &kernel) && kernel.isa == isa, "no kernel");
-          Run(kernel, &args, {x.data(), y.data()}, PoolItems(args), PoolScratch(args));
-          ExpectNear(y, want, 1e-6, 1e-6);
+          SetPoolOut(&w, (pads & 4) != 0);
+          CheckPool(w, false, c++, &random);
         }
       }
     }
+  }
+}
+
+// Dilated windows without any row of x between windows with some.
+void TestPoolWithoutRows() {
+  Random random(4);
+  for (const int64_t stride : {1, 2, 3}) {
+    PoolWindow w = {{2, 3}, {1, stride}, {3, 1}, {1, 1}, {1, 1}, {1, 40}, {}};
+    w.in[0] = 2;
+    w.pad_begin[0] = w.pad_end[0] = 2;
+    SetPoolOut(&w, false);
+    CheckPool(w, false, 0, &random);
   }
 }
 
@@ -283,6 +331,8 @@ int main() {
   TestReduce();
   TestSoftmax();
   TestPool();
+  TestCommonPool();
+  TestPoolWithoutRows();
   TestGlobalPool();
   return Finish("kernels_reduce_test");
 }

@@ -54,26 +54,26 @@ def all_cases() -> list[Case]:
                     tolerance=EXACT if op == "MaxPool" else SUM,
                 )
             )
-    for width in (1, 15, 16, 17, 31, 33, 64, 65):
+    narrow = {
+        "width": "kernel_shape=[3,3], pads=[1,1,1,1]",
+        "half_width": "kernel_shape=[2,2], strides=[2,2], ceil_mode=1",
+        "padded_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]",
+        "left_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[1,1,0,0], ceil_mode=1",
+        "right_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[0,0,1,1]",
+    }
+    for width in (1, 2, 13, 15, 16, 17, 31, 33, 64, 65, 97):
         for op in ("MaxPool", "AveragePool"):
-            text = f"y = {op}<kernel_shape=[3,3], pads=[1,1,1,1]>(x)"
-            cases.append(
-                Case(
-                    f"{op}_width{width}",
-                    [text],
-                    {"x": (1, 2, 3, width)},
-                    tolerance=EXACT if op == "MaxPool" else SUM,
+            for label, window in narrow.items():
+                if width == 1 and label.startswith(("left", "right")):
+                    continue  # the window is wider than the padded input
+                cases.append(
+                    Case(
+                        f"{op}_{label}{width}",
+                        [f"y = {op}<{window}>(x)"],
+                        {"x": (1, 2, 3, width)},
+                        tolerance=EXACT if op == "MaxPool" else SUM,
+                    )
                 )
-            )
-            text = f"y = {op}<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)"
-            cases.append(
-                Case(
-                    f"{op}_half_width{width}",
-                    [text],
-                    {"x": (1, 2, 3, width)},
-                    tolerance=EXACT if op == "MaxPool" else SUM,
-                )
-            )
     for op in ("GlobalMaxPool", "GlobalAveragePool"):
         for shape in ((1, 1, 1, 1), (2, 5, 7, 7), (3, 17, 33), (1, 3, 197, 5), (7, 4, 2, 8)):
             label = "x".join(map(str, shape))

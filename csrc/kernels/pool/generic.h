@@ -15,124 +15,199 @@ SRT_INLINE Vec PoolStep(Vec acc, Vec x) {
   return Fn == PoolFn::kMax ? Max(acc, x) : Add(acc, x);
 }
 
-// to[i] = Fn over r of x[r * step + i], i in [0, n); rows > 0.
 template <PoolFn Fn>
-SRT_INLINE void PoolColumns(const float* x, int64_t rows, int64_t step, int64_t n, float* to) {
+SRT_INLINE float PoolStart() {
+  return Fn == PoolFn::kMax ? kLowest : 0.0f;
+}
+
+// Rows of x under a row of y: [rows][width], `step` floats apart; rows may be 0.
+struct PoolColumns {
+  const float* x;
+  int64_t rows;
+  int64_t step;
+  int64_t width;
+};
+
+// Fn down the columns [i, i + lanes), all inside x. kRows: the number of rows, or 0 for any but 0.
+template <PoolFn Fn, int kRows>
+SRT_INLINE Vec FoldColumns(const PoolColumns& c, int64_t i) {
+  const int64_t rows = kRows == 0 ? c.rows : kRows;
+  const float* p = c.x + i;
+  Vec acc = LoadU(p);
+  for (int64_t r = 1; r < rows; ++r) acc = PoolStep<Fn>(acc, LoadU(p += c.step));
+  return acc;
+}
+
+// The same for columns that may lie outside x, which give the neutral element, and any rows.
+template <PoolFn Fn>
+SRT_INLINE Vec FoldEdge(const PoolColumns& c, int64_t i) {
+  const Vec start = Set1(PoolStart<Fn>());
+  const int64_t left = c.width - i;
+  if (left <= 0 || c.rows == 0) return start;
+  const Mask m = FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
+  const float* p = c.x + i;
+  Vec acc = LoadMask(p, m);
+  for (int64_t r = 1; r < c.rows; ++r) acc = PoolStep<Fn>(acc, LoadMask(p += c.step, m));
+  return Select(m, acc, start);
+}
+
+// Calls put(i, a) with the columns [i, i + lanes) folded, for all i.
+template <PoolFn Fn, int kRows, typename Put>
+SRT_INLINE void ForColumns(const PoolColumns& c, Put&& put) {
   int64_t i = 0;
-  for (; i + 2 * Vec::kLanes <= n; i += 2 * Vec::kLanes) {
-    const float* p = x + i;
-    Vec a = LoadU(p);
-    Vec b = LoadU(p + Vec::kLanes);
-    for (int64_t r = 1; r < rows; ++r) {
-      p += step;
-      a = PoolStep<Fn>(a, LoadU(p));
-      b = PoolStep<Fn>(b, LoadU(p + Vec::kLanes));
+  if (c.rows != 0) {
+    for (; i + Vec::kLanes <= c.width; i += Vec::kLanes) put(i, FoldColumns<Fn, kRows>(c, i));
+  }
+  for (; i < c.width; i += Vec::kLanes) put(i, FoldEdge<Fn>(c, i));
+}
+
+// Calls put(i, a, b) with the columns [i, i + lanes) and [i + lanes, i + 2 lanes).
+template <PoolFn Fn, int kRows, typename Put>
+SRT_INLINE void ForColumnPairs(const PoolColumns& c, Put&& put) {
+  constexpr int64_t kLanes = Vec::kLanes;
+  int64_t i = 0;
+  if (c.rows != 0) {
+    for (; i + 2 * kLanes <= c.width; i += 2 * kLanes) {
+      put(i, FoldColumns<Fn, kRows>(c, i), FoldColumns<Fn, kRows>(c, i + kLanes));
     }
-    StoreU(to + i, a);
-    StoreU(to + i + Vec::kLanes, b);
   }
-  for (; i < n; i += Vec::kLanes) {
-    const Mask m = FirstN(n - i < Vec::kLanes ? static_cast<int>(n - i) : Vec::kLanes);
-    const float* p = x + i;
-    Vec a = LoadMask(p, m);
-    for (int64_t r = 1; r < rows; ++r) a = PoolStep<Fn>(a, LoadMask(p += step, m));
-    StoreMask(to + i, m, a);
-  }
+  for (; i < c.width; i += 2 * kLanes) put(i, FoldEdge<Fn>(c, i), FoldEdge<Fn>(c, i + kLanes));
 }
 
-// phases[j % stride][j / stride] = row[j].
-SRT_INLINE void SplitPhases(const float* SRT_RESTRICT row, int64_t stride, const PoolRows& rows,
-                            float* SRT_RESTRICT phases) {
-  const int64_t n = (rows.length + stride - 1) / stride;
-  if (stride == 2) {  // compilers turn this into shuffles
-    float* SRT_RESTRICT odd = phases + rows.phase_floats;
-    for (int64_t i = 0; i < n; ++i) {
-      phases[i] = row[2 * i];
-      odd[i] = row[2 * i + 1];
-    }
-    return;
-  }
-  for (int64_t p = 0; p < stride; ++p) {
-    float* to = phases + p * rows.phase_floats;
-    for (int64_t i = 0; i < n && i * stride + p < rows.length; ++i) to[i] = row[i * stride + p];
-  }
-}
-
-// Maximum, stride 2, every column of every window inside x: straight from x, without scratch.
-SRT_INLINE bool IsPlainStride2(const PoolWindow& w) {
-  return w.stride[1] == 2 && w.dilation[1] == 1 && w.pad_begin[1] == 0 &&
-         (w.out[1] - 1) * 2 + w.kernel[1] <= w.in[1];
-}
-
-SRT_INLINE void MaxPlaneStride2(const PoolWindow& w, const float* x, float* y) {
-  for (int64_t oh = 0; oh < w.out[0]; ++oh) {
-    const int64_t top = oh * w.stride[0] - w.pad_begin[0];
-    const float* rows = x + top * w.in[1];
-    float* to = y + oh * w.out[1];
-    for (int64_t ow = 0; ow < w.out[1]; ow += Vec::kLanes) {
-      const int64_t left = w.out[1] - ow;
-      const Mask m = FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
-      Vec acc = Set1(kLowest);
-      for (int64_t k = 0; k < w.kernel[0]; ++k) {
-        const int64_t at = top + k * w.dilation[0];
-        if (at < 0 || at >= w.in[0]) continue;
-        const float* p = rows + k * w.dilation[0] * w.in[1] + 2 * ow;
-        for (int64_t j = 0; j < w.kernel[1]; ++j) acc = Max(acc, LoadStride2Mask(p + j, m));
+// Makes the line of a row of y.
+template <PoolFn Fn, int kRows>
+SRT_INLINE void FillLine(const PoolWindow& w, const PoolRows& rows, const PoolColumns& c,
+                         float* line) {
+  const int64_t stride = w.stride[1];
+  const int64_t pad = w.pad_begin[1];
+  if (stride == 1) {
+    ForColumns<Fn, kRows>(c, [&](int64_t i, Vec a) { StoreU(line + pad + i, a); });
+  } else if (stride == 2) {
+    float* even = line + PoolLineIndex(w, rows, pad);
+    float* odd = line + PoolLineIndex(w, rows, pad + 1);
+    ForColumnPairs<Fn, kRows>(c, [&](int64_t i, Vec a, Vec b) {
+      StoreU(even + i / 2, Evens(a, b));
+      StoreU(odd + i / 2, Odds(a, b));
+    });
+  } else {
+    int64_t phase = pad % stride;
+    int64_t quotient = pad / stride;
+    ForColumns<Fn, kRows>(c, [&](int64_t i, Vec a) {
+      float lane[Vec::kLanes];
+      StoreU(lane, a);
+      for (int64_t l = 0; l < Vec::kLanes && i + l < c.width; ++l) {
+        line[phase * rows.phase_floats + quotient] = lane[l];
+        if (++phase == stride) {
+          phase = 0;
+          ++quotient;
+        }
       }
-      StoreMask(to + ow, m, acc);
-    }
+    });
   }
 }
 
+// The rows of x under row `oh` of y, and the height that an average divides by.
+struct PoolWindowRows {
+  int64_t first;   // in x
+  int64_t rows;    // inside x
+  int64_t height;  // rows that count
+};
+
+SRT_INLINE PoolWindowRows RowsUnder(const PoolWindow& w, bool count_include_pad, int64_t oh) {
+  const int64_t top = oh * w.stride[0] - w.pad_begin[0];
+  const int64_t step = w.dilation[0];
+  const int64_t skipped = top < 0 ? (-top + step - 1) / step : 0;
+  int64_t last = w.kernel[0];
+  while (last > skipped && top + (last - 1) * step >= w.in[0]) --last;
+  int64_t height = last - skipped;
+  if (count_include_pad) {
+    height = w.kernel[0];
+    while (height > 0 && top + (height - 1) * step >= w.in[0] + w.pad_end[0]) --height;
+  }
+  return {top + skipped * step, last - skipped, height};
+}
+
+// What the sums of a row are divided by: height * counts[ow]. `scales`, unless it is nullptr, holds
+// the reciprocals: [out width] each.
+struct PoolDivisors {
+  const float* counts;
+  const float* scales;
+  float height;
+};
+
+// Stores columns [ow, ow + lanes) of a row of y.
+template <PoolFn Fn>
+SRT_INLINE void StorePooled(Vec acc, const PoolDivisors& by, int64_t ow, int64_t width, float* y) {
+  if (Fn == PoolFn::kAverage && by.scales != nullptr) {
+    acc = Mul(acc, LoadU(by.scales + ow));
+  } else if (Fn == PoolFn::kAverage) {
+    acc = Div(acc, Max(Mul(Set1(by.height), LoadU(by.counts + ow)), Set1(1.0f)));
+  }
+  if (ow + Vec::kLanes <= width) {
+    StoreU(y + ow, acc);
+  } else {
+    StoreMask(y + ow, FirstN(static_cast<int>(width - ow)), acc);
+  }
+}
+
+// Makes a row of y from its line. `taps`: [kernel width]; kTaps: their number, or 0 for any.
+template <PoolFn Fn, int kTaps>
+SRT_INLINE void FoldLine(const PoolWindow& w, const float* line, const int64_t* taps,
+                         const PoolDivisors& by, float* y) {
+  const int64_t n = kTaps == 0 ? w.kernel[1] : kTaps;
+  for (int64_t ow = 0; ow < w.out[1]; ow += Vec::kLanes) {
+    Vec acc = LoadU(line + taps[0] + ow);
+    for (int64_t k = 1; k < n; ++k) acc = PoolStep<Fn>(acc, LoadU(line + taps[k] + ow));
+    StorePooled<Fn>(acc, by, ow, w.out[1], y);
+  }
+}
+
+// Makes a row of y whose windows are pairs of columns.
+template <PoolFn Fn, int kRows>
+SRT_INLINE void FoldPairs(const PoolWindow& w, const PoolColumns& c, const PoolDivisors& by,
+                          float* y) {
+  ForColumnPairs<Fn, kRows>(c, [&](int64_t i, Vec a, Vec b) {
+    if (i / 2 >= w.out[1]) return;
+    StorePooled<Fn>(PoolStep<Fn>(Evens(a, b), Odds(a, b)), by, i / 2, w.out[1], y);
+  });
+}
+
+// `scratch`: as PoolRows says, with lines of neutral elements.
 template <PoolFn Fn>
 SRT_INLINE void PoolPlane(const PoolWindow& w, bool count_include_pad, const PoolRows& rows,
                           const float* x, float* y, float* scratch) {
-  float* row = scratch;
-  const float* counts = scratch + rows.count_first;
-  float* phases = scratch + rows.phases_first;
-  const int64_t stride = w.stride[1];
-  const float* line = stride == 1 ? row : phases;
-  for (int64_t oh = 0; oh < w.out[0]; ++oh) {
-    // Taps whose row lies inside x: [first, last).
-    const int64_t top = oh * w.stride[0] - w.pad_begin[0];
-    int64_t first = top < 0 ? (-top + w.dilation[0] - 1) / w.dilation[0] : 0;
-    int64_t last = w.kernel[0];
-    while (last > first && top + (last - 1) * w.dilation[0] >= w.in[0]) --last;
-    float* inner = row + w.pad_begin[1];
-    if (first < last) {
-      PoolColumns<Fn>(x + (top + first * w.dilation[0]) * w.in[1], last - first,
-                      w.dilation[0] * w.in[1], w.in[1], inner);
-    } else {
-      const float fill = Fn == PoolFn::kMax ? kLowest : 0.0f;
-      for (int64_t i = 0; i < w.in[1]; ++i) inner[i] = fill;
-    }
-    if (stride > 1) SplitPhases(row, stride, rows, phases);
-    int64_t height = last - first;
-    if (count_include_pad) {
-      height = w.kernel[0];
-      while (height > 0 && top + (height - 1) * w.dilation[0] >= w.in[0] + w.pad_end[0]) --height;
-    }
-    const Vec heights = Set1(static_cast<float>(height));
-    float* to = y + oh * w.out[1];
-    for (int64_t ow = 0; ow < w.out[1]; ow += Vec::kLanes) {
-      int64_t phase = 0;
-      int64_t quotient = 0;
-      Vec acc = LoadU(line + ow);
-      for (int64_t k = 1; k < w.kernel[1]; ++k) {
-        phase += w.dilation[1];
-        while (phase >= stride) {
-          phase -= stride;
-          ++quotient;
-        }
-        acc = PoolStep<Fn>(acc, LoadU(line + phase * rows.phase_floats + quotient + ow));
-      }
-      if (Fn == PoolFn::kAverage) {
-        acc = Div(acc, Max(Mul(heights, LoadU(counts + ow)), Set1(1.0f)));
-      }
-      if (ow + Vec::kLanes <= w.out[1]) {
-        StoreU(to + ow, acc);
+  const int64_t* taps = reinterpret_cast<const int64_t*>(scratch + rows.tap_first);
+  const bool pairs = PoolIsPairs(w);
+  for (int64_t begin = 0; begin < w.out[0]; begin += kPoolLines) {
+    const int64_t end = begin + kPoolLines < w.out[0] ? begin + kPoolLines : w.out[0];
+    PoolDivisors divisors[kPoolLines];
+    for (int64_t oh = begin; oh < end; ++oh) {
+      const PoolWindowRows under = RowsUnder(w, count_include_pad, oh);
+      const PoolColumns c = {x + under.first * w.in[1], under.rows, w.dilation[0] * w.in[1],
+                             w.in[1]};
+      PoolDivisors& by = divisors[oh - begin];
+      by = {scratch + rows.count_first,
+            under.height == w.kernel[0] ? scratch + rows.scale_first : nullptr,
+            static_cast<float>(under.height)};
+      float* line = scratch + (oh - begin) * rows.line_floats;
+      float* to = y + oh * w.out[1];
+      if (pairs && c.rows == 2) {
+        FoldPairs<Fn, 2>(w, c, by, to);
+      } else if (pairs) {
+        FoldPairs<Fn, 0>(w, c, by, to);
+      } else if (c.rows == 3) {
+        FillLine<Fn, 3>(w, rows, c, line);
       } else {
-        StoreMask(to + ow, FirstN(static_cast<int>(w.out[1] - ow)), acc);
+        FillLine<Fn, 0>(w, rows, c, line);
+      }
+    }
+    for (int64_t oh = begin; oh < end && !pairs; ++oh) {
+      const float* line = scratch + (oh - begin) * rows.line_floats;
+      float* to = y + oh * w.out[1];
+      if (w.kernel[1] == 3) {
+        FoldLine<Fn, 3>(w, line, taps, divisors[oh - begin], to);
+      } else {
+        FoldLine<Fn, 0>(w, line, taps, divisors[oh - begin], to);
       }
     }
   }
@@ -143,9 +218,15 @@ static void Pool(const void* args_block, void* const* io, int64_t begin, int64_t
   const PoolArgs& args = *static_cast<const PoolArgs*>(args_block);
   const PoolWindow& w = args.window;
   const PoolRows rows = PoolRowsOf(w);
-  float* row = static_cast<float*>(scratch);
-  for (int64_t i = 0; i < rows.floats; ++i) row[i] = args.fn == PoolFn::kMax ? kLowest : 0.0f;
-  float* counts = row + rows.count_first;
+  float* lines = static_cast<float*>(scratch);
+  const float start = args.fn == PoolFn::kMax ? kLowest : 0.0f;
+  for (int64_t i = 0; i < rows.count_first; ++i) lines[i] = start;
+  int64_t* taps = reinterpret_cast<int64_t*>(lines + rows.tap_first);
+  for (int64_t k = 0; k < w.kernel[1]; ++k) {
+    taps[k] = PoolLineIndex(w, rows, k * w.dilation[1]);
+  }
+  float* counts = lines + rows.count_first;
+  float* scales = lines + rows.scale_first;
   for (int64_t ow = 0; ow < w.out[1]; ++ow) {
     const int64_t left = ow * w.stride[1] - w.pad_begin[1];
     const int64_t low = args.count_include_pad ? -w.pad_begin[1] : 0;
@@ -156,16 +237,15 @@ static void Pool(const void* args_block, void* const* io, int64_t begin, int64_t
       count += at >= low && at < high ? 1 : 0;
     }
     counts[ow] = static_cast<float>(count);
+    scales[ow] = 1.0f / static_cast<float>(count == 0 ? 1 : count * w.kernel[0]);
   }
   for (int64_t p = begin; p < end; ++p) {
     const float* x = static_cast<const float*>(io[0]) + p * args.x_plane;
     float* y = static_cast<float*>(io[1]) + p * args.y_plane;
-    if (args.fn == PoolFn::kMax && IsPlainStride2(w)) {
-      MaxPlaneStride2(w, x, y);
-    } else if (args.fn == PoolFn::kMax) {
-      PoolPlane<PoolFn::kMax>(w, false, rows, x, y, row);
+    if (args.fn == PoolFn::kMax) {
+      PoolPlane<PoolFn::kMax>(w, false, rows, x, y, lines);
     } else {
-      PoolPlane<PoolFn::kAverage>(w, args.count_include_pad, rows, x, y, row);
+      PoolPlane<PoolFn::kAverage>(w, args.count_include_pad, rows, x, y, lines);
     }
   }
 }
