@@ -26,6 +26,8 @@ inline void Store(float* p, Vec a) { _mm256_store_ps(p, a.v); }
 inline void StoreU(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
 inline Vec Zero() { return {_mm256_setzero_ps()}; }
 inline Vec Set1(float x) { return {_mm256_set1_ps(x)}; }
+// The compiler may not load it from memory again.
+inline void KeepInRegister(Vec* a) { __asm__("" : "+x"(a->v)); }
 
 inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -28,6 +28,8 @@ inline void Store(float* p, Vec a) { _mm512_store_ps(p, a.v); }
 inline void StoreU(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
 inline Vec Zero() { return {_mm512_setzero_ps()}; }
 inline Vec Set1(float x) { return {_mm512_set1_ps(x)}; }
+// The compiler may not load it from memory again.
+inline void KeepInRegister(Vec* a) { __asm__("" : "+v"(a->v)); }
 
 inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
   if (n >= 16) return {static_cast<__mmask16>(0xffff)};

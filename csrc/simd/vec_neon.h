@@ -26,6 +26,8 @@ inline void StoreU(float* p, Vec a) { vst1q_f32(p, a.v); }
 inline void Store(float* p, Vec a) { StoreU(p, a); }
 inline Vec Zero() { return {vdupq_n_f32(0.0f)}; }
 inline Vec Set1(float x) { return {vdupq_n_f32(x)}; }
+// The compiler may not load it from memory again.
+inline void KeepInRegister(Vec* a) { __asm__("" : "+w"(a->v)); }
 
 inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
   static const int32_t kLane[4] = {0, 1, 2, 3};

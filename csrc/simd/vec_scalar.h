@@ -30,6 +30,7 @@ inline Vec Load(const float* p) { return LoadU(p); }
 inline void StoreU(float* p, Vec a) { memcpy(p, a.v, sizeof(a.v)); }
 inline void Store(float* p, Vec a) { StoreU(p, a); }
 inline Vec Set1(float x) { return {{x, x, x, x}}; }
+inline void KeepInRegister(Vec*) {}
 inline Vec Zero() { return Set1(0.0f); }
 
 inline Mask FirstN(int n) { return {{n > 0, n > 1, n > 2, n > 3}}; }

@@ -35,9 +35,15 @@ void DwconvTile(const DwconvArgs& a, int tile, const float* x, const float* w, c
   EndRow<NV>(t, 0, acc);
 }
 
+template <int K, int S>
 void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end, float* zeros) {
   for (int64_t i = 0; i < a.in_w + 64; ++i) zeros[i] = 0.0f;
-  const int k = a.row_kernel;
+  constexpr int64_t kMasks = 16;
+  ColumnMasks<K, S> masks[kMasks];
+  int64_t known_masks = 0;
+  for (; known_masks < kMasks && known_masks * Vec::kLanes < a.out_w; ++known_masks) {
+    masks[known_masks].Set(a, known_masks * Vec::kLanes);
+  }
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.channels / a.bands;
     const int64_t band = item / a.channels % a.bands;
@@ -45,16 +51,13 @@ void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end
     const int64_t channel = item % a.channels;
     const float* x =
         static_cast<const float*>(io[0]) + image * a.x_image + channel / a.multiplier * a.x_plane;
-    const float* w = a.weights + channel * k * k;
     const float bias = a.bias == nullptr ? 0.0f : a.bias[channel];
     float* y = static_cast<float*>(io[2]) + image * a.y_image + channel * a.y_plane;
     const float* r = io[1] == nullptr ? nullptr
                                       : static_cast<const float*>(io[1]) + image * a.r_image +
                                             channel * a.r_plane;
-    if (k == 3 && a.row_stride == 1) DwconvPlaneRows<3, 1>(a, rows, x, zeros, w, bias, r, y);
-    if (k == 3 && a.row_stride == 2) DwconvPlaneRows<3, 2>(a, rows, x, zeros, w, bias, r, y);
-    if (k == 5 && a.row_stride == 1) DwconvPlaneRows<5, 1>(a, rows, x, zeros, w, bias, r, y);
-    if (k == 5 && a.row_stride == 2) DwconvPlaneRows<5, 2>(a, rows, x, zeros, w, bias, r, y);
+    DwconvPlaneRows<K, S>(a, rows, x, zeros, a.weights + channel * K * K, bias, r, y, masks,
+                          known_masks);
   }
 }
 
@@ -63,7 +66,15 @@ void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end
 void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch) {
   const DwconvArgs& a = *static_cast<const DwconvArgs*>(args);
-  if (a.row_kernel != 0) return DwconvRows(a, io, begin, end, static_cast<float*>(scratch));
+  if (a.row_kernel != 0) {
+    auto* zeros = static_cast<float*>(scratch);
+    if (a.row_kernel == 3) {
+      return a.row_stride == 1 ? DwconvRows<3, 1>(a, io, begin, end, zeros)
+                               : DwconvRows<3, 2>(a, io, begin, end, zeros);
+    }
+    return a.row_stride == 1 ? DwconvRows<5, 1>(a, io, begin, end, zeros)
+                             : DwconvRows<5, 2>(a, io, begin, end, zeros);
+  }
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.channels;
     const int64_t channel = item % a.channels;

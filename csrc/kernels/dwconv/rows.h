@@ -20,16 +20,47 @@ SRT_INLINE uint32_t LanesInside(int64_t first, int64_t step, int64_t size) {
   return ((uint32_t{1} << (high - low)) - 1) << low;
 }
 
-template <int S>
-SRT_INLINE Vec LoadColumns(const float* p, Mask m) {
-  return S == 1 ? LoadMask(p, m) : LoadStride2Mask(p, m);
+// Which floats of an input row one vector of output columns may read, and which it writes.
+template <int K, int S>
+struct ColumnMasks {
+  Mask lo[K];
+  Mask hi[K];  // stride 2: of the second vector of a pair
+  Mask tail;
+
+  void Set(const DwconvArgs& a, int64_t ow) {
+    const int64_t left = ow * S - a.pad_w;
+#pragma GCC unroll 5
+    for (int k = 0; k < K; ++k) {
+      lo[k] = MaskFromBits(LanesInside(left + k, 1, a.in_w));
+      hi[k] = MaskFromBits(LanesInside(left + k + Vec::kLanes, 1, a.in_w));
+    }
+    const int64_t columns = a.out_w - ow;
+    tail = FirstN(columns < Vec::kLanes ? static_cast<int>(columns) : Vec::kLanes);
+  }
+};
+
+// What the K taps of a row read: x[k][l] = p[k + S * l].
+template <int K, int S>
+SRT_INLINE void LoadRow(const float* p, const ColumnMasks<K, S>& m, Vec (&x)[K]) {
+  if (S == 1) {
+#pragma GCC unroll 5
+    for (int k = 0; k < K; ++k) x[k] = LoadMask(p + k, m.lo[k]);
+    return;
+  }
+#pragma GCC unroll 5
+  for (int k = 0; k < K; k += 2) {
+    const Vec first = LoadMask(p + k, m.lo[k]);
+    const Vec second = LoadMask(p + k + Vec::kLanes, m.hi[k]);
+    x[k] = Evens(first, second);
+    if (k + 1 < K) x[k + 1] = Odds(first, second);
+  }
 }
 
-// Output rows [oh, oh + R) of columns [ow, ow + lanes).
+// Output rows [oh, oh + R) of the vector of columns at ow. `weights`: [K * K] in registers (K = 3).
 template <int K, int S, int R>
 SRT_INLINE void DwconvRowBlock(const DwconvArgs& a, const float* x, const float* zeros,
-                               const float* w, const Vec(&bias), int64_t oh, int64_t ow,
-                               const Mask (&inside)[K], Mask tail, const float* r, float* y) {
+                               const float* w, const Vec (&weights)[9], Vec bias, int64_t oh,
+                               int64_t ow, const ColumnMasks<K, S>& m, const float* r, float* y) {
   constexpr int kRowsIn = (R - 1) * S + K;
   Vec acc[R];
 #pragma GCC unroll 8
@@ -39,20 +70,22 @@ SRT_INLINE void DwconvRowBlock(const DwconvArgs& a, const float* x, const float*
   for (int i = 0; i < kRowsIn; ++i) {
     const int64_t ih = oh * S - a.pad_h + i;
     const float* row = ih >= 0 && ih < a.in_h ? x + ih * a.in_w + left : zeros;
+    Vec columns[K];
+    LoadRow<K, S>(row, m, columns);
 #pragma GCC unroll 5
     for (int k = 0; k < K; ++k) {
-      const Vec v = LoadColumns<S>(row + k, inside[k]);
 #pragma GCC unroll 8
       for (int o = 0; o < R; ++o) {
         const int tap = i - o * S;
-        if (tap >= 0 && tap < K) acc[o] = Fma(Set1(w[tap * K + k]), v, acc[o]);
+        if (tap < 0 || tap >= K) continue;
+        const int at = tap * K + k;
+        acc[o] = Fma(K == 3 ? weights[K == 3 ? at : 0] : Set1(w[at]), columns[k], acc[o]);
       }
     }
   }
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {
-    const int64_t at = (oh + i) * a.out_w + ow;
-    if (r != nullptr) acc[i] = Add(acc[i], LoadMask(r + at, tail));
+    if (r != nullptr) acc[i] = Add(acc[i], LoadMask(r + (oh + i) * a.out_w + ow, m.tail));
   }
   if (a.act.fn == UnaryFn::kRelu) {
 #pragma GCC unroll 8
@@ -64,7 +97,7 @@ SRT_INLINE void DwconvRowBlock(const DwconvArgs& a, const float* x, const float*
     ApplyActivation(a.act, acc, R);
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < R; ++i) StoreMask(y + (oh + i) * a.out_w + ow, tail, acc[i]);
+  for (int i = 0; i < R; ++i) StoreMask(y + (oh + i) * a.out_w + ow, m.tail, acc[i]);
 }
 
 struct RowRange {
@@ -75,24 +108,37 @@ struct RowRange {
 // Some output rows of one plane. `zeros`: a row of zeros that any tap of any column may read.
 template <int K, int S>
 void DwconvPlaneRows(const DwconvArgs& a, RowRange rows, const float* x, const float* zeros,
-                     const float* w, float bias, const float* r, float* y) {
-  constexpr int kRows = S == 1 ? 4 : 2;
+                     const float* w, float bias, const float* r, float* y,
+                     const ColumnMasks<K, S>* masks, int64_t known_masks) {
+  // Rows of a block: as many as registers hold, and a divisor of the sizes in use (7, 14, 28, ...).
+  constexpr int kRows = S == 1 && K == 3 && Vec::kRegisters >= 32 ? 7 : 4;
   const Vec b = Set1(bias);
-  for (int64_t ow = 0; ow < a.out_w; ow += Vec::kLanes) {
-    Mask inside[K];
-#pragma GCC unroll 5
-    for (int k = 0; k < K; ++k) {
-      inside[k] = MaskFromBits(LanesInside(ow * S - a.pad_w + k, S, a.in_w));
+  Vec weights[9];
+  if (K == 3) {
+#pragma GCC unroll 9
+    for (int i = 0; i < 9; ++i) {
+      weights[i] = Set1(w[i]);
+      KeepInRegister(&weights[i]);
     }
-    const int64_t left = a.out_w - ow;
-    const Mask tail = FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
+  }
+  for (int64_t ow = 0; ow < a.out_w; ow += Vec::kLanes) {
+    ColumnMasks<K, S> own;
+    const int64_t vec = ow / Vec::kLanes;
+    if (vec >= known_masks) own.Set(a, ow);
+    const ColumnMasks<K, S>& m = vec < known_masks ? masks[vec] : own;
     int64_t oh = rows.begin;
     for (; oh + kRows <= rows.end; oh += kRows) {
-      DwconvRowBlock<K, S, kRows>(a, x, zeros, w, b, oh, ow, inside, tail, r, y);
+      DwconvRowBlock<K, S, kRows>(a, x, zeros, w, weights, b, oh, ow, m, r, y);
     }
-    for (; oh < rows.end; ++oh) {
-      DwconvRowBlock<K, S, 1>(a, x, zeros, w, b, oh, ow, inside, tail, r, y);
+    if (kRows > 4 && oh + 4 <= rows.end) {
+      DwconvRowBlock<K, S, 4>(a, x, zeros, w, weights, b, oh, ow, m, r, y);
+      oh += 4;
     }
+    if (oh + 2 <= rows.end) {
+      DwconvRowBlock<K, S, 2>(a, x, zeros, w, weights, b, oh, ow, m, r, y);
+      oh += 2;
+    }
+    if (oh < rows.end) DwconvRowBlock<K, S, 1>(a, x, zeros, w, weights, b, oh, ow, m, r, y);
   }
 }
 
