@@ -49,6 +49,7 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
     if (m.col_blocks < 1) m.col_blocks = 1;
     const size_t slices = static_cast<size_t>(m.col_blocks) * m.slices;
     SRT_RETURN_IF_ERROR(packed->widths.resize(slices));
+    SRT_RETURN_IF_ERROR(packed->wholes.resize(slices));
     SRT_RETURN_IF_ERROR(packed->offsets.resize(slices));
     Array<uint32_t> next(packed->values.allocator());
     SRT_RETURN_IF_ERROR(next.resize(w.rows + 1));
@@ -59,14 +60,17 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
       for (int32_t slice = 0; slice < m.slices; ++slice) {
         const uint32_t* rows = packed->row_of.data() + static_cast<size_t>(slice) * lanes;
         uint32_t width = 0;
+        uint32_t whole = UINT32_MAX;
         for (int32_t l = 0; l < lanes; ++l) {
           if (rows[l] >= w.rows) continue;
           uint32_t end = next[rows[l]];
           while (end < w.row_ptr[rows[l] + 1] && w.col_idx[end] < col_end) ++end;
           width = std::max(width, end - next[rows[l]]);
+          whole = std::min(whole, end - next[rows[l]]);
         }
         const size_t at = static_cast<size_t>(block) * m.slices + slice;
         packed->widths[at] = width;
+        packed->wholes[at] = whole;
         packed->offsets[at] = used;
         used += width;
         SRT_RETURN_IF_ERROR(packed->ids.resize(used * lanes));
@@ -87,6 +91,7 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
   m.row_of = packed->row_of.data();
   m.bias = bias == nullptr ? nullptr : packed->bias.data();
   m.widths = packed->widths.data();
+  m.wholes = packed->wholes.data();
   m.offsets = packed->offsets.data();
   m.ids = packed->ids.data();
   m.values = packed->values.data();

@@ -13,17 +13,24 @@ inline Vec SellSlice(const PackedSlices& m, int slice, const float* x, Vec sum) 
   for (int block = 0; block < m.col_blocks; ++block) {
     const size_t at = static_cast<size_t>(block) * m.slices + slice;
     const uint32_t width = m.widths[at];
+    const uint32_t whole = m.wholes[at];
     const uint16_t* id = m.ids + m.offsets[at] * Vec::kLanes;
     const float* w = m.values + m.offsets[at] * Vec::kLanes;
     const float* xb = x + block * kSpmvColBlock;
     uint32_t j = 0;
-    for (; j + 2 <= width; j += 2) {
+    for (; j + 2 <= whole; j += 2) {
       sum = Fma(LoadU(w), GatherU16(xb, id), sum);
       odd = Fma(LoadU(w + Vec::kLanes), GatherU16(xb, id + Vec::kLanes), odd);
       w += 2 * Vec::kLanes;
       id += 2 * Vec::kLanes;
     }
-    if (j < width) sum = Fma(LoadU(w), GatherU16(xb, id), sum);
+    // Padding leaves x out whatever it is: 0 * infinity would spoil rows that do not use it.
+    for (; j < width; ++j) {
+      const Vec weights = LoadU(w);
+      sum = Fma(weights, Select(Equal(weights, Zero()), Zero(), GatherU16(xb, id)), sum);
+      w += Vec::kLanes;
+      id += Vec::kLanes;
+    }
   }
   return Add(sum, odd);
 }

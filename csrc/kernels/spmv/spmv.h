@@ -2,7 +2,8 @@
 //
 // Sell ("sliced ELLPACK", Monakov et al. 2010): rows are sorted by their number of non-zeros, then
 // cut into slices of `lanes` rows; a slice stores, for j = 0 .. width - 1, the j-th non-zero of
-// each of its rows side by side (missing ones are 0 at column 0). Columns are fetched by gather.
+// each of its rows side by side (missing ones are 0 at column 0; they do not read x). Columns are
+// fetched by gather.
 // Dense: a slice stores every column; x[k] is broadcast.
 //
 // io: X [batch][x_row], [R or nullptr] [batch][r_row], Y [batch][y_row]. A work item is one
@@ -27,6 +28,7 @@ struct PackedSlices {
   const uint32_t* row_of = nullptr;   // [slices * lanes] row of each lane; >= rows: none
   const float* bias = nullptr;        // [slices * lanes] in lane order, or nullptr
   const uint32_t* widths = nullptr;   // sell: [col_blocks][slices]
+  const uint32_t* wholes = nullptr;   // sell: [col_blocks][slices] leading j that no row misses
   const uint64_t* offsets = nullptr;  // sell: [col_blocks][slices] into ids and values / lanes
   const uint16_t* ids = nullptr;      // sell: column within the block
   const float* values = nullptr;      // sell: [sum of widths][lanes]; dense: [slices][cols][lanes]
