@@ -7,8 +7,8 @@
 """
 
 from sparsert import errors, prune
-from sparsert.api import convert, load
+from sparsert.api import convert, forecast, load
 from sparsert.runtime.model import Model
 
-__all__ = ["Model", "convert", "errors", "load", "prune"]
+__all__ = ["Model", "convert", "errors", "forecast", "load", "prune"]
 __version__ = "0.1.0"

@@ -16,7 +16,11 @@ from sparsert.errors import (
 from sparsert.runtime.model import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import onnx_ir as ir
+
+    from sparsert.report.forecast import Forecast
 
 BACKENDS = ("native", "numba", "numpy")
 WEIGHTS = ("f32", "f16")
@@ -128,10 +132,99 @@ def convert(
         graph = _graph_of_sprt(file, _label(src))
     else:
         graph = _canonical(src, example_inputs, dynamic_shapes)
-    problems = _native_problems(graph)
-    if problems:
-        raise UnsupportedOpError(describe_problems(_label(src), [str(p) for p in problems]))
+    _require_native(graph, _label(src))
     write_file(graph, path, weights, metadata)
+
+
+def forecast(
+    src: Any,
+    *,
+    sparsity: float | Sequence[float] = (0.5, 0.8, 0.9),
+    pattern: str | Sequence[str] = ("unstructured", "4x1"),
+    exclude: str | Sequence[str] = (),
+    all_layers: bool = False,
+    feeds: Any = None,
+    threads: int | None = None,
+    isa: str | None = None,
+    tune: bool | str = "auto",
+    seed: int = 0,
+    seconds: float = 2.0,
+    runs: int | None = None,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> Forecast:
+    """Measures how fast and how small a model would be if it were pruned, before any training.
+
+    The layers get random zeros (what a model was pruned to before is filled first) and run with the
+    kernels of this machine, in turns with the dense model. Speed and size do not depend on the
+    values of the weights, but a real pruning may spread its zeros less evenly over layers and rows;
+    accuracy is not forecast. Pruning whole channels makes smaller dense layers and is not covered.
+
+    Args:
+        src: as in load(); all its operators must be native.
+        sparsity: shares of zeros of each pruned layer, each at least 0 and less than 1.
+        pattern: "unstructured" (any weight), or blocks that are zero as a whole: "4x1" and the like
+            are rows x columns of the matrix [outputs, inputs * taps], 1 with 2, 4, 8 or 16. Kernels
+            for blocks exist of 4x1 and 8x1; other blocks make the file smaller, and run with these
+            or with the kernels for single weights.
+        exclude: layers to leave alone: names as explain() prints them, or names of their weights
+            (with or without ".weight").
+        all_layers: also prune the first convolution and depthwise convolutions, which hold few
+            weights and are left alone otherwise.
+        feeds: arrays by input name, one array for a model of one input, or a function that makes
+            them from a list like Model.inputs; None: the example inputs, or random values, with 1
+            for symbolic dimensions.
+        threads: as in load().
+        isa: as in load().
+        tune: as in load(); False chooses the same formats every time.
+        seed: of zeros and random feeds.
+        seconds: about how long each pattern and sparsity is timed; at least 9 runs each.
+        runs: timed runs of each, at least 7, instead of `seconds`.
+        example_inputs: torch modules only.
+        dynamic_shapes: torch modules only.
+        on_progress: called with the share of the work that is done, 0 to 1.
+
+    Returns:
+        A table with a row for the dense model and one per pattern and sparsity: milliseconds,
+        speedup, the ideal one, file bytes as f32 and f16, memory. `.layers` is the table per layer;
+        `.to_dict()` and `.to_markdown()` have both.
+
+    Raises:
+        UnsupportedOpError: lists every operator that is not native.
+        ModelFormatError: the source is missing, corrupt or of an unknown type.
+        ShapeError: the feeds do not fit.
+        BackendError: the instruction set is not available.
+        ValueError: an option is out of range, a pattern or layer is unknown, or there are no
+            weights to prune.
+
+    Example:
+        >>> print(sparsert.forecast("resnet50.onnx", sparsity=[0.8, 0.9]))  # doctest: +SKIP
+    """
+    from sparsert.report.forecast_run import check_conditions, measure_forecast
+
+    _check_options("native", threads, tune)
+    conditions = check_conditions(
+        sparsity,
+        pattern,
+        exclude,
+        seconds,
+        runs,
+        all_layers=all_layers,
+        threads=threads,
+        isa=isa,
+        tune=tune,
+        seed=seed,
+    )
+    label = _label(src)
+    return measure_forecast(
+        _native_sprt(src, example_inputs, dynamic_shapes),
+        label,
+        conditions,
+        feeds,
+        example_inputs,
+        on_progress,
+    )
 
 
 def _check_options(backend: str, threads: int | None, tune: bool | str) -> None:
@@ -200,6 +293,24 @@ def _native_problems(graph: ir.Model) -> list[Any]:
     from sparsert.passes import native_report
 
     return native_report(graph)
+
+
+def _native_sprt(src: Any, example_inputs: Any, dynamic_shapes: Any) -> Any:
+    """Returns the bytes of a .sprt source, or of what any other source converts to."""
+    file = _read_sprt(src)
+    if file is not None:
+        return file
+    from sparsert.modelfile import write_bytes
+
+    graph = _canonical(src, example_inputs, dynamic_shapes)
+    _require_native(graph, _label(src))
+    return write_bytes(graph)
+
+
+def _require_native(graph: ir.Model, label: str) -> None:
+    problems = _native_problems(graph)
+    if problems:
+        raise UnsupportedOpError(describe_problems(label, [str(p) for p in problems]))
 
 
 def _oracle(graph: ir.Model, label: str) -> Any:

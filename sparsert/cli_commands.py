@@ -1,4 +1,4 @@
-"""The commands of sparsert: demo, convert, inspect, run, bench."""
+"""The commands of sparsert: demo, convert, inspect, run, bench, forecast."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sparsert.runtime.model import Model
     from sparsert.runtime.table import Table
 
-TUNE = {"auto": "auto", "on": True, "off": False}
+TUNE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
 class _Commands(click.Group):
@@ -65,6 +65,13 @@ _isa = click.option("--isa", metavar="NAME", help="Force an instruction set, suc
 _seed = click.option("--seed", default=0, show_default=True, help="Of random inputs.")
 _dims = click.option(
     "--dim", "dims", multiple=True, metavar="SYMBOL=SIZE", help="Size of a symbolic dimension."
+)
+_tune = click.option(
+    "--tune",
+    type=click.Choice(list(TUNE)),
+    default="auto",
+    show_default=True,
+    help="Measure the candidate kernels of each layer first.",
 )
 
 
@@ -193,13 +200,7 @@ def inspect(
 @click.option(
     "--backend", type=click.Choice(["native", "numpy"]), default="native", show_default=True
 )
-@click.option(
-    "--tune",
-    type=click.Choice(list(TUNE)),
-    default="auto",
-    show_default=True,
-    help="Measure the candidate kernels of each layer first.",
-)
+@_tune
 @click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
 def run(
     file: Path,
@@ -331,6 +332,161 @@ def bench(
     click.echo("\n".join(machine.lines()))
 
 
+def _shares(ctx: click.Context, option: click.Parameter, text: str) -> list[float]:
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = [-1.0]
+    if not all(0 <= share < 1 for share in shares):
+        raise click.BadParameter(
+            f"{text!r}: expected shares of at least 0 and less than 1, such as 0.5,0.9"
+        )
+    return shares
+
+
+def _patterns(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
+    from sparsert.report.pruned_file import PATTERNS
+
+    patterns = [part.strip() for part in text.split(",")]
+    unknown = [pattern for pattern in patterns if pattern not in PATTERNS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r}: expected some of {', '.join(PATTERNS)}")
+    return patterns
+
+
+def _report_file(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """Refuses a file that cannot be written before anything is measured."""
+    if text not in (None, "-") and (Path(text).is_dir() or not Path(text).parent.is_dir()):
+        raise click.BadParameter(f"{text!r}: a folder, or in a folder that does not exist")
+    return text
+
+
+@sparsert.command(
+    **_example(
+        "sparsert forecast model.onnx --sparsity 0.8,0.9 --pattern unstructured,4x1",
+        "sparsert forecast model.sprt --batch 8 --layers --json forecast.json",
+    )
+)
+@_model_file
+@click.option(
+    "--sparsity",
+    default="0.5,0.8,0.9",
+    show_default=True,
+    callback=_shares,
+    help="Shares of zeros of each layer.",
+)
+@click.option(
+    "--pattern",
+    default="unstructured,4x1",
+    show_default=True,
+    callback=_patterns,
+    help="Unstructured, or blocks of zeros: rows x columns of the weight matrix.",
+)
+@click.option("--exclude", multiple=True, metavar="LAYER", help="A layer to leave alone.")
+@click.option(
+    "--all-layers",
+    is_flag=True,
+    help="Also prune the first convolution and depthwise convolutions.",
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), help="Size of the first dimension.")
+@_dims
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="About how long to time each pattern and sparsity.",
+)
+@click.option("--runs", type=click.IntRange(min=7), help="Timed runs of each, instead.")
+@_isa
+@_tune
+@click.option("--seed", default=0, show_default=True, help="Of zeros and inputs.")
+@click.option("--layers", "with_layers", is_flag=True, help="Also show each layer.")
+@click.option(
+    "--json",
+    "json_file",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    callback=_report_file,
+    help="Write JSON to a file; without FILE, print it.",
+)
+@click.option(
+    "--markdown",
+    "markdown_file",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    callback=_report_file,
+    help="Write Markdown to a file; without FILE, print it.",
+)
+def forecast(
+    file: Path,
+    sparsity: list[float],
+    pattern: list[str],
+    exclude: Sequence[str],
+    all_layers: bool,
+    threads: int,
+    batch: int | None,
+    dims: Sequence[str],
+    seconds: float,
+    runs: int | None,
+    isa: str | None,
+    tune: str,
+    seed: int,
+    with_layers: bool,
+    json_file: str | None,
+    markdown_file: str | None,
+) -> None:
+    """Measure how fast and how small a model would be if it were pruned, before any training.
+
+    Random zeros go into its layers; it then runs in turns with the dense model. Accuracy is not
+    forecast.
+    """
+    import sparsert as package
+
+    with _progress() as progress:
+        task = progress.add_task("measuring", total=1.0)
+        try:
+            result = package.forecast(
+                file,
+                sparsity=sparsity,
+                pattern=pattern,
+                exclude=exclude,
+                all_layers=all_layers,
+                feeds=lambda specs: cli_feeds.random_inputs(
+                    specs, cli_feeds.parse_dims(dims), batch, seed
+                ),
+                threads=threads,
+                isa=isa,
+                tune=TUNE[tune],
+                seed=seed,
+                seconds=seconds,
+                runs=runs,
+                on_progress=lambda share: progress.update(task, completed=share),
+            )
+        except SparsertError:
+            raise
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    texts = (
+        (json_file, lambda: json.dumps(result.to_dict(), indent=2)),
+        (markdown_file, result.to_markdown),
+    )
+    for target, text in texts:
+        if target == "-":
+            click.echo(text())
+        elif target is not None:
+            Path(target).write_text(text() + "\n", encoding="utf-8")
+    if "-" in (json_file, markdown_file):
+        return
+    _show(result.table)
+    if with_layers:
+        _show(result.layers)
+    click.echo("\n".join(result.machine.lines()))
+
+
 def _rival_file(file: Path, rival_file: Path | None, engine: str) -> Path:
     from importlib.util import find_spec
 
@@ -400,5 +556,7 @@ def _progress() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # Without a terminal there is nothing to redraw, only a stray line to leave behind.
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         yield progress

@@ -7,7 +7,7 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 Buffer = bytes | bytearray | memoryview
 
-_VALUE_DTYPES = {"f32": F32, "f16": F16}
+WEIGHTS = ("f32", "f16")
 # Ops whose input 1 is a matrix of weights: what weights="f16" rounds. Other constants (biases,
 # scales, epsilons) keep every bit.
-_WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear")
+WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear")
 
 
 def write_bytes(
@@ -115,6 +115,45 @@ def save_atomic(path: str | os.PathLike[str], data: Any) -> None:
     _sync_directory(target.parent)
 
 
+def join_sections(sections: Mapping[Section, Sequence[Buffer]]) -> list[Buffer]:
+    """Returns a file with these sections, each given in parts: buffers in order, header first."""
+    header = np.zeros(1, tables.HEADER)
+    body: list[Buffer] = []
+    offset = tables.HEADER_BYTES
+    for section in Section:
+        size = sum(len(chunk) for chunk in sections[section])
+        header["sections"][0][section] = offset, size
+        body.extend(sections[section])
+        end = offset + size
+        if section != Section.METADATA:
+            offset = align(end)
+            body.append(bytes(offset - end))
+    header["magic"] = np.void(tables.MAGIC)
+    header["version_major"] = tables.VERSION_MAJOR
+    header["version_minor"] = tables.VERSION_MINOR
+    header["header_bytes"] = tables.HEADER_BYTES
+    header["file_bytes"] = end
+    crc = zlib.crc32(header.tobytes()[tables.CRC_START :])
+    for chunk in body:
+        crc = zlib.crc32(chunk, crc)
+    header["crc32"] = crc
+    return [header.tobytes(), *body]
+
+
+def encode_float(array: NDArray[Any], is_weight: bool, weights: str) -> Encoded:
+    """Encodes an f32 constant.
+
+    Args:
+        array: its values.
+        is_weight: whether it is the matrix of a Conv, ConvTranspose or Linear (input 1).
+        weights: how such matrices are stored, "f32" or "f16".
+    """
+    if array.ndim < 2:
+        return encode_dense(array, F32)
+    narrow = is_weight and weights == "f16" and fits_f16(array)
+    return encode_smallest(array, F16 if narrow else F32)
+
+
 def _file_mode(target: Path) -> int:
     """Returns the permissions of the file to be replaced, or those of a new file."""
     try:
@@ -137,9 +176,9 @@ def _sync_directory(directory: Path) -> None:
 
 def _chunks(model: ir.Model, weights: str, metadata: Mapping[str, Any] | None) -> list[Buffer]:
     """Returns the file as buffers in order; dense weights are views of the model's arrays."""
-    if weights not in _VALUE_DTYPES:
-        raise ValueError(f"weights={weights!r}, expected one of {', '.join(_VALUE_DTYPES)}")
-    builder = _FileBuilder(model.graph, _VALUE_DTYPES[weights])
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights={weights!r}, expected one of {', '.join(WEIGHTS)}")
+    builder = _FileBuilder(model.graph, weights)
     builder.build()
     return builder.chunks(json.dumps(metadata or {}, ensure_ascii=False).encode())
 
@@ -147,9 +186,9 @@ def _chunks(model: ir.Model, weights: str, metadata: Mapping[str, Any] | None) -
 class _FileBuilder:
     """Fills the tables of one file."""
 
-    def __init__(self, graph: ir.Graph, value_dtype: int) -> None:
+    def __init__(self, graph: ir.Graph, weights: str) -> None:
         self._graph = graph
-        self._value_dtype = value_dtype
+        self._weights_as = weights
         self._strings = bytearray()
         self._string_offsets: dict[str, int] = {}
         self._symbols: dict[str, int] = {}
@@ -169,7 +208,7 @@ class _FileBuilder:
     def build(self) -> None:
         """Fills every table, or raises one error that lists all problems."""
         nodes = self._lower_nodes()
-        self._weights = {id(n.inputs[1]) for n in nodes if n.op in _WEIGHTED_OPS}
+        self._weights = {id(n.inputs[1]) for n in nodes if n.op in WEIGHTED_OPS}
         inputs = [value for value in self._graph.inputs if value.const_value is None]
         for value in inputs:
             self._try(lambda value=value: self._add_activation(value, boundary=True))
@@ -207,27 +246,7 @@ class _FileBuilder:
         sections[Section.STRINGS] = [self._strings]
         sections[Section.DATA] = self._data
         sections[Section.METADATA] = [metadata]
-        header = np.zeros(1, tables.HEADER)
-        body: list[Buffer] = []
-        offset = tables.HEADER_BYTES
-        for section in Section:
-            size = sum(len(chunk) for chunk in sections[section])
-            header["sections"][0][section] = offset, size
-            body.extend(sections[section])
-            end = offset + size
-            if section != Section.METADATA:
-                offset = align(end)
-                body.append(bytes(offset - end))
-        header["magic"] = np.void(tables.MAGIC)
-        header["version_major"] = tables.VERSION_MAJOR
-        header["version_minor"] = tables.VERSION_MINOR
-        header["header_bytes"] = tables.HEADER_BYTES
-        header["file_bytes"] = end
-        crc = zlib.crc32(header.tobytes()[tables.CRC_START :])
-        for chunk in body:
-            crc = zlib.crc32(chunk, crc)
-        header["crc32"] = crc
-        return [header.tobytes(), *body]
+        return join_sections(sections)
 
     def _lower_nodes(self) -> list[FileNode]:
         nodes: list[FileNode] = []
@@ -363,14 +382,7 @@ class _FileBuilder:
         if array.shape != dims:
             raise ModelFormatError(f"{where}: constant '{name}': {array.shape} is not {dims}")
         if dtype == F32:
-            is_weight = id(value) in self._weights and len(dims) >= 2
-            narrow = is_weight and self._value_dtype == F16 and fits_f16(array)
-            value_dtype = F16 if narrow else F32
-            encoded = (
-                encode_smallest(array, value_dtype)
-                if len(dims) >= 2
-                else encode_dense(array, value_dtype)
-            )
+            encoded = encode_float(array, id(value) in self._weights, self._weights_as)
         else:
             encoded = _encode_exact(array, dtype, dims)
         layout = encoded.layout

@@ -151,15 +151,24 @@ class NativeBackend:
         sparse = sum(
             n["weights"] > 0 and n["compute_format"] not in ("dense", "dense8", "") for n in nodes
         )
+        memory = self.memory()
         notes = [
             f"isa {self.isa}, {self.threads} thread(s); {sparse} of "
             f"{sum(n['weights'] > 0 for n in nodes)} layers with weights run sparse; "
             f"{zeros:.1f} % of {weights:,} weights are zero",
-            f"memory: file {format_bytes(self.file.nbytes)}, packed weights "
-            f"{format_bytes(self._model.weight_bytes)}, arena {format_bytes(plan.arena_bytes)}",
+            f"memory: file {format_bytes(memory['file_bytes'])}, packed weights "
+            f"{format_bytes(memory['packed_bytes'])}, arena {format_bytes(memory['arena_bytes'])}",
         ]
         title = f"{self._label}: how each layer runs"
         return Table(title, columns, rows, notes, records=nodes)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the file, of the packed weights, and of the arena as explain() has them."""
+        return {
+            "file_bytes": int(self.file.nbytes),
+            "arena_bytes": int(self._some_plan().arena_bytes),
+            "packed_bytes": int(self._model.weight_bytes),
+        }
 
     def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
         """Times each layer: medians over `runs` runs after one to warm up."""

@@ -17,7 +17,7 @@ from bench.models import build_model
 from sparsert import cli_feeds
 from sparsert.cli_commands import sparsert as command
 
-COMMANDS = ["demo", "convert", "inspect", "run", "bench"]
+COMMANDS = ["demo", "convert", "inspect", "run", "bench", "forecast"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_unknown_commands_and_options_are_usage_errors(call, files):
     call("run", files / "m.sprt", "--threads", "0", code=2)
 
 
-@pytest.mark.parametrize("arguments", [["inspect"], ["run", "--random"], ["bench"]])
+@pytest.mark.parametrize("arguments", [["inspect"], ["run", "--random"], ["bench"], ["forecast"]])
 def test_errors_are_one_line_without_a_traceback(call, tmp_path, arguments):
     result = call(*arguments, tmp_path / "none.sprt", code=1)
     assert result.stdout == ""
@@ -214,6 +214,63 @@ def test_bench_explains_bad_options(call, files):
     assert "first dimension" in call("bench", m, "--batch", 4, code=2).stderr
     result = call("bench", m, "--against", "onnxruntime", code=2)
     assert "--against-file" in result.stderr
+
+
+QUICK = ("--runs", 7, "--sparsity", "0.5,0.9", "--tune", "off")
+
+
+def test_forecast(call, files):
+    text = call("forecast", files / "m.sprt", *QUICK, "--layers").stdout
+    patterns = [line.split()[0] for line in text.splitlines() if " KiB" in line]
+    assert patterns == ["dense", *["unstructured"] * 2, *["4x1"] * 2]
+    for part in ("input[1, 1, 28, 28]", "1 thread(s)", "(all other layers)", "Machine: "):
+        assert part in text
+    assert "(all other layers)" not in call("forecast", files / "m.onnx", *QUICK).stdout
+
+
+def test_forecast_writes_files_or_prints_them(call, files, tmp_path):
+    one = ("--runs", 7, "--sparsity", "0.8", "--pattern", "8x1", "--seed", 5)
+    m = files / "m.sprt"
+    targets = ("--json", tmp_path / "f.json", "--markdown", tmp_path / "f.md")
+    text = call("forecast", m, *one, *targets).stdout
+    assert "8x1" in text
+    facts = json.loads((tmp_path / "f.json").read_text())
+    assert [row["pattern"] for row in facts["rows"]] == ["dense", "8x1"]
+    assert len(facts["layers"][0]["levels"]) == 2
+    assert facts["machine"]["cpu"]
+    assert "| pattern |" in (tmp_path / "f.md").read_text()
+    assert [
+        row["pattern"] for row in json.loads(call("forecast", m, *one, "--json").stdout)["rows"]
+    ]
+    assert call("forecast", m, *one, "--markdown").stdout.startswith("**")
+
+
+def test_forecast_of_a_symbolic_batch(call, tmp_path):
+    model, _ = build_model("small_cnn", 0.0)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    del model.graph.value_info[:]
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.save(model, tmp_path / "n.onnx")
+    for option in (("--batch", 3), ("--dim", "n=3")):
+        assert (
+            "input[3, 1, 28, 28]" in call("forecast", tmp_path / "n.onnx", *QUICK, *option).stdout
+        )
+    assert (
+        "no such dimension" in call("forecast", tmp_path / "n.onnx", "--dim", "k=3", code=2).stderr
+    )
+
+
+def test_forecast_explains_bad_options(call, files, tmp_path):
+    m = files / "m.sprt"
+    for value in ("90", "0.5,x", "", "-0.1", "1", "nan"):
+        assert "0.5,0.9" in call("forecast", m, "--sparsity", value, code=2).stderr
+    for value in ("4x4", "", "2:4"):
+        assert "unstructured, 2x1" in call("forecast", m, "--pattern", value, code=2).stderr
+    assert "'fc9'" in call("forecast", m, "--exclude", "fc9", code=2).stderr
+    assert "folder" in call("forecast", m, "--json", tmp_path / "no" / "f.json", code=2).stderr
+    assert "no weights to prune" in call("forecast", files / "two.onnx", code=2).stderr
+    assert "first dimension" in call("forecast", m, "--batch", 4, code=2).stderr
+    assert "not available" in call("forecast", m, "--isa", "mmx", code=1).stderr
 
 
 def test_python_dash_m():

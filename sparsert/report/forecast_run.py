@@ -1,0 +1,381 @@
+"""Measures forecasts: a model at each pattern and sparsity, in turns with the dense one."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from sparsert.errors import ShapeError, describe_problems
+from sparsert.report.forecast import DENSE, Forecast, LayerTime, Level
+from sparsert.report.machine import describe_machine
+from sparsert.report.pruned_file import PATTERNS, PrunedFile
+from sparsert.report.race import Effort
+from sparsert.runtime.native_backend import NativeBackend
+from sparsert.runtime.types import TensorSpec, check_feeds
+
+MAX_TURN_RUNS = 200
+PROFILE_RUNS = 15
+LONG_RUN_SECONDS = 0.1  # what the other model left in the caches does not matter any more
+_LISTED = 6  # names in a note
+
+Feeds = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is forecast, and how it is measured: the arguments of sparsert.forecast()."""
+
+    sparsity: tuple[float, ...]
+    pattern: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    all_layers: bool = False
+    threads: int | None = None
+    isa: str | None = None
+    tune: bool | str = "auto"
+    seed: int = 0
+    effort: Effort = field(default_factory=Effort)
+
+
+def check_conditions(
+    sparsity: float | Sequence[float],
+    pattern: str | Sequence[str],
+    exclude: Sequence[str],
+    seconds: float,
+    runs: int | None,
+    **others: Any,
+) -> Conditions:
+    """Checks arguments of sparsert.forecast(); repeated patterns and sparsities count once.
+
+    Raises:
+        ValueError: lists everything that is wrong.
+    """
+    shares: list[Any] = list(sparsity) if isinstance(sparsity, Iterable) else [sparsity]
+    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    names = [exclude] if isinstance(exclude, str) else list(exclude)
+    problems = []
+    if not shares:
+        problems.append("sparsity is empty, expected shares of zeros such as 0.9")
+    for share in shares:
+        if not _is_share(share):
+            problems.append(f"sparsity is {share!r}, expected at least 0 and less than 1")
+    known = ", ".join(PATTERNS)
+    if not patterns:
+        problems.append(f"pattern is empty, expected some of {known}")
+    for entry in patterns:
+        if entry not in PATTERNS:
+            problems.append(f"pattern is {entry!r}, expected one of {known}")
+    if runs is not None and (not isinstance(runs, int) or runs < 7):
+        problems.append(f"runs is {runs!r}, expected None or an integer of at least 7")
+    if not 0 < seconds < math.inf:
+        problems.append(f"seconds is {seconds!r}, expected a positive number")
+    if problems:
+        raise ValueError(describe_problems("forecast", problems))
+    rounds = 9 if runs is None else min(runs, 9)
+    return Conditions(
+        sparsity=tuple(dict.fromkeys(float(share) for share in shares)),
+        pattern=tuple(dict.fromkeys(patterns)),
+        exclude=tuple(names),
+        effort=Effort(rounds=rounds, burst_seconds=seconds / (2 * rounds), runs=runs),
+        **others,
+    )
+
+
+def measure_forecast(
+    file: Any,
+    label: str,
+    conditions: Conditions,
+    feeds: Any = None,
+    example: Any = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> Forecast:
+    """Measures every level of a forecast.
+
+    Args:
+        file: the bytes of a .sprt file (any buffer).
+        label: names the model.
+        conditions: as check_conditions() returns them.
+        feeds: as in sparsert.forecast().
+        example: example_inputs of a torch module, used instead of random values where they fit.
+        on_progress: called with the share that is done, 0 to 1.
+
+    Raises:
+        As sparsert.forecast().
+    """
+    steps = _Steps(on_progress, conditions)
+    source = PrunedFile(file, label, conditions.exclude, conditions.all_layers, conditions.seed)
+    del file  # as large as the model: kept no longer than it is needed
+    bench = _Bench(source, label, conditions, (feeds, example), steps)
+    levels = [
+        bench.measure(pattern, sparsity)
+        for pattern in conditions.pattern
+        for sparsity in conditions.sparsity
+    ]
+    return bench.forecast(levels)
+
+
+def random_feeds(specs: Sequence[TensorSpec], seed: int) -> Feeds:
+    """Makes an array for every input: normal for floats, 0 or 1 for others; 1 for each symbol."""
+    generator = np.random.default_rng(seed)
+    feeds: Feeds = {}
+    for spec in specs:
+        if spec.shape is None:
+            raise ShapeError(f"input '{spec.name}' is of unknown rank: give feeds")
+        shape = [dim if isinstance(dim, int) else 1 for dim in spec.shape]
+        if spec.dtype.kind == "f":
+            feeds[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
+        else:
+            feeds[spec.name] = generator.integers(0, 2, shape).astype(spec.dtype)
+    return feeds
+
+
+def example_feeds(specs: Sequence[TensorSpec], example: Any) -> Feeds | None:
+    """Returns the example inputs of a torch module as feeds, or None if they are not such."""
+    values = list(example.values()) if isinstance(example, Mapping) else example
+    values = list(values) if isinstance(values, list | tuple) else [values]
+    if example is None or len(values) != len(specs):
+        return None
+    try:
+        return check_feeds(list(specs), {s.name: x for s, x in zip(specs, values, strict=True)})
+    except ShapeError:
+        return None
+
+
+class _Steps:
+    """Turns steps of work into the share that is done."""
+
+    def __init__(self, report: Callable[[float], None] | None, conditions: Conditions) -> None:
+        levels = len(conditions.pattern) * len(conditions.sparsity)
+        self._report = report
+        self._total = 1 + levels * (conditions.effort.rounds + 2)
+        self._done = 0
+
+    def advance(self) -> None:
+        """Tells that a step is done."""
+        self._done += 1
+        if self._report is not None:
+            self._report(self._done / self._total)
+
+
+class _Bench:
+    """Holds the dense model while the pruned ones come and go."""
+
+    def __init__(
+        self,
+        source: PrunedFile,
+        label: str,
+        conditions: Conditions,
+        feeds: tuple[Any, Any],
+        steps: _Steps,
+    ) -> None:
+        self._source = source
+        self._label = label
+        self._conditions = conditions
+        self._steps = steps
+        self._dense = self._load(source.dense)
+        self._feeds = self._make_feeds(*feeds)
+        outputs = self._dense.run(self._feeds)
+        self._is_finite = _all_finite(outputs)
+        begin = time.perf_counter()
+        self._dense.run(self._feeds)
+        seconds = time.perf_counter() - begin
+        self._turn_runs = self._runs_of_a_turn(seconds)
+        self._warm_ups = 1 if seconds < LONG_RUN_SECONDS else 0
+        self._nodes = self._dense.explain().records
+        self._prunable = {layer.node for layer in source.layers}
+        self._dense_seconds: list[float] = []
+        self._dense_layers: list[Mapping[int | None, LayerTime]] = []
+        self._not_finite: list[str] = []
+        steps.advance()
+
+    def measure(self, pattern: str, sparsity: float) -> Level:
+        """Races the model at one level against the dense one."""
+        file, f16_bytes = self._source.pruned(pattern, sparsity)
+        model = self._load(file)
+        is_finite = _all_finite(model.run(self._feeds))
+        self._steps.advance()
+        seconds: list[float] = []
+        dense_seconds: list[float] = []
+        ratios = []
+        for number in range(self._conditions.effort.rounds):
+            times: dict[bool, list[float]] = {}
+            for is_dense in (True, False) if number % 2 == 0 else (False, True):
+                times[is_dense] = self._take_turn(self._dense if is_dense else model)
+            ratios.append(statistics.median(times[True]) / statistics.median(times[False]))
+            seconds += times[False]
+            dense_seconds += times[True]
+            self._steps.advance()
+        self._dense_seconds += dense_seconds
+        dense_times, _ = self._layer_times(self._dense, None)
+        self._dense_layers.append(dense_times)
+        layers, nodes = self._layer_times(model, dense_times)
+        self._steps.advance()
+        weights, zeros = _count(nodes)
+        memory = model.memory()
+        level = Level(
+            pattern=pattern,
+            sparsity=sparsity,
+            weights=weights,
+            zeros=zeros,
+            seconds=seconds,
+            dense_seconds=dense_seconds,
+            speedup=statistics.median(ratios),
+            ideal_speedup=self._ideal_speedup(nodes),
+            f16_bytes=f16_bytes,
+            layers=layers,
+            **memory,
+        )
+        if self._is_finite and not is_finite:
+            self._not_finite.append(level.label)
+        return level
+
+    def forecast(self, levels: Sequence[Level]) -> Forecast:
+        """Puts the levels together, the dense model first."""
+        weights, zeros = _count(self._nodes)
+        dense = Level(
+            pattern=DENSE,
+            sparsity=0.0,
+            weights=weights,
+            zeros=zeros,
+            seconds=self._dense_seconds,
+            dense_seconds=self._dense_seconds,
+            speedup=1.0,
+            ideal_speedup=1.0,
+            f16_bytes=self._source.f16_bytes(),
+            layers=_median_times(self._dense_layers),
+            **self._dense.memory(),
+        )
+        return Forecast(
+            label=self._label,
+            levels=[dense, *levels],
+            prunable=self._source.layers,
+            outputs={n: tuple(self._nodes[n]["output_shape"]) for n in sorted(self._prunable)},
+            feeds={name: x.shape for name, x in self._feeds.items()},
+            machine=describe_machine(),
+            notes=self._notes(),
+        )
+
+    def _load(self, file: Any) -> NativeBackend:
+        asked = self._conditions
+        return NativeBackend(file, self._label, asked.threads, asked.isa, asked.tune)
+
+    def _make_feeds(self, feeds: Any, example: Any) -> Feeds:
+        specs = self._dense.inputs
+        if callable(feeds):
+            feeds = feeds(specs)
+        if feeds is None:
+            feeds = example_feeds(specs, example)
+        if feeds is None:
+            feeds = random_feeds(specs, self._conditions.seed)
+        elif not isinstance(feeds, Mapping):
+            if len(specs) != 1:
+                raise ShapeError(f"feeds: one array for {len(specs)} inputs; give a dict by name")
+            feeds = {specs[0].name: feeds}
+        return check_feeds(specs, feeds)
+
+    def _runs_of_a_turn(self, seconds: float) -> int:
+        effort = self._conditions.effort
+        if effort.runs is not None:
+            return math.ceil(effort.runs / effort.rounds)
+        return max(1, min(MAX_TURN_RUNS, round(effort.burst_seconds / max(seconds, 1e-6))))
+
+    def _take_turn(self, model: NativeBackend) -> list[float]:
+        """Times the runs of one turn, after one that does not count unless runs are long."""
+        for _ in range(self._warm_ups):
+            model.run(self._feeds)
+        seconds = []
+        for _ in range(self._turn_runs):
+            begin = time.perf_counter()
+            model.run(self._feeds)
+            seconds.append(time.perf_counter() - begin)
+        return seconds
+
+    def _layer_times(
+        self, model: NativeBackend, dense: Mapping[int | None, LayerTime] | None
+    ) -> tuple[dict[int | None, LayerTime], list[dict[str, Any]]]:
+        """Returns the times of the prunable layers by node, and of the others under None."""
+        runs = min(PROFILE_RUNS, self._turn_runs * self._conditions.effort.rounds)
+        nodes = model.profile(self._feeds, runs).records
+        others = sum(n["time_ns"] for i, n in enumerate(nodes) if i not in self._prunable)
+        found: dict[int | None, tuple[str, str, float]] = {
+            i: (nodes[i]["compute_format"], nodes[i]["kernel"], nodes[i]["time_ns"])
+            for i in sorted(self._prunable)
+        }
+        found[None] = ("", "", others)
+        times = {
+            i: LayerTime(layout, kernel, ns, ns if dense is None else dense[i].ns)
+            for i, (layout, kernel, ns) in found.items()
+        }
+        return times, nodes
+
+    def _ideal_speedup(self, nodes: Sequence[Mapping[str, Any]]) -> float:
+        """Multiply-adds of all prunable layers over those of their weights that are left.
+
+        A weight of Conv and Linear is used once per position of the output, one of ConvTranspose
+        once per position of the input; borders count like the rest.
+        """
+        all_macs = macs_left = 0.0
+        for layer in self._source.layers:
+            node = nodes[layer.node]
+            output = node["output_shape"]
+            positions = math.prod(output)
+            positions /= max(1, output[-1] if layer.op == "Linear" else output[1])
+            if layer.op == "ConvTranspose":
+                positions /= max(1, math.prod(layer.strides))
+            share_left = node["nonzeros"] / node["weights"] if node["weights"] else 1.0
+            all_macs += positions * math.prod(layer.shape)
+            macs_left += positions * math.prod(layer.shape) * share_left
+        return all_macs / macs_left if macs_left else math.inf
+
+    def _notes(self) -> list[str]:
+        effort = self._conditions.effort
+        shapes = ", ".join(f"{name}{list(x.shape)}" for name, x in self._feeds.items())
+        notes = [
+            f"{shapes}; {self._dense.threads} thread(s), isa {self._dense.isa}; "
+            f"{effort.rounds * self._turn_runs} timed runs in {effort.rounds} rounds, in turns "
+            "with the dense model (dense ms); speedup: median over the rounds",
+            "zeros: random, the same share in each pruned layer, no training: accuracy is not "
+            "forecast; of all: share of zeros among the weights of all layers",
+            "ideal: multiply-adds of the dense model over those of the weights that are left; "
+            "memory: packed weights and arena, besides the file",
+        ]
+        left = [layer for layer in self._source.layers if layer.left_alone]
+        if left:
+            named = ", ".join(f"{layer.name} ({layer.left_alone})" for layer in left[:_LISTED])
+            more = f" and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
+            notes.append(f"left alone: {named}{more}")
+        if self._not_finite:
+            notes.append(
+                f"outputs are not finite at {', '.join(self._not_finite)}; times may be off"
+            )
+        return notes
+
+
+def _count(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Returns the weights of all layers and how many of them are zero."""
+    weights = sum(n["weights"] for n in nodes)
+    return weights, weights - sum(n["nonzeros"] for n in nodes)
+
+
+def _median_times(
+    found: Sequence[Mapping[int | None, LayerTime]],
+) -> dict[int | None, LayerTime]:
+    times = {}
+    for number, first in found[0].items():
+        ns = statistics.median(layers[number].ns for layers in found)
+        times[number] = LayerTime(first.format, first.kernel, ns, ns)
+    return times
+
+
+def _all_finite(outputs: Mapping[str, np.ndarray]) -> bool:
+    return all(bool(np.isfinite(y).all()) for y in outputs.values() if y.dtype.kind == "f")
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < 1

@@ -1,0 +1,237 @@
+"""A model's file with random zeros in its layers: what a forecast measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsert.errors import ModelFormatError
+from sparsert.formats import F32
+from sparsert.formats.layout import BLOCK_SHAPES
+from sparsert.modelfile import ModelFile, NodeInfo, read, replace_weights
+from sparsert.modelfile.tables import ALIGNMENT
+from sparsert.modelfile.writer import WEIGHTED_OPS
+from sparsert.prune.random_zeros import fill_zeros, random_zeros
+from sparsert.runtime.native_backend import aligned_bytes
+
+Weights = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+# Pattern -> rows and columns of a block of the weight matrix.
+PATTERNS: dict[str, tuple[int, int]] = {
+    "unstructured": (1, 1),
+    **{f"{rows}x{cols}": (rows, cols) for rows, cols in BLOCK_SHAPES if rows * cols > 1},
+}
+
+
+@dataclass(frozen=True)
+class PrunableLayer:
+    """A layer with a matrix of weights.
+
+    Attributes:
+        name: of its node.
+        op: Conv, ConvTranspose or Linear.
+        node: index in the file.
+        tensor: index of its weight in the file.
+        shape: of the weight.
+        groups: of a convolution.
+        strides: of a convolution.
+        left_alone: why it is not pruned; "" if it is.
+    """
+
+    name: str
+    op: str
+    node: int
+    tensor: int
+    shape: tuple[int, ...]
+    groups: int
+    strides: tuple[int, ...]
+    left_alone: str = ""
+
+
+class PrunedFile:
+    """Makes files of one model at several patterns and sparsities, all in f32.
+
+    Args:
+        file: the bytes of a .sprt file (any buffer).
+        label: what messages call it.
+        exclude: layers to leave alone, by the name of the node or of the weight.
+        all_layers: prune the first convolution and depthwise convolutions too.
+        seed: of the places of the zeros.
+
+    Attributes:
+        layers: every layer with a matrix of weights, in the order of the graph.
+        dense: the file at 0 %; zeros that the pruned layers had are filled.
+
+    Raises:
+        ModelFormatError: the file is invalid.
+        ValueError: there is no such layer, or none is left to prune.
+    """
+
+    def __init__(
+        self, file: Any, label: str, exclude: Sequence[str], all_layers: bool, seed: int
+    ) -> None:
+        self._seed = seed
+        content = read(file, label)
+        self.layers = find_layers(content, label, exclude, all_layers)
+        self._pruned = {
+            layer.tensor: layer for layer in reversed(self.layers) if not layer.left_alone
+        }
+        filled = {}
+        for index in self._pruned:
+            weight = _decode(content, index, label)
+            dense = fill_zeros(weight, np.random.default_rng((seed, index)))
+            if dense is not weight:
+                filled[index] = dense
+        narrow = any(t.is_constant and t.value_dtype != t.dtype for t in content.tensors)
+        if filled or narrow:
+            self.dense = _join(replace_weights(file, content, filled))
+        else:
+            self.dense = aligned_bytes(file)
+        self._content = read(self.dense, label)
+
+    def f16_bytes(self) -> int:
+        """Returns the size of the dense file with weights as f16."""
+        return _size(replace_weights(self.dense, self._content, {}, "f16"))
+
+    def pruned(self, pattern: str, sparsity: float) -> tuple[Bytes, int]:
+        """Returns the file with zeros, and the bytes of the same with weights as f16.
+
+        Args:
+            pattern: a key of PATTERNS.
+            sparsity: share of zeros in each pruned layer.
+        """
+        arrays = _Lazy(self._pruned, lambda index: self._prune(index, pattern, sparsity))
+        f16_bytes = _size(replace_weights(self.dense, self._content, arrays, "f16"))
+        return _join(replace_weights(self.dense, self._content, arrays)), f16_bytes
+
+    def _prune(self, index: int, pattern: str, sparsity: float) -> Weights:
+        layer = self._pruned[index]
+        rows, cols = PATTERNS[pattern]
+        return random_zeros(
+            self._content.tensors[index].decode(),
+            sparsity,
+            np.random.default_rng((self._seed, index, rows, cols)),
+            block=(rows, cols),
+            groups=layer.groups,
+            transposed=layer.op == "ConvTranspose",
+        )
+
+
+class _Lazy(Mapping[int, Weights]):
+    """Makes each array when it is asked for, so that a large model's are not all in memory."""
+
+    def __init__(self, keys: Collection[int], make: Callable[[int], Weights]) -> None:
+        self._keys = keys
+        self._make = make
+
+    def __getitem__(self, key: int) -> Weights:
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._make(key)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def find_layers(
+    content: ModelFile, label: str, exclude: Sequence[str], all_layers: bool
+) -> list[PrunableLayer]:
+    """Returns every layer with a matrix of weights; PrunedFile documents arguments and errors."""
+    known: set[str] = set()
+    found: list[PrunableLayer] = []
+    has_convolution = False
+    for number, node in enumerate(content.nodes):
+        index = node.inputs[1] if node.op in WEIGHTED_OPS else None
+        weight = None if index is None else content.tensors[index]
+        if index is None or weight is None or not weight.is_constant or weight.dtype != F32:
+            continue
+        shape = tuple(dim for dim in weight.dims or () if isinstance(dim, int))
+        if len(shape) < 2 or 0 in shape:
+            continue
+        groups = _groups(node, shape)
+        name = node.name or f"{node.op}_{number}"
+        names = {name, weight.name, weight.name.removesuffix(".weight")}
+        known.add(name)
+        reason = ""
+        if names & set(exclude):
+            reason = "excluded"
+        elif not all_layers and node.op == "Conv" and not has_convolution:
+            reason = "first convolution"
+        elif not all_layers and node.op == "Conv" and groups > 1 and shape[1] == 1:
+            reason = "depthwise"
+        has_convolution |= node.op == "Conv"
+        known |= names & set(exclude)
+        strides = _ints(node, "strides")
+        found.append(PrunableLayer(name, node.op, number, index, shape, groups, strides, reason))
+    unknown = sorted(set(exclude) - known)
+    if unknown:
+        layers = ", ".join(layer.name for layer in found) or "none"
+        raise ValueError(
+            f"{label}: there is no layer {', '.join(map(repr, unknown))}; layers with weights: "
+            f"{layers}"
+        )
+    return _share(found, label)
+
+
+def _join(parts: Sequence[bytes | bytearray | memoryview]) -> Bytes:
+    """Joins the parts of a file at an address that the core takes without a copy."""
+    size = _size(parts)
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    joined = room[-room.ctypes.data % ALIGNMENT :][:size]
+    used = 0
+    for part in parts:
+        joined[used : used + len(part)] = np.frombuffer(part, np.uint8)
+        used += len(part)
+    return joined
+
+
+def _size(parts: Sequence[bytes | bytearray | memoryview]) -> int:
+    return sum(len(part) for part in parts)
+
+
+def _share(layers: list[PrunableLayer], label: str) -> list[PrunableLayer]:
+    """Leaves a weight alone that a layer left alone uses too; checks that any is left to prune."""
+    kept = {layer.tensor: layer for layer in layers if layer.left_alone}
+    shared = [
+        layer
+        if layer.left_alone or layer.tensor not in kept
+        else replace(layer, left_alone=f"shares its weight with {kept[layer.tensor].name}")
+        for layer in layers
+    ]
+    if not layers:
+        raise ValueError(
+            f"{label}: no weights to prune (no convolution or linear layer with constant weights)"
+        )
+    if all(layer.left_alone for layer in shared):
+        reasons = ", ".join(f"{layer.name} ({layer.left_alone})" for layer in shared)
+        raise ValueError(
+            f"{label}: no weights to prune: every layer is left alone: {reasons}; all_layers=True "
+            "prunes first and depthwise convolutions too"
+        )
+    return shared
+
+
+def _groups(node: NodeInfo, shape: tuple[int, ...]) -> int:
+    """Returns the groups of a convolution; 1 where they contradict the weight."""
+    groups = node.attrs.get("group", 1)
+    return groups if isinstance(groups, int) and groups > 0 and shape[0] % groups == 0 else 1
+
+
+def _ints(node: NodeInfo, name: str) -> tuple[int, ...]:
+    values = node.attrs.get(name, ())
+    return tuple(v for v in values if isinstance(v, int)) if isinstance(values, tuple) else ()
+
+
+def _decode(content: ModelFile, index: int, label: str) -> Weights:
+    try:
+        return content.tensors[index].decode()
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{label}: {error}") from None
