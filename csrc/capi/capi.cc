@@ -241,7 +241,7 @@ uint64_t srt_plan_arena_bytes(const srt_plan* plan) { return plan->plan.arena_by
 int32_t srt_plan_output_shape(const srt_plan* plan, int32_t index, srt_shape* shape) {
   if (index < 0 || index >= srt_model_output_count(plan->model)) return SRT_INVALID_ARGUMENT;
   const uint32_t tensor = plan->model->graph.outputs[index];
-  *shape = ToC(plan->plan.places[tensor].desc.shape);
+  *shape = ToC(plan->plan.facts.facts[tensor].shape);
   return SRT_OK;
 }
 

@@ -224,7 +224,8 @@ Status SetConstant(const Graph& graph, size_t index, ShapeTable* table) {
   return Status::Ok();
 }
 
-// `symbol_sizes`: one per symbol, -1 until an input gives it a size.
+// `symbol_sizes`: one per symbol, -1 until an input gives it a size; nullptr: the declared shape is
+// not looked at.
 Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
                 Array<int64_t>* symbol_sizes, ShapeTable* table) {
   const Tensor& tensor = graph.tensors[index];
@@ -240,7 +241,7 @@ Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
                            name.text, ShapeText(shape).text);
     }
   }
-  if (tensor.rank != kUnknownRank) {
+  if (tensor.rank != kUnknownRank && symbol_sizes != nullptr) {
     if (shape.rank != tensor.rank) {
       return Status::Error(StatusCode::kShape, "input '%s' has shape %s, expected rank %d",
                            name.text, ShapeText(shape).text, static_cast<int>(tensor.rank));
@@ -292,7 +293,8 @@ Status Inference::SetOutput(size_t i, DType dtype, const Shape& shape) const {
   return Status::Ok();
 }
 
-Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* table) {
+Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* table,
+                   bool as_declared) {
   table->facts.clear();
   table->values.clear();
   SRT_RETURN_IF_ERROR(table->facts.resize(graph.tensors.size()));
@@ -308,7 +310,8 @@ Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* tab
   SRT_RETURN_IF_ERROR(symbol_sizes.resize(graph.symbols.size()));
   for (int64_t& size : symbol_sizes) size = -1;
   for (size_t i = 0; i < graph.inputs.size; ++i) {
-    SRT_RETURN_IF_ERROR(SetInput(graph, graph.inputs[i], input_shapes[i], &symbol_sizes, table));
+    SRT_RETURN_IF_ERROR(SetInput(graph, graph.inputs[i], input_shapes[i],
+                                 as_declared ? &symbol_sizes : nullptr, table));
   }
 
   for (const Node& node : graph.nodes) {

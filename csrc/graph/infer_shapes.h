@@ -37,8 +37,10 @@ struct ShapeTable {
 // with the node's name, the tensors' shapes and what was expected when they contradict,
 // kUnsupported when an index-like input (shape, axes, pads, ...) is not known at plan time.
 // `input_shapes`: one per graph input, no negative dims; dims 0 are allowed only where the op
-// makes sense of them (an empty batch is an error said clearly).
-Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* table);
+// makes sense of them (an empty batch is an error said clearly). Unless as_declared, they need not
+// agree with the shapes that the graph declares: a slice of a fixed batch does not.
+Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* table,
+                   bool as_declared = true);
 
 // Spatial geometry shared by Conv, ConvTranspose and the pools, with auto_pad resolved.
 struct Window {

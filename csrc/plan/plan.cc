@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "kernels/copy/copy.h"
+#include "plan/batch_slices.h"
 #include "plan/builder.h"
 
 namespace sparsert {
@@ -382,12 +384,60 @@ Status PlanBuilder::Build() {
   return AssignArena();
 }
 
+namespace {
+
+// Shapes of one slice's tensors into `slice`; *cut says that there is none when they do not fit.
+Status InferSlice(const Graph& graph, Span<Shape> input_shapes, const ShapeTable& whole,
+                  BatchSlices* cut, ShapeTable* slice) {
+  Array<Shape> shapes(whole.facts.allocator());
+  SRT_RETURN_IF_ERROR(shapes.append(input_shapes.data, input_shapes.size));
+  for (Shape& shape : shapes) shape.dims[0] = cut->slice_images;
+  // A graph that names the size of its batch inside fails here, or disagrees.
+  if (!InferShapes(graph, shapes.span(), slice, false).ok() || !SlicesAgree(whole, *slice, *cut)) {
+    *cut = BatchSlices();
+  }
+  return Status::Ok();
+}
+
+// Where the inputs and outputs of the next slice begin.
+void SetSliceBytes(const Graph& graph, Plan* plan) {
+  for (Step& step : plan->steps) {
+    for (int i = 0; i < step.io_count; ++i) {
+      IoRef& ref = step.io[i];
+      if (ref.kind != IoRef::kInput && ref.kind != IoRef::kOutput) continue;
+      const Span<uint32_t>& ends = ref.kind == IoRef::kInput ? graph.inputs : graph.outputs;
+      const TensorFacts& f = plan->facts.facts[ends[ref.index]];
+      ref.slice_bytes = static_cast<size_t>(f.shape.elements()) * DTypeSize(f.dtype);
+    }
+  }
+}
+
+}  // namespace
+
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, const PlanOptions& options,
                 Weights* weights, Plan* plan) {
   SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts));
-  PlanBuilder builder(graph, options, weights, plan);
+  BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
+  ShapeTable whole(plan->facts.facts.allocator());
+  if (cut.images != 0) {
+    ShapeTable slice(plan->facts.facts.allocator());
+    SRT_RETURN_IF_ERROR(InferSlice(graph, input_shapes, plan->facts, &cut, &slice));
+    if (cut.images != 0) {
+      std::swap(whole, plan->facts);
+      std::swap(plan->facts, slice);
+    }
+  }
+  PlanOptions slice_options = options;
+  if (cut.slice_per_thread) slice_options.threads = 1;
+  PlanBuilder builder(graph, slice_options, weights, plan);
   const Status status = builder.Build();
   weights->EndPlanning();
+  if (cut.images != 0) {
+    plan->slices = cut.slices;
+    if (cut.slice_per_thread) plan->slice_threads = options.threads;
+    SetSliceBytes(graph, plan);
+    std::swap(plan->facts, whole);
+  }
   return status;
 }
 

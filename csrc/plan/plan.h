@@ -28,6 +28,8 @@ struct IoRef {
   // Bytes from the start of the arena, constant, input or output.
   size_t offset = 0;
   const void* constant = nullptr;  // kConstant
+  // kInput, kOutput: bytes from one slice of the batch to the next.
+  size_t slice_bytes = 0;
 };
 
 constexpr int kMaxStepIo = 8;
@@ -76,14 +78,19 @@ struct Plan {
 
   Bump memory;  // args, tap tables, known constants
   Array<Step> steps;
-  Array<NodePlan> nodes;  // [graph.nodes]
-  ShapeTable facts;
-  Array<TensorPlace> places;  // [graph.tensors]
+  Array<NodePlan> nodes;      // [graph.nodes]
+  ShapeTable facts;           // of the whole batch
+  Array<TensorPlace> places;  // [graph.tensors], of one slice of it
   size_t tensor_bytes = 0;    // arena: tensors, then scratch of every thread
   size_t scratch_bytes = 0;   // of one thread
-  int threads = 1;
+  int threads = 1;            // that share a step
+  // The steps run `slices` times, each time on the next images of the batch, on one after the other
+  // of `slice_threads` arenas.
+  int32_t slices = 1;
+  int slice_threads = 1;
 
-  size_t arena_bytes() const { return tensor_bytes + scratch_bytes * threads; }
+  size_t slice_arena_bytes() const { return tensor_bytes + scratch_bytes * threads; }
+  size_t arena_bytes() const { return slice_arena_bytes() * slice_threads; }
 };
 
 // `plan` is empty. Errors name the node.

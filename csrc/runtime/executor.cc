@@ -17,45 +17,79 @@ void RunItems(void* context, int64_t begin, int64_t end, int worker) {
                        run.scratch + run.scratch_bytes * static_cast<size_t>(worker));
 }
 
-}  // namespace
-
-void RunPlan(const Plan& plan, void* arena, const void* const* inputs, void* const* outputs,
-             ThreadPool* pool, uint64_t* step_ns, uint64_t (*clock)()) {
-  char* base = static_cast<char*>(arena);
-  const bool parallel =
-      pool != nullptr && pool->threads() > 1 && plan.threads > 1 && pool->Acquire();
+// The whole model on one slice of the batch, at `base` of the arena. `pool`: nullptr, or owned by
+// this run. `step_ns`: nullptr, or to be added to.
+void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* inputs,
+              void* const* outputs, ThreadPool* pool, uint64_t* step_ns, uint64_t (*clock)()) {
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
     void* io[kMaxStepIo];
     for (int i = 0; i < step.io_count; ++i) {
       const IoRef& ref = step.io[i];
+      const size_t offset = ref.offset + static_cast<size_t>(slice) * ref.slice_bytes;
       switch (ref.kind) {
         case IoRef::kNone:
           io[i] = nullptr;
           break;
         case IoRef::kArena:
-          io[i] = base + ref.offset;
+          io[i] = base + offset;
           break;
         case IoRef::kConstant:
-          io[i] = const_cast<char*>(static_cast<const char*>(ref.constant)) + ref.offset;
+          io[i] = const_cast<char*>(static_cast<const char*>(ref.constant)) + offset;
           break;
         case IoRef::kInput:
-          io[i] = const_cast<char*>(static_cast<const char*>(inputs[ref.index])) + ref.offset;
+          io[i] = const_cast<char*>(static_cast<const char*>(inputs[ref.index])) + offset;
           break;
         case IoRef::kOutput:
-          io[i] = static_cast<char*>(outputs[ref.index]) + ref.offset;
+          io[i] = static_cast<char*>(outputs[ref.index]) + offset;
           break;
       }
     }
     const uint64_t begin = step_ns != nullptr ? clock() : 0;
     char* scratch = base + plan.tensor_bytes;
-    if (parallel && step.chunk < step.items) {
+    if (pool != nullptr && step.chunk < step.items) {
       StepRun run = {&step, io, scratch, plan.scratch_bytes};
       pool->Run(&RunItems, &run, step.items, step.chunk);
     } else if (step.items > 0) {
       step.kernel.run(step.args, io, 0, step.items, scratch);
     }
-    if (step_ns != nullptr) step_ns[s] = clock() - begin;
+    if (step_ns != nullptr) step_ns[s] += clock() - begin;
+  }
+}
+
+struct SliceRun {
+  const Plan* plan;
+  char* arena;
+  const void* const* inputs;
+  void* const* outputs;
+  uint64_t* step_ns;
+  uint64_t (*clock)();
+};
+
+void RunSlices(void* context, int64_t begin, int64_t end, int worker) {
+  const SliceRun& run = *static_cast<const SliceRun*>(context);
+  char* base = run.arena + run.plan->slice_arena_bytes() * static_cast<size_t>(worker);
+  uint64_t* step_ns = worker == 0 ? run.step_ns : nullptr;
+  for (int64_t slice = begin; slice < end; ++slice) {
+    RunSlice(*run.plan, slice, base, run.inputs, run.outputs, nullptr, step_ns, run.clock);
+  }
+}
+
+}  // namespace
+
+void RunPlan(const Plan& plan, void* arena, const void* const* inputs, void* const* outputs,
+             ThreadPool* pool, uint64_t* step_ns, uint64_t (*clock)()) {
+  char* base = static_cast<char*>(arena);
+  const bool parallel = pool != nullptr && pool->threads() > 1 &&
+                        (plan.threads > 1 || plan.slice_threads > 1) && pool->Acquire();
+  for (size_t s = 0; step_ns != nullptr && s < plan.steps.size(); ++s) step_ns[s] = 0;
+  if (parallel && plan.slice_threads > 1) {
+    SliceRun run = {&plan, base, inputs, outputs, step_ns, clock};
+    pool->Run(&RunSlices, &run, plan.slices, 1);
+  } else {
+    for (int64_t slice = 0; slice < plan.slices; ++slice) {
+      RunSlice(plan, slice, base, inputs, outputs, parallel ? pool : nullptr, step_ns, clock);
+    }
   }
   if (parallel) pool->Release();
 }

@@ -9,7 +9,8 @@ namespace sparsert {
 // `arena`: plan.arena_bytes() bytes, 64-byte aligned, private to this run. `inputs` and `outputs`:
 // one row-major buffer per graph input and output, of the plan's shapes. `pool` may be nullptr or
 // in use by another run: then this one uses the calling thread alone. `step_ns`: nullptr, or
-// [plan.steps] that get each step's time by `clock`. Allocates nothing and cannot fail.
+// [plan.steps] that get each step's time by `clock` (where threads take slices of the batch, in the
+// slices of the calling thread). Allocates nothing and cannot fail.
 void RunPlan(const Plan& plan, void* arena, const void* const* inputs, void* const* outputs,
              ThreadPool* pool, uint64_t* step_ns, uint64_t (*clock)());
 

@@ -1,0 +1,191 @@
+// Which graphs treat images one by one, and how many images a slice takes.
+#include "plan/batch_slices.h"
+
+#include <algorithm>
+
+#include "graph/resolve.h"
+
+namespace sparsert {
+namespace {
+
+// Inputs and outputs of the largest op of a slice: about what L2 holds.
+constexpr int64_t kSliceBytes = 2 << 20;
+
+class ImageRule {
+ public:
+  ImageRule(const Graph& graph, const ShapeTable& facts, int64_t images)
+      : graph_(graph), facts_(facts), images_(images) {}
+
+  bool Holds(const Node& node) const {
+    bool known = true;
+    for (uint32_t t : node.outputs) known &= t == kNoTensor || facts_.facts[t].is_known;
+    if (known) return true;  // shape arithmetic: done anew for the slice
+    for (uint32_t t : node.inputs) {
+      if (t != kNoTensor && !IsShared(t) && !IsBatch(t)) return false;
+    }
+    for (uint32_t t : node.outputs) {
+      if (t != kNoTensor && !IsBatch(t)) return false;
+    }
+    return Separates(NodeView(graph_, facts_, node));
+  }
+
+  // The same for all images: a constant, or known at plan time.
+  bool IsShared(uint32_t t) const {
+    return graph_.tensors[t].is_constant || facts_.facts[t].is_known;
+  }
+  bool IsBatch(uint32_t t) const {
+    const TensorFacts& f = facts_.facts[t];
+    return !IsShared(t) && f.has_shape && f.shape.rank >= 1 && f.shape.dims[0] == images_;
+  }
+
+ private:
+  // Operand i of a broadcasting op whose result has `rank` dimensions.
+  bool AlignsImages(const NodeView& v, size_t i, int rank) const {
+    if (!IsShared(v.node.inputs[i])) return v.InShape(i).rank == rank;
+    const Tensor& t = v.InTensor(i);
+    const int own = t.is_constant ? t.rank : v.InShape(i).rank;
+    if (own < rank) return true;
+    return (t.is_constant ? t.dims[0] : v.InShape(i).dims[0]) == 1;
+  }
+
+  bool AxisIsInside(const NodeView& v, int64_t fallback) const {
+    int axis = 0;
+    const Status status =
+        NormalizeAxis(v.node, v.node.IntAttr(AttrKey::k_axis, fallback), v.InShape(0).rank, &axis);
+    return status.ok() && axis != 0;
+  }
+
+  // The node's inputs and outputs have the images in dimension 0, or are shared.
+  bool Separates(const NodeView& v) const {
+    const Node& n = v.node;
+    const bool from_images = IsBatch(n.Input(0));
+    const int rank = facts_.facts[n.outputs[0]].shape.rank;
+    switch (n.op) {
+      case Op::kConv:
+      case Op::kConvTranspose:
+      case Op::kBatchNormalization:
+      case Op::kUnary:
+      case Op::kMaxPool:
+      case Op::kAveragePool:
+      case Op::kGlobalAveragePool:
+      case Op::kGlobalMaxPool:
+      case Op::kCast:
+      case Op::kIdentity:
+      // Row-major views: image i stays image i when dimension 0 does.
+      case Op::kReshape:
+      case Op::kFlatten:
+      case Op::kSqueeze:
+      case Op::kUnsqueeze:
+      case Op::kResize:
+        return from_images;
+      case Op::kLinear:
+        return from_images && v.InShape(0).rank >= 2;
+      case Op::kPRelu:
+      case Op::kBinary:
+        return AlignsImages(v, 0, rank) && AlignsImages(v, 1, rank);
+      case Op::kConcat:
+        for (uint32_t t : n.inputs) {
+          if (!IsBatch(t)) return false;
+        }
+        return AxisIsInside(v, 0);
+      case Op::kSoftmax:
+      case Op::kLogSoftmax:
+        return from_images && AxisIsInside(v, -1);
+      case Op::kGather:
+        return from_images && IsShared(n.Input(1)) && AxisIsInside(v, 0);
+      case Op::kSplit: {
+        int axis = 0;
+        return from_images && ResolveSplitAxis(v, &axis).ok() && axis != 0;
+      }
+      case Op::kSlice: {
+        SliceRange range;
+        return from_images && ResolveSlice(v, &range).ok() && range.start[0] == 0 &&
+               range.step[0] == 1;
+      }
+      case Op::kTranspose: {
+        int perm[kMaxRank];
+        return from_images && ResolvePermutation(v, perm).ok() && perm[0] == 0;
+      }
+      case Op::kPad: {
+        PadRange range;
+        return from_images && ResolvePad(v, &range).ok() && range.begin[0] == 0 &&
+               range.end[0] == 0;
+      }
+      case Op::kReduce: {
+        bool reduced[kMaxRank];
+        return from_images && ResolveReducedAxes(v, reduced).ok() && !reduced[0];
+      }
+      default:
+        return false;
+    }
+  }
+
+  const Graph& graph_;
+  const ShapeTable& facts_;
+  const int64_t images_;
+};
+
+// The images that the inputs agree on in dimension 0; 0 when they do not.
+int64_t CountImages(const Graph& graph, const ShapeTable& facts) {
+  int64_t images = 0;
+  for (uint32_t t : graph.inputs) {
+    const Shape& shape = facts.facts[t].shape;
+    if (shape.rank < 1 || (images != 0 && shape.dims[0] != images)) return 0;
+    images = shape.dims[0];
+  }
+  return images;
+}
+
+}  // namespace
+
+BatchSlices ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads) {
+  const int64_t images = CountImages(graph, facts);
+  if (images < 2) return {};
+  const ImageRule rule(graph, facts, images);
+  int64_t most_bytes = 0;  // of one op's activations
+  for (const Node& node : graph.nodes) {
+    if (!rule.Holds(node)) return {};
+    int64_t bytes = 0;
+    const auto add = [&](uint32_t t) {
+      if (t == kNoTensor || !rule.IsBatch(t)) return;
+      const TensorFacts& f = facts.facts[t];
+      bytes += f.shape.elements() * static_cast<int64_t>(DTypeSize(f.dtype));
+    };
+    for (uint32_t t : node.inputs) add(t);
+    for (uint32_t t : node.outputs) add(t);
+    most_bytes = std::max(most_bytes, bytes);
+  }
+  for (uint32_t t : graph.outputs) {
+    if (!rule.IsBatch(t)) return {};
+  }
+  const int64_t wanted =
+      std::max<int64_t>(1, kSliceBytes / std::max<int64_t>(1, most_bytes / images));
+  if (wanted >= images) return {};
+  BatchSlices cut;
+  cut.images = images;
+  // Slices are equal: the largest divisor that is not above what is wanted, and leaves none idle.
+  const int64_t limit = std::max<int64_t>(1, std::min<int64_t>(wanted, images / threads));
+  for (int64_t d = 1; d <= limit; ++d) {
+    if (images % d == 0) cut.slice_images = d;
+  }
+  cut.slices = static_cast<int32_t>(images / cut.slice_images);
+  cut.slice_per_thread = threads > 1 && (cut.slices % threads == 0 || cut.slices >= 4 * threads);
+  return cut;
+}
+
+bool SlicesAgree(const ShapeTable& facts, const ShapeTable& slice, const BatchSlices& cut) {
+  for (size_t t = 0; t < facts.facts.size(); ++t) {
+    const TensorFacts& whole = facts.facts[t];
+    const TensorFacts& part = slice.facts[t];
+    if (whole.has_shape != part.has_shape || whole.is_known != part.is_known) return false;
+    if (!whole.has_shape || whole.is_known) continue;
+    if (whole.dtype != part.dtype || whole.shape.rank != part.shape.rank) return false;
+    for (int d = 0; d < whole.shape.rank; ++d) {
+      const bool cut_here = d == 0 && whole.shape.dims[0] == cut.images;
+      if (part.shape.dims[d] != (cut_here ? cut.slice_images : whole.shape.dims[d])) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace sparsert

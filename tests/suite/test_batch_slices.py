@@ -1,0 +1,127 @@
+"""Large batches run some images at a time: right answers, one slice's memory, and only where right.
+
+Whether a batch was cut shows in the arena: it then has the size of a slice, for each thread.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import sparsert
+from tests.suite.harness import NETWORK, assert_close, build, random_weights
+
+SIDE = 96  # 16 channels of 96 x 96 in f32 are 0.6 MB an image
+IMAGE_BYTES = 16 * SIDE * SIDE * 4
+
+
+def conv_weights():
+    return {"w": random_weights(16, 3, 3, 3, sparsity=0.8), "v": random_weights(16, 16, 1, 1)}
+
+
+def features(*tail: str) -> list[str]:
+    """Nodes: two convolutions named h, [N, 16, SIDE, SIDE], then `tail`."""
+    return ["g = Conv<pads=[1,1,1,1]>(x, w)", "r = Relu(g)", "h = Conv(r, v)", *tail]
+
+
+def run(proto, batch, threads):
+    """The native answer beside ONNX Runtime's, and the bytes of the arena."""
+    x = np.random.default_rng(batch).standard_normal((batch, 3, SIDE, SIDE), dtype=np.float32)
+    model = sparsert.load(proto, threads=threads, strict=True)
+    found = model.run(None, {"x": x})
+    wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    for have, want in zip(found, wanted, strict=True):
+        assert_close(have, want, NETWORK)
+    model.profile({"x": x}, runs=1)
+    return model._backend.memory()["arena_bytes"]
+
+
+SEPARABLE = {
+    "activations": ["y = Relu(h)"],
+    "head": ["p = GlobalAveragePool(h)", "f = Flatten(p)", "y = MatMul(f, m)"],
+    "residual": ["y = Add(h, r)"],
+    "constant operand": ["y = Mul(h, c)"],
+    "constant of rank 4": ["y = Mul(h, d)"],
+    "channels": ["y = Concat<axis=1>(h, r)"],
+    "inner axes": ["t = Transpose<perm=[0,2,3,1]>(h)", "y = Softmax<axis=-1>(t)"],
+    "reduction": ["y = ReduceMean<keepdims=0>(h, inner)"],
+    "shape arithmetic": ["s = Shape<start=0, end=1>(x)", "q = Concat<axis=0>(s, rest)"]
+    + ["y = Reshape(h, q)"],
+}
+MIXED = {
+    "over images": ["y = ReduceMean<keepdims=1>(h, outer)"],
+    "images in order": ["t = Transpose<perm=[1,0,2,3]>(h)", "y = Relu(t)"],
+    "joined": ["y = Concat<axis=0>(h, r)"],
+    "one of them": ["y = Slice(h, one, two, outer)"],
+    "softmax": ["y = Softmax<axis=0>(h)"],
+    "gathered": ["y = Gather<axis=0>(h, one)"],
+}
+CONSTANTS = {
+    "m": random_weights(16, 10),
+    "c": random_weights(16, 1, 1, scale=1.0),
+    "d": random_weights(1, 16, 1, 1, scale=1.0),
+    "inner": np.array([2, 3]),
+    "outer": np.array([0]),
+    "rest": np.array([16, -1]),
+    "one": np.array([1]),
+    "two": np.array([2]),
+}
+
+
+def network(tail: list[str], batch: int | str = "N"):
+    names = set(" ".join(tail).replace("(", " ").replace(")", " ").replace(",", " ").split())
+    constants = {k: v for k, v in CONSTANTS.items() if k in names}
+    return build(features(*tail), {"x": [batch, 3, SIDE, SIDE]}, conv_weights() | constants)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", SEPARABLE)
+def test_large_batches_need_the_memory_of_a_slice(name, threads):
+    proto = network(SEPARABLE[name])
+    arena = run(proto, 12, threads)
+    assert arena < 12 * IMAGE_BYTES  # `r` alone would have that
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", MIXED)
+def test_graphs_that_mix_images_are_not_cut(name, threads):
+    arena = run(network(MIXED[name]), 12, threads)
+    assert arena >= 12 * IMAGE_BYTES
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 13, 30])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_any_size_of_batch(batch, threads):
+    run(network(SEPARABLE["head"]), batch, threads)
+
+
+def test_a_fixed_batch_is_cut_too():
+    assert run(network(SEPARABLE["head"], batch=12), 12, 1) < 12 * IMAGE_BYTES
+
+
+def test_a_graph_that_names_its_batch_is_not_cut():
+    proto = build(
+        features("y = Reshape(h, q)"),
+        {"x": [12, 3, SIDE, SIDE]},
+        conv_weights() | {"q": np.array([12, 16, -1])},
+    )
+    assert run(proto, 12, 1) >= 12 * IMAGE_BYTES
+
+
+def test_several_inputs_and_outputs():
+    proto = build(
+        features("z = Conv(b, v)", "y = Add(h, z)", "u = GlobalMaxPool(y)"),
+        {"x": ["N", 3, SIDE, SIDE], "b": ["N", 16, SIDE, SIDE]},
+        conv_weights(),
+        outputs=["y", "u"],
+    )
+    rng = np.random.default_rng(0)
+    feeds = {
+        "x": rng.standard_normal((8, 3, SIDE, SIDE), dtype=np.float32),
+        "b": rng.standard_normal((8, 16, SIDE, SIDE), dtype=np.float32),
+    }
+    found = sparsert.load(proto, threads=2).run(None, feeds)
+    wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feeds)
+    for have, want in zip(found, wanted, strict=True):
+        assert_close(have, want, NETWORK)
