@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,14 @@ from bench.peers.race import (
     parse_entrant,
     run_heat,
 )
-from bench.peers.report import update_readme, write_all
+from bench.peers.report import (
+    machine_facts,
+    merge_rows,
+    publish,
+    summarise,
+    to_summary,
+    write_all,
+)
 
 ENGINES = ["onnxruntime", "openvino", "deepsparse", "torch", "sparsert"]
 SPARSITIES = [0.0, 0.5, 0.7, 0.8, 0.9, 0.95]
@@ -53,7 +62,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
     parser.add_argument("--name", default="peers", help="of the files written into --out")
     parser.add_argument(
-        "--update-readme", action="store_true", help="also put the table into README.md"
+        "--merge",
+        type=Path,
+        help="JSON file of an earlier race on this machine: heats not run again come from it",
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="also put a summary into README.md, the tables and the plot into docs/",
     )
     args = parser.parse_args(argv)
     if args.short:
@@ -100,7 +116,12 @@ def main(argv: list[str] | None = None) -> None:
         log("DeepSparse is not installed (.venv-deepsparse): the race runs without it")
         args.entrants = [e for e in args.entrants if e.module != "deepsparse"]
     effort = Effort(rounds=args.rounds, burst_seconds=args.burst)
-    command = shlex.join(["python", "-m", "bench.peers", *(sys.argv[1:] if argv is None else argv)])
+    commands = [shlex.join(["python", "-m", "bench.peers", *(argv or sys.argv[1:])])]
+    earlier: list[dict[str, Any]] = []
+    if args.merge is not None:
+        report = json.loads(args.merge.read_text(encoding="utf-8"))
+        commands = [*report["commands"], *commands]
+        earlier = report["results"]
     results: list[Result] = []
     start = time.monotonic()
     for model in args.models:
@@ -116,10 +137,12 @@ def main(argv: list[str] | None = None) -> None:
                     results += run_heat(
                         model, sparsity, threads, x, files, args.entrants, effort, folder, log
                     )
-            markdown = write_all(results, args.out, args.name, command)
+            rows = merge_rows(summarise(results), earlier)
+            markdown = write_all(rows, args.out, args.name, commands)
     print(markdown)
-    if args.update_readme:
-        update_readme(ROOT / "README.md", markdown)
+    if args.publish:
+        summary = to_summary(rows, machine_facts(), commands)
+        publish(ROOT, summary, markdown, args.out / f"{args.name}.png")
     log(f"wrote {args.name}.md, .json and .png into {args.out.name}/")
 
 

@@ -81,15 +81,46 @@ def _cell(value: float | None, form: str, scale: float = 1.0) -> str:
     return "-" if value is None or not math.isfinite(value) else format(value * scale, form)
 
 
-def to_markdown(results: list[Result], facts: dict[str, Any], command: str) -> str:
-    """One table, a line per engine and heat."""
-    versions = {r.engine: r.version for r in results if r.version}
+def merge_rows(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Adds the heats of an earlier race that were not run again; keeps that race's order."""
+
+    def heat(row: dict[str, Any]) -> Key:
+        return row["model"], row["sparsity"], row["threads"], row["batch"]
+
+    fresh: dict[Key, list[dict[str, Any]]] = {}
+    for row in rows:
+        fresh.setdefault(heat(row), []).append(row)
+    merged: list[dict[str, Any]] = []
+    for row in earlier:
+        if heat(row) not in fresh:
+            merged.append(row)
+        else:
+            merged += fresh[heat(row)]
+            fresh[heat(row)] = []
+    return merged + [row for heats in fresh.values() for row in heats]
+
+
+def _origin(commands: list[str], facts: dict[str, Any]) -> str:
+    ran = ", then ".join(f"`{command}`" for command in commands)
+    return (
+        f"Command: {ran}. Date: {facts.get('date', '?')}. CPU: {facts.get('cpu', '?')}, "
+        f"{facts['cores']} cores, {' '.join(facts.get('features', []))}."
+    )
+
+
+def to_markdown(rows: list[dict[str, Any]], facts: dict[str, Any], commands: list[str]) -> str:
+    """One table, a line per engine and heat.
+
+    Args:
+        rows: as summarise() makes them, or the "results" of a race's JSON file.
+        facts: as machine_facts() makes them.
+        commands: that ran the race.
+    """
+    versions = {row["engine"]: row["version"] for row in rows if row["version"]}
     lines = [
         "# Race of engines",
         "",
-        f"Command: `{command}`. Date: {facts.get('date', '?')}. "
-        f"CPU: {facts.get('cpu', '?')}, {facts['cores']} cores, "
-        f"{' '.join(facts.get('features', []))}.",
+        _origin(commands, facts),
         "Versions: " + ", ".join(f"{name} {v}" for name, v in sorted(versions.items())) + ".",
         "",
         "Each engine has its own process; they take turns in rounds, one at a time. ms: median of "
@@ -103,56 +134,100 @@ def to_markdown(results: list[Result], facts: dict[str, Any], command: str) -> s
         "| load s | RSS MB | file MB |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for heat in group_heats(results).values():
-        for r in heat:
-            start = f"| {r.model} | {r.sparsity:.0%} | {r.threads} | {r.batch} | {r.engine} "
-            if r.error:
-                lines.append(start + f"| failed: {' '.join(r.error.split())[:120]} |" + " |" * 7)
-                continue
-            over_ort, over_dense = speedups(heat, r)
-            cells = [
-                _cell(r.median, ".3f", 1e3),
-                _cell(r.spread, ".0%"),
-                _cell(over_ort, ".2f"),
-                _cell(over_dense, ".2f"),
-                _cell(r.max_error, ".1e"),
-                _cell(r.load_seconds, ".2f"),
-                _cell(r.peak_growth_bytes, ".1f", 1e-6),
-                _cell(r.file_bytes, ".2f", 1e-6),
-            ]
-            lines.append(start + "| " + " | ".join(cells) + " |")
+    for row in rows:
+        start = (
+            f"| {row['model']} | {row['sparsity']:.0%} | {row['threads']} | {row['batch']} "
+            f"| {row['engine']} "
+        )
+        if row["error"]:
+            lines.append(start + f"| failed: {' '.join(row['error'].split())[:120]} |" + " |" * 7)
+            continue
+        cells = [
+            _cell(row["median_ms"], ".3f"),
+            _cell(row["spread"], ".0%"),
+            _cell(row["speedup_over_onnxruntime"], ".2f"),
+            _cell(row["speedup_over_best_dense"], ".2f"),
+            _cell(row["max_error"], ".1e"),
+            _cell(row["load_seconds"], ".2f"),
+            _cell(row["peak_growth_bytes"], ".1f", 1e-6),
+            _cell(row["file_bytes"], ".2f", 1e-6),
+        ]
+        lines.append(start + "| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def to_summary(rows: list[dict[str, Any]], facts: dict[str, Any], commands: list[str]) -> str:
+    """Sparsert's speed relative to ONNX Runtime: a line per model and threads, a column per level.
+
+    The arguments are those of to_markdown().
+    """
+    by_heat: dict[tuple[str, int, int], dict[float, dict[str, dict[str, Any]]]] = {}
+    for row in rows:
+        heat = by_heat.setdefault((row["model"], row["threads"], row["batch"]), {})
+        heat.setdefault(row["sparsity"], {})[row["engine"]] = row
+    levels = sorted({row["sparsity"] for row in rows})
+    lines = [
+        _origin(commands, facts),
+        "",
+        "Speed of sparsert relative to ONNX Runtime on the same file in the same run, and in "
+        "brackets relative to DeepSparse. All times, the other engines, errors, memory and file "
+        "sizes: [docs/peers.md](docs/peers.md).",
+        "",
+        "| model | threads | " + " | ".join(f"{level:.0%} zeros" for level in levels) + " |",
+        "|---|---|" + "---|" * len(levels),
+    ]
+    for (model, threads, batch), heat in by_heat.items():
+        name = model if batch == 1 else f"{model}, batch {batch}"
+        cells = [_summary_cell(heat.get(level, {})) for level in levels]
+        lines.append(f"| {name} | {threads} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _summary_cell(engines: dict[str, dict[str, Any]]) -> str:
+    own = engines.get("sparsert", {})
+    ratio = own.get("speedup_over_onnxruntime")
+    if ratio is None:
+        return "-"
+    pairs = zip(
+        engines.get("deepsparse", {}).get("round_medians", []), own["round_medians"], strict=False
+    )
+    over_deepsparse = [theirs / ours for theirs, ours in pairs]
+    if not over_deepsparse:
+        return f"{ratio:.2f}"
+    return f"{ratio:.2f} ({statistics.median(over_deepsparse):.2f})"
 
 
 README_MARKS = ("<!-- peers:begin -->", "<!-- peers:end -->")
 
 
-def update_readme(path: Path, markdown: str) -> None:
-    """Puts the race's report between the README's marks, its heading left out.
+def publish(root: Path, summary: str, markdown: str, plotted: Path) -> None:
+    """Puts the summary between the README's marks, the whole report and its plot into docs/.
 
     Raises:
         ValueError: the marks are not there.
     """
+    readme = root / "README.md"
     begin, end = README_MARKS
-    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    before, found, rest = readme.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"{path.name} lacks {begin} or {end}")
-    body = markdown.split("\n", 2)[2].strip()
-    path.write_text(f"{before}{begin}\n{body}\n{end}{after}", encoding="utf-8")
+        raise ValueError(f"{readme.name} lacks {begin} or {end}")
+    readme.write_text(f"{before}{begin}\n{summary.strip()}\n{end}{after}", encoding="utf-8")
+    image = "![Speed relative to ONNX Runtime over the share of zeros](peers.png)"
+    (root / "docs" / "peers.md").write_text(f"{markdown}\n{image}\n", encoding="utf-8")
+    (root / "docs" / "peers.png").write_bytes(plotted.read_bytes())
 
 
-def plot(results: list[Result], path: Path) -> None:
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Draws speed relative to ONNX Runtime over sparsity; a panel per model and threads."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    heats = group_heats(results)
-    models = list(dict.fromkeys(key[0] for key in heats))
-    threads = sorted({key[2] for key in heats})
-    engines = list(dict.fromkeys(r.engine for r in results))
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    threads = sorted({row["threads"] for row in rows})
+    engines = list(dict.fromkeys(row["engine"] for row in rows))
     figure, axes = pyplot.subplots(
         len(threads),
         len(models),
@@ -165,13 +240,10 @@ def plot(results: list[Result], path: Path) -> None:
             axis = axes[row][column]
             for index, engine in enumerate(engines):
                 points: dict[float, list[float]] = {}
-                for (name, sparsity, count, _), heat in heats.items():
-                    if (name, count) != (model, n):
-                        continue
-                    for r in heat:
-                        ratio = speedups(heat, r)[0] if r.engine == engine else None
-                        if ratio is not None:
-                            points.setdefault(sparsity, []).append(ratio)
+                for r in rows:
+                    ratio = r["speedup_over_onnxruntime"]
+                    if (r["model"], r["threads"], r["engine"]) == (model, n, engine) and ratio:
+                        points.setdefault(r["sparsity"], []).append(ratio)
                 xs = sorted(points)
                 ys = [statistics.median(points[x]) for x in xs]
                 axis.plot([100 * x for x in xs], ys, "o-", label=engine, color=f"C{index}", ms=4)
@@ -188,14 +260,14 @@ def plot(results: list[Result], path: Path) -> None:
     pyplot.close(figure)
 
 
-def write_all(results: list[Result], folder: Path, name: str, command: str) -> str:
+def write_all(rows: list[dict[str, Any]], folder: Path, name: str, commands: list[str]) -> str:
     """Writes NAME.md, NAME.json and NAME.png into the folder; returns the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = machine_facts()
-    markdown = to_markdown(results, facts, command)
+    markdown = to_markdown(rows, facts, commands)
     (folder / f"{name}.md").write_text(markdown, encoding="utf-8")
-    report = {"command": command, "machine": facts, "results": summarise(results)}
+    report = {"commands": commands, "machine": facts, "results": rows}
     (folder / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    if any(r.seconds for r in results):
-        plot(results, folder / f"{name}.png")
+    if any(row["runs"] for row in rows):
+        plot(rows, folder / f"{name}.png")
     return markdown

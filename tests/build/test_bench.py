@@ -15,7 +15,7 @@ from bench.models.network import prune_by_magnitude
 from bench.peers import __main__ as peers
 from bench.peers import report
 from bench.peers.race import Result, parse_entrant
-from bench.peers.report import speedups, to_markdown
+from bench.peers.report import speedups, summarise, to_markdown
 from bench.shapes import layer_shapes
 
 # Multiply-adds as published for 224x224 (28x28) images.
@@ -119,20 +119,50 @@ def test_ratios_and_table() -> None:
     heat.append(Result("m", 0.9, 1, 1, "torch", error="RuntimeError: no\nsuch luck"))
     assert speedups(heat, heat[2]) == (pytest.approx(5), pytest.approx(4))
     assert speedups(heat, heat[3]) == (None, None)
-    table = to_markdown(heat, {"cores": 2}, "command")
+    table = to_markdown(summarise(heat), {"cores": 2}, ["command"])
     assert "| m | 90% | 1 | 1 | sparsert | 2.000 | 0% | 5.00 | 4.00 | 0.0e+00 |" in table
     assert "failed: RuntimeError: no such luck" in table
 
 
-def test_readme_is_updated_between_its_marks(tmp_path: Path) -> None:
+def heat_of(model: str, ms: float) -> list[dict[str, object]]:
+    return report.summarise(
+        [
+            Result(model, 0.9, 1, 1, "onnxruntime", seconds=[0.01] * 3, round_medians=[0.01] * 3),
+            Result(model, 0.9, 1, 1, "deepsparse", seconds=[0.006] * 3, round_medians=[0.006] * 3),
+            Result(model, 0.9, 1, 1, "sparsert", seconds=[ms / 1e3], round_medians=[ms / 1e3] * 3),
+        ]
+    )
+
+
+def test_summary_has_a_line_per_model() -> None:
+    rows = heat_of("a", 4.0) + heat_of("b", 5.0)
+    summary = report.to_summary(rows, {"cores": 2}, ["first", "second"])
+    assert "Command: `first`, then `second`." in summary
+    assert "| a | 1 | 2.50 (1.50) |" in summary
+    assert "| b | 1 | 2.00 (1.20) |" in summary
+
+
+def test_heats_run_again_replace_the_earlier_ones() -> None:
+    merged = report.merge_rows(heat_of("b", 2.0) + heat_of("c", 1.0), heat_of("a", 4.0) * 1)
+    assert [row["model"] for row in merged] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    again = report.merge_rows(heat_of("a", 2.0), heat_of("a", 4.0) + heat_of("b", 5.0))
+    assert [(row["model"], row["median_ms"]) for row in again[2::3]] == [("a", 2.0), ("b", 5.0)]
+
+
+def test_publishing_changes_only_what_lies_between_the_marks(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
+    plotted = tmp_path / "plot.png"
+    plotted.write_bytes(b"png")
+    (tmp_path / "docs").mkdir()
     begin, end = report.README_MARKS
     readme.write_text(f"above\n{begin}\nold\n{end}\nbelow\n", encoding="utf-8")
-    report.update_readme(readme, "# Race\n\ntable\n")
-    assert readme.read_text(encoding="utf-8") == f"above\n{begin}\ntable\n{end}\nbelow\n"
+    report.publish(tmp_path, "summary\n", "# Race\n\ntable\n", plotted)
+    assert readme.read_text(encoding="utf-8") == f"above\n{begin}\nsummary\n{end}\nbelow\n"
+    assert "table" in (tmp_path / "docs" / "peers.md").read_text(encoding="utf-8")
+    assert (tmp_path / "docs" / "peers.png").read_bytes() == b"png"
     readme.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="lacks"):
-        report.update_readme(readme, "# Race\n\ntable\n")
+        report.publish(tmp_path, "summary\n", "# Race\n\ntable\n", plotted)
 
 
 def test_race_of_one_lap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
