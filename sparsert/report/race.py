@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sparsert.report.turns import Timed, WorkerProcess, max_relative_error, runs_of_a_turn
 from sparsert.runtime.table import Table, format_bytes
 
 MIN_ROUNDS = 7
-REPLY_SECONDS = 600.0  # a worker that is silent for longer is ended
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ class Effort:
 
 
 @dataclass
-class Result:
+class Result(Timed):
     """What one engine did; `error` says why it could not.
 
     Attributes:
@@ -80,24 +73,6 @@ class Result:
     memory_note: str = ""
     outputs: list[np.ndarray] = field(default_factory=list, repr=False)
 
-    @property
-    def median(self) -> float:
-        """Median seconds of a run."""
-        return statistics.median(self.seconds)
-
-    @property
-    def spread(self) -> float:
-        """Distance of the quartiles over the median."""
-        if len(self.seconds) < 2:
-            return 0.0
-        low, _, high = statistics.quantiles(self.seconds, n=4)
-        return (high - low) / self.median
-
-    def speedup_over(self, other: Result) -> float | None:
-        """Median over the rounds of the other's time divided by this one's."""
-        pairs = list(zip(other.round_medians, self.round_medians, strict=False))
-        return statistics.median(o / s for o, s in pairs) if pairs else None
-
     def error_against(self, other: Result) -> float | None:
         """Largest difference from the other's outputs over their largest absolute value."""
         if not self.outputs or len(self.outputs) != len(other.outputs):
@@ -112,17 +87,6 @@ class Result:
         if self.seconds:
             facts.update(median=self.median, spread=self.spread)
         return facts
-
-
-def max_relative_error(y: np.ndarray, reference: np.ndarray) -> float:
-    """Largest absolute difference over the largest absolute value of the reference."""
-    if y.shape != reference.shape:
-        return float("inf")
-    if y.size == 0:
-        return 0.0
-    y64, reference64 = y.astype(np.float64), reference.astype(np.float64)
-    scale = max(float(np.abs(reference64).max()), 1e-30)
-    return float(np.abs(y64 - reference64).max()) / scale
 
 
 def race(
@@ -150,13 +114,13 @@ def race(
     effort = effort or Effort()
     results = [Result(e.name, threads, file_bytes=file_bytes(e.path)) for e in entrants]
     report = on_turn or (lambda: None)
-    workers: list[tuple[_WorkerProcess, Result, int]] = []
+    workers: list[tuple[WorkerProcess, Result, int]] = []
     with tempfile.TemporaryDirectory(prefix="sparsert-race-") as folder:
         feeds_path = Path(folder, "feeds.npz")
         save_arrays(feeds_path, feeds)
         try:
             for entrant, result in zip(entrants, results, strict=True):
-                worker = _WorkerProcess(threads)
+                worker = _start_worker(threads)
                 workers.append((worker, result, 0))
                 load = {
                     "engine": entrant.engine,
@@ -173,7 +137,7 @@ def race(
             for _ in range(effort.rounds):
                 for worker, result, runs in workers:
                     if not result.error:
-                        _take_turn(worker, result, runs)
+                        result.take_turn(worker, settle=0.01, warmups=1, runs=runs)
                     report()
         finally:
             for worker, _, _ in workers:
@@ -260,103 +224,40 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
-class _WorkerProcess:
-    """The process of one engine, stopped except while it has the floor: idle threads may spin."""
+def _start_worker(threads: int) -> WorkerProcess:
+    import sparsert
 
-    def __init__(self, threads: int) -> None:
-        import sparsert
-
-        package_root = str(Path(sparsert.__file__).parent.parent)
-        paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        env = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "OMP_NUM_THREADS": str(threads),
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "sparsert.report.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=env,
-        )
-
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """Sends a command and waits for its reply; a dead worker answers with an error."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        watchdog = threading.Timer(REPLY_SECONDS, self._process.kill)
-        watchdog.start()
-        try:
-            self._process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            watchdog.cancel()
-        if line:
-            reply: dict[str, Any] = json.loads(line)
-            return reply
-        return {"error": f"the engine's process ended (exit status {self._process.wait()})"}
-
-    @contextmanager
-    def floor(self) -> Iterator[None]:
-        """Lets the process run inside the `with`."""
-        self._signal("SIGCONT")
-        try:
-            yield
-        finally:
-            self._signal("SIGSTOP")
-
-    def _signal(self, name: str) -> None:
-        number = getattr(signal, name, None)
-        if number is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-
-    def close(self) -> None:
-        """Ends the process."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+    package_root = str(Path(sparsert.__file__).parent.parent)
+    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": str(threads),
+    }
+    return WorkerProcess([sys.executable, "-m", "sparsert.report.worker"], env)
 
 
 def _prepare(
-    worker: _WorkerProcess, result: Result, load: dict[str, Any], out: Path, effort: Effort
+    worker: WorkerProcess, result: Result, load: dict[str, Any], out: Path, effort: Effort
 ) -> int:
     """Loads, runs once, and finds how many runs make a turn; errors go into the result."""
-    reply = worker.ask("load", **load)
-    if "error" not in reply:
-        result.load_seconds = reply["load_seconds"]
-        reply = worker.ask("check", out=str(out))
-    if "error" not in reply:
-        with np.load(out, allow_pickle=False) as file:
-            result.outputs = [file[name] for name in file.files]
-        reply = worker.ask("burst", warmups=1, runs=2)
-    if "error" not in reply:
-        fastest = min(reply["seconds"])
-        reply = worker.ask("describe")
+    reply = worker.ask_all(
+        [
+            ("load", load),
+            ("check", {"out": str(out)}),
+            ("burst", {"warmups": 1, "runs": 2}),
+            ("describe", {}),
+        ]
+    )
+    result.load_seconds = reply.get("load_seconds")
     if "error" in reply:
         result.error = reply["error"]
         return 0
+    with np.load(out, allow_pickle=False) as file:
+        result.outputs = [file[name] for name in file.files]
     result.peak_growth_bytes = reply["peak_growth_bytes"]
     result.packed_bytes = reply.get("packed_bytes")
     result.memory_note = reply.get("memory_note", "")
     if effort.runs is not None:
         return max(1, round(effort.runs / effort.rounds))
-    return max(1, min(200, round(effort.burst_seconds / max(fastest, 1e-6))))
-
-
-def _take_turn(worker: _WorkerProcess, result: Result, runs: int) -> None:
-    with worker.floor():
-        time.sleep(0.01)
-        reply = worker.ask("burst", warmups=1, runs=runs)
-    if "error" in reply:
-        result.error = reply["error"]
-        return
-    result.seconds += reply["seconds"]
-    result.round_medians.append(statistics.median(reply["seconds"]))
+    return runs_of_a_turn(effort.burst_seconds, reply["seconds"])

@@ -5,18 +5,13 @@ Each engine's code is imported before memory is measured, so that only the model
 
 from __future__ import annotations
 
-import gc
 import importlib
-import json
-import os
-import sys
-import time
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from sparsert.report import memory
+from sparsert.report import serve
 
 Arrays = dict[str, np.ndarray]
 
@@ -125,13 +120,8 @@ ENGINES = {
 }
 
 
-class Worker:
+class Worker(serve.Worker):
     """The commands: load, check, burst, describe."""
-
-    def __init__(self) -> None:
-        self.engine: Any = None
-        self.feeds: list[Arrays] = []
-        self.base_bytes: int | None = None
 
     def load(
         self,
@@ -147,12 +137,7 @@ class Worker:
             arrays = {name: file[name] for name in file.files}
         self.feeds = [arrays] if chunk is None else split_feeds(arrays, chunk)
         self.engine = ENGINES[engine](path, threads, options)
-        gc.collect()
-        memory.reset_peak()
-        self.base_bytes = memory.resident_bytes()
-        start = time.perf_counter()
-        self.engine.load()
-        return {"load_seconds": time.perf_counter() - start}
+        return {"load_seconds": self.time_load(self.engine.load)}
 
     def check(self, out: str) -> dict[str, Any]:
         """Runs once and writes the outputs, joined over the pieces, as arrays 0, 1, ..."""
@@ -164,22 +149,9 @@ class Worker:
         np.savez(out, **{str(i): y for i, y in enumerate(joined)})  # type: ignore[arg-type]
         return {}
 
-    def burst(self, warmups: int, runs: int) -> dict[str, Any]:
-        """Times `runs` passes over all feeds, one by one, after `warmups` that do not count."""
-        seconds = []
-        for i in range(warmups + runs):
-            start = time.perf_counter()
-            for feeds in self.feeds:
-                self.engine.run(feeds)
-            if i >= warmups:
-                seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds}
-
     def describe(self) -> dict[str, Any]:
         """Growth of the peak of resident memory over load and runs; the engine's own facts."""
-        peak = memory.peak_bytes()
-        growth = None if peak is None or self.base_bytes is None else peak - self.base_bytes
-        return {"peak_growth_bytes": growth, **self.engine.facts()}
+        return {**super().describe(), **self.engine.facts()}
 
 
 def split_feeds(arrays: Arrays, chunk: int) -> list[Arrays]:
@@ -191,22 +163,5 @@ def split_feeds(arrays: Arrays, chunk: int) -> list[Arrays]:
     ]
 
 
-def serve(commands: IO[str], replies: IO[str]) -> None:
-    """Answers until the input ends."""
-    worker = Worker()
-    for line in commands:
-        request = json.loads(line)
-        command = request.pop("command")
-        try:
-            reply = getattr(worker, command)(**request)
-        except Exception as error:  # the race goes on without this engine
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
-
-
 if __name__ == "__main__":
-    # Engines print; what they print must not mix with the replies.
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    serve(sys.stdin, channel)
+    serve.serve(Worker())

@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import TensorProto, helper
 
 import sparsert
 from bench.models import build_model
 from sparsert import cli_feeds
 from sparsert.cli_commands import sparsert as command
+from tests.suite.harness import build
 
 COMMANDS = ["demo", "convert", "inspect", "run", "bench", "forecast"]
 
@@ -27,13 +27,9 @@ def files(tmp_path_factory):
     model, _ = build_model("small_cnn", 0.9)
     onnx.save(model, folder / "m.onnx")
     sparsert.convert(folder / "m.onnx", folder / "m.sprt", metadata={"by": "test"})
-    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "abc"]
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["a", "b"], ["c"])], "g", sides[:2], sides[2:]
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), folder / "two.onnx"
-    )
+    shape = ["batch", 4]
+    two = build(["c = Add(a, b)"], {"a": shape, "b": shape}, outputs=["c"])
+    onnx.save(two, folder / "two.onnx")
     return folder
 
 
@@ -169,12 +165,8 @@ def test_run_explains_bad_inputs(call, files, tmp_path):
 
 
 def test_a_fallback_is_announced_and_strict_refuses_it(call, tmp_path):
-    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
-    graph = helper.make_graph(
-        [helper.make_node("Hardmax", ["x"], ["y"], name="hard")], "g", sides[:1], sides[1:]
-    )
     path = tmp_path / "h.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
+    onnx.save(build(["y = Hardmax(x)"], {"x": [2, 3]}), path)
     result = call("run", path, "--random")
     assert "warning: " in result.stderr
     assert "Hardmax" in result.stderr

@@ -1,4 +1,5 @@
 // Unary, Binary, BatchNorm and PRelu against double references on every ISA.
+#include "activation_reference.h"
 #include "kernel_harness.h"
 #include "kernels/batch_norm/batch_norm.h"
 #include "kernels/binary/binary.h"
@@ -8,78 +9,6 @@
 namespace sparsert {
 namespace test {
 namespace {
-
-double Sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-
-double Reference(const Activation& f, double x) {
-  const double a = f.alpha;
-  const double b = f.beta;
-  if (std::isnan(x) && f.fn != UnaryFn::kThresholdedRelu) return x;
-  switch (f.fn) {
-    case UnaryFn::kNone:
-      return x;
-    case UnaryFn::kRelu:
-      return x > 0 ? x : 0;
-    case UnaryFn::kLeakyRelu:
-      return x < 0 ? a * x : x;
-    case UnaryFn::kElu:
-      return x < 0 ? a * std::expm1(x) : x;
-    case UnaryFn::kSelu:
-      return b * (x > 0 ? x : a * std::expm1(x));
-    case UnaryFn::kCelu:
-      return std::fmax(0, x) + std::fmin(0, a * std::expm1(x / a));
-    case UnaryFn::kHardSigmoid:
-      return std::fmax(0, std::fmin(1, a * x + b));
-    case UnaryFn::kHardSwish:
-      return x * std::fmax(0, std::fmin(1, x / 6 + 0.5));
-    case UnaryFn::kSigmoid:
-      return Sigmoid(x);
-    case UnaryFn::kTanh:
-      return std::tanh(x);
-    case UnaryFn::kSilu:
-      return x * Sigmoid(a * x);
-    case UnaryFn::kGelu:
-      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-    case UnaryFn::kGeluTanh:
-      return x * Sigmoid(2 * std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x));
-    case UnaryFn::kClip:
-      return std::fmin(b, std::fmax(a, x));
-    case UnaryFn::kExp:
-      return std::exp(x);
-    case UnaryFn::kLog:
-      return std::log(x);
-    case UnaryFn::kSqrt:
-      return std::sqrt(x);
-    case UnaryFn::kAbs:
-      return std::fabs(x);
-    case UnaryFn::kNeg:
-      return -x;
-    case UnaryFn::kReciprocal:
-      return 1 / x;
-    case UnaryFn::kFloor:
-      return std::floor(x);
-    case UnaryFn::kCeil:
-      return std::ceil(x);
-    case UnaryFn::kRound:
-      return std::nearbyint(x);
-    case UnaryFn::kErf:
-      return std::erf(x);
-    case UnaryFn::kSin:
-      return std::sin(x);
-    case UnaryFn::kCos:
-      return std::cos(x);
-    case UnaryFn::kSoftplus:
-      return std::fmax(0, x) + std::log1p(std::exp(-std::fabs(x)));
-    case UnaryFn::kSoftsign:
-      return x / (1 + std::fabs(x));
-    case UnaryFn::kMish:
-      return x * std::tanh(std::fmax(0, x) + std::log1p(std::exp(-std::fabs(x))));
-    case UnaryFn::kSign:
-      return x > 0 ? 1 : x < 0 ? -1 : x;
-    default:
-      return x > a ? x : 0;
-  }
-}
 
 double Combine(BinaryFn fn, double a, double b) {
   switch (fn) {
@@ -125,7 +54,7 @@ void CheckUnary(const Tensor& x, const Activation& act, Isa isa, int64_t padding
   Tensor y(DType::kF32, dims, padding);
   std::vector<double> want;
   for (int64_t i = 0; i < x.elements(); ++i) {
-    double w = AsFloat(Reference(act, static_cast<double>(x.F(i))));
+    double w = AsFloat(Activate(act, static_cast<double>(x.F(i))));
     // x * 0 at minus infinity: the formula of these, as floats evaluate it, is NaN.
     const bool product = act.fn == UnaryFn::kSilu || act.fn == UnaryFn::kGelu ||
                          act.fn == UnaryFn::kGeluTanh || act.fn == UnaryFn::kMish;
@@ -251,7 +180,7 @@ void TestBinary() {
           for (int64_t i = 0; i < y.elements(); ++i) {
             const std::vector<int64_t> index = Unravel(i, y.desc.shape);
             want.push_back(
-                Reference(act, Combine(fn, AtBroadcast(a, index), AtBroadcast(b, index))));
+                Activate(act, Combine(fn, AtBroadcast(a, index), AtBroadcast(b, index))));
           }
           const BinaryArgs args = MakeBinaryArgs(fn, a.desc, b.desc, y.desc, act);
           Kernel kernel;
@@ -309,7 +238,7 @@ void TestBatchNormAndPRelu() {
         std::vector<double> want;
         for (int64_t i = 0; i < x.elements(); ++i) {
           const int64_t c = Unravel(i, x.desc.shape)[1];
-          want.push_back(Reference(act, static_cast<double>(x.F(i)) * scale.F(c) + shift.F(c)));
+          want.push_back(Activate(act, static_cast<double>(x.F(i)) * scale.F(c) + shift.F(c)));
         }
         const BatchNormArgs args = MakeBatchNormArgs(x.desc, y.desc, act);
         Kernel kernel;

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import sparsert
 from bench.models import build_model
@@ -18,11 +20,13 @@ from sparsert.report import (
     encoding_table,
     race,
     race_table,
+    serve,
     tensor_table,
 )
 from sparsert.report.race import Result, file_bytes, max_relative_error, save_arrays
 from sparsert.report.worker import split_feeds
 from sparsert.runtime.table import Table
+from tests.suite.harness import build
 
 SHORT = Effort(rounds=2, burst_seconds=0.01)
 
@@ -114,6 +118,11 @@ def test_a_race_over_pieces_checks_all_of_them(files):
     assert len(result.seconds) == 8
 
 
+def test_an_engine_s_end_of_a_race_needs_the_standard_library_alone():
+    """bench/peers loads it by its path, where neither NumPy's version nor sparsert is ours."""
+    subprocess.run([sys.executable, "-I", "-S", serve.__file__], check=True)
+
+
 def test_split_feeds():
     pieces = split_feeds({"a": np.arange(5), "b": np.arange(10).reshape(5, 2)}, 2)
     assert [len(piece["a"]) for piece in pieces] == [2, 2, 1]
@@ -146,10 +155,7 @@ def test_arrays_of_any_name_are_saved(tmp_path):
 
 
 def test_file_bytes_counts_external_data(tmp_path):
-    weight = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
-    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64]) for name in "xy"]
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    model = helper.make_model(helper.make_graph([node], "g", sides[:1], sides[1:], [weight]))
+    model = build(["y = MatMul(x, w)"], {"x": (1, 64)}, {"w": np.ones((64, 64), np.float32)})
     path = tmp_path / "m.onnx"
     onnx.save(model, path, save_as_external_data=True, location="m.data", size_threshold=0)
     total = sum(part.stat().st_size for part in tmp_path.iterdir())

@@ -105,6 +105,17 @@ def random_weights(
     return w.astype(np.float32)
 
 
+def i64(*values: int) -> np.ndarray:
+    """A shape, axes, starts, ... as an op takes them."""
+    return np.array(values, np.int64)
+
+
+def op_text(op: str, inputs: str, **attributes: object) -> str:
+    """`Op<attribute=value, ...>(inputs)` in the text format of onnx.parser."""
+    texts = [f'{k}="{v}"' if isinstance(v, str) else f"{k}={v}" for k, v in attributes.items()]
+    return f"{op}<{', '.join(texts)}>({inputs})"
+
+
 @dataclasses.dataclass
 class Case:
     """A tiny graph.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import FUNCTION, Case, Engine, check, random_weights, unique
+from tests.suite.harness import FUNCTION, Case, Engine, check, op_text, random_weights, unique
 
 
 def conv(
@@ -24,16 +24,12 @@ def conv(
     w = random_weights(channels, shape[1] // group, *kernel, sparsity=sparsity)
     if weights is not None:
         w = weights
-    texts = [f"group={group}"]
-    for key, value in attributes.items():
-        texts.append(f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}")
     constants = {"w": w}
     if bias:
         constants["b"] = random_weights(channels, scale=1.0)
     inputs = "x, w, b" if bias else "x, w"
-    return Case(
-        f"conv_{name}", [f"y = Conv<{', '.join(texts)}>({inputs})"], {"x": shape}, constants
-    )
+    node = op_text("Conv", inputs, group=group, **attributes)
+    return Case(f"conv_{name}", [f"y = {node}"], {"x": shape}, constants)
 
 
 def window_cases() -> list[Case]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.suite.harness import Case, Engine, check, random_weights, unique
+from tests.suite.harness import Case, Engine, check, op_text, random_weights, unique
 
 
 def transpose(
@@ -21,14 +21,12 @@ def transpose(
 ) -> Case:
     """One transposed convolution; `after` names an activation."""
     w = random_weights(shape[1], channels // group, *kernel, sparsity=sparsity)
-    texts = [f"group={group}"]
-    for key, value in attributes.items():
-        texts.append(f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}")
     constants = {"w": w}
     if bias:
         constants["b"] = random_weights(channels, scale=1.0)
     out = "t" if after else "y"
-    nodes = [f"{out} = ConvTranspose<{', '.join(texts)}>({'x, w, b' if bias else 'x, w'})"]
+    inputs = "x, w, b" if bias else "x, w"
+    nodes = [f"{out} = {op_text('ConvTranspose', inputs, group=group, **attributes)}"]
     if after:
         nodes.append(f"y = {after}(t)")
     return Case(f"transpose_{name}", nodes, {"x": shape}, constants)

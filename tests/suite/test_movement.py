@@ -15,16 +15,13 @@ from tests.suite.harness import (
     Case,
     Engine,
     check,
+    i64,
     random_weights,
     unique,
 )
 
 # A Relu in front makes an activation with padded planes of an input; one behind, an inner tensor.
 HEAD = "h = Relu(x)"
-
-
-def i64(*values: int) -> np.ndarray:
-    return np.array(values, np.int64)
 
 
 def moved(name: str, text: str, shape: tuple[int, ...], **constants: np.ndarray) -> list[Case]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import EXACT, SUM, Case, Engine, check, random_weights, unique
+from tests.suite.harness import EXACT, SUM, Case, Engine, check, i64, random_weights, unique
 
 SIZES = [{"n": 1, "h": 4, "w": 6}, {"n": 3, "h": 9, "w": 2}, {"n": 7, "h": 1, "w": 1}]
-
-
-def i64(*values: int) -> np.ndarray:
-    return np.array(values, np.int64)
 
 
 def all_cases() -> list[Case]:
