@@ -102,17 +102,12 @@ def random_inputs(
                     f"--batch {batch}: the first dimension of input {spec.name!r} is "
                     f"{sizes.get(str(first), first)}"
                 )
-    generator = np.random.default_rng(seed)
-    feeds = {}
+    from sparsert.report.forecast_run import random_feeds
+
     for spec in specs:
         if spec.shape is None:
             raise click.BadParameter(f"input {spec.name!r} is of unknown rank: no random values")
-        shape = [dim if isinstance(dim, int) else sizes.get(dim, 1) for dim in spec.shape]
-        if spec.dtype.kind == "f":
-            feeds[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
-        else:
-            feeds[spec.name] = generator.integers(0, 2, shape).astype(spec.dtype)
-    return feeds
+    return random_feeds(specs, seed, sizes)
 
 
 def summary_table(title: str, arrays: Mapping[str, np.ndarray]) -> Table:

@@ -64,7 +64,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--merge",
         type=Path,
-        help="JSON file of an earlier race on this machine: heats not run again come from it",
+        help="JSON of an earlier race on this machine and day: heats not run again come from it",
     )
     parser.add_argument(
         "--publish",
@@ -116,10 +116,14 @@ def main(argv: list[str] | None = None) -> None:
         log("DeepSparse is not installed (.venv-deepsparse): the race runs without it")
         args.entrants = [e for e in args.entrants if e.module != "deepsparse"]
     effort = Effort(rounds=args.rounds, burst_seconds=args.burst)
-    commands = [shlex.join(["python", "-m", "bench.peers", *(argv or sys.argv[1:])])]
+    commands = [
+        shlex.join(["python", "-m", "bench.peers", *(sys.argv[1:] if argv is None else argv)])
+    ]
     earlier: list[dict[str, Any]] = []
     if args.merge is not None:
         report = json.loads(args.merge.read_text(encoding="utf-8"))
+        if report["machine"] != machine_facts():
+            raise SystemExit(f"{args.merge}: a race of another machine or day cannot be merged")
         commands = [*report["commands"], *commands]
         earlier = report["results"]
     results: list[Result] = []

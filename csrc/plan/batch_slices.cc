@@ -39,8 +39,9 @@ class ImageRule {
   }
 
  private:
-  // Operand i of a broadcasting op whose result has `rank` dimensions.
-  bool AlignsImages(const NodeView& v, size_t i, int rank) const {
+  // Operand i of a broadcasting op, whose one output is present.
+  bool AlignsImages(const NodeView& v, size_t i) const {
+    const int rank = facts_.facts[v.node.outputs[0]].shape.rank;
     if (!IsShared(v.node.inputs[i])) return v.InShape(i).rank == rank;
     const Tensor& t = v.InTensor(i);
     const int own = t.is_constant ? t.rank : v.InShape(i).rank;
@@ -58,8 +59,7 @@ class ImageRule {
   // The node's inputs and outputs have the images in dimension 0, or are shared.
   bool Separates(const NodeView& v) const {
     const Node& n = v.node;
-    const bool from_images = IsBatch(n.Input(0));
-    const int rank = facts_.facts[n.outputs[0]].shape.rank;
+    const bool from_images = n.Input(0) != kNoTensor && IsBatch(n.Input(0));
     switch (n.op) {
       case Op::kConv:
       case Op::kConvTranspose:
@@ -82,7 +82,7 @@ class ImageRule {
         return from_images && v.InShape(0).rank >= 2;
       case Op::kPRelu:
       case Op::kBinary:
-        return AlignsImages(v, 0, rank) && AlignsImages(v, 1, rank);
+        return AlignsImages(v, 0) && AlignsImages(v, 1);
       case Op::kConcat:
         for (uint32_t t : n.inputs) {
           if (!IsBatch(t)) return false;

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparsert.report.machine import Machine
 from sparsert.report.pruned_file import PrunableLayer
+from sparsert.report.turns import spread_of
 from sparsert.runtime.table import Table, format_bytes
 
 DENSE = "dense"
@@ -79,8 +80,7 @@ class Level:
     @property
     def spread(self) -> float:
         """Distance of the quartiles over the median."""
-        low, _, high = statistics.quantiles(self.seconds, n=4)
-        return (high - low) / self.median
+        return spread_of(self.seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers for JSON, without layers."""

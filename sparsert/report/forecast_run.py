@@ -17,10 +17,10 @@ from sparsert.report.forecast import DENSE, Forecast, LayerTime, Level
 from sparsert.report.machine import describe_machine
 from sparsert.report.pruned_file import PATTERNS, PrunedFile
 from sparsert.report.race import Effort
+from sparsert.report.turns import runs_of_a_turn
 from sparsert.runtime.native_backend import NativeBackend
 from sparsert.runtime.types import TensorSpec, check_feeds
 
-MAX_TURN_RUNS = 200
 PROFILE_RUNS = 15
 LONG_RUN_SECONDS = 0.1  # what the other model left in the caches does not matter any more
 _LISTED = 6  # names in a note
@@ -120,14 +120,20 @@ def measure_forecast(
     return bench.forecast(levels)
 
 
-def random_feeds(specs: Sequence[TensorSpec], seed: int) -> Feeds:
-    """Makes an array for every input: normal for floats, 0 or 1 for others; 1 for each symbol."""
+def random_feeds(
+    specs: Sequence[TensorSpec], seed: int, sizes: Mapping[str, int] | None = None
+) -> Feeds:
+    """Makes an array for every input: normal for floats, 0 or 1 for others.
+
+    `sizes`: of symbolic dimensions; 1 for those that are not named.
+    """
+    known = sizes or {}
     generator = np.random.default_rng(seed)
     feeds: Feeds = {}
     for spec in specs:
         if spec.shape is None:
             raise ShapeError(f"input '{spec.name}' is of unknown rank: give feeds")
-        shape = [dim if isinstance(dim, int) else 1 for dim in spec.shape]
+        shape = [dim if isinstance(dim, int) else known.get(dim, 1) for dim in spec.shape]
         if spec.dtype.kind == "f":
             feeds[spec.name] = generator.standard_normal(shape).astype(spec.dtype)
         else:
@@ -185,7 +191,12 @@ class _Bench:
         begin = time.perf_counter()
         self._dense.run(self._feeds)
         seconds = time.perf_counter() - begin
-        self._turn_runs = self._runs_of_a_turn(seconds)
+        effort = conditions.effort
+        self._turn_runs = (
+            runs_of_a_turn(effort.burst_seconds, [seconds])
+            if effort.runs is None
+            else math.ceil(effort.runs / effort.rounds)
+        )
         self._warm_ups = 1 if seconds < LONG_RUN_SECONDS else 0
         self._nodes = self._dense.explain().records
         self._prunable = {layer.node for layer in source.layers}
@@ -278,12 +289,6 @@ class _Bench:
                 raise ShapeError(f"feeds: one array for {len(specs)} inputs; give a dict by name")
             feeds = {specs[0].name: feeds}
         return check_feeds(specs, feeds)
-
-    def _runs_of_a_turn(self, seconds: float) -> int:
-        effort = self._conditions.effort
-        if effort.runs is not None:
-            return math.ceil(effort.runs / effort.rounds)
-        return max(1, min(MAX_TURN_RUNS, round(effort.burst_seconds / max(seconds, 1e-6))))
 
     def _take_turn(self, model: NativeBackend) -> list[float]:
         """Times the runs of one turn, after one that does not count unless runs are long."""

@@ -39,10 +39,7 @@ class Timed:
     @property
     def spread(self) -> float:
         """Distance of the quartiles over the median."""
-        if len(self.seconds) < 2:
-            return 0.0
-        low, _, high = statistics.quantiles(self.seconds, n=4)
-        return (high - low) / self.median
+        return spread_of(self.seconds)
 
     def speedup_over(self, other: Timed) -> float | None:
         """Median over the rounds of the other's time divided by this one's."""
@@ -59,6 +56,14 @@ class Timed:
             return
         self.seconds += reply["seconds"]
         self.round_medians.append(statistics.median(reply["seconds"]))
+
+
+def spread_of(seconds: Sequence[float]) -> float:
+    """Distance of the quartiles over the median; 0 of less than two runs."""
+    if len(seconds) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(seconds, n=4)
+    return (high - low) / statistics.median(seconds)
 
 
 def runs_of_a_turn(burst_seconds: float, seconds: Sequence[float]) -> int:

@@ -143,7 +143,7 @@ def test_summary_has_a_line_per_model() -> None:
 
 
 def test_heats_run_again_replace_the_earlier_ones() -> None:
-    merged = report.merge_rows(heat_of("b", 2.0) + heat_of("c", 1.0), heat_of("a", 4.0) * 1)
+    merged = report.merge_rows(heat_of("b", 2.0) + heat_of("c", 1.0), heat_of("a", 4.0))
     assert [row["model"] for row in merged] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
     again = report.merge_rows(heat_of("a", 2.0), heat_of("a", 4.0) + heat_of("b", 5.0))
     assert [(row["model"], row["median_ms"]) for row in again[2::3]] == [("a", 2.0), ("b", 5.0)]
@@ -178,3 +178,12 @@ def test_race_of_one_lap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert fastest["peak_growth_bytes"] > 0
     assert other["error"] or other["max_error"] < 1e-4
     assert set(MODELS) >= {fastest["model"]}
+
+
+def test_only_races_of_this_machine_and_day_are_merged(tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier.json"
+    machine = report.machine_facts() | {"cpu": "another"}
+    content = {"commands": ["c"], "machine": machine, "results": []}
+    earlier.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(SystemExit, match="another machine or day"):
+        peers.main(["--merge", str(earlier)])

@@ -125,3 +125,12 @@ def test_several_inputs_and_outputs():
     wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feeds)
     for have, want in zip(found, wanted, strict=True):
         assert_close(have, want, NETWORK)
+
+
+def test_an_output_that_nothing_uses():
+    # ONNX Runtime 1.32 crashes on an absent first output: NumPy is the reference.
+    nodes = ["h = Relu(x)", '"", y = Split<axis=1, num_outputs=2>(h)']
+    proto = build(nodes, {"x": ["N", 16, SIDE, SIDE]})
+    x = np.random.default_rng(0).standard_normal((12, 16, SIDE, SIDE), dtype=np.float32)
+    model = sparsert.load(proto, threads=1, strict=True)
+    np.testing.assert_array_equal(model(x), np.maximum(x[:, 8:], 0.0))
