@@ -21,7 +21,7 @@ from bench.shapes import layer_shapes
 sparsert = pytest.importorskip("sparsert")
 
 ISAS = ["avx2", "avx512", "neon"]
-FORMATS = ["dense", "dense8", "csr", "pat4", "bsr4", "bsr8"]
+FORMATS = ["dense", "dense8", "csr", "csr2", "pat4", "bsr4", "bsr8"]
 SPARSITIES = [0.0, 0.8, 0.9]
 
 

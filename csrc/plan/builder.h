@@ -17,6 +17,7 @@ class PlanBuilder {
         plan(plan),
         buffers_(plan->steps.allocator()),
         output_of_(plan->steps.allocator()),
+        last_use_(plan->steps.allocator()),
         taps_(plan->steps.allocator()) {}
 
   const Graph& graph;
@@ -90,7 +91,10 @@ class PlanBuilder {
   };
 
   Status PlaceInputs();
+  Status FindLastUses();
   Status PlaceOutputsOf(const Node& n);
+  uint32_t OverwritableInput(const Node& n) const;
+  bool UsedLater(const IoRef& arena) const;
   Status LowerNode();
   Status WriteGraphOutputs();
   Status AssignArena();
@@ -99,6 +103,7 @@ class PlanBuilder {
 
   Array<Buffer> buffers_;
   Array<uint32_t> output_of_;  // [tensors] graph output index, kNoTensor for others
+  Array<uint32_t> last_use_;  // [tensors] index of the last node that reads it; graph outputs: none
   Array<TapsEntry> taps_;
 };
 

@@ -85,6 +85,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         cycles = nnz * std::max(nv / fma * 1.3, 2.0) +
                  groups * static_cast<double>(stats.rows * blocks) * (14.0 + 2.0 * nv);
         break;
+      case SpmmFormat::kCsr2:
+        cycles = nnz * std::max(nv / fma * 1.15, 2.0) +
+                 groups * static_cast<double>(stats.rows * blocks) * (12.0 + 2.0 * nv);
+        break;
       case SpmmFormat::kPat4:
         cycles = nnz * nv / fma + static_cast<double>(stats.columns4) * 1.2 +
                  panels * (100.0 + 4.0 * nv);
@@ -123,9 +127,9 @@ Status FormatFromName(const char* name, int* format) {
     *format = f;
     return Status::Ok();
   }
-  return Status::Error(StatusCode::kInvalidArgument,
-                       "unknown compute format '%s'; known: dense, dense8, csr, pat4, bsr4, bsr8",
-                       name);
+  return Status::Error(
+      StatusCode::kInvalidArgument,
+      "unknown compute format '%s'; known: dense, dense8, csr, csr2, pat4, bsr4, bsr8", name);
 }
 
 }  // namespace sparsert

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "plan/pack_csr2.h"
+
 namespace sparsert {
 namespace {
 
@@ -114,16 +116,10 @@ void AppendPanel(const PanelColumns& panel, int32_t depth, SpmmFormat format, Pa
   }
 }
 
-// (packed K-row, value) of one row of W, sorted by K-row.
-struct Entry {
-  uint32_t k;
-  float value;
-};
-
 // One 64-row panel of one block: rows by falling number of non-zeros, so that successive rows run
 // their loops equally often. `next`: where each row's entries of this block begin, moved to its
 // end.
-Status AppendCsrPanel(const Entry* entries, const uint32_t* row_end, int rows, uint32_t k_begin,
+Status AppendCsrPanel(const PackEntry* entries, const uint32_t* row_end, int rows, uint32_t k_begin,
                       uint32_t k_end, uint32_t* next, PackedSpmm* packed) {
   uint16_t order[kCsrPanelRows];
   uint16_t count[kCsrPanelRows] = {};
@@ -167,7 +163,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   SRT_RETURN_IF_ERROR(packed->groups.resize(groups));
   Array<uint32_t> place(allocator);
   SRT_RETURN_IF_ERROR(place.resize(weights.cols));
-  Array<Entry> entries(allocator);
+  Array<PackEntry> entries(allocator);
   Array<uint32_t> row_next(allocator);
   Array<uint32_t> row_end(allocator);
   Array<uint32_t> column_of(allocator);
@@ -178,6 +174,8 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   SRT_RETURN_IF_ERROR(row_end.resize(rows + 1));
   SRT_RETURN_IF_ERROR(column_of.resize(weights.cols));
   SRT_RETURN_IF_ERROR(row_values.resize(weights.cols));
+  Csr2Packer csr2(allocator);
+  if (format == SpmmFormat::kCsr2) SRT_RETURN_IF_ERROR(csr2.Reserve(block_depth));
   SRT_RETURN_IF_ERROR(pattern.resize(block_depth));
   SRT_RETURN_IF_ERROR(values.resize(static_cast<size_t>(block_depth) * 8));
 
@@ -217,7 +215,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
         continue;
       }
       for (uint32_t i = begin; i < end; ++i) row_values[weights.col_idx[i]] = weights.values[i];
-      Entry* to = entries.data() + (begin - first);
+      PackEntry* to = entries.data() + (begin - first);
       for (int32_t k = 0; k < m.depth; ++k) {
         const float value = row_values[column_of[k]];
         *to = {static_cast<uint32_t>(k), value};  // overwritten when it was a zero
@@ -238,26 +236,30 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
             packed->id_offsets.push_back(static_cast<uint32_t>(packed->ids.size())));
         SRT_RETURN_IF_ERROR(
             packed->value_offsets.push_back(static_cast<uint32_t>(packed->values.size())));
+        const int64_t row = static_cast<int64_t>(p) * mr;
+        const int panel_rows = static_cast<int>(std::min<int64_t>(mr, rows - row));
+        const uint32_t k_end = k_begin + static_cast<uint32_t>(depth);
         if (format == SpmmFormat::kCsr) {
-          const int64_t row = static_cast<int64_t>(p) * mr;
-          const int panel_rows = static_cast<int>(std::min<int64_t>(mr, rows - row));
           SRT_RETURN_IF_ERROR(AppendCsrPanel(entries.data(), row_end.data() + row, panel_rows,
-                                             k_begin, k_begin + static_cast<uint32_t>(depth),
-                                             row_next.data() + row, packed));
+                                             k_begin, k_end, row_next.data() + row, packed));
+          continue;
+        }
+        if (format == SpmmFormat::kCsr2) {
+          SRT_RETURN_IF_ERROR(csr2.AppendPanel(entries.data(), row_end.data() + row, panel_rows,
+                                               k_begin, k_end, row_next.data() + row, packed));
           continue;
         }
         std::memset(pattern.data(), 0, pattern.size());
         std::memset(static_cast<void*>(values.data()), 0, values.size_bytes());
-        for (int r = 0; r < mr && p * mr + r < rows; ++r) {
-          const int64_t row = static_cast<int64_t>(p) * mr + r;
-          const uint32_t end = row_end[row];
-          uint32_t i = row_next[row];
-          for (; i < end && entries[i].k < k_begin + depth; ++i) {
+        for (int r = 0; r < panel_rows; ++r) {
+          const uint32_t end = row_end[row + r];
+          uint32_t i = row_next[row + r];
+          for (; i < end && entries[i].k < k_end; ++i) {
             const uint32_t k = entries[i].k - k_begin;
             pattern[k] |= static_cast<uint8_t>(1u << r);
             values[k * 8 + r] = entries[i].value;
           }
-          row_next[row] = i;
+          row_next[row + r] = i;
         }
         SRT_RETURN_IF_ERROR(packed->counts.reserve_more(kPatterns));
         SRT_RETURN_IF_ERROR(packed->ids.reserve_more(depth));
@@ -299,6 +301,9 @@ void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32
         for (int r = 0; r < kCsrPanelRows; ++r) {
           stored += m.counts[(at * kCsrPanelRows + r) * 2 + 1];
         }
+      } else if (format == SpmmFormat::kCsr2) {
+        const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (kCsr2PanelRows / 2);
+        for (int r = 0; r < kCsr2PanelRows / 2; ++r) stored += 2u * (pair[r].both + pair[r].single);
       } else {
         stored += static_cast<uint64_t>(m.counts[at]) * m.panel_rows;
       }

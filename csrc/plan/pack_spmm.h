@@ -40,6 +40,12 @@ struct PackedSpmm {
   }
 };
 
+// (packed K-row, value) of one row of W; a row's entries are sorted by K-row.
+struct PackEntry {
+  uint32_t k;
+  float value;
+};
+
 // `weights`: [groups * rows][channels * taps], columns ordered (channel, tap). `direct` keeps every
 // K-row in its place (taps must be 1); else K-rows without a non-zero are dropped and the others
 // ordered by block of channels, then tap, then channel.

@@ -45,6 +45,14 @@ size_t StorageBytes(const TensorDesc& desc) {
   return static_cast<size_t>(elements) * DTypeSize(desc.dtype);
 }
 
+bool SameLayout(const TensorDesc& a, const TensorDesc& b) {
+  if (a.dtype != b.dtype || a.shape.rank != b.shape.rank) return false;
+  for (int d = 0; d < a.shape.rank; ++d) {
+    if (a.shape.dims[d] != b.shape.dims[d] || a.strides[d] != b.strides[d]) return false;
+  }
+  return true;
+}
+
 bool SameWindow(const Window& a, const Window& b) {
   for (int d = 0; d < 2; ++d) {
     if (a.kernel[d] != b.kernel[d] || a.stride[d] != b.stride[d] ||
@@ -232,6 +240,59 @@ static Status PlaceConstant(PlanBuilder* b, uint32_t t) {
   return Status::Ok();
 }
 
+Status PlanBuilder::FindLastUses() {
+  SRT_RETURN_IF_ERROR(last_use_.resize(graph.tensors.size()));
+  for (uint32_t& node_of : last_use_) node_of = 0;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    for (uint32_t t : graph.nodes[i].inputs) {
+      if (t != kNoTensor) last_use_[t] = static_cast<uint32_t>(i);
+    }
+  }
+  for (uint32_t t : graph.outputs) last_use_[t] = UINT32_MAX;
+  return Status::Ok();
+}
+
+bool PlanBuilder::UsedLater(const IoRef& arena) const {
+  for (size_t t = 0; t < plan->places.size(); ++t) {
+    const TensorPlace& place = plan->places[t];
+    if (place.placed && place.ref.kind == IoRef::kArena && place.ref.index == arena.index &&
+        last_use_[t] > node_index) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// The input whose memory the node's output takes: its kernel reads each element of it just before
+// it writes the same element of the output, and nobody reads it later. A residual that is
+// overwritten stays in cache, where a second buffer would push it out.
+uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
+  uint32_t candidates[2] = {kNoTensor, kNoTensor};
+  if (n.op == Op::kConv) {
+    candidates[0] = n.Input(3);
+  } else if (n.op == Op::kUnary || n.op == Op::kBatchNormalization || n.op == Op::kBinary) {
+    candidates[0] = n.Input(0);
+    if (n.op == Op::kBinary) candidates[1] = n.Input(1);
+  }
+  const TensorDesc& out = plan->places[n.outputs[0]].desc;
+  for (uint32_t t : candidates) {
+    if (t == kNoTensor) continue;
+    const TensorPlace& place = plan->places[t];
+    if (place.ref.kind != IoRef::kArena || !SameLayout(place.desc, out)) continue;
+    bool apart = !UsedLater(place.ref);
+    for (uint32_t other : n.inputs) {
+      if (other == kNoTensor) continue;
+      const TensorPlace& o = plan->places[other];
+      const bool shared = o.ref.kind == IoRef::kArena && o.ref.index == place.ref.index;
+      // Elementwise, an operand of the same layout is read at the same place too.
+      if (shared && other != t && (n.op == Op::kConv || !SameLayout(o.desc, out))) apart = false;
+      if (other == t && n.op == Op::kConv && other == n.Input(0)) apart = false;
+    }
+    if (apart) return t;
+  }
+  return kNoTensor;
+}
+
 Status PlanBuilder::PlaceOutputsOf(const Node& n) {
   for (uint32_t t : n.outputs) {
     if (t == kNoTensor) continue;
@@ -243,7 +304,12 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
       place.ref.kind = IoRef::kOutput;
       place.ref.index = output_of_[t];
     } else if (!IsReshape(n.op) || !plan->places[n.Input(0)].desc.is_plain()) {
-      SRT_RETURN_IF_ERROR(NewBuffer(StorageBytes(place.desc), &place.ref));
+      const uint32_t overwritten = OverwritableInput(n);
+      if (overwritten != kNoTensor) {
+        place.ref = plan->places[overwritten].ref;
+      } else {
+        SRT_RETURN_IF_ERROR(NewBuffer(StorageBytes(place.desc), &place.ref));
+      }
     }
   }
   return Status::Ok();
@@ -374,6 +440,7 @@ Status PlanBuilder::Build() {
   SRT_RETURN_IF_ERROR(plan->nodes.resize(std::max<size_t>(1, graph.nodes.size())));
   for (NodePlan& p : plan->nodes) p = NodePlan();
   SRT_RETURN_IF_ERROR(PlaceInputs());
+  SRT_RETURN_IF_ERROR(FindLastUses());
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     node_index = static_cast<uint32_t>(i);
     node = &graph.nodes[i];

@@ -9,7 +9,7 @@ from tests.suite import test_conv, test_linear
 from tests.suite.harness import ISAS, Case, assert_close
 from tests.suite.random_graphs import random_case
 
-FORMATS = ("dense", "csr", "pat4", "bsr4", "bsr8", "dense8")
+FORMATS = ("dense", "csr", "pat4", "bsr4", "bsr8", "dense8", "csr2")
 CASES = [
     *test_conv.weight_cases()[::3],
     *test_conv.group_cases()[::5],

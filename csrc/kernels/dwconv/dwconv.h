@@ -4,8 +4,8 @@
 //   column]
 //                         + R[n][o][column])
 //
-// io: X, [R or nullptr], Y. Y must not overlap X or R. A work item is one (image, band of output
-// rows, output channel).
+// io: X, [R or nullptr], Y. Y must not overlap X; it may be R itself (same strides), not overlap it
+// otherwise. A work item is one (image, band of output rows, output channel).
 #pragma once
 
 #include <cstddef>

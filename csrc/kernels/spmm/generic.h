@@ -73,6 +73,7 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     t.panel_end = bounds[split + 1];
     t.act = a.act;
     t.ahead = a.fetch_ahead;
+    t.stream = a.tiles == 1;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
                      (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);
@@ -129,6 +130,7 @@ SRT_DEFINE(Pat4)
 SRT_DEFINE(Bsr4)
 SRT_DEFINE(Bsr8)
 SRT_DEFINE(Dense8)
+SRT_DEFINE(Csr2)
 #undef SRT_DEFINE
 #undef SRT_TABLE
 #undef SRT_TABLE_

@@ -144,6 +144,71 @@ struct CsrMicro {
   }
 };
 
+// Two rows += their weights times one K-row of the tile.
+template <int NV, bool kLower>
+SRT_INLINE void AddShared(Vec wa, Vec wb, const float* x, Vec (&a)[NV], Vec (&b)[NV]) {
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) {
+    Vec xv = LoadX<NV, kLower>(x, v);
+    KeepInRegister(&xv);
+    a[v] = FmaX<NV, kLower>(wa, xv, a[v], v);
+    b[v] = FmaX<NV, kLower>(wb, xv, b[v], v);
+  }
+}
+
+template <int NV>
+SRT_INLINE void FetchPair(const SpmmTile& t, int panel_row, const Csr2Pair& pair) {
+  FetchRow<NV>(t, panel_row + pair.row[0]);
+  if (pair.row[1] != kNoRow) FetchRow<NV>(t, panel_row + pair.row[1]);
+}
+
+struct Csr2Micro {
+  static constexpr int kPairsAhead = 3;
+  static constexpr int kWeightsAhead = 1024;
+
+  template <int NV, bool kLower>
+  static void Run(const PackedMatrix& m, const SpmmTile& t) {
+    const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
+    const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (kCsr2PanelRows / 2);
+    const uint16_t* id = m.ids + m.id_offsets[at];
+    const float* w = m.values + m.value_offsets[at];
+    const bool ahead = t.last && t.ahead;
+    for (int p = t.panel_begin; p < t.panel_end; ++p) {
+      const int panel_row = p * kCsr2PanelRows;
+      const int rows = m.rows - panel_row < kCsr2PanelRows ? m.rows - panel_row : kCsr2PanelRows;
+      const Csr2Pair* end = pair + (rows + 1) / 2;
+      for (; pair != end; ++pair) {
+        if (ahead && end - pair > kPairsAhead) FetchPair<NV>(t, panel_row, pair[kPairsAhead]);
+        const int row_a = panel_row + pair->row[0];
+        const int row_b = panel_row + pair->row[1];
+        const bool has_b = pair->row[1] != kNoRow;
+        if (t.stream) {
+#pragma GCC unroll 3
+          for (int line = 0; line < 3; ++line) __builtin_prefetch(w + kWeightsAhead + 16 * line);
+          __builtin_prefetch(id + kWeightsAhead);
+        }
+        Vec a[NV], b[NV];
+        BeginRow<NV>(t, row_a, a);
+        BeginRow<NV>(t, has_b ? row_b : row_a, b);
+        for (int i = 0; i < pair->both; ++i) {
+          AddShared<NV, kLower>(Set1(w[0]), Set1(w[1]), t.x + id[0] * t.x_row, a, b);
+          ++id;
+          w += 2;
+        }
+        for (int i = 0; i < pair->single; ++i) {
+          AddRow<NV, kLower>(Set1(w[0]), t.x + id[0] * t.x_row, a);
+          AddRow<NV, kLower>(Set1(w[1]), t.x + id[1] * t.x_row, b);
+          id += 2;
+          w += 2;
+        }
+        EndRow<NV>(t, row_a, a);
+        if (has_b) EndRow<NV>(t, row_b, b);
+      }
+      pair = end + (kCsr2PanelRows / 2 - (rows + 1) / 2);
+    }
+  }
+};
+
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
 struct PanelMicro {

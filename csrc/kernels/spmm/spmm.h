@@ -15,9 +15,9 @@
 // in Y, neighbouring tiles of two threads would fight over cache lines. Accumulation order: bias,
 // then k in packed order, block by block; then R; then act.
 //
-// io: X, [R or nullptr], Y. Y must not overlap X or R. A work item is one (image, group, tile, row
-// split); items are independent. Direct rows of X must be readable up to the next multiple of the
-// vector length behind their last column.
+// io: X, [R or nullptr], Y. Y must not overlap X; it may be R itself (same strides), not overlap it
+// otherwise. A work item is one (image, group, tile, row split); items are independent. Direct rows
+// of X must be readable up to the next multiple of the vector length behind their last column.
 #pragma once
 
 #include <cstddef>
@@ -37,11 +37,22 @@ enum class SpmmFormat : uint8_t {
   kBsr4 = 3,    // 4-row panels, columns with any non-zero stored whole
   kBsr8 = 4,    // 8-row panels, the same
   kDense8 = 5,  // 8-row panels, every weight
-  kCount = 6,
+  kCsr2 = 6,    // rows of a 256-row group by twos that have many columns in common: see Csr2Pair
+  kCount = 7,
 };
 
 constexpr int kCsrPanelRows = 64;
+constexpr int kCsr2PanelRows = 256;
 constexpr int kPatterns = 15;  // of a 4-row panel's column, the empty one left out
+
+// Two rows of a block: first the columns that both use, then of each row as many others, one of
+// either in turn. A row that has fewer is filled up with zeros.
+struct Csr2Pair {
+  uint16_t row[2];  // within the panel; row[1] may be kNoRow
+  uint16_t both;
+  uint16_t single;  // of each row
+};
+constexpr uint16_t kNoRow = 0xffff;
 
 // K-rows of a block which share a tap; the tap-fed tile is filled run by run.
 struct FeedRun {
@@ -60,6 +71,7 @@ struct PackedMatrix {
   int32_t panels = 0;
   // kDense: none. kCsr: [blocks][panels * 64] (row within the panel, non-zeros) pairs. kPat4:
   // [blocks][panels][15] columns per pattern 1..15 (bit r = row r). kBsr: [blocks][panels] columns.
+  // kCsr2: [blocks][panels][128] Csr2Pair.
   const uint16_t* counts = nullptr;
   const uint16_t* ids = nullptr;            // K-row within the block, per stored column
   const float* values = nullptr;            // per column, its rows in rising order
@@ -117,11 +129,19 @@ inline bool SpmmIsDense(SpmmFormat format) {
   return format == SpmmFormat::kDense || format == SpmmFormat::kDense8;
 }
 
-const char* SpmmFormatName(SpmmFormat format);  // "dense", "csr", "pat4", "bsr4", "bsr8", "dense8"
+const char* SpmmFormatName(SpmmFormat format);  // "dense", "csr", ...: as in SpmmFormat
 inline int SpmmPanelRows(SpmmFormat format) {
-  return format == SpmmFormat::kCsr                                     ? kCsrPanelRows
-         : format == SpmmFormat::kBsr8 || format == SpmmFormat::kDense8 ? 8
-                                                                        : 4;
+  switch (format) {
+    case SpmmFormat::kCsr:
+      return kCsrPanelRows;
+    case SpmmFormat::kCsr2:
+      return kCsr2PanelRows;
+    case SpmmFormat::kBsr8:
+    case SpmmFormat::kDense8:
+      return 8;
+    default:
+      return 4;
+  }
 }
 
 }  // namespace sparsert

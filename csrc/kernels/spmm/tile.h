@@ -23,6 +23,7 @@ struct SpmmTile {
   Mask tail;          // valid lanes of the last vector
   bool partial;       // tail is not full
   bool ahead;         // fetch rows of R and Y before they are needed: they lie far from L1
+  bool stream;        // weights are read once: fetch them ahead, they lie beyond L2
   bool first;         // this block starts the sums
   bool last;          // this block ends them
   int block;
@@ -52,7 +53,7 @@ SRT_INLINE void FetchRow(const SpmmTile& t, int row) {
   const float* y = t.y + row * t.y_row;
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) __builtin_prefetch(y + v * Vec::kLanes, 1);
-  if (t.r == nullptr) return;
+  if (t.r == nullptr || t.r == t.y) return;
   const float* r = t.r + row * t.r_row;
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) __builtin_prefetch(r + v * Vec::kLanes);

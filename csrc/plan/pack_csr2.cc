@@ -1,0 +1,171 @@
+// Rows are matched greedily: of all pairs that are alike in length, the one with the most columns
+// in common first. Random rows have few columns in common on average; among the hundreds of
+// partners that a row may choose from, some have many.
+#include "plan/pack_csr2.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace sparsert {
+namespace {
+
+// A row looks for its partner among so many rows of the next smaller lengths.
+constexpr int kPartners = 64;
+// A zero that fills up the shorter row costs a multiply-add; a shared column saves a load.
+constexpr int kZeroCost = 3;
+constexpr int kShareGain = 2;
+constexpr int kMaxZeros = 4;
+constexpr int kLowestScore = -kZeroCost * kMaxZeros;
+
+}  // namespace
+
+Status Csr2Packer::Reserve(int32_t block_depth) {
+  words_ = (block_depth + 63) / 64;
+  SRT_RETURN_IF_ERROR(bits_.resize(static_cast<size_t>(words_) * kCsr2PanelRows));
+  SRT_RETURN_IF_ERROR(candidates_.reserve(kCsr2PanelRows * kPartners));
+  return sorted_.resize(kCsr2PanelRows * kPartners);
+}
+
+// Fills pairs_ for rows [0, rows): row[0] is the longer one, `both` the columns in common.
+void Csr2Packer::MatchRows(int rows) {
+  uint16_t order[kCsr2PanelRows];
+  for (int r = 0; r < rows; ++r) order[r] = static_cast<uint16_t>(r);
+  std::sort(order, order + rows, [&](uint16_t a, uint16_t b) {
+    return count_[a] != count_[b] ? count_[a] > count_[b] : a < b;
+  });
+  auto shared = [&](int a, int b) {
+    const uint64_t* bits_a = bits_.data() + static_cast<size_t>(a) * words_;
+    const uint64_t* bits_b = bits_.data() + static_cast<size_t>(b) * words_;
+    int sum = 0;
+    for (int i = 0; i < words_; ++i) sum += __builtin_popcountll(bits_a[i] & bits_b[i]);
+    return sum;
+  };
+
+  candidates_.clear();
+  int highest = kLowestScore;
+  for (int i = 0; i < rows; ++i) {
+    const int a = order[i];
+    for (int j = i + 1; j < rows && j <= i + kPartners; ++j) {
+      const int b = order[j];
+      const int zeros = count_[a] - count_[b];
+      if (zeros > kMaxZeros) break;
+      const int score = std::min(kShareGain * shared(a, b), INT16_MAX) - kZeroCost * zeros;
+      highest = std::max(highest, score);
+      candidates_.push_unchecked(
+          {static_cast<uint16_t>(a), static_cast<uint16_t>(b), static_cast<int16_t>(score)});
+    }
+  }
+  // Best first: a counting sort where scores are few, as they nearly always are.
+  Candidate* sorted = sorted_.data();
+  constexpr int kBuckets = 1024;
+  if (highest - kLowestScore < kBuckets) {
+    uint32_t end[kBuckets + 1] = {};
+    for (const Candidate& c : candidates_) ++end[highest - c.score + 1];
+    for (int i = 1; i <= kBuckets; ++i) end[i] += end[i - 1];
+    for (const Candidate& c : candidates_) sorted[end[highest - c.score]++] = c;
+  } else {
+    std::copy(candidates_.begin(), candidates_.end(), sorted);
+    std::stable_sort(sorted, sorted + candidates_.size(),
+                     [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
+  }
+
+  bool taken[kCsr2PanelRows] = {};
+  int pairs = 0;
+  auto add = [&](int a, int b) {
+    taken[a] = taken[b] = true;
+    pairs_[pairs].row[0] = static_cast<uint16_t>(a);
+    pairs_[pairs].row[1] = static_cast<uint16_t>(b);
+    pairs_[pairs].both = static_cast<uint16_t>(shared(a, b));
+    pairs_[pairs].single = static_cast<uint16_t>(count_[a] - pairs_[pairs].both);
+    ++pairs;
+  };
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    if (!taken[sorted[i].a] && !taken[sorted[i].b]) add(sorted[i].a, sorted[i].b);
+  }
+  // Those left over: in order of length; the last may stay alone.
+  int waiting = -1;
+  for (int i = 0; i < rows; ++i) {
+    const int r = order[i];
+    if (taken[r]) continue;
+    if (waiting < 0) {
+      waiting = r;
+    } else {
+      add(waiting, r);
+      waiting = -1;
+    }
+  }
+  if (waiting >= 0) {
+    pairs_[pairs] = {{static_cast<uint16_t>(waiting), kNoRow}, 0, count_[waiting]};
+    ++pairs;
+  }
+  // Successive pairs run their loops equally often.
+  std::sort(pairs_, pairs_ + pairs, [](const Csr2Pair& a, const Csr2Pair& b) {
+    if (a.both != b.both) return a.both > b.both;
+    return a.single != b.single ? a.single > b.single : a.row[0] < b.row[0];
+  });
+}
+
+Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end, int rows,
+                               uint32_t k_begin, uint32_t k_end, uint32_t* next,
+                               PackedSpmm* packed) {
+  std::memset(bits_.data(), 0, bits_.size_bytes());
+  uint32_t begin[kCsr2PanelRows];
+  for (int r = 0; r < rows; ++r) {
+    begin[r] = next[r];
+    uint32_t i = next[r];
+    uint64_t* bits = bits_.data() + static_cast<size_t>(r) * words_;
+    for (; i < row_end[r] && entries[i].k < k_end; ++i) {
+      const uint32_t k = entries[i].k - k_begin;
+      bits[k / 64] |= uint64_t{1} << (k % 64);
+    }
+    count_[r] = static_cast<uint16_t>(i - next[r]);
+    next[r] = i;
+  }
+  MatchRows(rows);
+
+  const int pairs = (rows + 1) / 2;
+  size_t values = 0;
+  for (int p = 0; p < pairs; ++p) values += 2u * (pairs_[p].both + pairs_[p].single);
+  SRT_RETURN_IF_ERROR(packed->counts.reserve_more(2 * kCsr2PanelRows));
+  SRT_RETURN_IF_ERROR(packed->ids.reserve_more(values));
+  SRT_RETURN_IF_ERROR(packed->values.reserve_more(values));
+  static_assert(sizeof(Csr2Pair) == 4 * sizeof(uint16_t), "counts are read as Csr2Pair");
+  uint16_t* counts = packed->counts.extend_unchecked(2 * kCsr2PanelRows);
+  std::memset(counts, 0, 2 * kCsr2PanelRows * sizeof(uint16_t));
+  std::memcpy(counts, pairs_, pairs * sizeof(Csr2Pair));
+  for (int p = 0; p < pairs; ++p) {
+    const Csr2Pair& pair = pairs_[p];
+    const PackEntry* a = entries + begin[pair.row[0]];
+    const PackEntry* a_end = a + count_[pair.row[0]];
+    const bool has_b = pair.row[1] != kNoRow;
+    const PackEntry* b = has_b ? entries + begin[pair.row[1]] : a;
+    const PackEntry* b_end = has_b ? b + count_[pair.row[1]] : b;
+    uint16_t* both_id = packed->ids.extend_unchecked(pair.both);
+    float* both_value = packed->values.extend_unchecked(2u * pair.both);
+    uint16_t* id = packed->ids.extend_unchecked(2u * pair.single);
+    float* value = packed->values.extend_unchecked(2u * pair.single);
+    auto place = [k_begin](const PackEntry& e) { return static_cast<uint16_t>(e.k - k_begin); };
+    int ones_a = 0;
+    int ones_b = 0;
+    while (a != a_end || b != b_end) {
+      if (b == b_end || (a != a_end && a->k < b->k)) {
+        id[2 * ones_a] = place(*a);
+        value[2 * ones_a++] = a++->value;
+      } else if (a == a_end || b->k < a->k) {
+        id[2 * ones_b + 1] = place(*b);
+        value[2 * ones_b++ + 1] = b++->value;
+      } else {
+        *both_id++ = place(*a);
+        *both_value++ = a++->value;
+        *both_value++ = b++->value;
+      }
+    }
+    for (; ones_b < ones_a; ++ones_b) {
+      id[2 * ones_b + 1] = id[2 * ones_b];
+      value[2 * ones_b + 1] = 0.0f;
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace sparsert
