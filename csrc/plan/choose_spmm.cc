@@ -16,16 +16,22 @@ constexpr double kNsPerCycle = 1.0 / 3.0;
 int64_t SlabBytes(SpmmFormat format, double density, int64_t l1d_bytes) {
   const double l1 = static_cast<double>(l1d_bytes);
   if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
-  return static_cast<int64_t>((density > 0.2 ? 1.1 : 1.35) * l1);
+  double factor = density > 0.2 ? 1.1 : 1.35;
+  if (format == SpmmFormat::kCsr2) factor = density > 0.15 ? 0.9 : density > 0.07 ? 1.35 : 2.0;
+  return static_cast<int64_t>(factor * l1);
 }
 constexpr int64_t kMinBlockDepth = 32;
 constexpr int64_t kMaxBlockDepth = 1024;
 
 // Vectors of a tile. A wide one reads and writes longer runs of a plane and broadcasts a weight for
-// more multiply-adds; where those run at the speed of loads, deeper blocks gain more.
-int PreferredVecs(const SpmmKernel& kernel, double fma_per_cycle) {
-  if (SpmmIsDense(kernel.format) || fma_per_cycle > 1.0) return kernel.max_vecs;
-  return std::min(kernel.max_vecs, 6);
+// more multiply-adds; where those run at the speed of loads, deeper blocks gain more. Few non-zeros
+// want the deepest ones, unless planes are so large that reading and writing them takes longer.
+int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double density) {
+  if (SpmmIsDense(kernel.format) || problem.cpu.fma_per_cycle > 1.0) return kernel.max_vecs;
+  constexpr int64_t kLargePlane = 1024;
+  const bool narrow =
+      kernel.format == SpmmFormat::kCsr2 && density < 0.15 && problem.columns <= kLargePlane;
+  return std::min(kernel.max_vecs, narrow ? 4 : 6);
 }
 
 }  // namespace
@@ -47,7 +53,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     const int lanes = choice.kernel.lanes;
     const int mr = SpmmPanelRows(format);
     const double fma = problem.cpu.fma_per_cycle;
-    const double preferred = PreferredVecs(choice.kernel, fma);
+    const double preferred = PreferredVecs(choice.kernel, problem, density);
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
     // Threads share an image's tiles evenly.
     const int32_t tiles = choice.tiling.tiles;
