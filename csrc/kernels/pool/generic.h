@@ -213,10 +213,67 @@ SRT_INLINE void PoolPlane(const PoolWindow& w, bool count_include_pad, const Poo
   }
 }
 
+// Whether every window is two rows by two columns of its own, all inside.
+SRT_INLINE bool PoolIsTwoByTwo(const PoolWindow& w) {
+  for (int d = 0; d < 2; ++d) {
+    if (w.kernel[d] != 2 || w.stride[d] != 2 || w.dilation[d] != 1 || w.pad_begin[d] != 0 ||
+        w.out[d] * 2 > w.in[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// A column of output vectors; their masks hold for every row. kSecond: they reach beyond the first
+// input vector.
+template <PoolFn Fn, bool kSecond>
+SRT_INLINE void PoolTwoByTwo(const PoolWindow& w, const float* x, float* y, int64_t ow) {
+  const int64_t left = w.in[1] - 2 * ow;
+  const Mask first = FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
+  const int64_t rest = left - Vec::kLanes;
+  const Mask second = FirstN(rest < Vec::kLanes ? static_cast<int>(rest) : Vec::kLanes);
+  const int64_t columns = w.out[1] - ow;
+  const Mask tail = FirstN(columns < Vec::kLanes ? static_cast<int>(columns) : Vec::kLanes);
+  const float* p = x + 2 * ow;
+  for (int64_t oh = 0; oh < w.out[0]; ++oh, p += 2 * w.in[1]) {
+    const float* q = p + w.in[1];
+    const Vec a = PoolStep<Fn>(LoadMask(p, first), LoadMask(q, first));
+    const Vec b = kSecond ? PoolStep<Fn>(LoadMask(p + Vec::kLanes, second),
+                                         LoadMask(q + Vec::kLanes, second))
+                          : a;
+    Vec pooled = PoolStep<Fn>(Evens(a, b), Odds(a, b));
+    if (Fn == PoolFn::kAverage) pooled = Mul(pooled, Set1(0.25f));
+    StoreMask(y + oh * w.out[1] + ow, tail, pooled);
+  }
+}
+
+template <PoolFn Fn>
+SRT_INLINE void PoolPlaneTwoByTwo(const PoolWindow& w, const float* x, float* y) {
+  for (int64_t ow = 0; ow < w.out[1]; ow += Vec::kLanes) {
+    if (2 * (w.out[1] - ow) > Vec::kLanes) {
+      PoolTwoByTwo<Fn, true>(w, x, y, ow);
+    } else {
+      PoolTwoByTwo<Fn, false>(w, x, y, ow);
+    }
+  }
+}
+
 static void Pool(const void* args_block, void* const* io, int64_t begin, int64_t end,
                  void* scratch) {
   const PoolArgs& args = *static_cast<const PoolArgs*>(args_block);
   const PoolWindow& w = args.window;
+  if (PoolIsTwoByTwo(w)) {
+    for (int64_t p = begin; p < end; ++p) {
+      const float* x = static_cast<const float*>(io[0]) + p * args.x_plane;
+      float* y = static_cast<float*>(io[1]) + p * args.y_plane;
+      if (args.fn == PoolFn::kMax) {
+        PoolPlaneTwoByTwo<PoolFn::kMax>(w, x, y);
+      } else {
+        PoolPlaneTwoByTwo<PoolFn::kAverage>(w, x, y);
+      }
+    }
+    return;
+  }
   const PoolRows rows = PoolRowsOf(w);
   float* lines = static_cast<float*>(scratch);
   const float start = args.fn == PoolFn::kMax ? kLowest : 0.0f;
