@@ -5,9 +5,11 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -142,8 +144,9 @@ class Arenas {
 
 class Plan {
  public:
-  Plan(std::shared_ptr<Model> model, const std::vector<std::vector<int64_t>>& shapes)
-      : model_(std::move(model)) {
+  Plan(std::shared_ptr<Model> model, const std::vector<std::vector<int64_t>>& shapes,
+       std::vector<py::dtype> output_dtypes)
+      : model_(std::move(model)), output_dtypes_(std::move(output_dtypes)) {
     std::vector<srt_shape> c(shapes.size());
     for (size_t i = 0; i < shapes.size(); ++i) {
       c[i] = srt_shape();
@@ -166,6 +169,19 @@ class Plan {
     }
     if (code != SRT_OK) Throw(error);
     arenas_ = std::make_unique<Arenas>(srt_plan_arena_bytes(plan_));
+    for (const std::vector<int64_t>& shape : shapes) {
+      input_sizes_.push_back(
+          std::accumulate(shape.begin(), shape.end(), py::ssize_t{1}, std::multiplies<>()));
+    }
+    for (int i = 0; i < srt_model_output_count(model_->get()); ++i) {
+      srt_shape shape;
+      srt_plan_output_shape(plan_, i, &shape);
+      output_shapes_.emplace_back(shape.dims, shape.dims + shape.rank);
+    }
+    if (output_shapes_.size() != output_dtypes_.size()) {
+      srt_error mismatch = {SRT_INVALID_ARGUMENT, "one dtype per graph output is needed"};
+      Throw(mismatch);
+    }
   }
   ~Plan() { srt_plan_free(plan_); }
   Plan(const Plan&) = delete;
@@ -175,24 +191,29 @@ class Plan {
 
   uint64_t arena_bytes() const { return srt_plan_arena_bytes(plan_); }
 
-  py::list OutputShapes() const {
-    py::list shapes;
-    for (int i = 0; i < srt_model_output_count(model_->get()); ++i) {
-      srt_shape shape;
-      srt_plan_output_shape(plan_, i, &shape);
-      shapes.append(ShapeTuple(shape));
+  // `inputs`: C-contiguous arrays of the plan's shapes and the model's dtypes. Returns new arrays,
+  // or the time of each step in nanoseconds when `timed`.
+  py::list Run(const py::list& inputs, bool timed) {
+    if (inputs.size() != input_sizes_.size()) {
+      throw py::value_error("one array per graph input is needed");
     }
-    return shapes;
-  }
-
-  // C-contiguous arrays of the plan's shapes and the model's dtypes: the caller's duty, checked in
-  // bytes here. Returns step times in nanoseconds when `timed`, else an empty list.
-  std::vector<uint64_t> Run(const std::vector<py::array>& inputs, std::vector<py::array>& outputs,
-                            bool timed) {
     std::vector<const void*> in(inputs.size());
-    std::vector<void*> out(outputs.size());
-    for (size_t i = 0; i < inputs.size(); ++i) in[i] = inputs[i].data();
-    for (size_t i = 0; i < outputs.size(); ++i) out[i] = outputs[i].mutable_data();
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const py::handle input = inputs[i];
+      if (!py::isinstance<py::array>(input)) throw py::type_error("inputs must be NumPy arrays");
+      const auto array = py::reinterpret_borrow<py::array>(input);
+      if (array.size() != input_sizes_[i] || (array.flags() & py::array::c_style) == 0) {
+        throw py::value_error("an input is not a C-contiguous array of the plan's shape");
+      }
+      in[i] = array.data();
+    }
+    py::list outputs;
+    std::vector<void*> out(output_dtypes_.size());
+    for (size_t i = 0; i < out.size(); ++i) {
+      py::array array(output_dtypes_[i], output_shapes_[i]);
+      out[i] = array.mutable_data();
+      outputs.append(std::move(array));
+    }
     std::vector<uint64_t> step_ns(timed ? srt_plan_step_count(plan_) : 0);
     bool out_of_memory = false;
     {
@@ -208,7 +229,10 @@ class Plan {
       srt_error error = {SRT_OUT_OF_MEMORY, "out of memory: the arena of a run"};
       Throw(error);
     }
-    return step_ns;
+    if (!timed) return outputs;
+    py::list times;
+    for (const uint64_t ns : step_ns) times.append(ns);
+    return times;
   }
 
   py::list Nodes() const {
@@ -240,6 +264,9 @@ class Plan {
 
  private:
   std::shared_ptr<Model> model_;
+  std::vector<py::dtype> output_dtypes_;
+  std::vector<py::ssize_t> input_sizes_;  // elements
+  std::vector<std::vector<py::ssize_t>> output_shapes_;
   srt_plan* plan_ = nullptr;
   std::unique_ptr<Arenas> arenas_;
 };
@@ -271,11 +298,11 @@ PYBIND11_MODULE(_core, m) {
       .def("after_fork", &Model::AfterFork);
 
   py::class_<Plan>(m, "Plan")
-      .def(py::init<std::shared_ptr<Model>, const std::vector<std::vector<int64_t>>&>(),
-           py::arg("model"), py::arg("shapes"))
+      .def(py::init<std::shared_ptr<Model>, const std::vector<std::vector<int64_t>>&,
+                    std::vector<py::dtype>>(),
+           py::arg("model"), py::arg("shapes"), py::arg("output_dtypes"))
       .def_property_readonly("arena_bytes", &Plan::arena_bytes)
-      .def_property_readonly("output_shapes", &Plan::OutputShapes)
-      .def("run", &Plan::Run, py::arg("inputs"), py::arg("outputs"), py::arg("timed") = false)
+      .def("run", &Plan::Run, py::arg("inputs"), py::arg("timed") = false)
       .def("after_fork", &Plan::AfterFork)
       .def_property_readonly("nodes", &Plan::Nodes);
 }

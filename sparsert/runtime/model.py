@@ -56,6 +56,8 @@ class Model:
         Example:
             >>> y = model(x)  # doctest: +SKIP
         """
+        if len(args) == 1 and not feeds and type(args[0]) is np.ndarray and len(self.inputs) == 1:
+            return self._outputs(self._run({self.inputs[0].name: args[0]}))
         if len(args) == 1 and isinstance(args[0], Mapping):
             feeds = {**args[0], **feeds}
         elif len(args) > len(self.inputs):
@@ -68,10 +70,13 @@ class Model:
             feeds = {**named, **feeds}
         torch = sys.modules.get("torch")
         as_torch = torch is not None and any(isinstance(x, torch.Tensor) for x in feeds.values())
-        results = self._run(feeds)
-        outputs = tuple(results[spec.name] for spec in self.outputs)
+        results: dict[str, Any] = dict(self._run(feeds))
         if as_torch and torch is not None:
-            outputs = tuple(torch.from_numpy(y) for y in outputs)
+            results = {name: torch.from_numpy(y) for name, y in results.items()}
+        return self._outputs(results)
+
+    def _outputs(self, results: Mapping[str, Any]) -> Any:
+        outputs = tuple(results[spec.name] for spec in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[np.ndarray]:

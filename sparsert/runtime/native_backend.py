@@ -101,6 +101,10 @@ class NativeBackend:
             raise self._translate(error) from None
         self.inputs = [self._spec(*entry) for entry in self._model.inputs]
         self.outputs = [self._spec(*entry) for entry in self._model.outputs]
+        self._input_names = [spec.name for spec in self.inputs]
+        self._output_names = [spec.name for spec in self.outputs]
+        # The plan of the last run, found without the lock; at first one that no shapes equal.
+        self._recent: tuple[list[tuple[int, ...]] | None, Any] = (None, None)
         self._plans: OrderedDict[tuple[tuple[int, ...], ...], Any] = OrderedDict()
         self._lock = threading.Lock()
         _alive.add(self)
@@ -119,11 +123,9 @@ class NativeBackend:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes all outputs from checked feeds."""
-        arrays = [feeds[spec.name] for spec in self.inputs]
-        plan = self._plan([array.shape for array in arrays])
-        outputs = self._allocate(plan)
-        plan.run(arrays, outputs)
-        return {spec.name: y for spec, y in zip(self.outputs, outputs, strict=True)}
+        arrays = [feeds[name] for name in self._input_names]
+        outputs = self._plan([array.shape for array in arrays]).run(arrays)
+        return dict(zip(self._output_names, outputs, strict=True))
 
     def explain(self) -> Table:
         """Says how each layer runs and why: for the last shapes used, else with 1 for symbols."""
@@ -174,8 +176,7 @@ class NativeBackend:
         """Times each layer: medians over `runs` runs after one to warm up."""
         arrays = [feeds[spec.name] for spec in self.inputs]
         plan = self._plan([array.shape for array in arrays])
-        outputs = self._allocate(plan)
-        timings = [plan.run(arrays, outputs, timed=True) for _ in range(runs + 1)][1:]
+        timings = [plan.run(arrays, timed=True) for _ in range(runs + 1)][1:]
         total = median(sum(steps) for steps in timings)
         rows, records = [], []
         for n in plan.nodes:
@@ -207,24 +208,25 @@ class NativeBackend:
     def _spec(self, name: str, dtype: int, shape: tuple[int | str, ...] | None) -> TensorSpec:
         return TensorSpec(name, shape, NUMPY_DTYPES[dtype])
 
-    def _allocate(self, plan: Any) -> list[np.ndarray]:
-        return [
-            np.empty(shape, spec.dtype)
-            for shape, spec in zip(plan.output_shapes, self.outputs, strict=True)
-        ]
-
     def _plan(self, shapes: list[Any]) -> Any:
+        recent_key, recent_plan = self._recent
+        if shapes == recent_key:
+            return recent_plan
         key = tuple(tuple(shape) for shape in shapes)
         with self._lock:
             plan = self._plans.get(key)
             if plan is not None:
                 self._plans.move_to_end(key)
+                self._recent = (list(key), plan)
                 return plan
             try:
-                plan = self._core.Plan(self._model, [list(shape) for shape in key])
+                plan = self._core.Plan(
+                    self._model, [list(shape) for shape in key], [s.dtype for s in self.outputs]
+                )
             except self._core.NativeError as error:
                 raise self._translate(error) from None
             self._plans[key] = plan
+            self._recent = (list(key), plan)
             if len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
             return plan

@@ -238,9 +238,9 @@ SRT_INLINE void PoolTwoByTwo(const PoolWindow& w, const float* x, float* y, int6
   for (int64_t oh = 0; oh < w.out[0]; ++oh, p += 2 * w.in[1]) {
     const float* q = p + w.in[1];
     const Vec a = PoolStep<Fn>(LoadMask(p, first), LoadMask(q, first));
-    const Vec b = kSecond ? PoolStep<Fn>(LoadMask(p + Vec::kLanes, second),
-                                         LoadMask(q + Vec::kLanes, second))
-                          : a;
+    const Vec b =
+        kSecond ? PoolStep<Fn>(LoadMask(p + Vec::kLanes, second), LoadMask(q + Vec::kLanes, second))
+                : a;
     Vec pooled = PoolStep<Fn>(Evens(a, b), Odds(a, b));
     if (Fn == PoolFn::kAverage) pooled = Mul(pooled, Set1(0.25f));
     StoreMask(y + oh * w.out[1] + ow, tail, pooled);
