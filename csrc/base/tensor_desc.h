@@ -60,9 +60,9 @@ struct Shape {
   }
 };
 
-// Shape and element strides. Activations of rank >= 3 may be stored as padded planes: dims 2.. are
-// one contiguous row-major block (the plane), strides[1] is the plane stride (>= plane elements),
-// strides[0] = dims[1] * strides[1]. Everything else is plain row-major.
+// Shape and element strides. Dims 2.. are one contiguous row-major block (the plane; a single
+// element when rank <= 2). strides[1] >= plane elements: activations of rank >= 3 may be stored as
+// padded planes. strides[0] >= dims[1] * strides[1]: a tensor may be some channels of a larger one.
 struct TensorDesc {
   DType dtype = DType::kF32;
   Shape shape;

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "plan/build_taps.h"
+#include "plan/place_concats.h"
 #include "plan/plan.h"
 
 namespace sparsert {
@@ -18,6 +19,7 @@ class PlanBuilder {
         buffers_(plan->steps.allocator()),
         output_of_(plan->steps.allocator()),
         last_use_(plan->steps.allocator()),
+        concat_parts_(plan->steps.allocator()),
         taps_(plan->steps.allocator()) {}
 
   const Graph& graph;
@@ -76,7 +78,7 @@ class PlanBuilder {
   const Node* node = nullptr;
 
  private:
-  // A stretch of the arena; several tensors may share one through Alias.
+  // A stretch of the arena, of one tensor or of several that are views or parts of one.
   struct Buffer {
     size_t bytes = 0;
     uint32_t first = 0;  // node index of the first write
@@ -92,9 +94,13 @@ class PlanBuilder {
 
   Status PlaceInputs();
   Status FindLastUses();
+  Status PlaceConstant(uint32_t t);
   Status PlaceOutputsOf(const Node& n);
   uint32_t OverwritableInput(const Node& n) const;
   bool UsedLater(const IoRef& arena) const;
+  Status PlacePart(uint32_t t);
+  // Whether the inputs of a Concat already lie side by side, in order.
+  bool IsJoined(const Node& n) const;
   Status LowerNode();
   Status WriteGraphOutputs();
   Status AssignArena();
@@ -102,8 +108,9 @@ class PlanBuilder {
   void Describe(const Node& n);
 
   Array<Buffer> buffers_;
-  Array<uint32_t> output_of_;  // [tensors] graph output index, kNoTensor for others
+  Array<uint32_t> output_of_;       // [tensors] graph output index, kNoTensor for others
   Array<uint32_t> last_use_;  // [tensors] index of the last node that reads it; graph outputs: none
+  Array<ConcatPart> concat_parts_;  // [tensors]
   Array<TapsEntry> taps_;
 };
 

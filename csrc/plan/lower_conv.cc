@@ -129,8 +129,8 @@ Status LowerConv(PlanBuilder* b) {
     operands.w = w;
     operands.bias = node.Input(2);
     operands.batch = in.dims[0];
-    operands.x = b->ref(x);
-    operands.r = b->ref(r);
+    SRT_RETURN_IF_ERROR(b->Plain(x, &operands.x));
+    if (r != kNoTensor) SRT_RETURN_IF_ERROR(b->Plain(r, &operands.r));
     operands.y = b->ref(y);
     operands.has_residual = r != kNoTensor;
     operands.act = FusedActivation(node);

@@ -1,4 +1,5 @@
-// Lowers the ops that only move data: each is one or more strided copies.
+// Lowers the ops that only move data: each is one or more strided copies, or none where the tensors
+// were placed so that nothing has to move.
 #include <cstdio>
 
 #include "graph/resolve.h"
@@ -15,6 +16,22 @@ IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
   return ref;
 }
 
+bool SamePlace(const IoRef& a, const IoRef& b) {
+  return a.kind == b.kind && a.index == b.index && a.constant == b.constant && a.offset == b.offset;
+}
+
+// Says how many of a node's tensors needed no copy.
+void DescribeShared(PlanBuilder* b, const char* what, int shared, int count, const char* where) {
+  NodePlan& info = b->info();
+  if (shared == count) {
+    info.compute_format = "view";
+    snprintf(info.reason, sizeof(info.reason), "no copy: its %s %s", what, where);
+  } else if (shared > 0) {
+    snprintf(info.reason, sizeof(info.reason), "%d of its %d %s %s, the others are copied", shared,
+             count, what, where);
+  }
+}
+
 Status LowerConcat(PlanBuilder* b) {
   const Node& node = *b->node;
   const uint32_t y = node.outputs[0];
@@ -22,15 +39,22 @@ Status LowerConcat(PlanBuilder* b) {
   SRT_RETURN_IF_ERROR(
       NormalizeAxis(node, node.IntAttr(AttrKey::k_axis, 0), b->facts(y).shape.rank, &axis));
   int64_t at = 0;
+  int shared = 0;
+  int count = 0;
   for (uint32_t x : node.inputs) {
     TensorDesc to = b->desc(y);
     to.shape = b->facts(x).shape;
-    if (to.shape.elements() != 0) {
-      SRT_RETURN_IF_ERROR(b->AddCopy(b->desc(x), b->ref(x), to,
-                                     Shifted(b->ref(y), at * to.strides[axis], to.dtype)));
-    }
+    const IoRef part = Shifted(b->ref(y), at * to.strides[axis], to.dtype);
     at += to.shape.dims[axis];
+    if (to.shape.elements() == 0) continue;
+    ++count;
+    if (SamePlace(b->ref(x), part)) {
+      ++shared;
+    } else {
+      SRT_RETURN_IF_ERROR(b->AddCopy(b->desc(x), b->ref(x), to, part));
+    }
   }
+  DescribeShared(b, "inputs", shared, count, "are written in place");
   return Status::Ok();
 }
 
@@ -41,18 +65,25 @@ Status LowerSplit(PlanBuilder* b) {
   int axis = 0;
   SRT_RETURN_IF_ERROR(ResolveSplitAxis(view, &axis));
   int64_t at = 0;
+  int shared = 0;
+  int count = 0;
   for (size_t i = 0; i < node.outputs.size; ++i) {
     int64_t size = 0;
     SRT_RETURN_IF_ERROR(ResolveSplitSize(view, axis, i, &size));
     const uint32_t y = node.outputs[i];
-    if (y != kNoTensor && b->facts(y).shape.elements() != 0) {
-      TensorDesc from = b->desc(x);
-      from.shape = b->facts(y).shape;
-      SRT_RETURN_IF_ERROR(b->AddCopy(from, Shifted(b->ref(x), at * from.strides[axis], from.dtype),
-                                     b->desc(y), b->ref(y)));
-    }
+    TensorDesc from = b->desc(x);
+    const IoRef part = Shifted(b->ref(x), at * from.strides[axis], from.dtype);
     at += size;
+    if (y == kNoTensor || b->facts(y).shape.elements() == 0) continue;
+    ++count;
+    from.shape = b->facts(y).shape;
+    if (SamePlace(part, b->ref(y))) {
+      ++shared;
+    } else {
+      SRT_RETURN_IF_ERROR(b->AddCopy(from, part, b->desc(y), b->ref(y)));
+    }
   }
+  DescribeShared(b, "outputs", shared, count, "are views of its input");
   return Status::Ok();
 }
 
@@ -69,7 +100,13 @@ Status LowerSlice(PlanBuilder* b) {
     from.strides[d] *= range.step[d];
   }
   from.shape = range.out;
-  return b->AddCopy(from, Shifted(b->ref(x), at, from.dtype), b->desc(y), b->ref(y));
+  const IoRef part = Shifted(b->ref(x), at, from.dtype);
+  if (from.shape.elements() != 0 && SamePlace(part, b->ref(y))) {
+    b->info().compute_format = "view";
+    snprintf(b->info().reason, sizeof(b->info().reason), "a view: shares its input's memory");
+    return Status::Ok();
+  }
+  return b->AddCopy(from, part, b->desc(y), b->ref(y));
 }
 
 Status LowerExpand(PlanBuilder* b) {

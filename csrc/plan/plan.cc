@@ -1,4 +1,4 @@
-// PlanBuilder: places tensors, lowers nodes in order, lays out the arena.
+// PlanBuilder: lowers nodes in order.
 #include "plan/plan.h"
 
 #include <algorithm>
@@ -15,43 +15,6 @@ namespace {
 
 // Below this much work a step is not worth waking or synchronising threads for.
 constexpr double kParallelNs = 8000.0;
-
-// Padded planes: whole vectors for every instruction set, and not a multiple of many cache lines,
-// so that equal columns of successive planes do not fall into one cache set.
-int64_t PlaneStride(int64_t plane) {
-  int64_t lines = (plane + 15) / 16;
-  if (lines > 8 && lines % 2 == 0) ++lines;
-  return lines * 16;
-}
-
-// Ops whose output is their input's bytes under another shape.
-bool IsReshape(Op op) {
-  return op == Op::kReshape || op == Op::kFlatten || op == Op::kSqueeze || op == Op::kUnsqueeze;
-}
-
-TensorDesc ActivationDesc(const TensorFacts& facts, bool plain) {
-  TensorDesc desc = PlainDesc(facts.dtype, facts.shape);
-  if (plain || facts.dtype != DType::kF32 || facts.shape.rank < 3 || desc.plane() <= 1) {
-    return desc;
-  }
-  desc.strides[1] = PlaneStride(desc.plane());
-  desc.strides[0] = desc.strides[1] * facts.shape.dims[1];
-  return desc;
-}
-
-size_t StorageBytes(const TensorDesc& desc) {
-  if (desc.shape.rank == 0) return DTypeSize(desc.dtype);
-  int64_t elements = desc.strides[0] * desc.shape.dims[0];
-  return static_cast<size_t>(elements) * DTypeSize(desc.dtype);
-}
-
-bool SameLayout(const TensorDesc& a, const TensorDesc& b) {
-  if (a.dtype != b.dtype || a.shape.rank != b.shape.rank) return false;
-  for (int d = 0; d < a.shape.rank; ++d) {
-    if (a.shape.dims[d] != b.shape.dims[d] || a.strides[d] != b.strides[d]) return false;
-  }
-  return true;
-}
 
 bool SameWindow(const Window& a, const Window& b) {
   for (int d = 0; d < 2; ++d) {
@@ -77,18 +40,6 @@ Activation FusedActivation(const Node& node) {
 Status PlanBuilder::Fail(StatusCode code, const char* what) const {
   return Status::Error(code, "node '%.*s' (%s): %s", SRT_STR(node->name), OpName(node->op), what);
 }
-
-Status PlanBuilder::NewBuffer(size_t bytes, IoRef* ref) {
-  Buffer buffer;
-  buffer.bytes = (bytes + 2 * kCacheLine - 1) / kCacheLine * kCacheLine;
-  buffer.first = buffer.last = node_index;
-  *ref = IoRef();
-  ref->kind = IoRef::kArena;
-  ref->index = static_cast<uint32_t>(buffers_.size());
-  return buffers_.push_back(buffer);
-}
-
-Status PlanBuilder::Temporary(size_t bytes, IoRef* ref) { return NewBuffer(bytes, ref); }
 
 Status PlanBuilder::ConstantData(uint32_t tensor, const void** data) {
   if (is_constant(tensor)) return weights->Dense(tensor, data);
@@ -174,147 +125,6 @@ Status PlanBuilder::Taps(const Window& window, bool transposed, const Tiling& ti
   return taps_.push_back(entry);
 }
 
-Status PlanBuilder::View(uint32_t view, uint32_t of) {
-  TensorPlace& to = plan->places[view];
-  const TensorPlace& from = plan->places[of];
-  const bool is_output = output_of_[view] != kNoTensor;
-  if (!is_output && from.desc.is_plain()) {
-    to.ref = from.ref;
-    to.desc = PlainDesc(facts(view).dtype, facts(view).shape);
-    snprintf(info().reason, sizeof(info().reason), "a view: shares its input's memory");
-    info().compute_format = "view";
-    return Status::Ok();
-  }
-  // The output is row-major; seen under the input's shape it is a plain tensor too.
-  if (!to.desc.is_plain()) return Fail(StatusCode::kInternal, "a view must be row-major");
-  snprintf(info().reason, sizeof(info().reason), "copies its input row-major");
-  return AddCopy(from.desc, from.ref, PlainDesc(facts(of).dtype, facts(of).shape), to.ref);
-}
-
-Status PlanBuilder::Plain(uint32_t tensor, IoRef* plain) {
-  const TensorPlace& place = plan->places[tensor];
-  if (place.desc.is_plain()) {
-    *plain = place.ref;
-    return Status::Ok();
-  }
-  const TensorDesc desc = PlainDesc(place.desc.dtype, place.desc.shape);
-  SRT_RETURN_IF_ERROR(Temporary(StorageBytes(desc), plain));
-  return AddCopy(place.desc, place.ref, desc, *plain);
-}
-
-Status PlanBuilder::PlaceInputs() {
-  SRT_RETURN_IF_ERROR(plan->places.resize(graph.tensors.size()));
-  SRT_RETURN_IF_ERROR(output_of_.resize(graph.tensors.size()));
-  for (uint32_t& output : output_of_) output = kNoTensor;
-  for (size_t i = graph.outputs.size; i-- > 0;) {
-    output_of_[graph.outputs[i]] = static_cast<uint32_t>(i);
-  }
-  for (size_t i = 0; i < graph.inputs.size; ++i) {
-    const uint32_t t = graph.inputs[i];
-    TensorPlace& place = plan->places[t];
-    place.desc = PlainDesc(facts(t).dtype, facts(t).shape);
-    place.ref.kind = IoRef::kInput;
-    place.ref.index = static_cast<uint32_t>(i);
-    place.placed = true;
-  }
-  return Status::Ok();
-}
-
-// Constants and values of shape arithmetic that a step reads while running.
-static Status PlaceConstant(PlanBuilder* b, uint32_t t) {
-  TensorPlace& place = b->plan->places[t];
-  if (t == kNoTensor || place.placed) return Status::Ok();
-  const Tensor& tensor = b->graph.tensors[t];
-  if (!tensor.is_constant && !b->facts(t).is_known) {
-    return b->Fail(StatusCode::kInternal, "an input has no value");
-  }
-  Shape shape = b->facts(t).shape;
-  if (tensor.is_constant) {
-    shape.rank = tensor.rank;
-    for (int d = 0; d < tensor.rank; ++d) shape.dims[d] = tensor.dims[d];
-  }
-  place.desc = PlainDesc(tensor.is_constant ? tensor.dtype : b->facts(t).dtype, shape);
-  place.ref.kind = IoRef::kConstant;
-  SRT_RETURN_IF_ERROR(b->ConstantData(t, &place.ref.constant));
-  place.placed = true;
-  return Status::Ok();
-}
-
-Status PlanBuilder::FindLastUses() {
-  SRT_RETURN_IF_ERROR(last_use_.resize(graph.tensors.size()));
-  for (uint32_t& node_of : last_use_) node_of = 0;
-  for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    for (uint32_t t : graph.nodes[i].inputs) {
-      if (t != kNoTensor) last_use_[t] = static_cast<uint32_t>(i);
-    }
-  }
-  for (uint32_t t : graph.outputs) last_use_[t] = UINT32_MAX;
-  return Status::Ok();
-}
-
-bool PlanBuilder::UsedLater(const IoRef& arena) const {
-  for (size_t t = 0; t < plan->places.size(); ++t) {
-    const TensorPlace& place = plan->places[t];
-    if (place.placed && place.ref.kind == IoRef::kArena && place.ref.index == arena.index &&
-        last_use_[t] > node_index) {
-      return true;
-    }
-  }
-  return false;
-}
-
-// The input whose memory the node's output takes: its kernel reads each element of it just before
-// it writes the same element of the output, and nobody reads it later. A residual that is
-// overwritten stays in cache, where a second buffer would push it out.
-uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
-  uint32_t candidates[2] = {kNoTensor, kNoTensor};
-  if (n.op == Op::kConv) {
-    candidates[0] = n.Input(3);
-  } else if (n.op == Op::kUnary || n.op == Op::kBatchNormalization || n.op == Op::kBinary) {
-    candidates[0] = n.Input(0);
-    if (n.op == Op::kBinary) candidates[1] = n.Input(1);
-  }
-  const TensorDesc& out = plan->places[n.outputs[0]].desc;
-  for (uint32_t t : candidates) {
-    if (t == kNoTensor) continue;
-    const TensorPlace& place = plan->places[t];
-    if (place.ref.kind != IoRef::kArena || !SameLayout(place.desc, out)) continue;
-    bool apart = !UsedLater(place.ref);
-    for (uint32_t other : n.inputs) {
-      if (other == kNoTensor) continue;
-      const TensorPlace& o = plan->places[other];
-      const bool shared = o.ref.kind == IoRef::kArena && o.ref.index == place.ref.index;
-      // Elementwise, an operand of the same layout is read at the same place too.
-      if (shared && other != t && (n.op == Op::kConv || !SameLayout(o.desc, out))) apart = false;
-      if (other == t && n.op == Op::kConv && other == n.Input(0)) apart = false;
-    }
-    if (apart) return t;
-  }
-  return kNoTensor;
-}
-
-Status PlanBuilder::PlaceOutputsOf(const Node& n) {
-  for (uint32_t t : n.outputs) {
-    if (t == kNoTensor) continue;
-    TensorPlace& place = plan->places[t];
-    const bool is_output = output_of_[t] != kNoTensor;
-    place.desc = ActivationDesc(facts(t), is_output || IsReshape(n.op));
-    place.placed = true;
-    if (is_output) {
-      place.ref.kind = IoRef::kOutput;
-      place.ref.index = output_of_[t];
-    } else if (!IsReshape(n.op) || !plan->places[n.Input(0)].desc.is_plain()) {
-      const uint32_t overwritten = OverwritableInput(n);
-      if (overwritten != kNoTensor) {
-        place.ref = plan->places[overwritten].ref;
-      } else {
-        SRT_RETURN_IF_ERROR(NewBuffer(StorageBytes(place.desc), &place.ref));
-      }
-    }
-  }
-  return Status::Ok();
-}
-
 void PlanBuilder::Describe(const Node& n) {
   NodePlan& p = info();
   const bool has_weights = n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear;
@@ -342,7 +152,7 @@ Status PlanBuilder::LowerNode() {
     // Weights of matrix ops are packed by their lowering; everything else is read as it is.
     const bool packed =
         t == n.Input(1) && (n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear);
-    if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(this, t));
+    if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
   SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
   Describe(n);
@@ -388,7 +198,7 @@ Status PlanBuilder::WriteGraphOutputs() {
     TensorPlace& place = plan->places[t];
     if (!place.placed) {
       node_index = static_cast<uint32_t>(plan->nodes.size()) - 1;
-      SRT_RETURN_IF_ERROR(PlaceConstant(this, t));
+      SRT_RETURN_IF_ERROR(PlaceConstant(t));
     }
     if (place.ref.kind == IoRef::kOutput && place.ref.index == i) continue;
     IoRef to;
@@ -396,41 +206,6 @@ Status PlanBuilder::WriteGraphOutputs() {
     to.index = static_cast<uint32_t>(i);
     SRT_RETURN_IF_ERROR(
         AddCopy(place.desc, place.ref, PlainDesc(place.desc.dtype, place.desc.shape), to));
-  }
-  return Status::Ok();
-}
-
-Status PlanBuilder::AssignArena() {
-  Array<uint32_t> order(buffers_.allocator());
-  SRT_RETURN_IF_ERROR(order.resize(buffers_.size()));
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint32_t>(i);
-  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return buffers_[a].bytes != buffers_[b].bytes ? buffers_[a].bytes > buffers_[b].bytes : a < b;
-  });
-  // Largest first, each at the lowest offset that is free for its whole life. `placed` is kept in
-  // order of offset.
-  Array<uint32_t> placed(buffers_.allocator());
-  for (uint32_t index : order) {
-    Buffer& buffer = buffers_[index];
-    size_t offset = 0;
-    for (uint32_t other : placed) {
-      const Buffer& o = buffers_[other];
-      if (o.last < buffer.first || buffer.last < o.first) continue;
-      if (offset + buffer.bytes <= o.offset) break;
-      offset = std::max(offset, o.offset + o.bytes);
-    }
-    buffer.offset = offset;
-    plan->tensor_bytes = std::max(plan->tensor_bytes, offset + buffer.bytes);
-    SRT_RETURN_IF_ERROR(placed.push_back(index));
-    for (size_t i = placed.size() - 1; i > 0; --i) {
-      if (buffers_[placed[i - 1]].offset <= offset) break;
-      std::swap(placed[i - 1], placed[i]);
-    }
-  }
-  for (Step& step : plan->steps) {
-    for (int i = 0; i < step.io_count; ++i) {
-      if (step.io[i].kind == IoRef::kArena) step.io[i].offset += buffers_[step.io[i].index].offset;
-    }
   }
   return Status::Ok();
 }

@@ -297,8 +297,8 @@ static void Pool(const void* args_block, void* const* io, int64_t begin, int64_t
     scales[ow] = 1.0f / static_cast<float>(count == 0 ? 1 : count * w.kernel[0]);
   }
   for (int64_t p = begin; p < end; ++p) {
-    const float* x = static_cast<const float*>(io[0]) + p * args.x_plane;
-    float* y = static_cast<float*>(io[1]) + p * args.y_plane;
+    const float* x = static_cast<const float*>(io[0]) + args.pairs.XOffset(p);
+    float* y = static_cast<float*>(io[1]) + args.pairs.YOffset(p);
     if (args.fn == PoolFn::kMax) {
       PoolPlane<PoolFn::kMax>(w, false, rows, x, y, lines);
     } else {
@@ -335,8 +335,8 @@ static void GlobalPool(const void* args_block, void* const* io, int64_t begin, i
   const float* x = static_cast<const float*>(io[0]);
   float* y = static_cast<float*>(io[1]);
   for (int64_t p = begin; p < end; ++p) {
-    const float* plane = x + p * args.x_plane;
-    float* to = y + p * args.y_plane;
+    const float* plane = x + args.pairs.XOffset(p);
+    float* to = y + args.pairs.YOffset(p);
     if (args.fn == PoolFn::kMax) {
       *to = PoolAll<PoolFn::kMax>(plane, args.plane);
       continue;

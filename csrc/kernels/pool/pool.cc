@@ -22,7 +22,16 @@ static const Kernel kGlobalKernels[] = {
 #include "kernels/pool/kernels.inc"
 };
 
-static int64_t Planes(const TensorDesc& x) { return x.shape.dims[0] * x.shape.dims[1]; }
+static PlanePairs PairsOf(const TensorDesc& x, const TensorDesc& y) {
+  PlanePairs pairs;
+  pairs.planes = x.shape.dims[0] * x.shape.dims[1];
+  pairs.channels = x.shape.dims[1];
+  pairs.x_image = x.strides[0];
+  pairs.x_plane = x.strides[1];
+  pairs.y_image = y.strides[0];
+  pairs.y_plane = y.strides[1];
+  return pairs;
+}
 
 PoolArgs MakePoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y, const PoolWindow& window,
                       bool count_include_pad) {
@@ -30,13 +39,11 @@ PoolArgs MakePoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y, const
   args.fn = fn;
   args.count_include_pad = count_include_pad;
   args.window = window;
-  args.planes = Planes(x);
-  args.x_plane = x.strides[1];
-  args.y_plane = y.strides[1];
+  args.pairs = PairsOf(x, y);
   return args;
 }
 
-int64_t PoolItems(const PoolArgs& args) { return args.planes; }
+int64_t PoolItems(const PoolArgs& args) { return args.pairs.planes; }
 
 size_t PoolScratch(const PoolArgs& args) {
   return static_cast<size_t>(PoolRowsOf(args.window).floats) * sizeof(float);
@@ -49,14 +56,12 @@ bool SelectPool(const PoolArgs&, Isa isa, Kernel* kernel) {
 GlobalPoolArgs MakeGlobalPoolArgs(PoolFn fn, const TensorDesc& x, const TensorDesc& y) {
   GlobalPoolArgs args;
   args.fn = fn;
-  args.planes = Planes(x);
   args.plane = x.plane();
-  args.x_plane = x.strides[1];
-  args.y_plane = y.strides[1];
+  args.pairs = PairsOf(x, y);
   return args;
 }
 
-int64_t GlobalPoolItems(const GlobalPoolArgs& args) { return args.planes; }
+int64_t GlobalPoolItems(const GlobalPoolArgs& args) { return args.pairs.planes; }
 
 bool SelectGlobalPool(const GlobalPoolArgs&, Isa isa, Kernel* kernel) {
   return SelectKernel(kGlobalKernels, isa, kernel);

@@ -27,14 +27,25 @@ struct PoolWindow {
   int64_t out[2];
 };
 
+// The planes of a pair of tensors; plane p is channel p % channels of image p / channels.
+struct PlanePairs {
+  int64_t planes;
+  int64_t channels;
+  int64_t x_image;  // elements between images
+  int64_t x_plane;  // elements between planes
+  int64_t y_image;
+  int64_t y_plane;
+
+  int64_t XOffset(int64_t p) const { return p / channels * x_image + p % channels * x_plane; }
+  int64_t YOffset(int64_t p) const { return p / channels * y_image + p % channels * y_plane; }
+};
+
 // io: x, y.
 struct PoolArgs {
   PoolFn fn;
   bool count_include_pad;
   PoolWindow window;
-  int64_t planes;
-  int64_t x_plane;  // elements between planes
-  int64_t y_plane;
+  PlanePairs pairs;
 };
 
 // x and y: f32, rank 3 or 4.
@@ -48,10 +59,8 @@ bool SelectPool(const PoolArgs& args, Isa isa, Kernel* kernel);
 // io: x, y. y[n, c, 1, ...] = max or mean of the plane x[n, c, ...].
 struct GlobalPoolArgs {
   PoolFn fn;
-  int64_t planes;
   int64_t plane;  // elements
-  int64_t x_plane;
-  int64_t y_plane;
+  PlanePairs pairs;
 };
 
 // x and y: f32, rank >= 3; y has one element a plane.
