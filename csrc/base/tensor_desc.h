@@ -60,9 +60,9 @@ struct Shape {
   }
 };
 
-// Shape and element strides. Dims 2.. are one contiguous row-major block (the plane; a single
-// element when rank <= 2). strides[1] >= plane elements: activations of rank >= 3 may be stored as
-// padded planes. strides[0] >= dims[1] * strides[1]: a tensor may be some channels of a larger one.
+// Shape and element strides. Dims 2.. are one contiguous row-major block, the plane (one element
+// when rank <= 2). Planes lie strides[1] apart, images strides[0]: activations of rank >= 3 may be
+// stored as padded planes, and a tensor may be every n-th channel of a part of a larger one.
 struct TensorDesc {
   DType dtype = DType::kF32;
   Shape shape;

@@ -35,6 +35,7 @@ class PlanBuilder {
   IoRef ref(uint32_t tensor) const {
     return tensor == kNoTensor ? IoRef() : plan->places[tensor].ref;
   }
+  const ConcatPart& concat_part(uint32_t tensor) const { return concat_parts_[tensor]; }
   bool is_constant(uint32_t tensor) const { return graph.tensors[tensor].is_constant; }
 
   // Plain bytes of a tensor whose value is known now (constant or shape arithmetic).

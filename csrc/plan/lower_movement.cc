@@ -44,9 +44,16 @@ Status LowerConcat(PlanBuilder* b) {
   for (uint32_t x : node.inputs) {
     TensorDesc to = b->desc(y);
     to.shape = b->facts(x).shape;
-    const IoRef part = Shifted(b->ref(y), at * to.strides[axis], to.dtype);
-    at += to.shape.dims[axis];
+    const int64_t size = to.shape.dims[axis];
+    ConcatPart place;
+    place.first = at;
+    at += size;
     if (to.shape.elements() == 0) continue;
+    if (b->concat_part(y).order != nullptr) {
+      PartOfOrder(b->concat_part(y), place.first, size, &place);
+    }
+    const IoRef part = Shifted(b->ref(y), place.first * to.strides[axis], to.dtype);
+    to.strides[axis] *= place.step;
     ++count;
     if (SamePlace(b->ref(x), part)) {
       ++shared;
@@ -143,6 +150,12 @@ Status LowerGather(PlanBuilder* b) {
   const uint32_t x = node.Input(0);
   const uint32_t indices = node.Input(1);
   const uint32_t y = node.outputs[0];
+  if (b->concat_part(x).order != nullptr) {
+    b->info().compute_format = "view";
+    snprintf(b->info().reason, sizeof(b->info().reason),
+             "no copy: the inputs of its Concat are written in this order");
+    return Status::Ok();
+  }
   int axis = 0;
   SRT_RETURN_IF_ERROR(
       NormalizeAxis(node, node.IntAttr(AttrKey::k_axis, 0), b->facts(x).shape.rank, &axis));

@@ -12,21 +12,94 @@
 namespace sparsert {
 namespace {
 
-// Whether the node's output may hold parts.
-bool IsWhole(const Graph& graph, const ShapeTable& table, const Node& node) {
-  if (node.op != Op::kConcat) return false;
-  const TensorFacts& f = table.facts[node.outputs[0]];
+bool IsGraphOutput(const Graph& graph, uint32_t tensor) {
+  for (uint32_t t : graph.outputs) {
+    if (t == tensor) return true;
+  }
+  return false;
+}
+
+// Whether the node works along dimension 1 and makes float planes for the plan's own use.
+bool MakesPlanes(const Graph& graph, const ShapeTable& table, const Node& node) {
+  const uint32_t y = node.outputs[0];
+  const TensorFacts& f = table.facts[y];
   if (f.is_known || f.dtype != DType::kF32 || f.shape.rank < 3 || f.shape.elements() == 0) {
     return false;
-  }
-  for (uint32_t t : graph.outputs) {
-    if (t == node.outputs[0]) return false;
   }
   int axis = 0;
   const int64_t given = node.IntAttr(AttrKey::k_axis, 0);
   // Rows of single elements are no planes: matrix kernels want them side by side.
   return NormalizeAxis(node, given, f.shape.rank, &axis).ok() && axis == 1 &&
-         PlainDesc(f.dtype, f.shape).plane() > 1;
+         PlainDesc(f.dtype, f.shape).plane() > 1 && !IsGraphOutput(graph, y);
+}
+
+// For a Gather of `channels` channels that takes each once: order[c] = the place of channel c in
+// its output. nullptr for every other.
+Status GatherOrder(const ShapeTable& table, const Node& gather, int64_t channels, Bump* memory,
+                   const int64_t** order) {
+  *order = nullptr;
+  const uint32_t indices = gather.inputs[1];
+  const TensorFacts& f = table.facts[indices];
+  if (!f.is_known || f.shape.rank != 1 || f.shape.dims[0] != channels) return Status::Ok();
+  int64_t* places = memory->Allocate<int64_t>(static_cast<size_t>(channels));
+  if (places == nullptr) return Status::OutOfMemory("channel order", channels * sizeof(int64_t));
+  for (int64_t c = 0; c < channels; ++c) places[c] = -1;
+  const Span<int64_t> known = table.Known(indices);
+  for (int64_t i = 0; i < channels; ++i) {
+    const int64_t c = known[i] < 0 ? known[i] + channels : known[i];
+    if (c < 0 || c >= channels || places[c] != -1) return Status::Ok();
+    places[c] = i;
+  }
+  *order = places;
+  return Status::Ok();
+}
+
+// Whether every input of the Concat has its channels at equal distances.
+bool HoldsInputs(const ShapeTable& table, const Node& concat, const ConcatPart& whole) {
+  int64_t first = 0;
+  for (uint32_t t : concat.inputs) {
+    const int64_t count = table.facts[t].shape.dims[1];
+    ConcatPart part;
+    if (count != 0 && !PartOfOrder(whole, first, count, &part)) return false;
+    first += count;
+  }
+  return true;
+}
+
+// Gathers whose input is a Concat for them alone: that becomes part of their output.
+Status PlaceReordered(const Graph& graph, const ShapeTable& table, Bump* memory,
+                      Array<ConcatPart>* parts) {
+  constexpr uint32_t kNone = 0xffffffffu;
+  Array<uint32_t> concats(parts->allocator());  // [tensors] the Concat that makes it
+  Array<uint32_t> uses(parts->allocator());     // [tensors]
+  SRT_RETURN_IF_ERROR(concats.resize(graph.tensors.size()));
+  SRT_RETURN_IF_ERROR(uses.resize(graph.tensors.size()));
+  for (size_t t = 0; t < uses.size(); ++t) {
+    concats[t] = kNone;
+    uses[t] = 0;
+  }
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    for (uint32_t t : node.inputs) {
+      if (t != kNoTensor) ++uses[t];
+    }
+    if (node.op == Op::kConcat && MakesPlanes(graph, table, node)) {
+      concats[node.outputs[0]] = static_cast<uint32_t>(i);
+    }
+  }
+  for (const Node& node : graph.nodes) {
+    if (node.op != Op::kGather || !MakesPlanes(graph, table, node)) continue;
+    const uint32_t x = node.inputs[0];
+    if (concats[x] == kNone || uses[x] != 1) continue;
+    ConcatPart whole;
+    whole.whole = node.outputs[0];
+    SRT_RETURN_IF_ERROR(
+        GatherOrder(table, node, table.facts[x].shape.dims[1], memory, &whole.order));
+    if (whole.order != nullptr && HoldsInputs(table, graph.nodes[concats[x]], whole)) {
+      (*parts)[x] = whole;
+    }
+  }
+  return Status::Ok();
 }
 
 // Marks the tensors that a step writes to memory of the plan's own choice.
@@ -53,22 +126,41 @@ bool IsReshape(Op op) {
   return op == Op::kReshape || op == Op::kFlatten || op == Op::kSqueeze || op == Op::kUnsqueeze;
 }
 
-Status PlaceConcats(const Graph& graph, const ShapeTable& table, Array<ConcatPart>* parts) {
+bool PartOfOrder(const ConcatPart& concat, int64_t begin, int64_t count, ConcatPart* part) {
+  const int64_t* order = concat.order + begin;
+  const int64_t step = count > 1 ? order[1] - order[0] : 1;
+  if (step <= 0) return false;
+  for (int64_t i = 1; i < count; ++i) {
+    if (order[i] - order[i - 1] != step) return false;
+  }
+  *part = ConcatPart();
+  part->whole = concat.whole;
+  part->first = order[0];
+  part->step = step;
+  return true;
+}
+
+Status PlaceConcats(const Graph& graph, const ShapeTable& table, Bump* memory,
+                    Array<ConcatPart>* parts) {
   SRT_RETURN_IF_ERROR(parts->resize(graph.tensors.size()));
   for (ConcatPart& part : *parts) part = ConcatPart();
+  SRT_RETURN_IF_ERROR(PlaceReordered(graph, table, memory, parts));
   Array<bool> written(parts->allocator());
   SRT_RETURN_IF_ERROR(FindWritten(graph, table, &written));
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     const Node& node = graph.nodes[i];
-    if (!IsWhole(graph, table, node)) continue;
+    if (node.op != Op::kConcat || !MakesPlanes(graph, table, node)) continue;
+    const ConcatPart& result = (*parts)[node.outputs[0]];
     int64_t first = 0;
     for (uint32_t t : node.inputs) {
-      ConcatPart& part = (*parts)[t];
-      if (written[t] && part.whole == kNoTensor) {
-        part.whole = node.outputs[0];
-        part.first = first;
-      }
-      first += table.facts[t].shape.dims[1];
+      const int64_t count = table.facts[t].shape.dims[1];
+      ConcatPart part;
+      part.whole = node.outputs[0];
+      part.first = first;
+      first += count;
+      if (!written[t] || (*parts)[t].whole != kNoTensor) continue;
+      if (result.order != nullptr && !PartOfOrder(result, part.first, count, &part)) continue;
+      (*parts)[t] = part;
     }
   }
   return Status::Ok();

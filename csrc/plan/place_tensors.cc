@@ -96,7 +96,7 @@ Status PlanBuilder::PlaceInputs() {
   for (size_t i = graph.outputs.size; i-- > 0;) {
     output_of_[graph.outputs[i]] = static_cast<uint32_t>(i);
   }
-  SRT_RETURN_IF_ERROR(PlaceConcats(graph, plan->facts, &concat_parts_));
+  SRT_RETURN_IF_ERROR(PlaceConcats(graph, plan->facts, &plan->memory, &concat_parts_));
   for (size_t i = 0; i < graph.inputs.size; ++i) {
     const uint32_t t = graph.inputs[i];
     TensorPlace& place = plan->places[t];
@@ -186,9 +186,12 @@ uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
 Status PlanBuilder::PlacePart(uint32_t t) {
   uint32_t whole = t;
   int64_t first = 0;
+  int64_t step = 1;
   while (concat_parts_[whole].whole != kNoTensor) {
-    first += concat_parts_[whole].first;
-    whole = concat_parts_[whole].whole;
+    const ConcatPart& part = concat_parts_[whole];
+    first = part.first + first * part.step;
+    step *= part.step;
+    whole = part.whole;
   }
   TensorPlace& of = plan->places[whole];
   if (of.ref.kind == IoRef::kNone) {
@@ -198,6 +201,7 @@ Status PlanBuilder::PlacePart(uint32_t t) {
   TensorPlace& place = plan->places[t];
   place.desc = of.desc;
   place.desc.shape = facts(t).shape;
+  place.desc.strides[1] *= step;
   place.ref = Shifted(of.ref, first * of.desc.strides[1], of.desc.dtype);
   return Status::Ok();
 }

@@ -35,6 +35,7 @@ PASSES: tuple[str, ...] = (
     "lower_batch_norms",
     "expand_norms",
     "fold_affines",
+    "fold_shuffles",
     "fuse_residuals",
     "fuse_activations",
     "tidy_graph",
