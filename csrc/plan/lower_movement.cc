@@ -20,15 +20,15 @@ bool SamePlace(const IoRef& a, const IoRef& b) {
   return a.kind == b.kind && a.index == b.index && a.constant == b.constant && a.offset == b.offset;
 }
 
-// Says how many of a node's tensors needed no copy.
-void DescribeShared(PlanBuilder* b, const char* what, int shared, int count, const char* where) {
+// Says how many of a node's tensors needed no copy: "inputs", "written in place".
+void DescribeShared(PlanBuilder* b, const char* tensors, const char* how, int shared, int count) {
   NodePlan& info = b->info();
   if (shared == count) {
     info.compute_format = "view";
-    snprintf(info.reason, sizeof(info.reason), "no copy: its %s %s", what, where);
+    snprintf(info.reason, sizeof(info.reason), "no copy: its %s are %s", tensors, how);
   } else if (shared > 0) {
-    snprintf(info.reason, sizeof(info.reason), "%d of its %d %s %s, the others are copied", shared,
-             count, what, where);
+    snprintf(info.reason, sizeof(info.reason), "%d of %d %s %s, the others copied", shared, count,
+             tensors, how);
   }
 }
 
@@ -61,7 +61,7 @@ Status LowerConcat(PlanBuilder* b) {
       SRT_RETURN_IF_ERROR(b->AddCopy(b->desc(x), b->ref(x), to, part));
     }
   }
-  DescribeShared(b, "inputs", shared, count, "are written in place");
+  DescribeShared(b, "inputs", "written in place", shared, count);
   return Status::Ok();
 }
 
@@ -90,7 +90,7 @@ Status LowerSplit(PlanBuilder* b) {
       SRT_RETURN_IF_ERROR(b->AddCopy(from, part, b->desc(y), b->ref(y)));
     }
   }
-  DescribeShared(b, "outputs", shared, count, "are views of its input");
+  DescribeShared(b, "outputs", "views of its input", shared, count);
   return Status::Ok();
 }
 

@@ -12,6 +12,14 @@
 namespace sparsert {
 namespace {
 
+// Memory for a whole is taken when its first part is written. A part that is written more than this
+// many nodes before the next one, and makes up less than one in kWaitShare of the whole, is copied
+// later instead: else memory would lie empty for most of the run.
+constexpr uint32_t kWaitNodes = 32;
+constexpr int64_t kWaitShare = 4;
+
+constexpr uint32_t kNoNode = 0xffffffffu;
+
 bool IsGraphOutput(const Graph& graph, uint32_t tensor) {
   for (uint32_t t : graph.outputs) {
     if (t == tensor) return true;
@@ -69,13 +77,12 @@ bool HoldsInputs(const ShapeTable& table, const Node& concat, const ConcatPart& 
 // Gathers whose input is a Concat for them alone: that becomes part of their output.
 Status PlaceReordered(const Graph& graph, const ShapeTable& table, Bump* memory,
                       Array<ConcatPart>* parts) {
-  constexpr uint32_t kNone = 0xffffffffu;
   Array<uint32_t> concats(parts->allocator());  // [tensors] the Concat that makes it
   Array<uint32_t> uses(parts->allocator());     // [tensors]
   SRT_RETURN_IF_ERROR(concats.resize(graph.tensors.size()));
   SRT_RETURN_IF_ERROR(uses.resize(graph.tensors.size()));
   for (size_t t = 0; t < uses.size(); ++t) {
-    concats[t] = kNone;
+    concats[t] = kNoNode;
     uses[t] = 0;
   }
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
@@ -90,7 +97,7 @@ Status PlaceReordered(const Graph& graph, const ShapeTable& table, Bump* memory,
   for (const Node& node : graph.nodes) {
     if (node.op != Op::kGather || !MakesPlanes(graph, table, node)) continue;
     const uint32_t x = node.inputs[0];
-    if (concats[x] == kNone || uses[x] != 1) continue;
+    if (concats[x] == kNoNode || uses[x] != 1) continue;
     ConcatPart whole;
     whole.whole = node.outputs[0];
     SRT_RETURN_IF_ERROR(
@@ -102,22 +109,64 @@ Status PlaceReordered(const Graph& graph, const ShapeTable& table, Bump* memory,
   return Status::Ok();
 }
 
-// Marks the tensors that a step writes to memory of the plan's own choice.
-Status FindWritten(const Graph& graph, const ShapeTable& table, Array<bool>* written) {
-  SRT_RETURN_IF_ERROR(written->resize(graph.tensors.size()));
-  for (bool& w : *written) w = false;
-  for (const Node& node : graph.nodes) {
+// For tensors that a step writes to memory of the plan's own choice: the node that it belongs to.
+Status FindWriters(const Graph& graph, const ShapeTable& table, Array<uint32_t>* writers) {
+  SRT_RETURN_IF_ERROR(writers->resize(graph.tensors.size()));
+  for (uint32_t& writer : *writers) writer = kNoNode;
+  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
     if (IsReshape(node.op)) continue;
     for (size_t i = 0; i < node.outputs.size; ++i) {
       const uint32_t t = node.outputs[i];
       if (t == kNoTensor || table.facts[t].is_known) continue;
       ViewRange view;
       SRT_RETURN_IF_ERROR(FindView(NodeView(graph, table, node), i, &view));
-      (*written)[t] = !view.is_view && table.facts[t].shape.elements() != 0;
+      if (!view.is_view && table.facts[t].shape.elements() != 0) {
+        (*writers)[t] = static_cast<uint32_t>(n);
+      }
     }
   }
-  for (uint32_t t : graph.outputs) (*written)[t] = false;
+  for (uint32_t t : graph.outputs) (*writers)[t] = kNoNode;
   return Status::Ok();
+}
+
+// Makes the inputs of the Concat, node `at`, parts of its result.
+void ChooseParts(const Graph& graph, const ShapeTable& table, const Array<uint32_t>& writers,
+                 uint32_t at, Array<ConcatPart>* parts) {
+  const Node& node = graph.nodes[at];
+  const uint32_t y = node.outputs[0];
+  const ConcatPart result = (*parts)[y];
+  const uint32_t whole = result.order != nullptr ? result.whole : y;
+  int64_t first = 0;
+  for (uint32_t t : node.inputs) {
+    const int64_t count = table.facts[t].shape.dims[1];
+    ConcatPart part;
+    part.whole = y;
+    part.first = first;
+    first += count;
+    if (writers[t] == kNoNode || (*parts)[t].whole != kNoTensor) continue;
+    if (result.order != nullptr && !PartOfOrder(result, part.first, count, &part)) continue;
+    (*parts)[t] = part;
+  }
+  for (;;) {
+    // The parts that are written first and next.
+    uint32_t earliest = kNoTensor;
+    uint32_t next = at;
+    for (uint32_t t : node.inputs) {
+      if ((*parts)[t].whole != whole || t == earliest) continue;
+      if (earliest == kNoTensor || writers[t] < writers[earliest]) {
+        if (earliest != kNoTensor) next = writers[earliest];
+        earliest = t;
+      } else if (writers[t] < next) {
+        next = writers[t];
+      }
+    }
+    if (earliest == kNoTensor || next - writers[earliest] <= kWaitNodes ||
+        table.facts[earliest].shape.dims[1] * kWaitShare >= first) {
+      return;
+    }
+    (*parts)[earliest] = ConcatPart();
+  }
 }
 
 }  // namespace
@@ -145,22 +194,12 @@ Status PlaceConcats(const Graph& graph, const ShapeTable& table, Bump* memory,
   SRT_RETURN_IF_ERROR(parts->resize(graph.tensors.size()));
   for (ConcatPart& part : *parts) part = ConcatPart();
   SRT_RETURN_IF_ERROR(PlaceReordered(graph, table, memory, parts));
-  Array<bool> written(parts->allocator());
-  SRT_RETURN_IF_ERROR(FindWritten(graph, table, &written));
+  Array<uint32_t> writers(parts->allocator());
+  SRT_RETURN_IF_ERROR(FindWriters(graph, table, &writers));
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     const Node& node = graph.nodes[i];
-    if (node.op != Op::kConcat || !MakesPlanes(graph, table, node)) continue;
-    const ConcatPart& result = (*parts)[node.outputs[0]];
-    int64_t first = 0;
-    for (uint32_t t : node.inputs) {
-      const int64_t count = table.facts[t].shape.dims[1];
-      ConcatPart part;
-      part.whole = node.outputs[0];
-      part.first = first;
-      first += count;
-      if (!written[t] || (*parts)[t].whole != kNoTensor) continue;
-      if (result.order != nullptr && !PartOfOrder(result, part.first, count, &part)) continue;
-      (*parts)[t] = part;
+    if (node.op == Op::kConcat && MakesPlanes(graph, table, node)) {
+      ChooseParts(graph, table, writers, static_cast<uint32_t>(i), parts);
     }
   }
   return Status::Ok();

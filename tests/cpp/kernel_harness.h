@@ -56,11 +56,12 @@ class Random {
 
 Shape MakeShape(const std::vector<int64_t>& dims);
 
-// A tensor in its own storage. With padding > 0 and rank >= 3 its planes are that many elements
-// apart further than they need to be; everything outside of the elements holds canaries.
+// A tensor in its own storage. When rank >= 3, `padding` elements follow each of its planes and
+// `image_padding` each of its images; everything outside of the elements holds canaries.
 class Tensor {
  public:
-  Tensor(DType dtype, const std::vector<int64_t>& dims, int64_t padding = 0);
+  Tensor(DType dtype, const std::vector<int64_t>& dims, int64_t padding = 0,
+         int64_t image_padding = 0);
 
   TensorDesc desc;
   void* data() { return bytes_.data() + kMargin; }
@@ -143,12 +144,13 @@ inline Shape MakeShape(const std::vector<int64_t>& dims) {
   return shape;
 }
 
-inline Tensor::Tensor(DType dtype, const std::vector<int64_t>& dims, int64_t padding) {
+inline Tensor::Tensor(DType dtype, const std::vector<int64_t>& dims, int64_t padding,
+                      int64_t image_padding) {
   desc = PlainDesc(dtype, MakeShape(dims));
   int64_t stored = elements();
-  if (desc.shape.rank >= 3 && padding > 0) {
+  if (desc.shape.rank >= 3 && padding + image_padding > 0) {
     desc.strides[1] = desc.plane() + padding;
-    desc.strides[0] = desc.shape.dims[1] * desc.strides[1];
+    desc.strides[0] = desc.shape.dims[1] * desc.strides[1] + image_padding;
     stored = desc.shape.dims[0] * desc.strides[0];
   }
   bytes_.assign(static_cast<size_t>(stored) * DTypeSize(dtype) + 2 * kMargin, kCanary);

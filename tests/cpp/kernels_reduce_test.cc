@@ -204,13 +204,13 @@ void SetPoolOut(PoolWindow* w, bool ceil) {
 void CheckPool(const PoolWindow& w, bool flat, int c, Random* random) {
   const Dims x_dims = flat ? Dims{2, 3, w.in[1]} : Dims{2, 3, w.in[0], w.in[1]};
   const Dims y_dims = flat ? Dims{2, 3, w.out[1]} : Dims{2, 3, w.out[0], w.out[1]};
-  Tensor x(DType::kF32, x_dims, c % 3 * 2);
+  Tensor x(DType::kF32, x_dims, c % 3 * 2, c % 4 * 9);
   x.FillUniform(random, -3, 3);
   for (const Isa isa : Isas()) {
     for (const PoolFn fn : {PoolFn::kMax, PoolFn::kAverage}) {
       for (const bool include : {false, true}) {
         context = "pool " + std::to_string(c) + " isa " + std::to_string(static_cast<int>(isa));
-        Tensor y(DType::kF32, y_dims, c % 2 * 5);
+        Tensor y(DType::kF32, y_dims, c % 2 * 5, c % 5 * 7);
         const PoolArgs args = MakePoolArgs(fn, x.desc, y.desc, w, include);
         std::vector<double> want;
         for (int64_t p = 0; p < 6; ++p) {
@@ -297,12 +297,12 @@ void TestGlobalPool() {
       for (const PoolFn fn : {PoolFn::kMax, PoolFn::kAverage}) {
         context = "global pool isa " + std::to_string(static_cast<int>(isa));
         Random random(2);
-        Tensor x(DType::kF32, dims, 7);
+        Tensor x(DType::kF32, dims, 7, 11);
         x.FillUniform(&random, -5, -1);
         Dims y_dims(dims.size(), 1);
         y_dims[0] = dims[0];
         y_dims[1] = dims[1];
-        Tensor y(DType::kF32, y_dims, 3);
+        Tensor y(DType::kF32, y_dims, 3, 5);
         std::vector<double> want;
         const int64_t plane = x.desc.plane();
         for (int64_t p = 0; p < dims[0] * dims[1]; ++p) {

@@ -259,6 +259,16 @@ class Builder:
         self.add(f"BatchNormalization({x}, {', '.join(names)})", shape)
 
 
+def used_constants(builder: Builder) -> dict[str, np.ndarray]:
+    """The constants that a node reads."""
+    words = {
+        word
+        for node in builder.nodes
+        for word in node.replace(",", " ").replace(")", " ").replace("(", " ").split()
+    }
+    return {name: value for name, value in builder.constants.items() if name in words}
+
+
 def random_case(seed: int, ops: int = 14) -> Case:
     """A graph of about `ops` random ops with one to three outputs."""
     builder = Builder(seed, batch=1 + seed % 3)
@@ -290,19 +300,11 @@ def random_case(seed: int, ops: int = 14) -> Case:
     names = list(builder.values)[1:]
     count = int(builder.rng.integers(0, 3))
     outputs = list(dict.fromkeys([*(str(builder.pick(names)) for _ in range(count)), names[-1]]))
-    used = {
-        k: v
-        for k, v in builder.constants.items()
-        if any(
-            k in node.replace(",", " ").replace(")", " ").replace("(", " ").split()
-            for node in builder.nodes
-        )
-    }
     return Case(
         f"random_{seed}",
         builder.nodes,
         {"x": builder.input_shape},
-        used,
+        used_constants(builder),
         outputs=outputs,
         tolerance=NETWORK,
     )

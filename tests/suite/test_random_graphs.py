@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.suite.harness import Case, Engine, check
+from tests.suite.random_channels import channel_case
 from tests.suite.random_graphs import random_case
 
-CASES = [random_case(seed) for seed in range(60)]
+CASES = [
+    *(random_case(seed) for seed in range(60)),
+    *(channel_case(seed) for seed in range(60)),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
