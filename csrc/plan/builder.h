@@ -109,7 +109,7 @@ class PlanBuilder {
   void Describe(const Node& n);
 
   Array<Buffer> buffers_;
-  Array<uint32_t> output_of_;       // [tensors] graph output index, kNoTensor for others
+  Array<uint32_t> output_of_;  // [tensors] graph output index, kNoTensor for others
   Array<uint32_t> last_use_;  // [tensors] index of the last node that reads it; graph outputs: none
   Array<ConcatPart> concat_parts_;  // [tensors]
   Array<TapsEntry> taps_;

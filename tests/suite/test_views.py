@@ -150,6 +150,13 @@ def shape_cases() -> list[Case]:
         "s = Slice(c, one, two, one)",
         "t = Slice(x, one, two, zero)",
     ]
+    overlapping = [
+        "h = Neg(x)",
+        "p = Slice(h, zero, two, zero)",
+        "q = Slice(h, one, wide, zero)",
+        "s = Sub(q, p)",
+        "y = Relu(s)",
+    ]
     rejoined = [
         "a = Relu(x)",
         "p, q = Split<axis=1, num_outputs=2>(a)",
@@ -162,6 +169,7 @@ def shape_cases() -> list[Case]:
         case("several", several, {"x": X}, outputs=("y", "z")),
         case("copied", copied, {"x": X}, outputs=("y", "o")),
         case("view_outputs", outputs, {"x": X}, outputs=("p", "q", "c", "s", "t")),
+        case("overlapping", overlapping, {"x": X}),
         case("rejoined", rejoined, {"x": X}),
     ]
 
