@@ -155,7 +155,7 @@ def shape_cases() -> list[Case]:
         "p = Slice(h, zero, two, zero)",
         "q = Slice(h, one, wide, zero)",
         "s = Sub(q, p)",
-        "y = Relu(s)",
+        "y = MaxPool<kernel_shape=[2,2]>(s)",
     ]
     rejoined = [
         "a = Relu(x)",
