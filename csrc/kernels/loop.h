@@ -31,19 +31,27 @@ static inline void SetChunk(Loop<K>* loop, int64_t elements) {
   loop->chunks = loop->row == 0 ? 0 : (loop->row + loop->chunk - 1) / loop->chunk;
 }
 
-// Merges dimensions that all operands walk with one stride and drops those of size 1.
-// `strides[k]`: [shape.rank] of operand k. With `unit_rows` every row stride becomes 0 or 1, if
-// need be with rows of one element.
+// Drops dimensions of size 1, puts the others in falling order of operand 0's strides and merges
+// those that all operands walk with one stride. `strides[k]`: [shape.rank] of operand k. With
+// `unit_rows` every row stride becomes 0 or 1, if need be with rows of one element.
 template <int K>
 static inline Loop<K> MakeLoop(const Shape& shape, const int64_t* const (&strides)[K],
                                bool unit_rows) {
   Loop<K> loop = {};
   int64_t dims[kMaxRank + 1];
   int64_t merged[K][kMaxRank + 1];
-  int n = 0;
+  int order[kMaxRank];
+  int used = 0;
   for (int d = 0; d < shape.rank; ++d) {
+    if (shape.dims[d] == 1) continue;
+    int at = used++;
+    for (; at > 0 && strides[0][order[at - 1]] < strides[0][d]; --at) order[at] = order[at - 1];
+    order[at] = d;
+  }
+  int n = 0;
+  for (int i = 0; i < used; ++i) {
+    const int d = order[i];
     const int64_t size = shape.dims[d];
-    if (size == 1) continue;
     bool joins = n > 0;
     for (int k = 0; k < K && joins; ++k) joins = merged[k][n - 1] == strides[k][d] * size;
     if (joins) {

@@ -20,6 +20,7 @@ class PlanBuilder {
         output_of_(plan->steps.allocator()),
         last_use_(plan->steps.allocator()),
         concat_parts_(plan->steps.allocator()),
+        feature_major_(plan->steps.allocator()),
         taps_(plan->steps.allocator()) {}
 
   const Graph& graph;
@@ -35,6 +36,7 @@ class PlanBuilder {
   IoRef ref(uint32_t tensor) const {
     return tensor == kNoTensor ? IoRef() : plan->places[tensor].ref;
   }
+  bool is_feature_major(uint32_t tensor) const { return feature_major_[tensor]; }
   const ConcatPart& concat_part(uint32_t tensor) const { return concat_parts_[tensor]; }
   bool is_constant(uint32_t tensor) const { return graph.tensors[tensor].is_constant; }
 
@@ -46,6 +48,9 @@ class PlanBuilder {
 
   // `view` takes the bytes of `of`, row-major: shared memory where both allow it, else a copy.
   Status View(uint32_t view, uint32_t of);
+
+  // The layout that a tensor has in memory of its own.
+  TensorDesc OwnLayout(uint32_t tensor, bool plain) const;
 
   // A row-major image of the tensor: itself, or a temporary copy.
   Status Plain(uint32_t tensor, IoRef* ref);
@@ -100,6 +105,8 @@ class PlanBuilder {
   uint32_t OverwritableInput(const Node& n) const;
   bool UsedLater(const IoRef& arena) const;
   Status PlacePart(uint32_t t);
+  // The layout that the output of a Transpose has as a view of its input. False: it has to move.
+  bool TransposedView(const Node& n, TensorDesc* desc) const;
   // Whether the inputs of a Concat already lie side by side, in order.
   bool IsJoined(const Node& n) const;
   Status LowerNode();
@@ -112,12 +119,14 @@ class PlanBuilder {
   Array<uint32_t> output_of_;  // [tensors] graph output index, kNoTensor for others
   Array<uint32_t> last_use_;  // [tensors] index of the last node that reads it; graph outputs: none
   Array<ConcatPart> concat_parts_;  // [tensors]
+  Array<bool> feature_major_;       // [tensors]
   Array<TapsEntry> taps_;
 };
 
 // One function per group of ops, in lower_<group>.cc.
 Status LowerConv(PlanBuilder* b);         // Conv, ConvTranspose
 Status LowerLinear(PlanBuilder* b);       // Linear
+Status LowerColumns(PlanBuilder* b);      // Linear with a feature-major operand
 Status LowerElementwise(PlanBuilder* b);  // Unary, Binary, PRelu, BatchNormalization, Cast
 Status LowerPool(PlanBuilder* b);         // MaxPool, AveragePool, Global*
 Status LowerReduce(PlanBuilder* b);       // Reduce, Softmax, LogSoftmax

@@ -115,6 +115,11 @@ Status LowerMatrix(PlanBuilder* b, const LinearOperands& o) {
 
 Status LowerLinear(PlanBuilder* b) {
   const Node& node = *b->node;
+  const uint32_t residual = node.Input(3);
+  if (b->is_feature_major(node.Input(0)) || b->is_feature_major(node.outputs[0]) ||
+      (residual != kNoTensor && b->is_feature_major(residual))) {
+    return LowerColumns(b);
+  }
   const Shape& in = b->facts(node.Input(0)).shape;
   LinearOperands o;
   o.w = node.Input(1);

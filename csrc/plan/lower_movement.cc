@@ -20,6 +20,11 @@ bool SamePlace(const IoRef& a, const IoRef& b) {
   return a.kind == b.kind && a.index == b.index && a.constant == b.constant && a.offset == b.offset;
 }
 
+void SayView(PlanBuilder* b) {
+  b->info().compute_format = "view";
+  snprintf(b->info().reason, sizeof(b->info().reason), "a view: shares its input's memory");
+}
+
 // Says how many of a node's tensors needed no copy: "inputs", "written in place".
 void DescribeShared(PlanBuilder* b, const char* tensors, const char* how, int shared, int count) {
   NodePlan& info = b->info();
@@ -109,8 +114,7 @@ Status LowerSlice(PlanBuilder* b) {
   from.shape = range.out;
   const IoRef part = Shifted(b->ref(x), at, from.dtype);
   if (from.shape.elements() != 0 && SamePlace(part, b->ref(y))) {
-    b->info().compute_format = "view";
-    snprintf(b->info().reason, sizeof(b->info().reason), "a view: shares its input's memory");
+    SayView(b);
     return Status::Ok();
   }
   return b->AddCopy(from, part, b->desc(y), b->ref(y));
@@ -138,6 +142,10 @@ Status LowerTranspose(PlanBuilder* b) {
   SRT_RETURN_IF_ERROR(ResolvePermutation(NodeView(b->graph, b->plan->facts, node), perm));
   const TensorDesc& in = b->desc(x);
   TensorDesc from = in;
+  if (in.shape.elements() != 0 && SamePlace(b->ref(x), b->ref(y))) {
+    SayView(b);
+    return Status::Ok();
+  }
   for (int d = 0; d < in.shape.rank; ++d) {
     from.shape.dims[d] = in.shape.dims[perm[d]];
     from.strides[d] = in.strides[perm[d]];

@@ -5,34 +5,11 @@
 
 #include "graph/resolve.h"
 #include "plan/builder.h"
+#include "plan/choose_layouts.h"
 #include "plan/find_views.h"
 
 namespace sparsert {
 namespace {
-
-// Padded planes: whole vectors for every instruction set, and not a multiple of many cache lines,
-// so that equal columns of successive planes do not fall into one cache set.
-int64_t PlaneStride(int64_t plane) {
-  int64_t lines = (plane + 15) / 16;
-  if (lines > 8 && lines % 2 == 0) ++lines;
-  return lines * 16;
-}
-
-TensorDesc ActivationDesc(const TensorFacts& facts, bool plain) {
-  TensorDesc desc = PlainDesc(facts.dtype, facts.shape);
-  if (plain || facts.dtype != DType::kF32 || facts.shape.rank < 3 || desc.plane() <= 1) {
-    return desc;
-  }
-  desc.strides[1] = PlaneStride(desc.plane());
-  desc.strides[0] = desc.strides[1] * facts.shape.dims[1];
-  return desc;
-}
-
-size_t StorageBytes(const TensorDesc& desc) {
-  if (desc.shape.rank == 0) return DTypeSize(desc.dtype);
-  int64_t elements = desc.strides[0] * desc.shape.dims[0];
-  return static_cast<size_t>(elements) * DTypeSize(desc.dtype);
-}
 
 bool SameLayout(const TensorDesc& a, const TensorDesc& b) {
   if (a.dtype != b.dtype || a.shape.rank != b.shape.rank) return false;
@@ -48,6 +25,16 @@ IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
 }
 
 }  // namespace
+
+TensorDesc PlanBuilder::OwnLayout(uint32_t tensor, bool plain) const {
+  const TensorFacts& f = facts(tensor);
+  if (feature_major_[tensor]) return FeatureMajorDesc(f.shape);
+  TensorDesc desc = PlainDesc(f.dtype, f.shape);
+  if (plain || f.dtype != DType::kF32 || f.shape.rank < 3 || desc.plane() <= 1) return desc;
+  desc.strides[1] = PlaneStride(desc.plane());
+  desc.strides[0] = desc.strides[1] * f.shape.dims[1];
+  return desc;
+}
 
 Status PlanBuilder::NewBuffer(size_t bytes, IoRef* ref) {
   Buffer buffer;
@@ -96,6 +83,7 @@ Status PlanBuilder::PlaceInputs() {
   for (size_t i = graph.outputs.size; i-- > 0;) {
     output_of_[graph.outputs[i]] = static_cast<uint32_t>(i);
   }
+  SRT_RETURN_IF_ERROR(ChooseLayouts(graph, plan->facts, &feature_major_));
   SRT_RETURN_IF_ERROR(PlaceConcats(graph, plan->facts, &plan->memory, &concat_parts_));
   for (size_t i = 0; i < graph.inputs.size; ++i) {
     const uint32_t t = graph.inputs[i];
@@ -195,7 +183,7 @@ Status PlanBuilder::PlacePart(uint32_t t) {
   }
   TensorPlace& of = plan->places[whole];
   if (of.ref.kind == IoRef::kNone) {
-    of.desc = ActivationDesc(facts(whole), false);
+    of.desc = OwnLayout(whole, false);
     SRT_RETURN_IF_ERROR(NewBuffer(StorageBytes(of.desc), &of.ref));
   }
   TensorPlace& place = plan->places[t];
@@ -229,6 +217,21 @@ bool PlanBuilder::IsJoined(const Node& n) const {
   return true;
 }
 
+bool PlanBuilder::TransposedView(const Node& n, TensorDesc* desc) const {
+  const uint32_t x = n.inputs[0];
+  const uint32_t y = n.outputs[0];
+  const TensorPlace& from = plan->places[x];
+  int perm[kMaxRank] = {};
+  if ((!feature_major_[x] && !feature_major_[y]) || from.ref.kind == IoRef::kConstant ||
+      !ResolvePermutation(NodeView(graph, plan->facts, n), perm).ok()) {
+    return false;
+  }
+  *desc = from.desc;
+  desc->shape = facts(y).shape;
+  for (int d = 0; d < desc->shape.rank; ++d) desc->strides[d] = from.desc.strides[perm[d]];
+  return feature_major_[y] ? IsFeatureMajor(*desc) : IsPlanes(*desc);
+}
+
 Status PlanBuilder::PlaceOutputsOf(const Node& n) {
   for (size_t i = 0; i < n.outputs.size; ++i) {
     const uint32_t t = n.outputs[i];
@@ -237,7 +240,7 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
     place.placed = true;
     const uint32_t output = output_of_[t];
     if (output != kNoTensor) {
-      place.desc = ActivationDesc(facts(t), true);
+      place.desc = OwnLayout(t, true);
       place.ref.kind = IoRef::kOutput;
       place.ref.index = output;
       continue;
@@ -259,7 +262,11 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
       }
       continue;
     }
-    place.desc = ActivationDesc(facts(t), IsReshape(n.op));
+    if (n.op == Op::kTranspose && TransposedView(n, &place.desc)) {
+      place.ref = ref(n.inputs[0]);
+      continue;
+    }
+    place.desc = OwnLayout(t, IsReshape(n.op));
     if (IsReshape(n.op) && plan->places[n.Input(0)].desc.is_plain()) continue;
     const uint32_t overwritten = OverwritableInput(n);
     if (overwritten != kNoTensor) {

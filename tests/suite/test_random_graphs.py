@@ -6,11 +6,13 @@ import pytest
 
 from tests.suite.harness import Case, Engine, check
 from tests.suite.random_channels import channel_case
+from tests.suite.random_features import feature_case
 from tests.suite.random_graphs import random_case
 
 CASES = [
     *(random_case(seed) for seed in range(60)),
     *(channel_case(seed) for seed in range(60)),
+    *(feature_case(seed) for seed in range(60)),
 ]
 
 
