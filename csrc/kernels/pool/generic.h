@@ -264,8 +264,8 @@ static void Pool(const void* args_block, void* const* io, int64_t begin, int64_t
   const PoolWindow& w = args.window;
   if (PoolIsTwoByTwo(w)) {
     for (int64_t p = begin; p < end; ++p) {
-      const float* x = static_cast<const float*>(io[0]) + p * args.x_plane;
-      float* y = static_cast<float*>(io[1]) + p * args.y_plane;
+      const float* x = static_cast<const float*>(io[0]) + args.pairs.XOffset(p);
+      float* y = static_cast<float*>(io[1]) + args.pairs.YOffset(p);
       if (args.fn == PoolFn::kMax) {
         PoolPlaneTwoByTwo<PoolFn::kMax>(w, x, y);
       } else {
