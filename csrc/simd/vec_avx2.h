@@ -11,7 +11,8 @@ namespace avx2 {
 struct Vec {
   static constexpr int kLanes = 8;
   static constexpr int kRegisters = 16;
-  static constexpr int kLowerLanes = 0;  // (see vec_avx512.h)
+  static constexpr int kLowerLanes = 0;             // (see vec_avx512.h)
+  static constexpr bool kSlowPartialStores = true;  // masked ones are, on AMD
   __m256 v;
 };
 
@@ -45,6 +46,22 @@ inline Vec LoadMask(const float* p, Mask m) {
 inline void StoreMask(float* p, Mask m, Vec a) {
   _mm256_maskstore_ps(p, _mm256_castps_si256(m.m), a.v);
 }
+// The first n lanes, of which `first_n` is the mask.
+inline void StoreFirst(float* p, int n, Mask, Vec a) {
+  if (n >= 8) return StoreU(p, a);
+  __m128 rest = _mm256_castps256_ps128(a.v);
+  if ((n & 4) != 0) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps(a.v, 1);
+    p += 4;
+  }
+  if ((n & 2) != 0) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+    rest = _mm_movehl_ps(rest, rest);
+    p += 2;
+  }
+  if ((n & 1) != 0) _mm_store_ss(p, rest);
+}
 // base[index[lane]]; lanes outside the mask read nothing and give 0.
 inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
   const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
@@ -63,6 +80,11 @@ inline Vec Evens(Vec a, Vec b) {
 inline Vec Odds(Vec a, Vec b) {
   const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0xdd));
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8))};
+}
+// The lanes of a but the first one, then `next`.
+inline Vec ShiftIn(Vec a, float next) {
+  const __m256 b = _mm256_blend_ps(a.v, _mm256_set1_ps(next), 1);
+  return {_mm256_permutevar8x32_ps(b, _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 0))};
 }
 // A mask of lanes, spread to the floats that stride 2 reads for them.
 struct Stride2Mask {
@@ -96,6 +118,11 @@ template <int kLane>
 inline Vec Lane(Quad q) {
   return {_mm256_permute_ps(q.v, kLane * 0x55)};
 }
+// No vector is wider than its lower lanes (see vec_avx512.h).
+inline Vec LoadLowerMask(const float* p, Mask m) { return LoadMask(p, m); }
+inline Vec EvensLower(Vec a, Vec b) { return Evens(a, b); }
+inline Vec OddsLower(Vec a, Vec b) { return Odds(a, b); }
+inline Vec ShiftInLower(Vec a, float next) { return ShiftIn(a, next); }
 inline Vec LoadLower(const float* p) { return LoadU(p); }
 inline Vec FmaLower(Vec a, Vec b, Vec c) { return Fma(a, b, c); }
 inline Vec Fnma(Vec a, Vec b, Vec c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a * b

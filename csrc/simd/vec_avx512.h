@@ -14,6 +14,7 @@ struct Vec {
   // Lanes that LoadLower and FmaLower work on, for cores on which half a vector costs half as much;
   // 0: the instruction set has no use for them.
   static constexpr int kLowerLanes = 8;
+  static constexpr bool kSlowPartialStores = false;
   __m512 v;
 };
 
@@ -39,6 +40,8 @@ inline Mask MaskFromBits(uint32_t bits) { return {static_cast<__mmask16>(bits)};
 // Lanes outside the mask read nothing and give 0.
 inline Vec LoadMask(const float* p, Mask m) { return {_mm512_maskz_loadu_ps(m.m, p)}; }
 inline void StoreMask(float* p, Mask m, Vec a) { _mm512_mask_storeu_ps(p, m.m, a.v); }
+// The first n lanes, of which `first_n` is the mask.
+inline void StoreFirst(float* p, int, Mask first_n, Vec a) { StoreMask(p, first_n, a); }
 // base[index[lane]]; lanes outside the mask read nothing and give 0.
 inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
   return {_mm512_mask_i32gather_ps(_mm512_setzero_ps(), m.m, _mm512_loadu_si512(index), base, 4)};
@@ -57,6 +60,11 @@ inline Vec Evens(Vec a, Vec b) {
 inline Vec Odds(Vec a, Vec b) {
   const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
   return {_mm512_permutex2var_ps(a.v, odd, b.v)};
+}
+// The lanes of a but the first one, then `next`.
+inline Vec ShiftIn(Vec a, float next) {
+  const __m512i n = _mm512_castps_si512(_mm512_set1_ps(next));
+  return {_mm512_castsi512_ps(_mm512_alignr_epi32(n, _mm512_castps_si512(a.v), 1))};
 }
 // A mask of lanes, spread to the floats that stride 2 reads for them.
 struct Stride2Mask {
@@ -92,6 +100,25 @@ inline Vec Lane(Quad q) {
 }
 // Of the lower lanes; the others become 0.
 inline Vec LoadLower(const float* p) { return {_mm512_zextps256_ps512(_mm256_loadu_ps(p))}; }
+inline Vec LoadLowerMask(const float* p, Mask m) {
+  return {_mm512_zextps256_ps512(_mm256_maskz_loadu_ps(static_cast<__mmask8>(m.m), p))};
+}
+inline Vec EvensLower(Vec a, Vec b) {
+  return {_mm512_zextps256_ps512(_mm256_permutex2var_ps(
+      _mm512_castps512_ps256(a.v), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14),
+      _mm512_castps512_ps256(b.v)))};
+}
+inline Vec OddsLower(Vec a, Vec b) {
+  return {_mm512_zextps256_ps512(_mm256_permutex2var_ps(
+      _mm512_castps512_ps256(a.v), _mm256_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15),
+      _mm512_castps512_ps256(b.v)))};
+}
+inline Vec ShiftInLower(Vec a, float next) {
+  const __m256i n = _mm256_castps_si256(_mm256_set1_ps(next));
+  const __m256i shifted =
+      _mm256_alignr_epi32(n, _mm512_castsi512_si256(_mm512_castps_si512(a.v)), 1);
+  return {_mm512_zextps256_ps512(_mm256_castsi256_ps(shifted))};
+}
 inline Vec FmaLower(Vec a, Vec b, Vec c) {
   return {_mm512_zextps256_ps512(_mm256_fmadd_ps(
       _mm512_castps512_ps256(a.v), _mm512_castps512_ps256(b.v), _mm512_castps512_ps256(c.v)))};

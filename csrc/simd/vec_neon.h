@@ -12,6 +12,7 @@ struct Vec {
   static constexpr int kLanes = 4;
   static constexpr int kRegisters = 32;
   static constexpr int kLowerLanes = 0;  // (see vec_avx512.h)
+  static constexpr bool kSlowPartialStores = true;
   float32x4_t v;
 };
 
@@ -60,6 +61,8 @@ inline void StoreMask(float* p, Mask m, Vec a) {
   if (bits & 4) vst1q_lane_f32(p + 2, a.v, 2);
   if (bits & 8) vst1q_lane_f32(p + 3, a.v, 3);
 }
+// The first n lanes, of which `first_n` is the mask.
+inline void StoreFirst(float* p, int, Mask first_n, Vec a) { StoreMask(p, first_n, a); }
 // base[index[lane]]; lanes outside the mask read nothing and give 0.
 inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
   const uint32_t bits = BitsOf(m);
@@ -83,6 +86,8 @@ inline Stride2Mask SpreadMask(Mask m) { return m; }
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) { return {vuzp1q_f32(a.v, b.v)}; }
 inline Vec Odds(Vec a, Vec b) { return {vuzp2q_f32(a.v, b.v)}; }
+// The lanes of a but the first one, then `next`.
+inline Vec ShiftIn(Vec a, float next) { return {vextq_f32(a.v, vdupq_n_f32(next), 1)}; }
 // p[0], p[2], p[4], p[6] where the mask is set, else 0; reads nothing for lanes outside the mask.
 inline Vec LoadStride2Mask(const float* p, Mask m) {
   static const int32_t kEven[4] = {0, 2, 4, 6};
@@ -103,6 +108,11 @@ template <int kLane>
 inline Vec Lane(Quad q) {
   return {vdupq_laneq_f32(q.v, kLane)};
 }
+// No vector is wider than its lower lanes (see vec_avx512.h).
+inline Vec LoadLowerMask(const float* p, Mask m) { return LoadMask(p, m); }
+inline Vec EvensLower(Vec a, Vec b) { return Evens(a, b); }
+inline Vec OddsLower(Vec a, Vec b) { return Odds(a, b); }
+inline Vec ShiftInLower(Vec a, float next) { return ShiftIn(a, next); }
 inline Vec LoadLower(const float* p) { return LoadU(p); }
 inline Vec FmaLower(Vec a, Vec b, Vec c) { return Fma(a, b, c); }
 inline Vec Fnma(Vec a, Vec b, Vec c) { return {vfmsq_f32(c.v, a.v, b.v)}; }  // c - a * b

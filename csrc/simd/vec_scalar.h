@@ -12,6 +12,7 @@ struct Vec {
   static constexpr int kLanes = 4;
   static constexpr int kRegisters = 16;
   static constexpr int kLowerLanes = 0;  // (see vec_avx512.h)
+  static constexpr bool kSlowPartialStores = true;
   float v[4];
 };
 
@@ -48,6 +49,8 @@ inline void StoreMask(float* p, Mask m, Vec a) {
     if (m.m[i]) p[i] = a.v[i];
   }
 }
+// The first n lanes, of which `first_n` is the mask.
+inline void StoreFirst(float* p, int, Mask first_n, Vec a) { StoreMask(p, first_n, a); }
 // base[index[lane]]; lanes outside the mask read nothing and give 0.
 inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
   Vec r;
@@ -65,6 +68,8 @@ inline Stride2Mask SpreadMask(Mask m) { return m; }
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) { return {{a.v[0], a.v[2], b.v[0], b.v[2]}}; }
 inline Vec Odds(Vec a, Vec b) { return {{a.v[1], a.v[3], b.v[1], b.v[3]}}; }
+// The lanes of a but the first one, then `next`.
+inline Vec ShiftIn(Vec a, float next) { return {{a.v[1], a.v[2], a.v[3], next}}; }
 // p[0], p[2], p[4], p[6] where the mask is set, else 0.
 inline Vec LoadStride2Mask(const float* p, Mask m) {
   Vec r;
@@ -121,6 +126,11 @@ template <int kLane>
 inline Vec Lane(Quad q) {
   return Set1(q.p[kLane]);
 }
+// No vector is wider than its lower lanes (see vec_avx512.h).
+inline Vec LoadLowerMask(const float* p, Mask m) { return LoadMask(p, m); }
+inline Vec EvensLower(Vec a, Vec b) { return Evens(a, b); }
+inline Vec OddsLower(Vec a, Vec b) { return Odds(a, b); }
+inline Vec ShiftInLower(Vec a, float next) { return ShiftIn(a, next); }
 inline Vec LoadLower(const float* p) { return LoadU(p); }
 inline Vec FmaLower(Vec a, Vec b, Vec c) { return Fma(a, b, c); }
 inline Vec Fnma(Vec a, Vec b, Vec c) {  // c - a * b

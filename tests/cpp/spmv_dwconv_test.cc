@@ -66,9 +66,33 @@ void TestSpmv(const Kernel& kernel, SpmvFormat format, int lanes, int64_t rows, 
   }
 }
 
-void TestDwconv(const Kernel& kernel, int lanes, int number, Random* random) {
+// A window that the kernel may walk row by row.
+Window RowWindow(int number, Random* random) {
+  static const int64_t kWidths[] = {1,  2,  3,  5,  7,  8,  9,  12, 14, 15, 16, 17,
+                                    23, 28, 31, 32, 33, 34, 40, 56, 64, 65, 100};
+  for (;;) {
+    Window w;
+    w.spatial_rank = 2;
+    const int64_t kernel = number % 2 == 0 ? 3 : 5;
+    const int64_t stride = number / 2 % 2 + 1;
+    for (int d = 0; d < 2; ++d) {
+      w.in[d] = d == 0 ? random->Int(1, 20) : kWidths[number / 4 % 23];
+      w.kernel[d] = kernel;
+      w.stride[d] = stride;
+      w.dilation[d] = 1;
+      const int64_t most = random->Int(0, 9) == 0 ? 40 : 3;
+      w.pad_begin[d] = random->Int(0, most);
+      const int64_t reach = w.in[d] + w.pad_begin[d] + random->Int(0, most) - kernel;
+      w.out[d] = reach < 0 ? 0 : reach / stride + 1;
+    }
+    if (w.out[0] > 0 && w.out[1] > 0) return w;
+  }
+}
+
+void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Random* random) {
   static const int64_t kWidths[] = {1, 2, 5, 7, 15, 16, 17, 31, 33, 49, 64, 65, 100};
-  const Window w = RandomWindow(random, false, kWidths[number % 13]);
+  const Window w =
+      by_rows ? RowWindow(number, random) : RandomWindow(random, false, kWidths[number % 13]);
   const int64_t taps = w.kernel[0] * w.kernel[1];
   const int64_t plane = w.in[0] * w.in[1];
   DwconvArgs a;
@@ -82,14 +106,26 @@ void TestDwconv(const Kernel& kernel, int lanes, int number, Random* random) {
   a.vecs = tiling.vecs;
   char text[200];
   std::snprintf(text, sizeof(text),
-                "%s: number %d, batch %d, %d channels (times %d), kernel %lldx%lld, %lld columns "
+                "%s%s: number %d, batch %d, %d channels (times %d), kernel %lldx%lld, %lld columns "
                 "in %d tiles of %d vectors",
-                kernel.name, number, a.batch, a.channels, a.multiplier,
+                kernel.name, by_rows ? " by rows" : "", number, a.batch, a.channels, a.multiplier,
                 static_cast<long long>(w.kernel[0]), static_cast<long long>(w.kernel[1]),
                 static_cast<long long>(a.columns), tiling.tiles, tiling.tile_vecs);
   context = text;
   Bump bump(DefaultAllocator());
-  Must(BuildTaps(w, false, tiling, &bump, &a.taps));
+  if (by_rows) {
+    a.row_kernel = static_cast<int32_t>(w.kernel[0]);
+    a.row_stride = static_cast<int32_t>(w.stride[0]);
+    a.bands = static_cast<int32_t>(random->Int(1, w.out[0] < 3 ? w.out[0] : 3));
+    a.pad_h = w.pad_begin[0];
+    a.pad_w = w.pad_begin[1];
+    a.in_h = w.in[0];
+    a.in_w = w.in[1];
+    a.out_h = w.out[0];
+    a.out_w = w.out[1];
+  } else {
+    Must(BuildTaps(w, false, tiling, &bump, &a.taps));
+  }
   const int64_t in_channels = a.channels / a.multiplier;
   a.x_plane = plane;
   a.x_image = plane * in_channels;
@@ -180,7 +216,10 @@ int main() {
     const bool found = SelectDwconv(isa, &kernel, &lanes);
     Expect(found && kernel.isa == isa, "depthwise has a kernel on every ISA");
     for (int number = 0; found && number < 400; ++number) {
-      TestDwconv(kernel, lanes, number, &random);
+      TestDwconv(kernel, lanes, false, number, &random);
+    }
+    for (int number = 0; found && number < 1200; ++number) {
+      TestDwconv(kernel, lanes, true, number, &random);
     }
   }
   return Finish("spmv_dwconv_test");

@@ -8,7 +8,6 @@
 // otherwise. A work item is one (image, band of output rows, output channel).
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "base/functions.h"
@@ -48,11 +47,6 @@ constexpr int kDwconvMaxVecs = 4;  // widest tile
 
 inline int64_t DwconvItems(const DwconvArgs& a) {
   return static_cast<int64_t>(a.batch) * a.bands * a.channels;
-}
-
-// Bytes per thread: a row of zeros that stands for rows in the padding.
-inline size_t DwconvScratch(const DwconvArgs& a) {
-  return a.row_kernel == 0 ? 0 : static_cast<size_t>(a.in_w + 64) * sizeof(float);
 }
 
 // `lanes` gets the floats per vector.

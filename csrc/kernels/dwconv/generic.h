@@ -36,44 +36,49 @@ void DwconvTile(const DwconvArgs& a, int tile, const float* x, const float* w, c
 }
 
 template <int K, int S>
-void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end, float* zeros) {
-  for (int64_t i = 0; i < a.in_w + 64; ++i) zeros[i] = 0.0f;
-  constexpr int64_t kMasks = 16;
-  ColumnMasks<K, S> masks[kMasks];
-  int64_t known_masks = 0;
-  for (; known_masks < kMasks && known_masks * Vec::kLanes < a.out_w; ++known_masks) {
-    masks[known_masks].Set(a, known_masks * Vec::kLanes);
-  }
-  for (int64_t item = begin; item < end; ++item) {
+void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end) {
+  const ColumnVecs<K, S> vecs(a, io[1] == io[2]);
+  for (int64_t item = begin; item < end;) {
     const int64_t image = item / a.channels / a.bands;
     const int64_t band = item / a.channels % a.bands;
+    const int64_t first = item % a.channels;
+    const int64_t last = first + end - item < a.channels ? first + end - item : a.channels;
+    item += last - first;
     const RowRange rows = {band * a.out_h / a.bands, (band + 1) * a.out_h / a.bands};
-    const int64_t channel = item % a.channels;
-    const float* x =
-        static_cast<const float*>(io[0]) + image * a.x_image + channel / a.multiplier * a.x_plane;
-    const float bias = a.bias == nullptr ? 0.0f : a.bias[channel];
-    float* y = static_cast<float*>(io[2]) + image * a.y_image + channel * a.y_plane;
-    const float* r = io[1] == nullptr ? nullptr
-                                      : static_cast<const float*>(io[1]) + image * a.r_image +
-                                            channel * a.r_plane;
-    DwconvPlaneRows<K, S>(a, rows, x, zeros, a.weights + channel * K * K, bias, r, y, masks,
-                          known_masks);
+    DwconvPlane plane;
+    plane.x =
+        static_cast<const float*>(io[0]) + image * a.x_image + first / a.multiplier * a.x_plane;
+    plane.w = a.weights + first * K * K;
+    plane.r = io[1] == nullptr
+                  ? nullptr
+                  : static_cast<const float*>(io[1]) + image * a.r_image + first * a.r_plane;
+    plane.y = static_cast<float*>(io[2]) + image * a.y_image + first * a.y_plane;
+    int64_t sharing = first % a.multiplier;  // which of the channels that read this input
+    for (int64_t channel = first; channel < last; ++channel) {
+      DwconvPlaneRows<K, S>(a, rows, vecs, plane, a.bias == nullptr ? 0.0f : a.bias[channel]);
+      if (++sharing == a.multiplier) {
+        sharing = 0;
+        plane.x += a.x_plane;
+      }
+      plane.w += K * K;
+      if (plane.r != nullptr) plane.r += a.r_plane;
+      plane.y += a.y_plane;
+    }
   }
 }
 
 }  // namespace
 
 void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
-void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch) {
+void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
   const DwconvArgs& a = *static_cast<const DwconvArgs*>(args);
   if (a.row_kernel != 0) {
-    auto* zeros = static_cast<float*>(scratch);
     if (a.row_kernel == 3) {
-      return a.row_stride == 1 ? DwconvRows<3, 1>(a, io, begin, end, zeros)
-                               : DwconvRows<3, 2>(a, io, begin, end, zeros);
+      return a.row_stride == 1 ? DwconvRows<3, 1>(a, io, begin, end)
+                               : DwconvRows<3, 2>(a, io, begin, end);
     }
-    return a.row_stride == 1 ? DwconvRows<5, 1>(a, io, begin, end, zeros)
-                             : DwconvRows<5, 2>(a, io, begin, end, zeros);
+    return a.row_stride == 1 ? DwconvRows<5, 1>(a, io, begin, end)
+                             : DwconvRows<5, 2>(a, io, begin, end);
   }
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.channels;
