@@ -59,6 +59,7 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
       o.y_row * packed->groups[0].rows * static_cast<int64_t>(sizeof(float)) > kFarBytes;
   a->weights = packed->groups.data();
   a->act = o.act;
+  a->bias = o.bias_values;
   if (o.bias != kNoTensor) {
     const void* bias = nullptr;
     SRT_RETURN_IF_ERROR(b->ConstantData(o.bias, &bias));

@@ -16,6 +16,7 @@ struct SpmmOperands {
   int64_t y_image = 0, y_group = 0, y_row = 0;
   IoRef x, r, y;
   uint32_t bias = kNoTensor;
+  const float* bias_values = nullptr;  // instead of the tensor: of every row
   Activation act;
 };
 

@@ -79,6 +79,7 @@ Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
   PackKey wanted;  // only what the matrix itself depends on
   wanted.tensor = key.tensor;
   wanted.transposed = key.transposed;
+  wanted.tap_rows = key.tap_rows;
   wanted.groups = key.transposed ? key.groups : 1;
   wanted.taps = key.transposed ? key.taps : 1;
   if (!(csr_key_ == wanted)) {
@@ -111,17 +112,19 @@ void Weights::EndPlanning() {
   csr_.values.reset();
 }
 
-// [C][M / g][taps] becomes [M][C / g][taps]: channel c belongs to group c / (C / g).
+// [C][M / g][taps] becomes [M][C / g][taps]: channel c belongs to group c / (C / g). With tap_rows,
+// [C][M * taps] becomes [M * taps][C].
 Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
   const Tensor& t = graph_->tensors[key.tensor];
   Array<float> scratch(allocator_);
   const float* w = nullptr;
   SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
   const int64_t channels = t.data.rows;
+  const int64_t taps = key.tap_rows ? 1 : key.taps;
   const int64_t group_in = channels / key.groups;
-  const int64_t group_out = t.data.cols / key.taps;
+  const int64_t group_out = t.data.cols / taps;
   csr->rows = group_out * key.groups;
-  csr->cols = group_in * key.taps;
+  csr->cols = group_in * taps;
   csr->row_ptr.clear();
   csr->col_idx.clear();
   csr->values.clear();
@@ -129,10 +132,10 @@ Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
   for (int64_t row = 0; row < csr->rows; ++row) {
     const int64_t group = row / group_out;
     for (int64_t c = 0; c < group_in; ++c) {
-      const float* from = w + ((group * group_in + c) * group_out + row % group_out) * key.taps;
-      for (int32_t tap = 0; tap < key.taps; ++tap) {
+      const float* from = w + ((group * group_in + c) * group_out + row % group_out) * taps;
+      for (int64_t tap = 0; tap < taps; ++tap) {
         if (from[tap] == 0.0f) continue;
-        SRT_RETURN_IF_ERROR(csr->col_idx.push_back(static_cast<uint32_t>(c * key.taps + tap)));
+        SRT_RETURN_IF_ERROR(csr->col_idx.push_back(static_cast<uint32_t>(c * taps + tap)));
         SRT_RETURN_IF_ERROR(csr->values.push_back(from[tap]));
       }
     }

@@ -15,8 +15,9 @@ struct PackKey {
   uint32_t tensor = kNoTensor;
   int32_t groups = 1;
   int32_t taps = 1;
-  bool transposed = false;    // weights of a ConvTranspose: [C][M / g][taps]
-  bool vector = false;        // spmv
+  bool transposed = false;  // weights of a ConvTranspose: [C][M / g][taps]
+  bool tap_rows = false;    // transposed, one group: each (output channel, tap) is a row of its own
+  bool vector = false;      // spmv
   uint32_t bias = kNoTensor;  // spmv keeps the bias in lane order
   int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
@@ -25,9 +26,9 @@ struct PackKey {
 
   bool operator==(const PackKey& o) const {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
-           transposed == o.transposed && vector == o.vector && bias == o.bias &&
-           format == o.format && direct == o.direct && block_depth == o.block_depth &&
-           lanes == o.lanes;
+           transposed == o.transposed && tap_rows == o.tap_rows && vector == o.vector &&
+           bias == o.bias && format == o.format && direct == o.direct &&
+           block_depth == o.block_depth && lanes == o.lanes;
   }
 };
 

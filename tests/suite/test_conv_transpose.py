@@ -39,6 +39,9 @@ def all_cases() -> list[Case]:
         ((1, 1), {}),
         ((1, 1), {"strides": [2, 2]}),
         ((2, 2), {"strides": [2, 2]}),
+        ((2, 3), {"strides": [2, 3]}),
+        ((1, 4), {"strides": [1, 4]}),
+        ((2, 2), {"strides": [2, 2], "output_padding": [1, 1]}),
         ((3, 3), {}),
         ((3, 3), {"pads": [1, 1, 1, 1]}),
         ((3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
@@ -84,6 +87,7 @@ def all_cases() -> list[Case]:
         (3, {}),
         (4, {"strides": [2], "pads": [1, 1]}),
         (16, {"strides": [8], "pads": [4, 4]}),
+        (2, {"strides": [2]}),
         (3, {"strides": [3], "output_padding": [2]}),
         (2, {"dilations": [5]}),
         (3, {"strides": [2], "output_shape": [33]}),
@@ -119,6 +123,7 @@ def all_cases() -> list[Case]:
     cases.append(transpose("from_one_element", (3, 8, 1, 1), 6, (4, 4)))
     cases.append(transpose("deep", (1, 600, 3, 3), 5, (2, 2), strides=[2, 2], sparsity=0.9))
     cases.append(transpose("relu", (1, 4, 5, 5), 6, (3, 3), strides=[2, 2], after="Relu"))
+    cases.append(transpose("taps_relu", (3, 4, 5, 5), 6, (2, 2), strides=[2, 2], after="Relu"))
     cases.append(transpose("leaky", (1, 4, 5, 5), 6, (3, 3), after="LeakyRelu<alpha=0.3>"))
     w = random_weights(4, 6, 3, 3, sparsity=0.5)
     cases.append(

@@ -30,7 +30,7 @@ PlaneSequence PlanesOf(const TensorDesc& x) {
 // Splits off the dimension along which x is contiguous, if rows of x are not.
 void FindTiles(CopyArgs* args) {
   Loop<2>& loop = args->loop;
-  if (loop.row_strides[0] != 1 || loop.row_strides[1] == 1 || loop.row < 4) return;
+  if (loop.row_strides[0] != 1 || loop.row_strides[1] == 1 || loop.row < 2) return;
   for (int d = 0; d < loop.rank; ++d) {
     if (loop.strides[1][d] != 1 || loop.dims[d] < 4) continue;
     args->tile_count = loop.dims[d];
@@ -64,6 +64,14 @@ void CopyRow(const T* x, int64_t x_stride, T* y, int64_t y_stride, int64_t n) {
 // y[j * y_stride + i] = x[i * x_stride + j] for i < n, j < count.
 template <typename T>
 void CopyTiles(const T* x, int64_t x_stride, T* y, int64_t y_stride, int64_t n, int64_t count) {
+  if (n == 2 && y_stride == 2) {  // two rows interleaved: a form that compilers vectorise
+    const T* second = x + x_stride;
+    for (int64_t j = 0; j < count; ++j) {
+      y[2 * j] = x[j];
+      y[2 * j + 1] = second[j];
+    }
+    return;
+  }
   for (int64_t i0 = 0; i0 < n; i0 += kTile) {
     const int64_t i1 = i0 + kTile < n ? i0 + kTile : n;
     for (int64_t j0 = 0; j0 < count; j0 += kTile) {
