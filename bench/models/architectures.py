@@ -7,6 +7,7 @@ from collections.abc import Callable
 import onnx
 
 from bench.models.network import LayerShape, Network
+from bench.models.unseen import audio_cnn, densenet121, efficientnet_b0, unet
 
 # A residual branch adds a tenth of the signal's power, so that sixteen of them do not add up.
 BRANCH_GAIN = 0.1
@@ -91,41 +92,62 @@ def small_cnn(net: Network) -> str:
 
 
 # Name -> (layers, shape of one input).
-MODELS: dict[str, tuple[Callable[[Network], str], tuple[int, int, int]]] = {
+Models = dict[str, tuple[Callable[[Network], str], tuple[int, ...]]]
+MODELS: Models = {
     "resnet50": (resnet50, (3, 224, 224)),
     "mobilenet_v1": (mobilenet_v1, (3, 224, 224)),
     "mobilenet_v2": (mobilenet_v2, (3, 224, 224)),
     "vgg16": (vgg16, (3, 224, 224)),
     "small_cnn": (small_cnn, (1, 28, 28)),
 }
+# Networks that no kernel and no cost was tuned on.
+UNSEEN: Models = {
+    "densenet121": (densenet121, (3, 224, 224)),
+    "unet": (unet, (3, 256, 256)),
+    "audio_cnn": (audio_cnn, (1, 32000)),
+    "efficientnet_b0": (efficientnet_b0, (3, 224, 224)),
+}
+ALL_MODELS: Models = {**MODELS, **UNSEEN}
+
+# Pattern of the zeros -> output channels that keep or lose a weight together.
+PATTERNS = {"unstructured": 1, "4x1": 4, "8x1": 8}
 
 
 def input_shape(name: str, batch: int = 1) -> tuple[int, ...]:
-    """Shape of the input of a model of MODELS."""
-    return (batch, *MODELS[name][1])
+    """Shape of the input of a model of ALL_MODELS."""
+    return (batch, *ALL_MODELS[name][1])
 
 
 def build_model(
-    name: str, sparsity: float = 0.0, *, batch: int = 1, with_bn: bool = False, seed: int = 0
+    name: str,
+    sparsity: float = 0.0,
+    *,
+    batch: int = 1,
+    with_bn: bool = False,
+    seed: int = 0,
+    pattern: str = "unstructured",
 ) -> tuple[onnx.ModelProto, list[LayerShape]]:
-    """Builds a model of MODELS with random weights, each layer pruned by magnitude.
+    """Builds a model of ALL_MODELS with random weights, each layer pruned by magnitude.
 
     The first convolution and depthwise convolutions stay dense, as is customary.
 
     Args:
-        name: a key of MODELS.
+        name: a key of ALL_MODELS.
         sparsity: share of zeros in the pruned layers, 0 to 1 (1 excluded).
         batch: size of the first dimension.
         with_bn: keep batch normalisation as nodes; the values are the same.
         seed: of the weights; the same seed gives the same dense weights at every sparsity.
+        pattern: of the zeros, a key of PATTERNS.
 
     Returns:
         The model, with one float input "input" and one float output "output", and its layers.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; there are: {', '.join(MODELS)}")
+    if name not in ALL_MODELS:
+        raise ValueError(f"unknown model {name!r}; there are: {', '.join(ALL_MODELS)}")
+    if pattern not in PATTERNS:
+        raise ValueError(f"unknown pattern {pattern!r}; there are: {', '.join(PATTERNS)}")
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must be at least 0 and less than 1, got {sparsity}")
-    layers, _ = MODELS[name]
-    net = Network(input_shape(name, batch), sparsity, with_bn, seed)
+    layers, _ = ALL_MODELS[name]
+    net = Network(input_shape(name, batch), sparsity, with_bn, seed, PATTERNS[pattern])
     return net.finish(layers(net), name), net.layers

@@ -20,7 +20,12 @@ Array = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class LayerShape:
-    """Sizes of one layer with weights; a linear layer is a 1x1 convolution of a 1x1 image."""
+    """Sizes of one layer with weights.
+
+    A linear layer is a 1x1 convolution of a 1x1 image; a transposed convolution whose kernel is its
+    stride, a 1x1 convolution to kernel^2 times the channels. With `flat` the input is
+    [N, C, width]: height is 1, and kernel, stride and pad are those of the width alone.
+    """
 
     name: str
     batch: int
@@ -33,10 +38,18 @@ class LayerShape:
     pad: int
     groups: int
     sparsity: float
+    flat: bool = False
+
+    @property
+    def taps(self) -> int:
+        """Weights of a channel's window."""
+        return self.kernel if self.flat else self.kernel * self.kernel
 
     @property
     def out_height(self) -> int:
         """Rows of the output."""
+        if self.flat:
+            return 1
         return (self.height + 2 * self.pad - self.kernel) // self.stride + 1
 
     @property
@@ -47,26 +60,38 @@ class LayerShape:
     @property
     def macs(self) -> int:
         """Multiply-adds of the dense layer."""
-        per_output = self.in_channels // self.groups * self.kernel * self.kernel
+        per_output = self.in_channels // self.groups * self.taps
         outputs = self.batch * self.out_channels * self.out_height * self.out_width
         return outputs * per_output
 
 
-def prune_by_magnitude(weights: Array, sparsity: float) -> Array:
+def prune_by_magnitude(weights: Array, sparsity: float, block_rows: int = 1) -> Array:
     """Zeroes the share `sparsity` of `weights` (any shape) with the smallest magnitudes.
 
     What is left is scaled so that the sum of squares stays the same, as batch normalisation and
     training would see to: activations keep their size at any sparsity.
+
+    Args:
+        weights: output channels first.
+        sparsity: share to drop.
+        block_rows: output channels that keep or lose a weight together, by the sum of squares; what
+            the last block lacks counts as zero.
     """
-    zeros = round(sparsity * weights.size)
+    rows = weights.shape[0]
+    blocks = -(-rows // block_rows)
+    padded = np.zeros((blocks * block_rows, weights.size // rows), np.float32)
+    padded[:rows] = weights.reshape(rows, -1)
+    padded = padded.reshape(blocks, block_rows, -1)
+    magnitude = np.sqrt(np.square(padded).sum(axis=1)).reshape(-1)
+    zeros = round(sparsity * magnitude.size)
     if zeros == 0:
         return weights
-    magnitude = np.abs(weights).reshape(-1)
     threshold = np.partition(magnitude, zeros - 1)[zeros - 1]
-    kept = np.where(magnitude <= threshold, np.float32(0), weights.reshape(-1))
-    energy = float(np.dot(kept, kept))
+    keep = (magnitude > threshold).reshape(blocks, 1, -1)
+    kept = np.where(keep, padded, np.float32(0)).reshape(blocks * block_rows, -1)[:rows]
+    energy = float(np.vdot(kept, kept))
     if energy > 0:
-        kept *= np.float32(math.sqrt(float(np.dot(magnitude, magnitude)) / energy))
+        kept *= np.float32(math.sqrt(float(np.vdot(weights, weights)) / energy))
     return kept.reshape(weights.shape)
 
 
@@ -78,11 +103,20 @@ class Network:
         sparsity: share of zeros in every pruned layer.
         with_bn: write BatchNormalization nodes instead of folding them into the convolutions.
         seed: of the weights.
+        block_rows: output channels that keep or lose a weight together.
     """
 
-    def __init__(self, shape: tuple[int, ...], sparsity: float, with_bn: bool, seed: int) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        sparsity: float,
+        with_bn: bool,
+        seed: int,
+        block_rows: int = 1,
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.sparsity = sparsity
+        self.block_rows = block_rows
         self.with_bn = with_bn
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -118,57 +152,55 @@ class Network:
         """Adds a convolution, with batch normalisation when `bn`.
 
         Args:
-            x: input, [N, C, H, W].
+            x: input, [N, C, H, W] or [N, C, W].
             name: prefix of the weights' names.
             channels: of the output.
-            kernel: height and width.
-            stride: of both dimensions.
+            kernel: of every dimension after the channels.
+            stride: of the same dimensions.
             pad: on every side; half the kernel when None.
             groups: input channels when depthwise.
             dense: leave every weight in place.
             gain: mean square of the output for inputs of mean square 1 (2 before a Relu).
             bn: whether batch normalisation follows.
         """
-        batch, in_channels, height, width = self.shapes[x]
+        batch, in_channels, *plane = self.shapes[x]
+        rank = len(plane)
+        height, width = plane if rank == 2 else (1, plane[0])
         pad = kernel // 2 if pad is None else pad
-        fan_in = in_channels // groups * kernel * kernel
-        shape = (channels, in_channels // groups, kernel, kernel)
         sparsity = 0.0 if dense else self.sparsity
-        weights = self._weights(shape, fan_in, sparsity, gain)
         layer = LayerShape(
-            name, batch, in_channels, height, width, channels, kernel, stride, pad, groups, sparsity
+            *(name, batch, in_channels, height, width, channels, kernel, stride, pad, groups),
+            sparsity=sparsity,
+            flat=rank == 1,
         )
         self.layers.append(layer)
-        out_shape = (batch, channels, layer.out_height, layer.out_width)
+        fan_in = in_channels // groups * layer.taps
+        shape = (channels, in_channels // groups, *[kernel] * rank)
+        weights = self._weights(shape, fan_in, sparsity, gain)
+        out_shape = (batch, channels, *(layer.out_height, layer.out_width)[-rank:])
         attributes = {
-            "kernel_shape": [kernel, kernel],
-            "strides": [stride, stride],
-            "pads": [pad] * 4,
-            "dilations": [1, 1],
+            "kernel_shape": [kernel] * rank,
+            "strides": [stride] * rank,
+            "pads": [pad] * 2 * rank,
+            "dilations": [1] * rank,
             "group": groups,
         }
         if not bn:
             inputs = [x, self.constant(f"{name}.weight", weights)]
             inputs.append(self.constant(f"{name}.bias", self._normal(channels, 0.05)))
             return self.node("Conv", inputs, out_shape, **attributes)
-        gamma = self.rng.uniform(0.8, 1.2, channels).astype(np.float32)
-        beta = self._normal(channels, 0.1)
-        mean = self._normal(channels, 0.1)
-        var = self.rng.uniform(0.8, 1.2, channels).astype(np.float32)
+        statistics = self._statistics(channels)
         if self.with_bn:
             inputs = [x, self.constant(f"{name}.weight", weights)]
             y = self.node("Conv", inputs, out_shape, **attributes)
-            statistics = zip(
-                ("weight", "bias", "running_mean", "running_var"),
-                (gamma, beta, mean, var),
-                strict=True,
-            )
-            inputs = [y] + [self.constant(f"{name}.bn.{key}", v) for key, v in statistics]
+            inputs = [y]
+            inputs += [self.constant(f"{name}.bn.{key}", v) for key, v in statistics.items()]
             return self.node("BatchNormalization", inputs, out_shape, epsilon=BN_EPSILON)
+        gamma, beta, mean, var = statistics.values()
         scale = gamma / np.sqrt(var + np.float32(BN_EPSILON))
         inputs = [
             x,
-            self.constant(f"{name}.weight", weights * scale[:, None, None, None]),
+            self.constant(f"{name}.weight", weights * scale.reshape(-1, *[1] * (rank + 1))),
             self.constant(f"{name}.bias", beta - mean * scale),
         ]
         return self.node("Conv", inputs, out_shape, **attributes)
@@ -201,19 +233,69 @@ class Network:
 
     def max_pool(self, x: str, kernel: int, stride: int, pad: int = 0) -> str:
         """Adds a maximum pool."""
-        batch, channels, height, width = self.shapes[x]
-        shape = (
-            batch,
-            channels,
-            (height + 2 * pad - kernel) // stride + 1,
-            (width + 2 * pad - kernel) // stride + 1,
-        )
-        attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
-        return self.node("MaxPool", [x], shape, **attributes)
+        return self._pool("MaxPool", x, kernel, stride, pad)
+
+    def average_pool(self, x: str, kernel: int, stride: int) -> str:
+        """Adds an average pool without pads."""
+        return self._pool("AveragePool", x, kernel, stride, 0)
+
+    def _pool(self, op: str, x: str, kernel: int, stride: int, pad: int) -> str:
+        plane = [(size + 2 * pad - kernel) // stride + 1 for size in self.shapes[x][2:]]
+        rank = len(plane)
+        attributes = {
+            "kernel_shape": [kernel] * rank,
+            "strides": [stride] * rank,
+            "pads": [pad] * 2 * rank,
+        }
+        return self.node(op, [x], (*self.shapes[x][:2], *plane), **attributes)
 
     def global_average_pool(self, x: str) -> str:
-        """Adds the mean over height and width."""
-        return self.node("GlobalAveragePool", [x], (*self.shapes[x][:2], 1, 1))
+        """Adds the mean over all dimensions after the channels."""
+        batch, channels, *plane = self.shapes[x]
+        return self.node("GlobalAveragePool", [x], (batch, channels, *[1] * len(plane)))
+
+    def concat(self, parts: list[str]) -> str:
+        """Joins the parts' channels."""
+        batch, _, *plane = self.shapes[parts[0]]
+        channels = sum(self.shapes[part][1] for part in parts)
+        return self.node("Concat", parts, (batch, channels, *plane), axis=1)
+
+    def sigmoid(self, x: str) -> str:
+        """Adds 1 / (1 + exp(-x))."""
+        return self.node("Sigmoid", [x], self.shapes[x])
+
+    def silu(self, x: str) -> str:
+        """Adds x * sigmoid(x), as the two nodes that torch exports."""
+        return self.multiply(x, self.sigmoid(x))
+
+    def multiply(self, a: str, b: str) -> str:
+        """Adds a * b; b has the shape of a, or one value a channel."""
+        return self.node("Mul", [a, b], self.shapes[a])
+
+    def batch_norm(self, x: str, name: str) -> str:
+        """Adds a BatchNormalization that no convolution precedes: a node, whatever with_bn says."""
+        channels = self.shapes[x][1]
+        inputs = [x]
+        for key, value in self._statistics(channels).items():
+            inputs.append(self.constant(f"{name}.{key}", value))
+        return self.node("BatchNormalization", inputs, self.shapes[x], epsilon=BN_EPSILON)
+
+    def upsample(self, x: str, name: str, channels: int, factor: int, gain: float = 1.0) -> str:
+        """Adds a transposed convolution whose kernel and stride are `factor`."""
+        batch, in_channels, height, width = self.shapes[x]
+        shape = (in_channels, channels, factor, factor)
+        weights = self._weights(shape, in_channels, self.sparsity, gain)
+        self.layers.append(
+            LayerShape(
+                *(name, batch, in_channels, height, width, channels * factor**2, 1, 1, 0, 1),
+                sparsity=self.sparsity,
+            )
+        )
+        inputs = [x, self.constant(f"{name}.weight", weights)]
+        inputs.append(self.constant(f"{name}.bias", self._normal(channels, 0.05)))
+        out_shape = (batch, channels, factor * height, factor * width)
+        attributes = {"kernel_shape": [factor] * 2, "strides": [factor] * 2}
+        return self.node("ConvTranspose", inputs, out_shape, **attributes)
 
     def flatten(self, x: str) -> str:
         """Adds a reshape to [N, rest]."""
@@ -238,6 +320,15 @@ class Network:
         onnx.checker.check_model(model)
         return model
 
+    def _statistics(self, channels: int) -> dict[str, Array]:
+        """Inputs of a BatchNormalization after the first, in order, by the names torch gives."""
+        return {
+            "weight": self.rng.uniform(0.8, 1.2, channels).astype(np.float32),
+            "bias": self._normal(channels, 0.1),
+            "running_mean": self._normal(channels, 0.1),
+            "running_var": self.rng.uniform(0.8, 1.2, channels).astype(np.float32),
+        }
+
     def _normal(self, size: int, scale: float) -> Array:
         return (self.rng.standard_normal(size, dtype=np.float32) * np.float32(scale)).astype(
             np.float32
@@ -246,4 +337,4 @@ class Network:
     def _weights(self, shape: tuple[int, ...], fan_in: int, sparsity: float, gain: float) -> Array:
         weights = self.rng.standard_normal(shape, dtype=np.float32)
         weights *= np.float32(math.sqrt(gain / fan_in))
-        return prune_by_magnitude(weights, sparsity)
+        return prune_by_magnitude(weights, sparsity, self.block_rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.models import MODELS
+from bench.models import ALL_MODELS, MODELS, PATTERNS, UNSEEN, input_shape
+from bench.peers.files import make_files
 from bench.peers.race import (
     DEEPSPARSE_PYTHON,
     ROOT,
@@ -34,7 +34,6 @@ from bench.peers.report import (
 
 ENGINES = ["onnxruntime", "openvino", "deepsparse", "torch", "sparsert"]
 SPARSITIES = [0.0, 0.5, 0.7, 0.8, 0.9, 0.95]
-CONVERT = "import sys, sparsert; sparsert.convert(sys.argv[1], sys.argv[2])"
 
 
 def log(message: str) -> None:
@@ -45,8 +44,15 @@ def log(message: str) -> None:
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description="Races engines.")
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=[*ALL_MODELS, "unseen"],
+        default=list(MODELS),
+        help=f"unseen: {', '.join(UNSEEN)}",
+    )
     parser.add_argument("--sparsity", nargs="+", type=float, default=SPARSITIES)
+    parser.add_argument("--pattern", choices=list(PATTERNS), default="unstructured")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument(
@@ -75,37 +81,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if args.short:
         args.models = ["resnet50", "mobilenet_v1", "small_cnn"]
         args.sparsity = [0.0, 0.9]
+    if "unseen" in args.models:
+        args.models = [m for m in args.models if m not in (*UNSEEN, "unseen")] + list(UNSEEN)
     if args.rounds < 7:
         parser.error("--rounds: at least 7, or the medians mean little")
     return args
-
-
-def make_files(
-    model: str, sparsity: float, args: argparse.Namespace, folder: Path
-) -> dict[str, Path | str]:
-    """Builds the ONNX file and converts it, in processes of their own; paths by suffix."""
-    onnx_path = folder / f"{model}.onnx"
-    command = [sys.executable, "-m", "bench.models.build", model, "--sparsity", str(sparsity)]
-    command += ["--batch", str(args.batch), "-o", str(onnx_path)]
-    command += ["--with-bn"] if args.with_bn else []
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    files: dict[str, Path | str] = {".onnx": onnx_path}
-    if any(entrant.suffix == ".sprt" for entrant in args.entrants):
-        sprt_path = onnx_path.with_suffix(".sprt")
-        converted = subprocess.run(
-            [sys.executable, "-c", CONVERT, str(onnx_path), str(sprt_path)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if converted.returncode == 0:
-            files[".sprt"] = sprt_path
-        else:
-            reason = (converted.stderr.strip().splitlines() or ["no message"])[-1]
-            files[".sprt"] = f"sparsert.convert: {reason}"
-            log(f"  {files['.sprt']}")
-    return files
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -132,14 +112,21 @@ def main(argv: list[str] | None = None) -> None:
         for sparsity in args.sparsity:
             with tempfile.TemporaryDirectory(prefix="race-") as name:
                 folder = Path(name)
-                files = make_files(model, sparsity, args, folder)
-                shape = (args.batch, *MODELS[model][1])
+                files = make_files(
+                    *(model, sparsity, args.pattern, folder),
+                    batch=args.batch,
+                    with_bn=args.with_bn,
+                    suffixes={entrant.suffix for entrant in args.entrants},
+                    log=log,
+                )
+                shape = input_shape(model, args.batch)
                 x = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
                 for threads in args.threads:
                     elapsed = time.monotonic() - start
                     log(f"[{elapsed:5.0f} s] {model} {sparsity:.0%}, {threads} thread(s)")
                     results += run_heat(
-                        model, sparsity, threads, x, files, args.entrants, effort, folder, log
+                        *(model, sparsity, threads, x, files, args.entrants, effort, folder, log),
+                        pattern=args.pattern,
                     )
             rows = merge_rows(summarise(results), earlier)
             markdown = write_all(rows, args.out, args.name, commands)

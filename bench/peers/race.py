@@ -65,7 +65,13 @@ def parse_entrant(name: str) -> Entrant:
 
 @dataclasses.dataclass
 class Result(Timed):
-    """What one engine did on one file; None where it could not."""
+    """What one engine did on one file; None where it could not, or where the engine tells nothing.
+
+    Attributes:
+        pattern: of the zeros, a key of bench.models.PATTERNS.
+        weight_bytes: packed weights in memory beside the file.
+        arena_bytes: activations in memory.
+    """
 
     model: str
     sparsity: float
@@ -81,6 +87,9 @@ class Result(Timed):
     peak_growth_bytes: int | None = None
     file_bytes: int | None = None
     max_error: float | None = None
+    pattern: str = "unstructured"
+    weight_bytes: int | None = None
+    arena_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +112,7 @@ def run_heat(
     effort: Effort,
     folder: Path,
     log: Callable[[str], None],
+    pattern: str = "unstructured",
 ) -> list[Result]:
     """Races all entrants on one model at one number of threads.
 
@@ -115,7 +125,8 @@ def run_heat(
         entrants: the engines, in the order of their turns.
         effort: how much to measure.
         folder: for input and output arrays.
-        log: receives one line per engine as it loads.
+        log: receives one line per engine that fails.
+        pattern: for the results.
     """
     feeds = folder / "input.npy"
     np.save(feeds, x)
@@ -124,7 +135,9 @@ def run_heat(
     reference: NDArray[Any] | None = None
     try:
         for entrant in sorted(entrants, key=lambda e: e.name != REFERENCE):
-            result = Result(model, sparsity, threads, x.shape[0], entrant.name)
+            result = Result(
+                model, sparsity, threads, x.shape[0], entrant.name, pattern=pattern
+            )
             results.append(result)
             path = files[entrant.suffix]
             if isinstance(path, str):
@@ -187,4 +200,6 @@ def _prepare(
         result.error = reply["error"]
         return None, 0
     result.peak_growth_bytes = reply["peak_growth_bytes"]
+    result.weight_bytes = reply.get("weight_bytes")
+    result.arena_bytes = reply.get("arena_bytes")
     return np.load(out), runs_of_a_turn(effort.burst_seconds, reply["seconds"])

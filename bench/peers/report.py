@@ -15,14 +15,14 @@ from typing import Any
 from bench.peers.race import REFERENCE, Result
 
 DENSE_ENGINES = ("onnxruntime", "openvino")
-Key = tuple[str, float, int, int]
+Key = tuple[str, float, str, int, int]
 
 
 def group_heats(results: list[Result]) -> dict[Key, list[Result]]:
     """Groups results of engines that raced each other."""
     heats: dict[Key, list[Result]] = {}
     for r in results:
-        heats.setdefault((r.model, r.sparsity, r.threads, r.batch), []).append(r)
+        heats.setdefault((r.model, r.sparsity, r.pattern, r.threads, r.batch), []).append(r)
     return heats
 
 
@@ -81,11 +81,17 @@ def _cell(value: float | None, form: str, scale: float = 1.0) -> str:
     return "-" if value is None or not math.isfinite(value) else format(value * scale, form)
 
 
+def _zeros(row: dict[str, Any]) -> str:
+    pattern = row.get("pattern", "unstructured")
+    return f"{row['sparsity']:.0%}" + ("" if pattern == "unstructured" else f" {pattern}")
+
+
 def merge_rows(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adds the heats of an earlier race that were not run again; keeps that race's order."""
 
     def heat(row: dict[str, Any]) -> Key:
-        return row["model"], row["sparsity"], row["threads"], row["batch"]
+        pattern = row.get("pattern", "unstructured")
+        return row["model"], row["sparsity"], pattern, row["threads"], row["batch"]
 
     fresh: dict[Key, list[dict[str, Any]]] = {}
     for row in rows:
@@ -136,7 +142,7 @@ def to_markdown(rows: list[dict[str, Any]], facts: dict[str, Any], commands: lis
     ]
     for row in rows:
         start = (
-            f"| {row['model']} | {row['sparsity']:.0%} | {row['threads']} | {row['batch']} "
+            f"| {row['model']} | {_zeros(row)} | {row['threads']} | {row['batch']} "
             f"| {row['engine']} "
         )
         if row["error"]:

@@ -44,6 +44,11 @@ class Worker(serve.Worker):
         np.save(out, y)
         return {"first_run_seconds": seconds}
 
+    def describe(self) -> dict[str, Any]:
+        """Memory as the system and, where it can, the engine tell."""
+        memory = getattr(self.engine, "memory", dict)
+        return {**super().describe(), **memory()}
+
 
 if __name__ == "__main__":
     serve.serve(Worker())
