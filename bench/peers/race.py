@@ -135,9 +135,7 @@ def run_heat(
     reference: NDArray[Any] | None = None
     try:
         for entrant in sorted(entrants, key=lambda e: e.name != REFERENCE):
-            result = Result(
-                model, sparsity, threads, x.shape[0], entrant.name, pattern=pattern
-            )
+            result = Result(model, sparsity, threads, x.shape[0], entrant.name, pattern=pattern)
             results.append(result)
             path = files[entrant.suffix]
             if isinstance(path, str):
