@@ -19,7 +19,7 @@ CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 # Folders of the Python suite that run once more under the sanitizers.
 ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
 
-.PHONY: help build build-all demo test check format bench peers peers-short fuzz asan cross clean \
+.PHONY: help build build-all demo test check format bench peers peers-short performance fuzz asan cross clean \
   distclean
 
 help: ## this list
@@ -75,6 +75,10 @@ peers: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## the full race again
 
 peers-short: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## a race of a few minutes
 	$(BIN)/python -m bench.peers --short
+
+performance: $(VENV)/.stamp-bench build-all ## the tables of docs/performance.md
+	for model in resnet50 mobilenet_v1; do for zeros in 0 0.9; do \
+	  $(BIN)/python -m bench.layers $$model --sparsity $$zeros --publish || exit 1; done; done
 
 # DeepSparse needs an old NumPy and Python 3.11 at most; without it the race goes on and says so.
 .venv-deepsparse/.stamp: bench/peers/requirements-deepsparse.txt
