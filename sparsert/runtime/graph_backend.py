@@ -114,9 +114,7 @@ class HybridBackend:
                 records += table.records
                 notes += table.notes
                 continue
-            rows.append(
-                (f"(part {index})", "fallback", *[""] * 6, engine.engine, "", reason)
-            )
+            rows.append((f"(part {index})", "fallback", *[""] * 6, engine.engine, "", reason))
             records.append(
                 {
                     "name": f"(part {index})",
