@@ -48,7 +48,8 @@ def load(
         isa: force an instruction set ("scalar", "avx2", "avx512", "neon"); None: $SPARSERT_ISA,
             else the best of this machine.
         tune: True measures every candidate kernel of every layer here; "auto" only where the cost
-            model sees a close race, within a second; False trusts the cost model.
+            model sees a close race, within a second; False trusts the cost model. What was measured
+            is kept on disk (docs/environment.md) and not measured again.
         strict: raise UnsupportedOpError when an operator is not native, instead of running it in
             a fallback engine with a warning.
         example_inputs: torch modules only: a tensor, a tuple or a dict of tensors.

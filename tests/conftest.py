@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import pytest
 
 from tests.suite import harness
+
+_cache_folder = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps the tests, and the processes that they start, away from the user's tuning cache."""
+    config.stash[_cache_folder] = tempfile.TemporaryDirectory(prefix="sparsert-tests-")
+    os.environ["SPARSERT_CACHE_DIR"] = config.stash[_cache_folder].name
+    os.environ.pop("SPARSERT_CACHE", None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Deletes that cache."""
+    config.stash[_cache_folder].cleanup()
 
 
 def pytest_report_header() -> list[str]:

@@ -9,6 +9,7 @@
 #include "include/sparsert.h"
 #include "modelfile/reader.h"
 #include "plan/choose_spmm.h"
+#include "plan/tuning.h"
 #include "runtime/executor.h"
 
 using sparsert::Allocator;
@@ -202,6 +203,11 @@ int32_t srt_model_after_fork(srt_model* model, srt_error* error) {
 
 int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan,
                       srt_error* error) {
+  return srt_plan_make_tuned(model, shapes, nullptr, 0, plan, error);
+}
+
+int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, const void* tuning,
+                            size_t tuning_bytes, srt_plan** plan, srt_error* error) {
   *plan = nullptr;
   const size_t inputs = model->graph.inputs.size;
   sparsert::Array<Shape> concrete(&model->allocator);
@@ -219,8 +225,10 @@ int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan
   if (made == nullptr) return Report(Status::OutOfMemory("plan", sizeof(srt_plan)), error);
   {
     MutexLock lock(&model->planning);
-    status = sparsert::MakePlan(model->graph, concrete.span(), model->options, &model->weights,
-                                &made->plan);
+    const sparsert::Span<uint8_t> blob = {static_cast<const uint8_t*>(tuning),
+                                          tuning == nullptr ? 0 : tuning_bytes};
+    status = sparsert::MakePlan(model->graph, concrete.span(), model->options, blob,
+                                &model->weights, &made->plan);
   }
   if (!status.ok()) {
     Unmake(model->allocator, made);
@@ -273,6 +281,34 @@ int32_t srt_plan_node(const srt_plan* plan, int32_t index, srt_node_info* info) 
   info->first_step = p.first_step;
   info->step_count = p.step_count;
   return SRT_OK;
+}
+
+int32_t srt_plan_candidate_count(const srt_plan* plan, int32_t node) {
+  if (node < 0 || node >= srt_plan_node_count(plan)) return 0;
+  return static_cast<int32_t>(plan->plan.nodes[node].candidate_count);
+}
+
+int32_t srt_plan_candidate(const srt_plan* plan, int32_t node, int32_t index,
+                           srt_candidate* candidate) {
+  if (index < 0 || index >= srt_plan_candidate_count(plan, node)) return SRT_INVALID_ARGUMENT;
+  const sparsert::Candidate& c = plan->plan.CandidatesOf(static_cast<size_t>(node))[index];
+  candidate->format = c.format;
+  candidate->kernel = c.kernel;
+  candidate->predicted_ns = c.predicted_ns;
+  candidate->measured_ns = c.measured_ns;
+  candidate->tiles = c.tiles;
+  candidate->tile_columns = c.tile_columns;
+  candidate->block_depth = c.block_depth;
+  return SRT_OK;
+}
+
+int32_t srt_plan_slices(const srt_plan* plan, int64_t* images) {
+  *images = plan->plan.slice_images;
+  return plan->plan.slices;
+}
+
+size_t srt_plan_tuning(const srt_plan* plan, void* buffer, size_t size) {
+  return sparsert::WriteTuning(plan->plan, buffer, size);
 }
 
 int32_t srt_plan_step_count(const srt_plan* plan) {

@@ -114,6 +114,18 @@ typedef struct {
   uint32_t step_count;
 } srt_node_info;
 
+/* One way to compute a matrix layer that the planner considered. Times are of one thread; when the
+ * batch runs in slices (srt_plan_slices), of one slice. */
+typedef struct {
+  const char* format; /* as compute_format of the node that chose it */
+  const char* kernel;
+  double predicted_ns;  /* by the cost model */
+  double measured_ns;   /* at plan time, the weights cold; 0: not measured */
+  int32_t tiles;        /* that a row of output columns is cut into */
+  int32_t tile_columns; /* of the widest tile */
+  int32_t block_depth;  /* weights of a row that are computed at a time; 0: all */
+} srt_candidate;
+
 SRT_API int32_t srt_abi_version(void);
 
 /* "avx512", ...: what this build and machine can run; NULL behind the last `index`. */
@@ -141,11 +153,29 @@ SRT_API int32_t srt_model_after_fork(srt_model* model, srt_error* error);
 /* `shapes`: one per input. */
 SRT_API int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan,
                               srt_error* error);
+/* The same with measured choices of an earlier plan (srt_plan_tuning) of the same model, shapes and
+ * options on the same kind of machine: layers that they decide are not measured again. `tuning`
+ * (any alignment, read during the call only) is not trusted: bytes that are corrupt, or that were
+ * made for something else, count as absent, as a whole or layer by layer. SRT_TUNE_OFF ignores
+ * them. */
+SRT_API int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, const void* tuning,
+                                    size_t tuning_bytes, srt_plan** plan, srt_error* error);
+/* Writes the plan's measured choices to `buffer` if they fit into `size` bytes (NULL, 0: asks for
+ * the size). Returns their size; 0 when nothing was measured. */
+SRT_API size_t srt_plan_tuning(const srt_plan* plan, void* buffer, size_t size);
 SRT_API void srt_plan_free(srt_plan* plan);
 SRT_API uint64_t srt_plan_arena_bytes(const srt_plan* plan);
 SRT_API int32_t srt_plan_output_shape(const srt_plan* plan, int32_t index, srt_shape* shape);
 SRT_API int32_t srt_plan_node_count(const srt_plan* plan);
 SRT_API int32_t srt_plan_node(const srt_plan* plan, int32_t index, srt_node_info* info);
+/* The candidates of a node: the chosen one first, the others by predicted time. None for nodes that
+ * leave no choice. */
+SRT_API int32_t srt_plan_candidate_count(const srt_plan* plan, int32_t node);
+SRT_API int32_t srt_plan_candidate(const srt_plan* plan, int32_t node, int32_t index,
+                                   srt_candidate* candidate);
+/* A large batch may run some images at a time. Returns the number of slices, 1 if it does not;
+ * `images` gets the images of one, 0 if it does not. */
+SRT_API int32_t srt_plan_slices(const srt_plan* plan, int64_t* images);
 SRT_API int32_t srt_plan_step_count(const srt_plan* plan);
 
 /* `arena`: srt_plan_arena_bytes() bytes, 64-byte aligned, used by this run alone. `inputs`,

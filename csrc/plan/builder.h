@@ -4,8 +4,10 @@
 #include <new>
 
 #include "plan/build_taps.h"
+#include "plan/measure.h"
 #include "plan/place_concats.h"
 #include "plan/plan.h"
+#include "plan/tuning.h"
 
 namespace sparsert {
 
@@ -16,6 +18,8 @@ class PlanBuilder {
         options(options),
         weights(weights),
         plan(plan),
+        bench(weights->allocator()),
+        work_(plan->steps.allocator()),
         buffers_(plan->steps.allocator()),
         output_of_(plan->steps.allocator()),
         last_use_(plan->steps.allocator()),
@@ -77,8 +81,13 @@ class PlanBuilder {
   NodePlan& info() { return plan->nodes[node_index]; }
   Status Fail(StatusCode code, const char* what) const;  // names the current node
 
-  // What is left of the time that tune="auto" may spend on measuring.
+  // --- Tuning ---
+  TuningReader tuning;
+  TrialBench bench;
+  // What is left of the time that tune="auto" may spend on measuring, packing included.
   double tune_ns_left = 0.7e9;
+  // What the current node may spend of it: more, the more work it is of what is left to lower.
+  double TuneBudget() const;
 
   uint32_t node_index = 0;
   const Node* node = nullptr;
@@ -98,6 +107,7 @@ class PlanBuilder {
     TapTable table;
   };
 
+  Status EstimateWork();
   Status PlaceInputs();
   Status FindLastUses();
   Status PlaceConstant(uint32_t t);
@@ -115,6 +125,8 @@ class PlanBuilder {
   Status NewBuffer(size_t bytes, IoRef* ref);
   void Describe(const Node& n);
 
+  Array<double> work_;      // [graph.nodes] about how many multiply-adds; 0: no choice to make
+  double work_left_ = 0.0;  // of the current node and those behind it
   Array<Buffer> buffers_;
   Array<uint32_t> output_of_;  // [tensors] graph output index, kNoTensor for others
   Array<uint32_t> last_use_;  // [tensors] index of the last node that reads it; graph outputs: none

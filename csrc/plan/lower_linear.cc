@@ -1,62 +1,20 @@
-// Lowers Linear: spmv for few vectors, spmm over transposed activations for many.
+// Lowers Linear and convolutions over single elements: spmv for each vector, or spmm over
+// transposed activations for all of them.
 #include <algorithm>
 #include <cstdio>
 
-#include "kernels/spmv/spmv.h"
-#include "plan/builder.h"
+#include "kernels/copy/copy.h"
+#include "plan/choose_spmv.h"
 #include "plan/lower_spmm.h"
 
 namespace sparsert {
 namespace {
 
-// From this many vectors on, one pass over the weights for all of them beats a pass for each.
-constexpr int64_t kSpmmBatch = 6;
-
 // Multiply-adds per spmv work item: enough to be worth handing to a thread.
 constexpr uint64_t kItemWeights = 16384;
 
-Status LowerSpmv(PlanBuilder* b, const LinearOperands& o, int64_t rows, int64_t cols,
-                 uint64_t nnz) {
-  // Gathering a column costs about 2.5 times as much as streaming a dense weight.
-  const double zeros = 1.0 - static_cast<double>(nnz) / (static_cast<double>(rows) * cols);
-  const SpmvFormat format = zeros > 0.6 ? SpmvFormat::kSell : SpmvFormat::kDense;
-  Kernel kernel;
-  int lanes = 0;
-  if (!SelectSpmv(format, b->options.isa, &kernel, &lanes)) {
-    return b->Fail(StatusCode::kUnsupported, "no spmv kernel in this build");
-  }
-  PackKey key;
-  key.tensor = o.w;
-  key.vector = true;
-  key.bias = o.bias;
-  key.format = static_cast<int>(format);
-  key.lanes = lanes;
-  const PackedSpmv* packed = nullptr;
-  SRT_RETURN_IF_ERROR(b->weights->Spmv(key, &packed));
-  b->weights->Keep(key);
-
-  SpmvArgs* args = nullptr;
-  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
-  args->batch = static_cast<int32_t>(o.batch);
-  args->x_row = cols;
-  args->r_row = args->y_row = rows;
-  args->weights = packed->slices;
-  args->act = o.act;
-  const uint64_t stored = format == SpmvFormat::kDense ? static_cast<uint64_t>(rows) * cols : nnz;
-  args->chunks = static_cast<int32_t>(
-      std::max<int64_t>(1, std::min<int64_t>(packed->slices.slices, stored / kItemWeights)));
-
-  NodePlan& info = b->info();
-  info.compute_format = format == SpmvFormat::kSell ? "sell" : "dense";
-  info.packed_bytes = packed->bytes();
-  info.predicted_ns = static_cast<double>(stored) * o.batch *
-                      (format == SpmvFormat::kSell ? 0.5 : 0.2) * 16.0 / lanes;
-  snprintf(info.reason, sizeof(info.reason),
-           "%lld vector(s) at %.1f %% zeros: matrix-vector, %s from 60 %% zeros on",
-           static_cast<long long>(o.batch), 100.0 * zeros, "gathered columns");
-  const IoRef io[] = {o.x, o.r, o.y};
-  return b->AddStep(kernel, args, {io, 3}, SpmvItems(*args), 0, info.predicted_ns);
-}
+// Numbers of candidates: those of spmv, then those of spmm.
+constexpr int kFirstSpmm = kMaxSpmvChoices;
 
 // Matrix [rows, cols] with any strides, so that a copy can transpose it.
 TensorDesc MatrixDesc(int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride) {
@@ -70,48 +28,207 @@ TensorDesc MatrixDesc(int64_t rows, int64_t cols, int64_t row_stride, int64_t co
   return desc;
 }
 
+// The vectors [batch][size] as columns [size][batch], each row padded to whole vectors.
+struct Columns {
+  int64_t batch, size, width;
+
+  TensorDesc vectors() const { return MatrixDesc(batch, size, size, 1); }
+  TensorDesc columns() const { return MatrixDesc(batch, size, 1, width); }
+  size_t floats() const { return static_cast<size_t>(size * width); }
+};
+
+class MatrixLayer {
+ public:
+  MatrixLayer(PlanBuilder* b, const LinearOperands& o)
+      : b_(b),
+        o_(o),
+        in_{o.batch, b->graph.tensors[o.w].data.cols, (o.batch + 15) / 16 * 16},
+        out_{o.batch, b->graph.tensors[o.w].data.rows, in_.width},
+        spmm_(b, product_) {}
+
+  Status Lower();
+
+ private:
+  Status EnterSpmv(Contest* contest);
+  Status EnterSpmm(Contest* contest);
+  Status PrepareSpmv(int n, Trial* trial);
+  Status PrepareSpmm(int n, Trial* trial);
+  Status FillSpmv(const SpmvChoice& choice, SpmvArgs** args, PackKey* key);
+  Status AddTranspose(Trial* trial, const TensorDesc& from_desc, TrialBuffer from,
+                      const TensorDesc& to_desc, TrialBuffer to);
+  Status LowerSpmv(const SpmvChoice& choice);
+  Status LowerSpmm(int n);
+
+  static Status Prepare(void* layer, int number, Trial* trial) {
+    auto* self = static_cast<MatrixLayer*>(layer);
+    return number < kFirstSpmm ? self->PrepareSpmv(number, trial)
+                               : self->PrepareSpmm(number - kFirstSpmm, trial);
+  }
+
+  PlanBuilder* b_;
+  const LinearOperands& o_;
+  Columns in_;
+  Columns out_;
+  SpmvChoice spmv_[kMaxSpmvChoices];
+  SpmmOperands product_;
+  SpmmLayer spmm_;
+};
+
+Status MatrixLayer::EnterSpmv(Contest* contest) {
+  const NodePlan& info = b_->info();
+  SpmvProblem problem;
+  problem.cpu = b_->options.cpu;
+  problem.rows = out_.size;
+  problem.cols = in_.size;
+  problem.nnz = info.nonzeros;
+  problem.batch = o_.batch;
+  const int count = PredictSpmv(problem, b_->options.isa, spmv_);
+  for (int n = 0; n < count; ++n) {
+    Candidate c;
+    c.format = SpmvFormatName(spmv_[n].format);
+    c.kernel = spmv_[n].kernel.name;
+    c.predicted_ns = spmv_[n].predicted_ns;
+    const bool sell = spmv_[n].format == SpmvFormat::kSell;
+    contest->Add(c, n, static_cast<double>(sell ? info.nonzeros : info.weights));
+  }
+  return Status::Ok();
+}
+
+Status MatrixLayer::EnterSpmm(Contest* contest) {
+  product_.key.tensor = o_.w;
+  product_.batch = 1;
+  product_.columns = o_.batch;
+  product_.may_be_direct = true;
+  product_.x_image = static_cast<int64_t>(in_.floats());
+  product_.x_row = in_.width;
+  product_.y_image = static_cast<int64_t>(out_.floats());
+  product_.y_row = out_.width;
+  product_.r_image = o_.has_residual ? product_.y_image : 0;
+  product_.r_row = o_.has_residual ? product_.y_row : 0;
+  product_.bias = o_.bias;
+  product_.act = o_.act;
+  const double batch = static_cast<double>(o_.batch);
+  double copies_ns = TransposeNs(static_cast<double>(in_.size) * batch);
+  copies_ns += TransposeNs(static_cast<double>(out_.size) * batch) * (o_.has_residual ? 2.0 : 1.0);
+  return spmm_.Enter(kFirstSpmm, copies_ns, contest);
+}
+
+Status MatrixLayer::FillSpmv(const SpmvChoice& choice, SpmvArgs** out, PackKey* key) {
+  key->tensor = o_.w;
+  key->vector = true;
+  key->bias = o_.bias;
+  key->format = static_cast<int>(choice.format);
+  key->lanes = choice.lanes;
+  const PackedSpmv* packed = nullptr;
+  SRT_RETURN_IF_ERROR(b_->weights->Spmv(*key, &packed));
+  SpmvArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
+  args->batch = static_cast<int32_t>(o_.batch);
+  args->x_row = in_.size;
+  args->r_row = args->y_row = out_.size;
+  args->weights = packed->slices;
+  args->act = o_.act;
+  const NodePlan& info = b_->info();
+  const uint64_t stored = choice.format == SpmvFormat::kDense ? info.weights : info.nonzeros;
+  args->chunks = static_cast<int32_t>(std::max<int64_t>(
+      1, std::min<int64_t>(packed->slices.slices, static_cast<int64_t>(stored / kItemWeights))));
+  *out = args;
+  return Status::Ok();
+}
+
+Status MatrixLayer::PrepareSpmv(int n, Trial* trial) {
+  SpmvArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(FillSpmv(spmv_[n], &args, &trial->key));
+  Trial::Part& part = trial->parts[trial->part_count++];
+  part.kernel = spmv_[n].kernel;
+  part.args = args;
+  part.io[0] = kTrialX;
+  part.io[1] = o_.has_residual ? kTrialR : kNoBuffer;
+  part.io[2] = kTrialY;
+  part.io_count = 3;
+  part.items = SpmvItems(*args);
+  return Status::Ok();
+}
+
+Status MatrixLayer::AddTranspose(Trial* trial, const TensorDesc& from_desc, TrialBuffer from,
+                                 const TensorDesc& to_desc, TrialBuffer to) {
+  CopyArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
+  *args = MakeCopyArgs(DType::kF32, from_desc.shape, from_desc.strides, 0, to_desc.strides, 0);
+  Trial::Part& part = trial->parts[trial->part_count++];
+  if (!SelectCopy(*args, b_->options.isa, &part.kernel)) {
+    return b_->Fail(StatusCode::kInternal, "no copy kernel");
+  }
+  part.args = args;
+  part.io[0] = from;
+  part.io[1] = to;
+  part.io_count = 2;
+  part.items = CopyItems(*args);
+  return Status::Ok();
+}
+
+Status MatrixLayer::PrepareSpmm(int n, Trial* trial) {
+  SRT_RETURN_IF_ERROR(AddTranspose(trial, in_.vectors(), kTrialX, in_.columns(), kTrialColumnsX));
+  if (o_.has_residual) {
+    SRT_RETURN_IF_ERROR(
+        AddTranspose(trial, out_.vectors(), kTrialR, out_.columns(), kTrialColumnsR));
+  }
+  SRT_RETURN_IF_ERROR(spmm_.Prepare(n, kTrialColumnsX, kTrialColumnsR, kTrialColumnsY,
+                                    &trial->parts[trial->part_count++], &trial->key));
+  return AddTranspose(trial, out_.columns(), kTrialColumnsY, out_.vectors(), kTrialY);
+}
+
+Status MatrixLayer::LowerSpmv(const SpmvChoice& choice) {
+  SpmvArgs* args = nullptr;
+  PackKey key;
+  SRT_RETURN_IF_ERROR(FillSpmv(choice, &args, &key));
+  const PackedSpmv* packed = nullptr;
+  SRT_RETURN_IF_ERROR(b_->weights->Spmv(key, &packed));
+  b_->weights->Keep(key);
+  b_->info().packed_bytes = packed->bytes();
+  const IoRef io[] = {o_.x, o_.r, o_.y};
+  return b_->AddStep(choice.kernel, args, {io, 3}, SpmvItems(*args), 0, choice.predicted_ns);
+}
+
+Status MatrixLayer::LowerSpmm(int n) {
+  // Feature-major activations: lanes = vectors of the batch.
+  SRT_RETURN_IF_ERROR(b_->Temporary(in_.floats() * sizeof(float), &product_.x));
+  SRT_RETURN_IF_ERROR(b_->Temporary(out_.floats() * sizeof(float), &product_.y));
+  SRT_RETURN_IF_ERROR(b_->AddCopy(in_.vectors(), o_.x, in_.columns(), product_.x));
+  if (o_.has_residual) {
+    SRT_RETURN_IF_ERROR(b_->Temporary(out_.floats() * sizeof(float), &product_.r));
+    SRT_RETURN_IF_ERROR(b_->AddCopy(out_.vectors(), o_.r, out_.columns(), product_.r));
+  }
+  SRT_RETURN_IF_ERROR(spmm_.Lower(n));
+  return b_->AddCopy(out_.columns(), product_.y, out_.vectors(), o_.y);
+}
+
+Status MatrixLayer::Lower() {
+  // A forced format is one of spmm's; a single vector is no business of theirs.
+  const bool forced = b_->options.format != kAnyFormat;
+  Contest contest;
+  if (!forced || o_.batch == 1) SRT_RETURN_IF_ERROR(EnterSpmv(&contest));
+  if (!forced || o_.batch > 1) SRT_RETURN_IF_ERROR(EnterSpmm(&contest));
+  if (contest.count == 0) {
+    return b_->Fail(StatusCode::kUnsupported, "no matrix kernel in this build");
+  }
+  const size_t vectors_out = static_cast<size_t>(o_.batch * out_.size);
+  contest.buffer_floats[kTrialX] = static_cast<size_t>(o_.batch * in_.size);
+  contest.buffer_floats[kTrialR] = o_.has_residual ? vectors_out : 0;
+  contest.buffer_floats[kTrialY] = vectors_out;
+  contest.buffer_floats[kTrialColumnsX] = in_.floats();
+  contest.buffer_floats[kTrialColumnsR] = o_.has_residual ? out_.floats() : 0;
+  contest.buffer_floats[kTrialColumnsY] = out_.floats();
+  contest.prepare = &Prepare;
+  contest.layer = this;
+  int winner = 0;
+  SRT_RETURN_IF_ERROR(ChooseCandidate(b_, &contest, &winner));
+  return winner < kFirstSpmm ? LowerSpmv(spmv_[winner]) : LowerSpmm(winner - kFirstSpmm);
+}
+
 }  // namespace
 
-Status LowerMatrix(PlanBuilder* b, const LinearOperands& o) {
-  const Tensor& weights = b->graph.tensors[o.w];
-  const int64_t rows = weights.data.rows;
-  const int64_t cols = weights.data.cols;
-  uint64_t nnz = 0;
-  SRT_RETURN_IF_ERROR(b->weights->NonZeros(o.w, &nnz));
-  if (o.batch < kSpmmBatch) return LowerSpmv(b, o, rows, cols, nnz);
-
-  // Feature-major activations: [cols][batch] in, [rows][batch] out, lanes = vectors of the batch.
-  const int64_t width = (o.batch + 15) / 16 * 16;
-  IoRef xt, rt, yt;
-  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(cols) * width * sizeof(float), &xt));
-  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(rows) * width * sizeof(float), &yt));
-  SRT_RETURN_IF_ERROR(
-      b->AddCopy(MatrixDesc(o.batch, cols, cols, 1), o.x, MatrixDesc(o.batch, cols, 1, width), xt));
-  if (o.has_residual) {
-    SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(rows) * width * sizeof(float), &rt));
-    SRT_RETURN_IF_ERROR(b->AddCopy(MatrixDesc(o.batch, rows, rows, 1), o.r,
-                                   MatrixDesc(o.batch, rows, 1, width), rt));
-  }
-  SpmmOperands s;
-  s.key.tensor = o.w;
-  s.batch = 1;
-  s.columns = o.batch;
-  s.may_be_direct = true;
-  s.x_image = cols * width;
-  s.x_row = width;
-  s.y_image = rows * width;
-  s.y_row = width;
-  s.r_image = o.has_residual ? rows * width : 0;
-  s.r_row = o.has_residual ? width : 0;
-  s.x = xt;
-  s.r = rt;
-  s.y = yt;
-  s.bias = o.bias;
-  s.act = o.act;
-  SRT_RETURN_IF_ERROR(LowerSpmm(b, s));
-  return b->AddCopy(MatrixDesc(o.batch, rows, 1, width), yt, MatrixDesc(o.batch, rows, rows, 1),
-                    o.y);
-}
+Status LowerMatrix(PlanBuilder* b, const LinearOperands& o) { return MatrixLayer(b, o).Lower(); }
 
 Status LowerLinear(PlanBuilder* b) {
   const Node& node = *b->node;

@@ -1,18 +1,11 @@
-// The choice among the spmm formats for one layer, by cost model or by measurement.
+// The choice among the spmm formats for one layer, and its step.
 #include "plan/lower_spmm.h"
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
-
-#include "plan/choose_spmm.h"
-#include "plan/measure.h"
 
 namespace sparsert {
 namespace {
-
-// tune="auto" measures candidates whose predicted times lie this close to the best.
-constexpr double kCloseRace = 1.6;
 
 // Planes of all output rows together, from which on they lie beyond L2 when the layer begins.
 constexpr int64_t kFarBytes = 384 * 1024;
@@ -25,8 +18,12 @@ double FeedCost(const Window& w, bool transposed) {
   return w.out[1] % 16 == 0 ? 3.0 : 6.0;
 }
 
-Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice, bool direct,
-                SpmmArgs** out, PackKey* key) {
+}  // namespace
+
+Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* key) {
+  PlanBuilder* const b = b_;
+  const SpmmOperands& o = o_;
+  const bool direct = o.may_be_direct;
   *key = o.key;
   key->format = static_cast<int>(choice.kernel.format);
   key->direct = direct;
@@ -87,105 +84,109 @@ Status FillArgs(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice& choice,
   return Status::Ok();
 }
 
-struct Measurements {
-  int best = 0;
-  double best_ns = 0.0;  // 0: nothing was measured
-  char note[64] = "";    // what the runner-up took
-};
-
-// Times the candidates that the tune option asks for and keeps the packing of the fastest.
-Status MeasureCandidates(PlanBuilder* b, const SpmmOperands& o, const SpmmChoice* choices,
-                         int count, Measurements* m) {
-  if (b->options.tune == Tune::kOff || b->options.clock == nullptr) return Status::Ok();
-  const bool full = b->options.tune == Tune::kFull;
-  const double limit = choices[0].predicted_ns * (full ? 6.0 : kCloseRace);
-  int candidates = 0;
-  while (candidates < count && choices[candidates].predicted_ns <= limit) ++candidates;
-  if (candidates < 2 || (!full && b->tune_ns_left <= 0.0)) return Status::Ok();
-
-  const uint64_t begin = b->options.clock();
-  const SpmmArgs* args[kMaxSpmmChoices];
-  PackKey keys[kMaxSpmmChoices];
-  double ns[kMaxSpmmChoices];
-  for (int i = 0; i < candidates; ++i) {
-    SpmmArgs* filled = nullptr;
-    SRT_RETURN_IF_ERROR(FillArgs(b, o, choices[i], o.may_be_direct, &filled, &keys[i]));
-    args[i] = filled;
+Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
+  SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &stats_));
+  SpmmProblem problem;
+  problem.cpu = b_->options.cpu;
+  SpmmKernel dense;
+  if (SelectSpmm(SpmmFormat::kDense, b_->options.isa, &dense) && o_.columns <= dense.lanes) {
+    // Rows of one vector are too few sums to hide the latency of a multiply-add.
+    problem.cpu.fma_per_cycle = std::min(1.0, problem.cpu.fma_per_cycle);
   }
-  SRT_RETURN_IF_ERROR(
-      MeasureSpmm(args, choices, candidates, b->options.clock, b->weights->allocator(), ns));
-  int second = -1;
-  for (int i = 1; i < candidates; ++i) {
-    if (ns[i] < ns[m->best]) {
-      second = m->best;
-      m->best = i;
-    } else if (second < 0 || ns[i] < ns[second]) {
-      second = i;
-    }
+  problem.columns = o_.columns;
+  problem.batch = o_.batch;
+  problem.threads = b_->options.threads;
+  problem.direct = o_.may_be_direct;
+  problem.feed_cost = FeedCost(o_.window, o_.key.transposed);
+  count_ = RankSpmm(stats_, problem, b_->options.isa, b_->options.format, choices_);
+  const double rows = static_cast<double>(stats_.rows) * stats_.groups;
+  for (int n = 0; n < count_; ++n) {
+    const SpmmChoice& choice = choices_[n];
+    Candidate c;
+    c.format = SpmmFormatName(choice.kernel.format);
+    c.kernel = choice.kernel.kernel.name;
+    c.predicted_ns = choice.predicted_ns + extra_ns;
+    c.tiles = choice.tiling.tiles;
+    c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
+    c.block_depth = choice.block_depth;
+    const double stored = SpmmIsDense(choice.kernel.format)
+                              ? rows * static_cast<double>(stats_.depth)
+                              : static_cast<double>(stats_.nnz);
+    contest->Add(c, first_number + n, stored);
   }
-  m->best_ns = ns[m->best];
-  snprintf(m->note, sizeof(m->note), ", %s %.1f us", SpmmFormatName(choices[second].kernel.format),
-           ns[second] * 1e-3);
-  for (int i = 0; i < candidates; ++i) {
-    if (i != m->best) b->weights->Drop(keys[i]);
-  }
-  b->tune_ns_left -= static_cast<double>(b->options.clock() - begin);
   return Status::Ok();
+}
+
+Status SpmmLayer::Prepare(int n, TrialBuffer x, TrialBuffer r, TrialBuffer y, Trial::Part* part,
+                          PackKey* key) {
+  const SpmmChoice& choice = choices_[n];
+  SpmmArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(FillArgs(choice, &args, key));
+  part->kernel = choice.kernel.kernel;
+  part->args = args;
+  part->io[0] = x;
+  part->io[1] = o_.r_row != 0 ? r : kNoBuffer;
+  part->io[2] = y;
+  part->io_count = 3;
+  part->items = SpmmItems(*args);
+  part->scratch_bytes = SpmmScratch(*args, choice.kernel.lanes, choice.block_depth);
+  return Status::Ok();
+}
+
+Status SpmmLayer::Lower(int n) {
+  const SpmmChoice& choice = choices_[n];
+  SpmmArgs* args = nullptr;
+  PackKey key;
+  SRT_RETURN_IF_ERROR(FillArgs(choice, &args, &key));
+  const PackedSpmm* packed = nullptr;
+  SRT_RETURN_IF_ERROR(b_->weights->Spmm(key, &packed));
+  b_->weights->Keep(key);
+  NodePlan& info = b_->info();
+  info.packed_bytes = packed->bytes();
+  if (b_->options.format != kAnyFormat) {
+    const double total = static_cast<double>(info.weights);
+    const double zeros = total > 0 ? 1.0 - static_cast<double>(info.nonzeros) / total : 0.0;
+    snprintf(info.reason, sizeof(info.reason), "forced by SPARSERT_FORMAT at %.1f %% zeros",
+             100.0 * zeros);
+  }
+  const IoRef io[] = {o_.x, o_.r, o_.y};
+  return b_->AddStep(choice.kernel.kernel, args, {io, 3}, SpmmItems(*args),
+                     SpmmScratch(*args, choice.kernel.lanes, choice.block_depth),
+                     choice.predicted_ns);
+}
+
+size_t SpmmLayer::x_floats() const { return static_cast<size_t>(o_.batch * o_.x_image); }
+size_t SpmmLayer::r_floats() const {
+  return o_.r_row == 0 ? 0 : static_cast<size_t>(o_.batch * o_.r_image);
+}
+size_t SpmmLayer::y_floats() const {
+  return static_cast<size_t>(
+      std::max(o_.batch * o_.y_image, stats_.groups * stats_.rows * o_.y_row));
+}
+
+namespace {
+
+Status PrepareSpmm(void* layer, int number, Trial* trial) {
+  trial->part_count = 1;
+  return static_cast<SpmmLayer*>(layer)->Prepare(number, kTrialX, kTrialR, kTrialY,
+                                                 &trial->parts[0], &trial->key);
 }
 
 }  // namespace
 
 Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
-  MatrixStats stats;
-  SRT_RETURN_IF_ERROR(b->weights->Stats(o.key, &stats));
-
-  SpmmProblem problem;
-  problem.cpu = b->options.cpu;
-  problem.columns = o.columns;
-  problem.batch = o.batch;
-  problem.threads = b->options.threads;
-  problem.direct = o.may_be_direct;
-  problem.feed_cost = FeedCost(o.window, o.key.transposed);
-  SpmmChoice choices[kMaxSpmmChoices];
-  const int count = RankSpmm(stats, problem, b->options.isa, b->options.format, choices);
-  if (count == 0) return b->Fail(StatusCode::kUnsupported, "no spmm kernel in this build");
-
-  Measurements measured;
-  SRT_RETURN_IF_ERROR(MeasureCandidates(b, o, choices, count, &measured));
-
-  const SpmmChoice& choice = choices[measured.best];
-  SpmmArgs* args = nullptr;
-  PackKey key;
-  SRT_RETURN_IF_ERROR(FillArgs(b, o, choice, o.may_be_direct, &args, &key));
-  const PackedSpmm* packed = nullptr;
-  SRT_RETURN_IF_ERROR(b->weights->Spmm(key, &packed));
-  b->weights->Keep(key);
-
-  NodePlan& info = b->info();
-  info.compute_format = SpmmFormatName(choice.kernel.format);
-  info.packed_bytes = packed->bytes();
-  info.predicted_ns = choice.predicted_ns;
-  info.measured_ns = measured.best_ns;
-  const double total = static_cast<double>(stats.rows) * stats.groups * stats.depth;
-  const double zeros = total > 0 ? 100.0 * (1.0 - static_cast<double>(stats.nnz) / total) : 0.0;
-  if (b->options.format != kAnyFormat) {
-    snprintf(info.reason, sizeof(info.reason), "forced by SPARSERT_FORMAT at %.1f %% zeros", zeros);
-  } else if (measured.best_ns > 0.0) {
-    snprintf(info.reason, sizeof(info.reason), "fastest measured at %.1f %% zeros: %.1f us%s",
-             zeros, measured.best_ns * 1e-3, measured.note);
-  } else {
-    double dense_ns = 0.0;
-    for (int i = count; i-- > 0;) {
-      if (SpmmIsDense(choices[i].kernel.format)) dense_ns = choices[i].predicted_ns;
-    }
-    snprintf(info.reason, sizeof(info.reason),
-             "cost model at %.1f %% zeros: %.1f us, dense %.1f us", zeros,
-             choice.predicted_ns * 1e-3, dense_ns * 1e-3);
-  }
-  const IoRef io[] = {o.x, o.r, o.y};
-  return b->AddStep(choice.kernel.kernel, args, {io, 3}, SpmmItems(*args),
-                    SpmmScratch(*args, choice.kernel.lanes, choice.block_depth),
-                    choice.predicted_ns);
+  SpmmLayer layer(b, o);
+  Contest contest;
+  SRT_RETURN_IF_ERROR(layer.Enter(0, 0.0, &contest));
+  if (contest.count == 0) return b->Fail(StatusCode::kUnsupported, "no spmm kernel in this build");
+  contest.buffer_floats[kTrialX] = layer.x_floats();
+  contest.buffer_floats[kTrialR] = layer.r_floats();
+  contest.buffer_floats[kTrialY] = layer.y_floats();
+  contest.prepare = &PrepareSpmm;
+  contest.layer = &layer;
+  int winner = 0;
+  SRT_RETURN_IF_ERROR(ChooseCandidate(b, &contest, &winner));
+  return layer.Lower(winner);
 }
 
 }  // namespace sparsert

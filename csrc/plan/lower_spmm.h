@@ -1,7 +1,8 @@
 // Lowers one product of packed weights and rows of columns to the spmm kernel that suits it.
 #pragma once
 
-#include "plan/builder.h"
+#include "plan/choose_candidate.h"
+#include "plan/choose_spmm.h"
 
 namespace sparsert {
 
@@ -20,6 +21,39 @@ struct SpmmOperands {
   Activation act;
 };
 
+// One product and the ways to compute it.
+class SpmmLayer {
+ public:
+  SpmmLayer(PlanBuilder* b, const SpmmOperands& operands) : b_(b), o_(operands) {}
+
+  // Ranks the formats and enters them; candidate n gets the number first_number + n. `extra_ns`:
+  // what each takes besides its kernel.
+  Status Enter(int first_number, double extra_ns, Contest* contest);
+
+  // Packs candidate n; `part` reads and writes the given buffers.
+  Status Prepare(int n, TrialBuffer x, TrialBuffer r, TrialBuffer y, Trial::Part* part,
+                 PackKey* key);
+
+  // Appends the step of candidate n.
+  Status Lower(int n);
+
+  // Floats that the product reads and writes.
+  size_t x_floats() const;
+  size_t r_floats() const;
+  size_t y_floats() const;
+  const MatrixStats& stats() const { return stats_; }
+
+ private:
+  Status FillArgs(const SpmmChoice& choice, SpmmArgs** args, PackKey* key);
+
+  PlanBuilder* b_;
+  const SpmmOperands& o_;
+  MatrixStats stats_;
+  SpmmChoice choices_[kMaxSpmmChoices];
+  int count_ = 0;
+};
+
+// Chooses and appends.
 Status LowerSpmm(PlanBuilder* b, const SpmmOperands& operands);
 
 }  // namespace sparsert

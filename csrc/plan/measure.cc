@@ -2,17 +2,20 @@
 #include "plan/measure.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace sparsert {
 namespace {
 
-constexpr int kRuns = 5;
 // Larger than the L2 of most cores: reading it evicts what a candidate left there, as the other
 // layers of the model would.
 constexpr size_t kEvictBytes = 4 << 20;
 
 // Enough unpredictable branches to displace what a predictor has learnt of a layer.
 constexpr int kBranches = 8192;
+
+// Whole vectors behind the last column that a kernel may read.
+constexpr size_t kSlackFloats = 16 * 8;
 
 // Walks over pseudo-random bits by branches that the compiler may not remove.
 void ConfuseBranches(uint64_t seed) {
@@ -27,45 +30,54 @@ void ConfuseBranches(uint64_t seed) {
 
 }  // namespace
 
-Status MeasureSpmm(const SpmmArgs* const* args, const SpmmChoice* choices, int count,
-                   uint64_t (*clock)(), const Allocator* allocator, double* ns) {
-  Array<float> x(allocator);
-  Array<float> r(allocator);
-  Array<float> y(allocator);
-  Array<char> scratch(allocator);
-  Array<char> evict(allocator);
-  const SpmmArgs& a = *args[0];
-  const size_t slack = 16 * 8;  // whole vectors behind the last column
-  const int64_t rows = a.weights[0].rows;
-  SRT_RETURN_IF_ERROR(x.resize(static_cast<size_t>(a.batch * a.x_image) + slack));
-  SRT_RETURN_IF_ERROR(y.resize(
-      static_cast<size_t>(std::max(a.batch * a.y_image, a.groups * rows * a.y_row)) + slack));
-  if (a.r_row != 0) SRT_RETURN_IF_ERROR(r.resize(static_cast<size_t>(a.batch * a.r_image) + slack));
-  size_t scratch_bytes = 0;
-  for (int i = 0; i < count; ++i) {
-    scratch_bytes = std::max(
-        scratch_bytes, SpmmScratch(*args[i], choices[i].kernel.lanes, choices[i].block_depth));
-  }
-  SRT_RETURN_IF_ERROR(scratch.resize(scratch_bytes + kCacheLine));
-  SRT_RETURN_IF_ERROR(evict.resize(kEvictBytes));
-  for (size_t i = 0; i < x.size(); ++i) x[i] = 0.25f + static_cast<float>(i % 31) * 0.03125f;
+TrialBench::TrialBench(const Allocator* allocator) : scratch_(allocator), evict_(allocator) {
+  for (Array<float>& buffer : buffers_) buffer.set_allocator(allocator);
+}
 
-  void* io[3] = {x.data(), a.r_row != 0 ? r.data() : nullptr, y.data()};
-  uint64_t times[kMaxSpmmChoices][kRuns];
-  for (int run = -1; run < kRuns; ++run) {
-    for (int i = 0; i < count; ++i) {
-      volatile char* line = evict.data();
-      for (size_t at = 0; at < kEvictBytes; at += kCacheLine) line[at] = static_cast<char>(run);
-      ConfuseBranches(static_cast<uint64_t>(run * count + i + 7));
-      const uint64_t begin = clock();
-      choices[i].kernel.kernel.run(args[i], io, 0, SpmmItems(*args[i]), scratch.data());
-      if (run >= 0) times[i][run] = clock() - begin;
+Status TrialBench::Reserve(const size_t* floats) {
+  if (evict_.empty()) SRT_RETURN_IF_ERROR(evict_.resize(kEvictBytes));
+  for (int i = 0; i < kTrialBuffers; ++i) {
+    Array<float>& buffer = buffers_[i];
+    const size_t old = buffer.size();
+    if (floats[i] == 0 || floats[i] + kSlackFloats <= old) continue;
+    SRT_RETURN_IF_ERROR(buffer.resize(floats[i] + kSlackFloats));
+    for (size_t at = old; at < buffer.size(); ++at) {
+      buffer[at] = 0.25f + static_cast<float>(at % 31) * 0.03125f;
     }
   }
-  for (int i = 0; i < count; ++i) {
-    std::sort(times[i], times[i] + kRuns);
-    ns[i] = static_cast<double>(times[i][kRuns / 2]);
+  return Status::Ok();
+}
+
+void TrialBench::Evict() {
+  const volatile char* line = evict_.data();
+  for (size_t at = 0; at < kEvictBytes; at += kCacheLine) static_cast<void>(line[at]);
+  ConfuseBranches(++runs_);
+}
+
+Status TrialBench::Time(const Trial& trial, double share, uint64_t (*clock)(), double* ns) {
+  for (int p = 0; p < trial.part_count; ++p) {
+    const size_t bytes = trial.parts[p].scratch_bytes;
+    if (bytes > scratch_.size()) SRT_RETURN_IF_ERROR(scratch_.resize(bytes));
   }
+  const Trial::Part& first = trial.parts[0];
+  int64_t items = first.items;
+  if (trial.part_count == 1) {
+    // Two items at least: the first one alone meets weights that are colder than the rest's.
+    items = static_cast<int64_t>(std::ceil(static_cast<double>(items) * share));
+    items = std::min(first.items, std::max<int64_t>(2, items));
+  }
+  Evict();
+  const uint64_t begin = clock();
+  for (int p = 0; p < trial.part_count; ++p) {
+    const Trial::Part& part = trial.parts[p];
+    void* io[3];
+    for (int i = 0; i < part.io_count; ++i) {
+      io[i] = part.io[i] == kNoBuffer ? nullptr : buffers_[part.io[i]].data();
+    }
+    part.kernel.run(part.args, io, 0, p == 0 ? items : part.items, scratch_.data());
+  }
+  *ns = static_cast<double>(clock() - begin);
+  if (items > 0) *ns *= static_cast<double>(first.items) / static_cast<double>(items);
   return Status::Ok();
 }
 

@@ -1,15 +1,61 @@
-// Times candidate kernels on their real shapes.
+// Times candidates on buffers of the layer's own size.
 #pragma once
 
-#include "plan/choose_spmm.h"
+#include "kernels/kernel.h"
+#include "plan/weights.h"
 
 namespace sparsert {
 
-// Runs the candidates in turn on private buffers of the layer's own size and writes the median of
-// each one's runs in nanoseconds (one thread) to ns[count]. Before each run the weights' cache
-// lines are evicted and the branch predictor is made to forget the layer, as the rest of a model
-// would do. All `args` are of one layer.
-Status MeasureSpmm(const SpmmArgs* const* args, const SpmmChoice* choices, int count,
-                   uint64_t (*clock)(), const Allocator* allocator, double* ns);
+// Buffers that the parts of a trial read and write, by role: a layer's x, r and y, and the same
+// with the vectors of a batch side by side.
+enum TrialBuffer : int8_t {
+  kNoBuffer = -1,
+  kTrialX = 0,
+  kTrialR = 1,
+  kTrialY = 2,
+  kTrialColumnsX = 3,
+  kTrialColumnsR = 4,
+  kTrialColumnsY = 5,
+  kTrialBuffers = 6,
+};
+
+// A candidate made ready to run: its kernels in order.
+struct Trial {
+  struct Part {
+    Kernel kernel;
+    const void* args = nullptr;
+    TrialBuffer io[3] = {kNoBuffer, kNoBuffer, kNoBuffer};
+    int io_count = 0;
+    int64_t items = 0;
+    size_t scratch_bytes = 0;
+  };
+  static constexpr int kMaxParts = 4;
+
+  PackKey key;  // of the weights packed for it
+  Part parts[kMaxParts];
+  int part_count = 0;
+};
+
+// The memory that trials run on; it serves layer after layer.
+class TrialBench {
+ public:
+  explicit TrialBench(const Allocator* allocator);
+
+  // Grows the buffers to [kTrialBuffers] floats each.
+  Status Reserve(const size_t* floats);
+
+  // Nanoseconds of one run on one thread, the weights cold: before it, their cache lines are
+  // evicted and the branch predictor is made to forget the layer, as the rest of a model would do.
+  // Of a trial of one part only the first `share` of its items are run and the time is scaled up.
+  Status Time(const Trial& trial, double share, uint64_t (*clock)(), double* ns);
+
+ private:
+  void Evict();
+
+  Array<float> buffers_[kTrialBuffers];
+  Array<char> scratch_;
+  Array<char> evict_;
+  uint64_t runs_ = 0;
+};
 
 }  // namespace sparsert

@@ -210,17 +210,47 @@ Status PlanBuilder::WriteGraphOutputs() {
   return Status::Ok();
 }
 
+Status PlanBuilder::EstimateWork() {
+  SRT_RETURN_IF_ERROR(work_.resize(graph.nodes.size()));
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& n = graph.nodes[i];
+    const bool is_linear = n.op == Op::kLinear;
+    if (!is_linear && n.op != Op::kConv && n.op != Op::kConvTranspose) continue;
+    const Tensor& w = graph.tensors[n.Input(1)];
+    const Shape& out = facts(n.outputs[0]).shape;
+    uint64_t nnz = 0;
+    SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &nnz));
+    // Every weight costs a little, zero or not: indices, tiles, rows.
+    const double per_column = static_cast<double>(nnz) + 0.05 * static_cast<double>(w.data.rows) *
+                                                             static_cast<double>(w.data.cols);
+    const double columns =
+        static_cast<double>(out.elements()) /
+        static_cast<double>(std::max<int64_t>(1, out.dims[is_linear ? out.rank - 1 : 1]));
+    work_[i] = per_column * columns;
+    work_left_ += work_[i];
+  }
+  return Status::Ok();
+}
+
+double PlanBuilder::TuneBudget() const {
+  // Twice its share: layers without a close race leave theirs.
+  const double share = work_left_ > 0.0 ? 2.0 * work_[node_index] / work_left_ : 1.0;
+  return std::max(0.0, tune_ns_left * std::min(1.0, share));
+}
+
 Status PlanBuilder::Build() {
   plan->threads = options.threads;
   SRT_RETURN_IF_ERROR(plan->nodes.resize(std::max<size_t>(1, graph.nodes.size())));
   for (NodePlan& p : plan->nodes) p = NodePlan();
   SRT_RETURN_IF_ERROR(PlaceInputs());
   SRT_RETURN_IF_ERROR(FindLastUses());
+  if (options.tune == Tune::kAuto) SRT_RETURN_IF_ERROR(EstimateWork());
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     node_index = static_cast<uint32_t>(i);
     node = &graph.nodes[i];
     info().first_step = static_cast<uint32_t>(plan->steps.size());
     SRT_RETURN_IF_ERROR(LowerNode());
+    if (!work_.empty()) work_left_ -= work_[i];
   }
   SRT_RETURN_IF_ERROR(WriteGraphOutputs());
   return AssignArena();
@@ -257,8 +287,9 @@ void SetSliceBytes(const Graph& graph, Plan* plan) {
 }  // namespace
 
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, const PlanOptions& options,
-                Weights* weights, Plan* plan) {
+                Span<uint8_t> tuning, Weights* weights, Plan* plan) {
   SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts));
+  plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
   ShapeTable whole(plan->facts.facts.allocator());
   if (cut.images != 0) {
@@ -272,10 +303,12 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, const PlanOptions&
   PlanOptions slice_options = options;
   if (cut.slice_per_thread) slice_options.threads = 1;
   PlanBuilder builder(graph, slice_options, weights, plan);
+  builder.tuning.Open(tuning, plan->tuning_fingerprint, graph.nodes.size());
   const Status status = builder.Build();
   weights->EndPlanning();
   if (cut.images != 0) {
     plan->slices = cut.slices;
+    plan->slice_images = cut.slice_images;
     if (cut.slice_per_thread) plan->slice_threads = options.threads;
     SetSliceBytes(graph, plan);
     std::swap(plan->facts, whole);

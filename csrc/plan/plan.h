@@ -4,6 +4,7 @@
 #include "base/bump.h"
 #include "graph/infer_shapes.h"
 #include "kernels/kernel.h"
+#include "plan/candidate.h"
 #include "plan/weights.h"
 
 namespace sparsert {
@@ -59,6 +60,8 @@ struct NodePlan {
   Isa isa = Isa::kScalar;
   double predicted_ns = 0.0;  // of the chosen kernel; 0 when no choice was made
   double measured_ns = 0.0;   // at plan time; 0 when not measured
+  uint32_t first_candidate = 0;
+  uint32_t candidate_count = 0;  // the chosen one first, the others by predicted time
   char reason[200] = "";
 };
 
@@ -73,12 +76,14 @@ struct Plan {
       : memory(allocator),
         steps(allocator),
         nodes(allocator),
+        candidates(allocator),
         facts(allocator),
         places(allocator) {}
 
   Bump memory;  // args, tap tables, known constants
   Array<Step> steps;
-  Array<NodePlan> nodes;      // [graph.nodes]
+  Array<NodePlan> nodes;  // [graph.nodes]
+  Array<Candidate> candidates;
   ShapeTable facts;           // of the whole batch
   Array<TensorPlace> places;  // [graph.tensors], of one slice of it
   size_t tensor_bytes = 0;    // arena: tensors, then scratch of every thread
@@ -87,14 +92,21 @@ struct Plan {
   // The steps run `slices` times, each time on the next images of the batch, on one after the other
   // of `slice_threads` arenas.
   int32_t slices = 1;
+  int64_t slice_images = 0;  // 0: the batch is not cut
   int slice_threads = 1;
+  uint64_t tuning_fingerprint = 0;
+
+  Span<Candidate> CandidatesOf(size_t node) const {
+    return {candidates.data() + nodes[node].first_candidate, nodes[node].candidate_count};
+  }
 
   size_t slice_arena_bytes() const { return tensor_bytes + scratch_bytes * threads; }
   size_t arena_bytes() const { return slice_arena_bytes() * slice_threads; }
 };
 
-// `plan` is empty. Errors name the node.
+// `plan` is empty. `tuning`: empty, or what WriteTuning() wrote for an earlier plan; it is not
+// trusted. Errors name the node.
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, const PlanOptions& options,
-                Weights* weights, Plan* plan);
+                Span<uint8_t> tuning, Weights* weights, Plan* plan);
 
 }  // namespace sparsert

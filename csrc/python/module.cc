@@ -145,7 +145,7 @@ class Arenas {
 class Plan {
  public:
   Plan(std::shared_ptr<Model> model, const std::vector<std::vector<int64_t>>& shapes,
-       std::vector<py::dtype> output_dtypes)
+       std::vector<py::dtype> output_dtypes, const std::string& tuning)
       : model_(std::move(model)), output_dtypes_(std::move(output_dtypes)) {
     std::vector<srt_shape> c(shapes.size());
     for (size_t i = 0; i < shapes.size(); ++i) {
@@ -165,7 +165,8 @@ class Plan {
     int code = 0;
     {
       py::gil_scoped_release release;
-      code = srt_plan_make(model_->get(), c.data(), &plan_, &error);
+      code = srt_plan_make_tuned(model_->get(), c.data(), tuning.data(), tuning.size(), &plan_,
+                                 &error);
     }
     if (code != SRT_OK) Throw(error);
     arenas_ = std::make_unique<Arenas>(srt_plan_arena_bytes(plan_));
@@ -190,6 +191,19 @@ class Plan {
   void AfterFork() { arenas_->AfterFork(); }
 
   uint64_t arena_bytes() const { return srt_plan_arena_bytes(plan_); }
+
+  py::bytes tuning() const {
+    std::string blob(srt_plan_tuning(plan_, nullptr, 0), '\0');
+    srt_plan_tuning(plan_, blob.data(), blob.size());
+    return blob;
+  }
+
+  // (slices, images of one); (1, 0) for a batch that is not cut.
+  py::tuple slices() const {
+    int64_t images = 0;
+    const int32_t count = srt_plan_slices(plan_, &images);
+    return py::make_tuple(count, images);
+  }
 
   // `inputs`: C-contiguous arrays of the plan's shapes and the model's dtypes. Returns new arrays,
   // or the time of each step in nanoseconds when `timed`.
@@ -257,12 +271,31 @@ class Plan {
       d["measured_ns"] = n.measured_ns;
       d["first_step"] = n.first_step;
       d["step_count"] = n.step_count;
+      d["candidates"] = Candidates(i);
       nodes.append(d);
     }
     return nodes;
   }
 
  private:
+  py::list Candidates(int32_t node) const {
+    py::list list;
+    for (int32_t i = 0; i < srt_plan_candidate_count(plan_, node); ++i) {
+      srt_candidate c;
+      srt_plan_candidate(plan_, node, i, &c);
+      py::dict d;
+      d["format"] = c.format;
+      d["kernel"] = c.kernel;
+      d["predicted_ns"] = c.predicted_ns;
+      d["measured_ns"] = c.measured_ns;
+      d["tiles"] = c.tiles;
+      d["tile_columns"] = c.tile_columns;
+      d["block_depth"] = c.block_depth;
+      list.append(d);
+    }
+    return list;
+  }
+
   std::shared_ptr<Model> model_;
   std::vector<py::dtype> output_dtypes_;
   std::vector<py::ssize_t> input_sizes_;  // elements
@@ -299,8 +332,10 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<Plan>(m, "Plan")
       .def(py::init<std::shared_ptr<Model>, const std::vector<std::vector<int64_t>>&,
-                    std::vector<py::dtype>>(),
-           py::arg("model"), py::arg("shapes"), py::arg("output_dtypes"))
+                    std::vector<py::dtype>, const std::string&>(),
+           py::arg("model"), py::arg("shapes"), py::arg("output_dtypes"), py::arg("tuning") = "")
+      .def_property_readonly("tuning", &Plan::tuning)
+      .def_property_readonly("slices", &Plan::slices)
       .def_property_readonly("arena_bytes", &Plan::arena_bytes)
       .def("run", &Plan::Run, py::arg("inputs"), py::arg("timed") = false)
       .def("after_fork", &Plan::AfterFork)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.runtime.table import Table
-from sparsert.runtime.types import TensorSpec
+from sparsert.runtime.types import EXPLAIN_COLUMNS, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -107,7 +107,6 @@ class HybridBackend:
         rows: list[tuple[Any, ...]] = []
         records: list[dict[str, Any]] = []
         notes = []
-        columns = "layer op output zeros stored bytes computed packed kernel why".split()
         for index, (reason, _, _, engine) in enumerate(self._parts):
             if reason is None:
                 table = engine.explain()
@@ -115,9 +114,7 @@ class HybridBackend:
                 records += table.records
                 notes += table.notes
                 continue
-            rows.append(
-                (f"(part {index})", "fallback", "", "", "", "", "", "", engine.engine, reason)
-            )
+            rows.append((f"(part {index})", "fallback", *[""] * 6, engine.engine, "", reason))
             records.append(
                 {
                     "name": f"(part {index})",
@@ -127,7 +124,7 @@ class HybridBackend:
                 }
             )
         title = f"{self._label}: how each layer runs"
-        return Table(title, columns, rows, notes, records=records)
+        return Table(title, EXPLAIN_COLUMNS, rows, notes, records=records)
 
     def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
         """Times each part: medians over `runs` runs after one to warm up."""

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from sparsert import errors
+from sparsert.runtime import tuning_cache
 from sparsert.runtime.table import Table, format_bytes
-from sparsert.runtime.types import NUMPY_DTYPES, TensorSpec
+from sparsert.runtime.types import EXPLAIN_COLUMNS, NUMPY_DTYPES, TensorSpec
 
 # Plans kept per model; the least recently used one goes first.
 MAX_PLANS = 16
@@ -74,7 +75,8 @@ class NativeBackend:
         label: names the model in error messages.
         threads: for one run; None: as many cores as this process may use.
         isa: an instruction set by name; None: $SPARSERT_ISA, else the best of this machine.
-        tune: True measures every candidate kernel, "auto" the close ones, False none.
+        tune: True measures every candidate kernel, "auto" the close ones, False none. What was
+            measured is kept in the tuning cache and not measured again.
 
     Raises:
         ModelFormatError: the bytes are not a valid .sprt file.
@@ -92,6 +94,7 @@ class NativeBackend:
     ) -> None:
         self._core = import_core()
         self._label = label
+        self._tune = tune
         self.file = aligned_bytes(file)
         if self.file.size == 0:
             raise errors.ModelFormatError(f"{label}: the file is empty")
@@ -142,11 +145,11 @@ class NativeBackend:
                 n["compute_format"],
                 format_bytes(n["packed_bytes"]) if n["packed_bytes"] else "",
                 n["kernel"],
+                _candidate_cell(n["candidates"]),
                 n["reason"],
             )
             for n in nodes
         ]
-        columns = "layer op output zeros stored bytes computed packed kernel why".split()
         weights = sum(n["weights"] for n in nodes)
         nonzeros = sum(n["nonzeros"] for n in nodes)
         zeros = 100 * (1 - nonzeros / weights) if weights else 0.0
@@ -161,8 +164,19 @@ class NativeBackend:
             f"memory: file {format_bytes(memory['file_bytes'])}, packed weights "
             f"{format_bytes(memory['packed_bytes'])}, arena {format_bytes(memory['arena_bytes'])}",
         ]
+        if any(n["candidates"] for n in nodes):
+            notes.append(
+                "candidates: the chosen one first; us on one thread, measured with the weights "
+                "cold, or predicted (~); +n: others, in to_dict()"
+            )
+        slices, images = plan.slices
+        if slices > 1:
+            notes.append(
+                f"the batch runs in {slices} slices of {images} image(s); the times of candidates "
+                "are of one slice"
+            )
         title = f"{self._label}: how each layer runs"
-        return Table(title, columns, rows, notes, records=nodes)
+        return Table(title, EXPLAIN_COLUMNS, rows, notes, records=nodes)
 
     def memory(self) -> dict[str, int]:
         """Bytes of the file, of the packed weights, and of the arena as explain() has them."""
@@ -220,9 +234,7 @@ class NativeBackend:
                 self._recent = (list(key), plan)
                 return plan
             try:
-                plan = self._core.Plan(
-                    self._model, [list(shape) for shape in key], [s.dtype for s in self.outputs]
-                )
+                plan = self._make_plan(key)
             except self._core.NativeError as error:
                 raise self._translate(error) from None
             self._plans[key] = plan
@@ -230,6 +242,20 @@ class NativeBackend:
             if len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
             return plan
+
+    def _make_plan(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
+        dtypes = [spec.dtype for spec in self.outputs]
+        if not self._tune:
+            return self._core.Plan(self._model, shapes, dtypes)
+        name = tuning_cache.file_name(
+            self._core, self.file, self.isa, self.threads, self._tune, shapes
+        )
+        known = tuning_cache.read(name)
+        plan = self._core.Plan(self._model, shapes, dtypes, known)
+        measured = plan.tuning
+        if measured and measured != known:
+            tuning_cache.write(name, measured)
+        return plan
 
     def _some_plan(self) -> Any:
         with self._lock:
@@ -243,6 +269,29 @@ class NativeBackend:
         code, text = error.args
         kind = _ERRORS.get(code, errors.BackendError)
         return kind(f"{self._label}: {text}")
+
+
+def _candidate_cell(candidates: list[dict[str, Any]]) -> str:
+    """The chosen candidate, the next best, and the best dense one: 'pat4 12.1, dense ~30 +4'."""
+    if not candidates:
+        return ""
+    families = {c["kernel"].split("_")[0] for c in candidates}
+
+    def text(c: dict[str, Any]) -> str:
+        family = c["kernel"].split("_")[0] + " " if len(families) > 1 else ""
+        us = (c["measured_ns"] or c["predicted_ns"]) / 1e3
+        time = f"{us:.3g}" if us < 100 else f"{us:.0f}"
+        return f"{family}{c['format']} {'' if c['measured_ns'] else '~'}{time}"
+
+    others = sorted(
+        candidates[1:], key=lambda c: (c["measured_ns"] == 0, c["measured_ns"] or c["predicted_ns"])
+    )
+    shown = [candidates[0], *others[:1]]
+    dense = next((c for c in others[1:] if c["format"].startswith("dense")), None)
+    if dense is not None and not any(c["format"].startswith("dense") for c in shown):
+        shown.append(dense)
+    hidden = len(candidates) - len(shown)
+    return ", ".join(map(text, shown)) + (f" +{hidden}" if hidden else "")
 
 
 def _after_fork() -> None:

@@ -27,6 +27,12 @@ NUMPY_DTYPES: dict[int, np.dtype[Any]] = {
     13: np.dtype(np.uint64),
 }
 
+# The header of the table that explain() returns.
+EXPLAIN_COLUMNS = (
+    *("layer", "op", "output", "zeros", "stored", "bytes", "computed", "packed", "kernel"),
+    *("candidates", "why"),
+)
+
 
 @dataclass(frozen=True)
 class TensorSpec:

@@ -114,6 +114,15 @@ def test_inspect(call, files):
     assert "|---" in call("inspect", files / "m.onnx", "--markdown").stdout
 
 
+def test_inspect_shows_candidates(call, files):
+    text = call("inspect", files / "m.sprt").stdout
+    assert " candidates " in text
+    assert "us on one thread" in text
+    layers = json.loads(call("inspect", files / "m.sprt", "--json").stdout)["layers"]["rows"]
+    assert all(c["predicted_ns"] > 0 for layer in layers for c in layer["candidates"])
+    assert sum(len(layer["candidates"]) > 1 for layer in layers) >= 3
+
+
 def test_run_saves_what_the_model_computes(call, files, tmp_path):
     x = np.random.default_rng(0).standard_normal((1, 1, 28, 28), dtype=np.float32)
     np.save(tmp_path / "x.npy", x)

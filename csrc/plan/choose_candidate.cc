@@ -1,0 +1,176 @@
+// What to measure, for how long, and what to say of it.
+#include "plan/choose_candidate.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+namespace sparsert {
+namespace {
+
+constexpr int kMaxRounds = 7;
+
+// How one tune option measures.
+struct Effort {
+  double close;     // candidates predicted within this factor of the best take part
+  int rounds;       // at most
+  double behind;    // a candidate this much slower than the best after two rounds is out
+  double share_ns;  // a longer run is cut to about this
+};
+constexpr Effort kAutoEffort = {1.6, 4, 1.15, 2e6};
+constexpr Effort kFullEffort = {6.0, kMaxRounds, 3.0, 1e9};
+
+// Estimates for the budget: of one stored weight's packing, and of what comes before each run.
+constexpr double kPackNs = 6.0;
+constexpr double kEvictNs = 2e5;
+
+double Median(double* times, int count) {
+  std::sort(times, times + count);
+  return times[(count - 1) / 2];
+}
+
+double Share(const Candidate& c, const Effort& effort) {
+  return std::min(1.0, effort.share_ns / std::max(1.0, c.predicted_ns));
+}
+
+// How many candidates can be measured within `budget_ns`, best predicted first.
+int Affordable(const Contest& contest, int wanted, const Effort& effort, double budget_ns) {
+  double needed = 0.0;
+  for (int i = 0; i < wanted; ++i) {
+    const Candidate& c = contest.list[i];
+    needed += contest.stored[i] * kPackNs + 2.0 * (c.predicted_ns * Share(c, effort) + kEvictNs);
+    if (needed > budget_ns) return i;
+  }
+  return wanted;
+}
+
+// Times the first `candidates`; the losers' packings are dropped. Returns the fastest in *best.
+Status Measure(PlanBuilder* b, Contest* contest, int candidates, const Effort& effort,
+               double budget_ns, int* best) {
+  uint64_t (*clock)() = b->options.clock;
+  const uint64_t begin = clock();
+  Trial trials[kMaxCandidates];
+  double times[kMaxCandidates][kMaxRounds];
+  double fastest[kMaxCandidates];
+  int runs[kMaxCandidates] = {};
+  bool in[kMaxCandidates];
+  SRT_RETURN_IF_ERROR(b->bench.Reserve(contest->buffer_floats));
+  for (int i = 0; i < candidates; ++i) {
+    SRT_RETURN_IF_ERROR(contest->prepare(contest->layer, contest->numbers[i], &trials[i]));
+    in[i] = true;
+    fastest[i] = 0.0;
+  }
+  int left = candidates;
+  for (int round = 0; round < effort.rounds && left > 1; ++round) {
+    if (round >= 2 && static_cast<double>(clock() - begin) > budget_ns) break;
+    for (int i = 0; i < candidates; ++i) {
+      if (!in[i]) continue;
+      double ns = 0.0;
+      SRT_RETURN_IF_ERROR(b->bench.Time(trials[i], Share(contest->list[i], effort), clock, &ns));
+      fastest[i] = runs[i] == 0 ? ns : std::min(fastest[i], ns);
+      times[i][runs[i]++] = ns;
+    }
+    if (round == 0) continue;
+    double limit = 0.0;
+    for (int i = 0; i < candidates; ++i) {
+      if (in[i] && (limit == 0.0 || fastest[i] < limit)) limit = fastest[i];
+    }
+    for (int i = 0; i < candidates; ++i) {
+      if (!in[i] || fastest[i] <= limit * effort.behind) continue;
+      in[i] = false;
+      --left;
+    }
+  }
+  *best = -1;
+  for (int i = 0; i < candidates; ++i) {
+    // A clock may stand still for a short run; 0 would mean "not measured".
+    contest->list[i].measured_ns = std::max(1.0, Median(times[i], runs[i]));
+    if (!in[i]) continue;
+    if (*best < 0 || contest->list[i].measured_ns < contest->list[*best].measured_ns) *best = i;
+  }
+  for (int i = 0; i < candidates; ++i) {
+    if (i != *best) b->weights->Drop(trials[i].key);
+  }
+  return Status::Ok();
+}
+
+// The candidates go to the plan, the chosen one first.
+Status Publish(PlanBuilder* b, const Contest& contest, int chosen) {
+  Array<Candidate>& all = b->plan->candidates;
+  NodePlan& info = b->info();
+  info.first_candidate = static_cast<uint32_t>(all.size());
+  info.candidate_count = static_cast<uint32_t>(contest.count);
+  SRT_RETURN_IF_ERROR(all.push_back(contest.list[chosen]));
+  for (int i = 0; i < contest.count; ++i) {
+    if (i != chosen) SRT_RETURN_IF_ERROR(all.push_back(contest.list[i]));
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+void Contest::Add(const Candidate& candidate, int number, double weights) {
+  if (count == kMaxCandidates) return;
+  int at = count++;
+  for (; at > 0 && list[at - 1].predicted_ns > candidate.predicted_ns; --at) {
+    list[at] = list[at - 1];
+    numbers[at] = numbers[at - 1];
+    stored[at] = stored[at - 1];
+  }
+  list[at] = candidate;
+  numbers[at] = number;
+  stored[at] = weights;
+}
+
+Status ChooseCandidate(PlanBuilder* b, Contest* contest, int* winner) {
+  const Effort& effort = b->options.tune == Tune::kFull ? kFullEffort : kAutoEffort;
+  const bool tunes = b->options.tune != Tune::kOff && b->options.clock != nullptr;
+  int chosen = 0;
+  const bool known =
+      tunes && b->tuning.Apply(b->node_index, contest->list, contest->count, &chosen);
+  int measured = 0;
+  if (known) {
+    for (int i = 0; i < contest->count; ++i) measured += contest->list[i].measured_ns > 0.0;
+  } else if (tunes) {
+    const uint64_t begin = b->options.clock();
+    const double limit = contest->list[0].predicted_ns * effort.close;
+    while (measured < contest->count && contest->list[measured].predicted_ns <= limit) ++measured;
+    double budget_ns = 1e18;
+    if (b->options.tune == Tune::kAuto) {
+      budget_ns = b->TuneBudget();
+      measured = Affordable(*contest, measured, effort, budget_ns);
+    }
+    if (measured < 2) measured = 0;
+    if (measured != 0) {
+      SRT_RETURN_IF_ERROR(Measure(b, contest, measured, effort, budget_ns, &chosen));
+    }
+    b->tune_ns_left -= static_cast<double>(b->options.clock() - begin);
+  }
+
+  NodePlan& info = b->info();
+  const Candidate& best = contest->list[chosen];
+  info.compute_format = best.format;
+  info.predicted_ns = best.predicted_ns;
+  info.measured_ns = best.measured_ns;
+  const double total = static_cast<double>(info.weights);
+  const double zeros = total > 0 ? 100.0 * (1.0 - static_cast<double>(info.nonzeros) / total) : 0.0;
+  double dense_ns = 0.0;
+  for (int i = contest->count; i-- > 0;) {
+    if (strncmp(contest->list[i].format, "dense", 5) == 0) {
+      dense_ns = contest->list[i].predicted_ns;
+    }
+  }
+  if (measured != 0) {
+    snprintf(info.reason, sizeof(info.reason), "fastest of %d measured at %.1f %% zeros%s",
+             measured, zeros, known ? ", from the tuning cache" : "");
+  } else if (dense_ns > 0.0 && strncmp(best.format, "dense", 5) != 0) {
+    snprintf(info.reason, sizeof(info.reason), "cost model at %.1f %% zeros, dense %.1f us", zeros,
+             dense_ns * 1e-3);
+  } else {
+    snprintf(info.reason, sizeof(info.reason), "cost model at %.1f %% zeros", zeros);
+  }
+  *winner = contest->numbers[chosen];
+  return Publish(b, *contest, chosen);
+}
+
+}  // namespace sparsert

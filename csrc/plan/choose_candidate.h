@@ -1,0 +1,31 @@
+// The choice among the candidates of a layer: earlier tuning, measurement, or the cost model.
+#pragma once
+
+#include "plan/builder.h"
+#include "plan/candidate.h"
+#include "plan/measure.h"
+
+namespace sparsert {
+
+// The candidates of the current node, the best predicted first.
+class Contest {
+ public:
+  // `number`: what the layer calls the candidate. `stored`: weights that its packing holds.
+  void Add(const Candidate& candidate, int number, double stored);
+
+  int count = 0;
+  Candidate list[kMaxCandidates];
+  int numbers[kMaxCandidates];
+  double stored[kMaxCandidates];
+  size_t buffer_floats[kTrialBuffers] = {};
+
+  // Packs a candidate's weights and makes it ready to be timed.
+  Status (*prepare)(void* layer, int number, Trial* trial) = nullptr;
+  void* layer = nullptr;
+};
+
+// Decides and tells explain(): candidates, times, reason. `*winner` gets the number of the best.
+// Of the candidates that were timed, only the winner stays packed.
+Status ChooseCandidate(PlanBuilder* b, Contest* contest, int* winner);
+
+}  // namespace sparsert

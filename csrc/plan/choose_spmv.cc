@@ -1,0 +1,58 @@
+// Analytic cost of the spmv kernels.
+#include "plan/choose_spmv.h"
+
+#include <algorithm>
+
+namespace sparsert {
+namespace {
+
+// Cycles as the cost model of spmm counts them, since the two are compared.
+constexpr double kNsPerCycle = 1.0 / 3.0;
+
+// Bytes per cycle of weights that come from beyond L2: the more there are, the farther they lie;
+// and of weights that an earlier vector has left in L2.
+constexpr double kFarBytes = 10.0;
+constexpr double kFewFarBytes = 20.0;
+constexpr double kNearBytes = 32.0;
+constexpr double kFewLimit = 1 << 20;
+
+// Cycles to gather one vector of `lanes` floats and multiply it.
+double GatherCycles(int lanes) { return lanes * (lanes >= 8 ? 1.0 : 1.5) + 1.0; }
+
+}  // namespace
+
+int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
+  int count = 0;
+  const double rows = static_cast<double>(p.rows);
+  const double weights = rows * static_cast<double>(p.cols);
+  const double nnz = static_cast<double>(p.nnz);
+  for (const SpmvFormat format : {SpmvFormat::kDense, SpmvFormat::kSell}) {
+    SpmvChoice choice;
+    choice.format = format;
+    const bool sell = format == SpmvFormat::kSell;
+    // Without zeros sell is dense with needless indices.
+    if (sell && nnz >= weights) continue;
+    if (!SelectSpmv(format, isa, &choice.kernel, &choice.lanes)) continue;
+    const int lanes = choice.lanes;
+    const double slices = (rows + lanes - 1) / lanes;
+    const double vectors = sell ? nnz / lanes : slices * static_cast<double>(p.cols);
+    const double bytes = vectors * lanes * (sell ? 6.0 : 4.0);
+    const double compute =
+        vectors * (sell ? GatherCycles(lanes) : 1.0 / std::min(1.0, p.cpu.fma_per_cycle)) +
+        slices * 40.0;
+    const bool few = bytes <= kFewLimit;
+    const double first = std::max(compute, bytes / (few ? kFewFarBytes : kFarBytes));
+    const double next = std::max(compute, bytes / (few ? kNearBytes : kFarBytes));
+    choice.predicted_ns = (first + next * static_cast<double>(p.batch - 1)) * kNsPerCycle;
+    choices[count++] = choice;
+  }
+  return count;
+}
+
+const char* SpmvFormatName(SpmvFormat format) {
+  return format == SpmvFormat::kSell ? "sell" : "dense";
+}
+
+double TransposeNs(double elements) { return 50.0 + elements; }
+
+}  // namespace sparsert
