@@ -71,6 +71,7 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
     t.panel_begin = bounds[split];
     t.panel_end = bounds[split + 1];
+    if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
     t.act = a.act;
     t.ahead = a.fetch_ahead;
     t.stream = a.tiles == 1;
