@@ -104,14 +104,6 @@ void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Rando
   const Tiling tiling = MakeTiling(a.columns, lanes, max, random->Int(0, 1) == 0 ? max : 1.0);
   a.tiles = tiling.tiles;
   a.vecs = tiling.vecs;
-  char text[200];
-  std::snprintf(text, sizeof(text),
-                "%s%s: number %d, batch %d, %d channels (times %d), kernel %lldx%lld, %lld columns "
-                "in %d tiles of %d vectors",
-                kernel.name, by_rows ? " by rows" : "", number, a.batch, a.channels, a.multiplier,
-                static_cast<long long>(w.kernel[0]), static_cast<long long>(w.kernel[1]),
-                static_cast<long long>(a.columns), tiling.tiles, tiling.tile_vecs);
-  context = text;
   Bump bump(DefaultAllocator());
   if (by_rows) {
     a.row_kernel = static_cast<int32_t>(w.kernel[0]);
@@ -131,8 +123,20 @@ void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Rando
   a.x_image = plane * in_channels;
   a.y_plane = a.columns + random->Int(0, 17);
   a.y_image = a.y_plane * a.channels;
-  a.r_plane = a.columns;
+  const bool has_residual = number % 3 == 0;
+  const bool in_place = has_residual && random->Int(0, 1) == 1;  // Y is R
+  a.r_plane = in_place ? a.y_plane : a.columns;
   a.r_image = a.r_plane * a.channels;
+  char text[200];
+  std::snprintf(
+      text, sizeof(text),
+      "%s%s%s: number %d, batch %d, %d channels (times %d), kernel %lldx%lld, %lld columns "
+      "in %d tiles of %d vectors",
+      kernel.name, by_rows ? " by rows" : "", in_place ? " in place" : "", number, a.batch,
+      a.channels, a.multiplier, static_cast<long long>(w.kernel[0]),
+      static_cast<long long>(w.kernel[1]), static_cast<long long>(a.columns), tiling.tiles,
+      tiling.tile_vecs);
+  context = text;
   const float nan = std::nanf("");
   const bool at_end = random->Int(0, 1) == 1;
   Guarded x(a.batch * a.x_image, at_end, nan);
@@ -143,11 +147,16 @@ void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Rando
   const std::vector<float> weights = RandomMatrix(a.channels, taps, 0.9, Sparsity::kRandom, random);
   std::vector<float> bias(static_cast<size_t>(a.channels));
   for (float& b : bias) b = Quarter(random, 4);
-  const bool has_residual = number % 3 == 0;
   a.weights = weights.data();
   a.bias = number % 2 == 0 ? bias.data() : nullptr;
   a.act = SomeActivation(number);
-  Run(kernel, &a, {x.data(), has_residual ? r.data() : nullptr, y.data()}, DwconvItems(a), 0);
+  if (in_place) {
+    for (int64_t i = 0; i < y.size(); ++i) {
+      if (i % a.y_plane < a.columns) y[i] = r[i];
+    }
+  }
+  float* residual = in_place ? y.data() : r.data();
+  Run(kernel, &a, {x.data(), has_residual ? residual : nullptr, y.data()}, DwconvItems(a), 0);
 
   ++checks;
   for (int64_t image = 0; image < a.batch; ++image) {

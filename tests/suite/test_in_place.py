@@ -28,7 +28,7 @@ GRAPHS = {
     "residual of a 3x3": ["p = Relu(s)", "r = Conv<pads=[1,1,1,1]>(p, b)", "t = Add(r, s)"]
     + ["u = Relu(t)", "y = Conv(u, a)"],
     "residual of a depthwise layer": ["p = Relu(s)"]
-    + ["r = Conv<pads=[1,1,1,1], group=16>(p, depthwise)", "t = Add(r, s)", "y = Sigmoid(t)"],
+    + ["r = Conv<pads=[1,1,1,1], group=16>(p, depthwise)", "t = Add(r, s)", "y = Conv(t, a)"],
     "chain of blocks": ["p = Conv(s, a)", "q = Conv(p, a)", "t = Add(q, s)"]
     + ["u = Conv(t, a)", "v = Conv(u, a)", "w = Add(v, t)", "y = Relu(w)"],
     "residual seen under another shape": ["p = Conv(s, a)", "q = Relu(p)", "r = Conv(q, a)"]
