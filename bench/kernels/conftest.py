@@ -77,7 +77,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("kernels against the peak of one core")
         note = (
             "effective: multiply-adds with weights that are not zero. Bytes: activations and "
-            "packed weights once each; more than 100 % of memory's bandwidth comes from caches, which are "
-            "warm here."
+            "packed weights once each; more than 100 % of memory's bandwidth comes from caches, "
+            "which are warm here."
         )
         terminalreporter.write_line(str(Table("", COLUMNS, results, [note])))

@@ -71,7 +71,7 @@ def test_the_faster_dense_engine_counts() -> None:
 
 def test_wrong_outputs_and_failures_stop_the_sweep() -> None:
     rows = summarise([made_up("onnxruntime", 10), made_up("sparsert", 2, error=0.5)])
-    with pytest.raises(RuntimeError, match="sparsert on m: error 5.0e-01"):
+    with pytest.raises(RuntimeError, match=r"sparsert on m: error 5\.0e-01"):
         sweep.pair_up(rows)
     rows[1].update(error="no such file", max_error=None)
     with pytest.raises(RuntimeError, match="no such file"):
