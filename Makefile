@@ -19,7 +19,7 @@ CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 # Folders of the Python suite that run once more under the sanitizers.
 ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
 
-.PHONY: help build build-all demo test check format bench peers peers-short performance fuzz asan cross clean \
+.PHONY: help build build-all demo test check format bench peers peers-short sweep performance fuzz asan cross clean \
   distclean
 
 help: ## this list
@@ -75,6 +75,10 @@ peers: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## the full race again
 
 peers-short: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## a race of a few minutes
 	$(BIN)/python -m bench.peers --short
+
+SWEEP ?= resnet50 mobilenet_v1 mobilenet_v2 small_cnn
+sweep: $(VENV)/.stamp-bench build ## zeros x patterns, batches, threads of the networks SWEEP, with plots
+	$(BIN)/python -m bench.sweep $(SWEEP)
 
 performance: $(VENV)/.stamp-bench build-all ## the tables of docs/performance.md
 	for model in resnet50 mobilenet_v1; do for zeros in 0 0.9; do \

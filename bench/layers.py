@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bench.models import MODELS, build_model, input_shape
+from bench.models import ALL_MODELS, build_model, input_shape
 from bench.models.network import LayerShape
 from sparsert import load
 from sparsert.report.machine import describe_machine
@@ -54,18 +54,16 @@ class Layer:
     bytes: float
 
 
-def machine_peak(isa: str) -> tuple[float, float]:
-    """(GFLOP/s of one core on an instruction set, GB/s of reading memory).
+def machine_peaks() -> dict[str, float]:
+    """What one core can do: GFLOP/s by instruction set, and "read": GB/s of reading memory.
 
     Raises:
         FileNotFoundError: the program is not built: run `make build-all`.
-        KeyError: the instruction set has no peak.
     """
     if not PEAK_PROGRAM.exists():
         raise FileNotFoundError(f"{PEAK_PROGRAM.relative_to(ROOT)} is missing: run make build-all")
     lines = subprocess.run([PEAK_PROGRAM], capture_output=True, text=True, check=True).stdout
-    peaks = {name: float(value) for name, value in (line.split() for line in lines.splitlines())}
-    return peaks[isa], peaks["read"]
+    return {name: float(value) for name, value in (line.split() for line in lines.splitlines())}
 
 
 def kind_of(layer: LayerShape, is_first: bool) -> str:
@@ -77,7 +75,8 @@ def kind_of(layer: LayerShape, is_first: bool) -> str:
     if layer.groups > 1 and layer.groups == layer.in_channels:
         return "depthwise"
     strided = " strided" if layer.stride > 1 else ""
-    return f"{layer.kernel}x{layer.kernel}{strided}"
+    taps = f"{layer.kernel}" if layer.flat else f"{layer.kernel}x{layer.kernel}"
+    return f"{taps}{strided}"
 
 
 def activation_bytes(layer: LayerShape) -> float:
@@ -202,7 +201,7 @@ def main() -> None:
         epilog="example: python -m bench.layers resnet50 --sparsity 0.9 --markdown layers.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", choices=list(MODELS))
+    parser.add_argument("model", choices=list(ALL_MODELS))
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--runs", type=int, default=30)
@@ -213,8 +212,9 @@ def main() -> None:
     args = parser.parse_args()
     isa = os.environ.get("SPARSERT_ISA", "")
     layers, used = run(args.model, args.sparsity, args.batch, args.runs)
-    measured = [machine_peak(isa or used) for _ in range(2)]
-    peak, bandwidth = (max(values) for values in zip(*measured, strict=True))
+    measured = [machine_peaks() for _ in range(2)]
+    peak = max(peaks[isa or used] for peaks in measured)
+    bandwidth = max(peaks["read"] for peaks in measured)
     facts = describe_machine()
     where = (
         f"{args.model}, {100 * args.sparsity:g} % zeros, batch {args.batch}, one thread, "

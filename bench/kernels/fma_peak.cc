@@ -38,6 +38,8 @@ constexpr int64_t kSteps = 1 << 20;
     return 2.0 * kSums * floats * static_cast<double>(kSteps) / best * 1e-9;                     \
   }
 
+// Four floats at a time, as the scalar kernels; without a multiply-add instruction two operations.
+SRT_PEAK(scalar, 4, )
 #if defined(__x86_64__)
 SRT_PEAK(avx2, 8, __attribute__((target("avx2,fma"))))
 SRT_PEAK(avx512, 16, __attribute__((target("avx512f,fma,prefer-vector-width=512"))))
@@ -66,6 +68,7 @@ double ReadGigabytes() {
 }  // namespace
 
 int main() {
+  std::printf("scalar %.2f\n", Peak_scalar());
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     std::printf("avx2 %.2f\n", Peak_avx2());

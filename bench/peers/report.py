@@ -106,7 +106,8 @@ def merge_rows(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> lis
     return merged + [row for heats in fresh.values() for row in heats]
 
 
-def _origin(commands: list[str], facts: dict[str, Any]) -> str:
+def origin(commands: list[str], facts: dict[str, Any]) -> str:
+    """One paragraph: the commands that ran, when and on what."""
     ran = ", then ".join(f"`{command}`" for command in commands)
     return (
         f"Command: {ran}. Date: {facts.get('date', '?')}. CPU: {facts.get('cpu', '?')}, "
@@ -126,7 +127,7 @@ def to_markdown(rows: list[dict[str, Any]], facts: dict[str, Any], commands: lis
     lines = [
         "# Race of engines",
         "",
-        _origin(commands, facts),
+        origin(commands, facts),
         "Versions: " + ", ".join(f"{name} {v}" for name, v in sorted(versions.items())) + ".",
         "",
         "Each engine has its own process; they take turns in rounds, one at a time. ms: median of "
@@ -173,7 +174,7 @@ def to_summary(rows: list[dict[str, Any]], facts: dict[str, Any], commands: list
         heat.setdefault(row["sparsity"], {})[row["engine"]] = row
     levels = sorted({row["sparsity"] for row in rows})
     lines = [
-        _origin(commands, facts),
+        origin(commands, facts),
         "",
         "Speed of sparsert relative to ONNX Runtime on the same file in the same run, and in "
         "brackets relative to DeepSparse. All times, the other engines, errors, memory and file "

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bench.models import MODELS, build_model, input_shape
+from bench.models import MODELS, UNSEEN, build_model, input_shape
 from bench.models.network import prune_by_magnitude
 from bench.peers import __main__ as peers
 from bench.peers import report
@@ -24,6 +24,8 @@ MACS = {
     "mobilenet_v1": 0.569e9,
     "mobilenet_v2": 0.301e9,
     "small_cnn": 2.528e6,
+    "densenet121": 2.834e9,
+    "efficientnet_b0": 0.386e9,
 }
 
 
@@ -43,6 +45,32 @@ def test_sparsity_is_exact_per_layer(name: str) -> None:
     stem, *rest = layers
     assert stem.sparsity == 0
     assert all(layer.sparsity == (0 if layer.groups > 1 else 0.8) for layer in rest)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "audio_cnn"])
+def test_blocks_of_four_rows_go_together(name: str) -> None:
+    model, layers = build_model(name, 0.75, pattern="4x1")
+    weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for layer in layers[1:]:
+        w = weights[f"{layer.name}.weight"]
+        whole = w[: len(w) // 4 * 4].reshape(len(w) // 4, 4, -1) != 0
+        assert np.all(whole.any(axis=1) == whole.all(axis=1))
+        assert np.mean(w == 0) == pytest.approx(0.75, abs=0.05)
+        blocks = -(-len(w) // 4) * (w.size // len(w))
+        assert np.count_nonzero(whole.any(axis=1)) <= blocks - round(0.75 * blocks)
+
+
+@pytest.mark.parametrize("name", list(UNSEEN))
+def test_unseen_networks_match_onnxruntime(name: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    sparsert = pytest.importorskip("sparsert")
+    model, layers = build_model(name, 0.9)
+    assert {layer.name for layer in layers} and all(layer.macs > 0 for layer in layers)
+    x = np.random.default_rng(1).standard_normal(input_shape(name), dtype=np.float32)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"input": x})
+    y = sparsert.load(model, strict=True, tune=False)(x)
+    assert np.abs(y - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def test_same_seed_gives_same_model() -> None:
@@ -91,6 +119,8 @@ def test_unknown_model_and_bad_sparsity() -> None:
         build_model("alexnet")
     with pytest.raises(ValueError, match="at least 0 and less than 1, got 90"):
         build_model("small_cnn", 90)
+    with pytest.raises(ValueError, match="unknown pattern '3x3'; there are: unstructured"):
+        build_model("small_cnn", 0.5, pattern="3x3")
 
 
 def test_layer_shapes_are_distinct() -> None:

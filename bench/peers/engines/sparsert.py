@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sparsert
 from bench.peers.engines import Array
 
@@ -17,3 +19,10 @@ class Engine:
     def run(self, x: Array) -> Array:
         """Computes the output."""
         return self.model.run(None, {"input": x})[0]
+
+    def memory(self) -> dict[str, int]:
+        """Packed weights and activations; the model's file is not among them."""
+        # The numbers behind the line on memory in explain().
+        backend: Any = self.model._backend
+        facts = backend.memory()
+        return {"weight_bytes": facts["packed_bytes"], "arena_bytes": facts["arena_bytes"]}
