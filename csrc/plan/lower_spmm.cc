@@ -7,7 +7,7 @@
 namespace sparsert {
 namespace {
 
-// Planes of all output rows together, from which on they lie beyond L2 when the layer begins.
+// Bytes from which on the planes of all output rows, or a layer's weights, count as far from L1.
 constexpr int64_t kFarBytes = 384 * 1024;
 
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
@@ -54,6 +54,10 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   a->y_row = o.y_row;
   a->fetch_ahead =
       o.y_row * packed->groups[0].rows * static_cast<int64_t>(sizeof(float)) > kFarBytes;
+  // Formats whose rows share every weight's column read them faster than caches send them unasked;
+  // those with single columns wait for X instead.
+  a->fetch_weights = SpmmIsPanel(choice.kernel.format) &&
+                     static_cast<int64_t>(packed->values.size_bytes()) > kFarBytes;
   a->weights = packed->groups.data();
   a->act = o.act;
   a->bias = o.bias_values;

@@ -19,6 +19,9 @@ SRT_INLINE Vec FmaX(Vec w, Vec x, Vec acc, int v) {
   return kLower && v == NV - 1 ? FmaLower(w, x, acc) : Fma(w, x, acc);
 }
 
+// Streamed weights are fetched this far ahead: the next page, where hardware prefetchers stop.
+constexpr int kWeightsAhead = 1024;
+
 // Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
 template <int P, int NV, bool kLower>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const SpmmTile& t,
@@ -164,7 +167,6 @@ SRT_INLINE void FetchPair(const SpmmTile& t, int panel_row, const Csr2Pair& pair
 
 struct Csr2Micro {
   static constexpr int kPairsAhead = 3;
-  static constexpr int kWeightsAhead = 1024;
 
   template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
@@ -240,6 +242,7 @@ struct PanelMicro {
       const float* x = t.x;
       for (int i = 0; i < n; ++i) {
         if (kIndexed) x = t.x + *id++ * t.x_row;
+        if (t.stream && i % (16 / MR) == 0) __builtin_prefetch(w + kWeightsAhead);
         Vec xv[NV];
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) xv[v] = LoadX<NV, kLower>(x, v);

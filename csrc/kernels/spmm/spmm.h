@@ -91,7 +91,8 @@ struct SpmmArgs {
   int32_t tile_vecs = 0;  // the widest tile
   int64_t columns = 0;    // valid columns, <= vecs * lanes
   bool direct = false;
-  bool fetch_ahead = false;  // R and Y are larger than what stays in L2: prefetch their rows
+  bool fetch_ahead = false;    // R and Y are larger than what stays in L2: prefetch their rows
+  bool fetch_weights = false;  // every tile reads many weights anew: prefetch them
   TapTable taps;
   // Strides in floats.
   int64_t x_image = 0, x_group = 0, x_row = 0;
@@ -127,6 +128,11 @@ bool SelectSpmm(SpmmFormat format, Isa isa, SpmmKernel* kernel);
 
 inline bool SpmmIsDense(SpmmFormat format) {
   return format == SpmmFormat::kDense || format == SpmmFormat::kDense8;
+}
+
+// Panels whose stored columns are whole.
+inline bool SpmmIsPanel(SpmmFormat format) {
+  return SpmmIsDense(format) || format == SpmmFormat::kBsr4 || format == SpmmFormat::kBsr8;
 }
 
 const char* SpmmFormatName(SpmmFormat format);  // "dense", "csr", ...: as in SpmmFormat

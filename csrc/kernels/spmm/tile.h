@@ -23,7 +23,7 @@ struct SpmmTile {
   Mask tail;          // valid lanes of the last vector
   bool partial;       // tail is not full
   bool ahead;         // fetch rows of R and Y before they are needed: they lie far from L1
-  bool stream;        // weights are read once: fetch them ahead, they lie beyond L2
+  bool stream;        // fetch weights ahead: they lie beyond L1, or, read once, beyond L2
   bool first;         // this block starts the sums
   bool last;          // this block ends them
   int block;
