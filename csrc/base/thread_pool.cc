@@ -3,10 +3,8 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <cstdio>
 #include <new>
 
 namespace sparsert {
@@ -198,29 +196,6 @@ void ThreadPool::Run(Work work, void* context, int64_t items, int64_t chunk) {
       sched_yield();  // a worker that holds items may need this core
     }
   }
-}
-
-int UsableCores() {
-  int cores = 1;
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-    cores = CPU_COUNT(&set);
-  } else {
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    if (online > 0) cores = static_cast<int>(online);
-  }
-  long long quota = -1;
-  long long period = 0;
-  FILE* file = fopen("/sys/fs/cgroup/cpu.max", "r");
-  if (file != nullptr) {
-    if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = -1;
-    fclose(file);
-  }
-  if (quota > 0 && period > 0) {
-    const int limit = static_cast<int>((quota + period - 1) / period);
-    if (limit < cores) cores = limit;
-  }
-  return cores < 1 ? 1 : cores;
 }
 
 }  // namespace sparsert

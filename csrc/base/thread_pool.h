@@ -42,7 +42,4 @@ class ThreadPool {
   const Allocator* allocator_ = nullptr;
 };
 
-// Cores this process may use (its CPU mask and cgroup quota), at least 1.
-int UsableCores();
-
 }  // namespace sparsert

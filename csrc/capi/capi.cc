@@ -6,6 +6,7 @@
 
 #include "base/platform.h"
 #include "base/thread_pool.h"
+#include "base/usable_cores.h"
 #include "include/sparsert.h"
 #include "modelfile/reader.h"
 #include "plan/choose_spmm.h"
@@ -123,6 +124,8 @@ const char* srt_isa_name(int32_t index) {
   }
   return nullptr;
 }
+
+int32_t srt_usable_cores(void) { return sparsert::UsableCores(); }
 
 int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,
                        srt_model** model, srt_error* error) {

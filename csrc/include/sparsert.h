@@ -74,7 +74,7 @@ enum { SRT_TUNE_OFF = 0, SRT_TUNE_AUTO = 1, SRT_TUNE_FULL = 2 };
 
 typedef struct {
   uint32_t struct_bytes;          /* sizeof(srt_options) */
-  int32_t threads;                /* 0: as many as this process may use */
+  int32_t threads;                /* of one run, the caller's included; 0: srt_usable_cores() */
   const char* isa;                /* NULL: $SPARSERT_ISA, else the best of this machine */
   int32_t tune;                   /* SRT_TUNE_... */
   const srt_allocator* allocator; /* NULL: the C library's; copied */
@@ -130,6 +130,10 @@ SRT_API int32_t srt_abi_version(void);
 
 /* "avx512", ...: what this build and machine can run; NULL behind the last `index`. */
 SRT_API const char* srt_isa_name(int32_t index);
+
+/* Cores that the calling thread's process may keep busy, at least 1: the physical cores of its CPU
+ * mask, or fewer if the CPU quota of its cgroup, or of one above it, is less. */
+SRT_API int32_t srt_usable_cores(void);
 
 /* `bytes` (64-byte aligned, [size]) must stay readable and unchanged until the model is freed. */
 SRT_API int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,

@@ -319,6 +319,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = SPARSERT_VERSION;
   m.attr("abi_version") = srt_abi_version();
   m.def("isas", &Isas, "Instruction sets that this build and machine can run.");
+  m.def("usable_cores", &srt_usable_cores, "Cores that this process may keep busy.");
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
       .def(py::init<const py::buffer&, int, const std::string&, int>(), py::arg("file"),

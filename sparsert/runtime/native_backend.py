@@ -55,6 +55,20 @@ def available_isas() -> list[str]:
     return list(import_core().isas())
 
 
+def usable_cores() -> int:
+    """Counts the cores that this process may keep busy: the default of `threads=`.
+
+    They are the physical cores of its CPU mask, or fewer if the CPU quota of its cgroup, or of one
+    above it, is less. Without the compiled extension: the CPUs of the mask.
+    """
+    try:
+        return int(import_core().usable_cores())
+    except errors.BackendError:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+
 def aligned_bytes(data: Any) -> np.ndarray:
     """Returns `data` (any buffer) as uint8 at a 64-byte boundary, copied only if need be."""
     flat: np.ndarray = np.frombuffer(data, np.uint8)
