@@ -19,7 +19,7 @@ CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 # Folders of the Python suite that run once more under the sanitizers.
 ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
 
-.PHONY: help build build-all demo test check format bench peers peers-short sweep performance fuzz asan cross clean \
+.PHONY: help build build-all demo test check format bench peers peers-short sweep performance fuzz asan tsan cross clean \
   distclean
 
 help: ## this list
@@ -114,6 +114,13 @@ $(ASAN)/.built: $(VENV)/.stamp-build
 	  -DSPARSERT_PYTHON_DIR=$(abspath $(ASAN)/site/sparsert/runtime)
 	rm -f $(ASAN)/site/sparsert/runtime/_core*.so
 	$(BIN)/cmake --build $(ASAN) -j $(JOBS)
+
+TSAN_SOURCES = tests/cpp/thread_pool_test.cc csrc/base/thread_pool.cc csrc/base/platform.cc
+tsan: ## the thread pool's test under ThreadSanitizer
+	@mkdir -p build/tsan
+	$${CXX:-c++} -std=c++17 -O1 -g -fsanitize=thread -Icsrc $(TSAN_SOURCES) -o build/tsan/thread_pool_test \
+	  -lpthread
+	build/tsan/thread_pool_test
 
 # ---- 64-bit ARM: everything compiles; the C++ tests run where qemu-aarch64 is installed ---------
 cross: $(VENV)/.stamp-build ## cross-compile for aarch64
