@@ -83,6 +83,7 @@ sweep: $(VENV)/.stamp-bench build ## zeros x patterns, batches, threads of the n
 performance: $(VENV)/.stamp-bench build-all ## the tables of docs/performance.md
 	for model in resnet50 mobilenet_v1; do for zeros in 0 0.9; do \
 	  $(BIN)/python -m bench.layers $$model --sparsity $$zeros --publish || exit 1; done; done
+	$(BIN)/python -m bench.threads resnet50 mobilenet_v1 --publish
 
 # DeepSparse needs an old NumPy and Python 3.11 at most; without it the race goes on and says so.
 .venv-deepsparse/.stamp: bench/peers/requirements-deepsparse.txt

@@ -20,11 +20,10 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import onnx
 
 from bench.layers import ROOT, publish
 from bench.models import ALL_MODELS, build_model, input_shape
-from sparsert import Model, load
+from sparsert import Model, convert, load
 from sparsert.report.machine import describe_machine
 from sparsert.runtime.table import Table
 
@@ -124,8 +123,8 @@ def measure(
     proto, _ = build_model(name, sparsity)
     x = np.random.default_rng(0).standard_normal(input_shape(name, 1), dtype=np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.onnx"
-        onnx.save(proto, path)
+        path = Path(folder) / f"{name}.sprt"
+        convert(proto, path)
         cpus = sorted(os.sched_getaffinity(0))[:threads]
         with Processes(path, x, cpus) as processes:
             all_ways = ways(path, x, threads, processes)
@@ -153,8 +152,8 @@ def main() -> None:
     parser.add_argument("models", nargs="+", choices=list(ALL_MODELS), metavar="MODEL")
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.0, 0.9])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each way in each round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.25, help="of each way in each round")
     parser.add_argument(
         "--publish", action="store_true", help="put the table into docs/performance.md"
     )
@@ -173,7 +172,7 @@ def main() -> None:
     if args.publish:
         levels = " ".join(f"{sparsity:g}" for sparsity in args.sparsity)
         command = f"python -m bench.threads {' '.join(args.models)} --sparsity {levels}"
-        defaults = {"threads": 2, "rounds": 7, "seconds": 0.5}
+        defaults = {"threads": 2, "rounds": 5, "seconds": 0.25}
         for option, default in defaults.items():
             value = getattr(args, option)
             command += f" --{option} {value:g}" if value != default else ""
