@@ -19,7 +19,7 @@ CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 # Folders of the Python suite that run once more under the sanitizers.
 ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
 
-.PHONY: help build build-all demo test check format bench peers peers-short sweep performance fuzz asan cross clean \
+.PHONY: help build build-all demo test check format bench peers peers-short sweep performance fuzz asan tsan cross clean \
   distclean
 
 help: ## this list
@@ -83,6 +83,7 @@ sweep: $(VENV)/.stamp-bench build ## zeros x patterns, batches, threads of the n
 performance: $(VENV)/.stamp-bench build-all ## the tables of docs/performance.md
 	for model in resnet50 mobilenet_v1; do for zeros in 0 0.9; do \
 	  $(BIN)/python -m bench.layers $$model --sparsity $$zeros --publish || exit 1; done; done
+	$(BIN)/python -m bench.threads resnet50 mobilenet_v1 --publish
 
 # DeepSparse needs an old NumPy and Python 3.11 at most; without it the race goes on and says so.
 .venv-deepsparse/.stamp: bench/peers/requirements-deepsparse.txt
@@ -114,6 +115,13 @@ $(ASAN)/.built: $(VENV)/.stamp-build
 	  -DSPARSERT_PYTHON_DIR=$(abspath $(ASAN)/site/sparsert/runtime)
 	rm -f $(ASAN)/site/sparsert/runtime/_core*.so
 	$(BIN)/cmake --build $(ASAN) -j $(JOBS)
+
+TSAN_SOURCES = tests/cpp/thread_pool_test.cc csrc/base/thread_pool.cc csrc/base/platform.cc
+tsan: ## the thread pool's test under ThreadSanitizer
+	@mkdir -p build/tsan
+	$${CXX:-c++} -std=c++17 -O1 -g -fsanitize=thread -Icsrc $(TSAN_SOURCES) -o build/tsan/thread_pool_test \
+	  -lpthread
+	build/tsan/thread_pool_test
 
 # ---- 64-bit ARM: everything compiles; the C++ tests run where qemu-aarch64 is installed ---------
 cross: $(VENV)/.stamp-build ## cross-compile for aarch64

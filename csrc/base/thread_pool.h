@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/array.h"
+#include "base/budget.h"
 #include "base/status.h"
 
 namespace sparsert {
@@ -16,33 +17,39 @@ class ThreadPool {
   using Work = void (*)(void* context, int64_t begin, int64_t end, int worker);
 
   // `threads` counts the caller: threads - 1 workers are started. Ok with fewer workers only when
-  // the operating system refuses to start more.
-  static Status Create(int threads, const Allocator* allocator, ThreadPool** pool);
+  // the operating system refuses to start more. `budget`: nullptr, or what the pool's owners take
+  // their cores from; idle workers then stay awake only while it has room.
+  static Status Create(int threads, const Budget* budget, const Allocator* allocator,
+                       ThreadPool** pool);
   static void Destroy(ThreadPool* pool);
 
   int threads() const { return threads_; }
+  int workers() const { return threads_ - 1; }
 
   // A caller owns the workers between Acquire and Release; while one caller does, Acquire returns
   // false for the others, who then run alone. Never blocks.
   bool Acquire();
   void Release();
 
-  // Only between Acquire and Release. Returns when all items are done. Ranges of `chunk` items are
-  // handed out in order to whoever is free.
+  // The owner only, within its work too: the first `workers` take part from the next step on, at
+  // first all of them. The others finish the items that they hold, and sleep.
+  void UseWorkers(int workers);
+
+  // Only between Acquire and Release. Returns when all items are done. Every thread begins with its
+  // share of successive items, in step after step the same share, so that what it wrote is still in
+  // its own caches; with that done, it takes from the others' shares. `chunk` items are taken at a
+  // time, or more if there are very many.
   void Run(Work work, void* context, int64_t items, int64_t chunk);
 
  private:
   struct State;
   ThreadPool() = default;
   ~ThreadPool() = default;
-  static void WorkerMain(State* state, int worker);
+  static void* WorkerMain(void* slot);
 
   State* state_ = nullptr;
   int threads_ = 1;
   const Allocator* allocator_ = nullptr;
 };
-
-// Cores this process may use (its CPU mask and cgroup quota), at least 1.
-int UsableCores();
 
 }  // namespace sparsert

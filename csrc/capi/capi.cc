@@ -6,6 +6,7 @@
 
 #include "base/platform.h"
 #include "base/thread_pool.h"
+#include "base/usable_cores.h"
 #include "include/sparsert.h"
 #include "modelfile/reader.h"
 #include "plan/choose_spmm.h"
@@ -21,6 +22,13 @@ using sparsert::Status;
 using sparsert::StatusCode;
 using sparsert::ThreadPool;
 
+struct srt_budget {
+  srt_budget(const Allocator& a, int cores) : allocator(a), budget(cores) {}
+
+  Allocator allocator;
+  sparsert::Budget budget;
+};
+
 struct srt_model {
   explicit srt_model(const Allocator& a) : allocator(a), graph(&allocator) {}
   ~srt_model() { ThreadPool::Destroy(pool); }
@@ -28,6 +36,7 @@ struct srt_model {
   Allocator allocator;
   Graph graph;
   sparsert::PlanOptions options;
+  sparsert::Budget* budget = nullptr;
   ThreadPool* pool = nullptr;
   sparsert::Weights weights{&graph, &allocator};
   sparsert::Mutex planning;  // guards `weights`
@@ -54,11 +63,16 @@ int32_t Report(const Status& status, srt_error* error) {
   return static_cast<int32_t>(status.code());
 }
 
+Allocator ToAllocator(const srt_allocator* allocator) {
+  if (allocator == nullptr) return *sparsert::DefaultAllocator();
+  return {allocator->allocate, allocator->release, allocator->context};
+}
+
 // Constructs T in memory of the allocator, or returns nullptr.
-template <typename T, typename Arg>
-T* Make(const Allocator& allocator, Arg& arg) {
+template <typename T, typename... Args>
+T* Make(const Allocator& allocator, Args&&... args) {
   void* memory = allocator.allocate(allocator.context, sizeof(T), sparsert::kCacheLine);
-  return memory == nullptr ? nullptr : new (memory) T(arg);
+  return memory == nullptr ? nullptr : new (memory) T(args...);
 }
 
 template <typename T>
@@ -86,7 +100,7 @@ srt_shape ToC(const Shape& shape) {
 }
 
 Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
-  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr};
+  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr, nullptr};
   const srt_options& o = options == nullptr ? none : *options;
   if (o.threads < 0 || o.threads > kMaxThreads) {
     return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 to %d", o.threads,
@@ -102,9 +116,10 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);
   model->options.clock = &sparsert::ClockNs;
+  model->budget = o.budget == nullptr ? nullptr : &o.budget->budget;
   if (model->options.threads > 1) {
     SRT_RETURN_IF_ERROR(
-        ThreadPool::Create(model->options.threads, &model->allocator, &model->pool));
+        ThreadPool::Create(model->options.threads, model->budget, &model->allocator, &model->pool));
     model->options.threads = model->pool->threads();
   }
   return Status::Ok();
@@ -124,20 +139,50 @@ const char* srt_isa_name(int32_t index) {
   return nullptr;
 }
 
+int32_t srt_usable_cores(void) { return sparsert::UsableCores(); }
+
+int32_t srt_budget_make(int32_t cores, const srt_allocator* allocator, srt_budget** budget,
+                        srt_error* error) {
+  *budget = nullptr;
+  if (cores < 0) {
+    return Report(Status::Error(StatusCode::kInvalidArgument,
+                                "the budget is %d cores, expected 0 or more", cores),
+                  error);
+  }
+  const Allocator memory = ToAllocator(allocator);
+  *budget = Make<srt_budget>(memory, memory, cores == 0 ? sparsert::UsableCores() : cores);
+  if (*budget == nullptr) return Report(Status::OutOfMemory("budget", sizeof(srt_budget)), error);
+  return SRT_OK;
+}
+
+void srt_budget_free(srt_budget* budget) {
+  if (budget == nullptr) return;
+  const Allocator allocator = budget->allocator;
+  Unmake(allocator, budget);
+}
+
+int32_t srt_budget_cores(const srt_budget* budget) { return budget->budget.cores(); }
+
+void srt_budget_set_cores(srt_budget* budget, int32_t cores) {
+  budget->budget.set_cores(cores < 1 ? 1 : cores);
+}
+
+int32_t srt_budget_busy(const srt_budget* budget) { return budget->budget.busy(); }
+
+int32_t srt_budget_peak(const srt_budget* budget) { return budget->budget.peak(); }
+
+void srt_budget_after_fork(srt_budget* budget) { budget->budget.Reset(); }
+
 int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,
                        srt_model** model, srt_error* error) {
   *model = nullptr;
-  Allocator allocator = *sparsert::DefaultAllocator();
   if (options != nullptr && options->struct_bytes != sizeof(srt_options)) {
     return Report(Status::Error(StatusCode::kInvalidArgument,
                                 "srt_options is %u bytes, this library expects %zu",
                                 options->struct_bytes, sizeof(srt_options)),
                   error);
   }
-  if (options != nullptr && options->allocator != nullptr) {
-    allocator = {options->allocator->allocate, options->allocator->release,
-                 options->allocator->context};
-  }
+  const Allocator allocator = ToAllocator(options == nullptr ? nullptr : options->allocator);
   srt_model* made = Make<srt_model>(allocator, allocator);
   if (made == nullptr) return Report(Status::OutOfMemory("model", sizeof(srt_model)), error);
   const Status status = Load(bytes, size, options, made);
@@ -198,7 +243,9 @@ int32_t srt_model_after_fork(srt_model* model, srt_error* error) {
   model->pool = nullptr;
   new (&model->planning) sparsert::Mutex();
   if (model->options.threads <= 1) return SRT_OK;
-  return Report(ThreadPool::Create(model->options.threads, &model->allocator, &model->pool), error);
+  return Report(
+      ThreadPool::Create(model->options.threads, model->budget, &model->allocator, &model->pool),
+      error);
 }
 
 int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan,
@@ -317,8 +364,8 @@ int32_t srt_plan_step_count(const srt_plan* plan) {
 
 void srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
                   void* const* outputs, uint64_t* step_ns) {
-  sparsert::RunPlan(plan->plan, arena, inputs, outputs, plan->model->pool, step_ns,
-                    &sparsert::ClockNs);
+  sparsert::RunPlan(plan->plan, arena, inputs, outputs, plan->model->pool, plan->model->budget,
+                    step_ns, &sparsert::ClockNs);
 }
 
 }  // extern "C"

@@ -29,6 +29,7 @@ extern "C" {
 
 typedef struct srt_model srt_model;
 typedef struct srt_plan srt_plan;
+typedef struct srt_budget srt_budget;
 
 enum {
   SRT_OK = 0,
@@ -74,10 +75,11 @@ enum { SRT_TUNE_OFF = 0, SRT_TUNE_AUTO = 1, SRT_TUNE_FULL = 2 };
 
 typedef struct {
   uint32_t struct_bytes;          /* sizeof(srt_options) */
-  int32_t threads;                /* 0: as many as this process may use */
+  int32_t threads;                /* of one run, the caller's included; 0: srt_usable_cores() */
   const char* isa;                /* NULL: $SPARSERT_ISA, else the best of this machine */
   int32_t tune;                   /* SRT_TUNE_... */
   const srt_allocator* allocator; /* NULL: the C library's; copied */
+  srt_budget* budget;             /* NULL: a run counts no cores; else it outlives the model */
 } srt_options;
 
 typedef struct {
@@ -130,6 +132,29 @@ SRT_API int32_t srt_abi_version(void);
 
 /* "avx512", ...: what this build and machine can run; NULL behind the last `index`. */
 SRT_API const char* srt_isa_name(int32_t index);
+
+/* Cores that the calling thread's process may keep busy, at least 1: the physical cores of its CPU
+ * mask, or fewer if the CPU quota of its cgroup, or of one above it, is less. */
+SRT_API int32_t srt_usable_cores(void);
+
+/* The cores that the runs of several models share; the models that were loaded with one budget. A
+ * run counts its calling thread, which never waits, and takes as many of its model's other threads
+ * as there are cores left, anew before every step. So threads that run at once are no more than
+ * `cores`, or than calling threads if those are more; while a caller has only just begun, until
+ * others end their step, one more for each. May be used from many threads at once.
+ * `cores`: 0 for srt_usable_cores(). `allocator`: NULL for the C library's; copied. */
+SRT_API int32_t srt_budget_make(int32_t cores, const srt_allocator* allocator, srt_budget** budget,
+                                srt_error* error);
+/* After the models that use it. */
+SRT_API void srt_budget_free(srt_budget* budget);
+SRT_API int32_t srt_budget_cores(const srt_budget* budget);
+/* `cores`: at least 1; smaller numbers count as 1. */
+SRT_API void srt_budget_set_cores(srt_budget* budget, int32_t cores);
+/* Threads that are running now, and the most that ran at once. */
+SRT_API int32_t srt_budget_busy(const srt_budget* budget);
+SRT_API int32_t srt_budget_peak(const srt_budget* budget);
+/* In the child of a fork, before its models are told: no thread runs. */
+SRT_API void srt_budget_after_fork(srt_budget* budget);
 
 /* `bytes` (64-byte aligned, [size]) must stay readable and unchanged until the model is freed. */
 SRT_API int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,

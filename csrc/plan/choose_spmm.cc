@@ -55,10 +55,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     const double fma = problem.cpu.fma_per_cycle;
     const double preferred = PreferredVecs(choice.kernel, problem, density);
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
-    // Threads share an image's tiles evenly.
+    // Threads share an image's tiles evenly, or its rows.
     const int32_t tiles = choice.tiling.tiles;
     const int32_t uneven = tiles % problem.threads;
-    if (problem.batch * stats.groups % problem.threads != 0 && tiles > 1 && uneven != 0) {
+    const bool by_rows = problem.direct && SharedByPlanes(problem.columns);
+    if (!by_rows && problem.batch * stats.groups % problem.threads != 0 && tiles > 1 &&
+        uneven != 0) {
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;

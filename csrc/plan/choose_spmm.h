@@ -8,6 +8,11 @@
 
 namespace sparsert {
 
+// Threads share the items of a direct layer either by columns, each a part of every plane, or by
+// planes. By columns they read what they wrote in the layer before; but parts of small planes lie
+// so close together that reading one fetches lines of the next, which another thread writes.
+inline bool SharedByPlanes(int64_t columns) { return columns <= 400; }
+
 struct SpmmProblem {
   CpuTraits cpu;
   int64_t columns = 0;  // of one image

@@ -9,6 +9,9 @@
 namespace sparsert {
 namespace {
 
+// Planes of more columns are cut into bands for the threads; smaller ones they share by planes.
+constexpr int64_t kBandColumns = 1024;
+
 // The planes of an activation: strides of image and channel, in floats.
 struct Planes {
   int64_t image;
@@ -60,7 +63,7 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
     args->in_w = window.in[1];
     args->out_h = window.out[0];
     args->out_w = window.out[1];
-    if (args->batch < b->options.threads) {
+    if (args->batch < b->options.threads && args->columns > kBandColumns) {
       args->bands = static_cast<int32_t>(std::min<int64_t>(b->options.threads, args->out_h));
     }
   } else {

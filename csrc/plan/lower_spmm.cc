@@ -10,6 +10,15 @@ namespace {
 // Bytes from which on the planes of all output rows, or a layer's weights, count as far from L1.
 constexpr int64_t kFarBytes = 384 * 1024;
 
+// Rows of a csr2 panel when threads share a layer's rows: as many as find good partners, but two
+// panels for each thread.
+int32_t Csr2Rows(int64_t rows, int64_t threads) {
+  constexpr int64_t kMinRows = 64;
+  const int64_t share = (rows + 2 * threads - 1) / (2 * threads);
+  const int64_t even = (share + 1) / 2 * 2;
+  return static_cast<int32_t>(std::max<int64_t>(kMinRows, std::min<int64_t>(kCsr2PanelRows, even)));
+}
+
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
 // them.
 double FeedCost(const Window& w, bool transposed) {
@@ -28,6 +37,19 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   key->format = static_cast<int>(choice.kernel.format);
   key->direct = direct;
   key->block_depth = choice.block_depth;
+
+  // Tiles are shared first; rows are split when there are too few of them, or planes too small. A
+  // split of a tap-fed layer feeds the tile anew, one of a direct layer costs little and evens out
+  // the threads.
+  const int64_t threads = b->options.threads;
+  const int64_t images = o.batch * o.key.groups;
+  const int64_t parallel = images * choice.tiling.tiles;
+  const int64_t wanted = threads == 1 ? 1 : threads * (direct ? 8 : 1);
+  const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
+  if (choice.kernel.format == SpmmFormat::kCsr2) {
+    const bool is_split = by_rows || parallel < wanted;
+    key->csr2_rows = is_split ? Csr2Rows(stats_.rows, threads) : kCsr2PanelRows;
+  }
   const PackedSpmm* packed = nullptr;
   SRT_RETURN_IF_ERROR(b->weights->Spmm(*key, &packed));
 
@@ -67,16 +89,13 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
     a->bias = static_cast<const float*>(bias);
   }
 
-  // Tiles are shared first; rows are split when there are too few of them. A split of a tap-fed
-  // layer feeds the tile anew, one of a direct layer costs nothing and evens out the threads.
-  const int64_t parallel = static_cast<int64_t>(a->batch) * a->groups * a->tiles;
-  const int64_t wanted = static_cast<int64_t>(b->options.threads) * (direct ? 4 : 1);
-  int32_t splits = 1;
-  if (b->options.threads > 1 && parallel < wanted) {
-    splits = static_cast<int32_t>((wanted + parallel - 1) / parallel);
-  }
   const int32_t panels = packed->groups[0].panels;
-  a->splits = std::max(1, std::min(splits, panels));
+  int64_t splits = (wanted + parallel - 1) / std::max<int64_t>(1, parallel);
+  if (by_rows && panels >= threads) {
+    splits = std::max(splits, threads);
+    a->by_rows = true;
+  }
+  a->splits = static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(splits, panels)));
   auto* bounds =
       b->plan->memory.Allocate<int32_t>(static_cast<size_t>(a->groups) * (a->splits + 1));
   if (bounds == nullptr) return Status::OutOfMemory("row splits", a->splits * sizeof(int32_t));

@@ -106,7 +106,7 @@ void Csr2Packer::MatchRows(int rows) {
 }
 
 Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end, int rows,
-                               uint32_t k_begin, uint32_t k_end, uint32_t* next,
+                               int panel_rows, uint32_t k_begin, uint32_t k_end, uint32_t* next,
                                PackedSpmm* packed) {
   std::memset(bits_.data(), 0, bits_.size_bytes());
   uint32_t begin[kCsr2PanelRows];
@@ -126,12 +126,12 @@ Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end
   const int pairs = (rows + 1) / 2;
   size_t values = 0;
   for (int p = 0; p < pairs; ++p) values += 2u * (pairs_[p].both + pairs_[p].single);
-  SRT_RETURN_IF_ERROR(packed->counts.reserve_more(2 * kCsr2PanelRows));
+  SRT_RETURN_IF_ERROR(packed->counts.reserve_more(2 * panel_rows));
   SRT_RETURN_IF_ERROR(packed->ids.reserve_more(values));
   SRT_RETURN_IF_ERROR(packed->values.reserve_more(values));
   static_assert(sizeof(Csr2Pair) == 4 * sizeof(uint16_t), "counts are read as Csr2Pair");
-  uint16_t* counts = packed->counts.extend_unchecked(2 * kCsr2PanelRows);
-  std::memset(counts, 0, 2 * kCsr2PanelRows * sizeof(uint16_t));
+  uint16_t* counts = packed->counts.extend_unchecked(2 * panel_rows);
+  std::memset(counts, 0, 2u * panel_rows * sizeof(uint16_t));
   std::memcpy(counts, pairs_, pairs * sizeof(Csr2Pair));
   for (int p = 0; p < pairs; ++p) {
     const Csr2Pair& pair = pairs_[p];

@@ -13,11 +13,12 @@ class Csr2Packer {
   // Before the first panel: room for blocks of up to `block_depth` K-rows.
   Status Reserve(int32_t block_depth);
 
-  // Appends the pairs of one panel of one block, K-rows [k_begin, k_end). `entries`: of all rows.
+  // Appends the pairs of one panel of `rows` of `panel_rows` rows, of one block: K-rows [k_begin,
+  // k_end). `entries`: of all rows.
   // `next`, `row_end` [rows]: where the entries of each row begin (moved to the end of this block)
   // and where the row ends.
-  Status AppendPanel(const PackEntry* entries, const uint32_t* row_end, int rows, uint32_t k_begin,
-                     uint32_t k_end, uint32_t* next, PackedSpmm* packed);
+  Status AppendPanel(const PackEntry* entries, const uint32_t* row_end, int rows, int panel_rows,
+                     uint32_t k_begin, uint32_t k_end, uint32_t* next, PackedSpmm* packed);
 
  private:
   struct Candidate {

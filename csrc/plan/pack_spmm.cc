@@ -153,12 +153,12 @@ Status AppendCsrPanel(const PackEntry* entries, const uint32_t* row_end, int row
 }  // namespace
 
 Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat format, bool direct,
-                int32_t block_depth, PackedSpmm* packed) {
+                int32_t block_depth, int32_t csr2_rows, PackedSpmm* packed) {
   const Allocator* allocator = packed->groups.allocator();
   packed->format = format;
   packed->direct = direct;
   packed->block_depth = block_depth;
-  const int mr = SpmmPanelRows(format);
+  const int mr = format == SpmmFormat::kCsr2 ? csr2_rows : SpmmPanelRows(format);
   const int64_t rows = weights.rows / groups;
   SRT_RETURN_IF_ERROR(packed->groups.resize(groups));
   Array<uint32_t> place(allocator);
@@ -245,7 +245,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
           continue;
         }
         if (format == SpmmFormat::kCsr2) {
-          SRT_RETURN_IF_ERROR(csr2.AppendPanel(entries.data(), row_end.data() + row, panel_rows,
+          SRT_RETURN_IF_ERROR(csr2.AppendPanel(entries.data(), row_end.data() + row, panel_rows, mr,
                                                k_begin, k_end, row_next.data() + row, packed));
           continue;
         }
@@ -302,8 +302,8 @@ void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32
           stored += m.counts[(at * kCsrPanelRows + r) * 2 + 1];
         }
       } else if (format == SpmmFormat::kCsr2) {
-        const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (kCsr2PanelRows / 2);
-        for (int r = 0; r < kCsr2PanelRows / 2; ++r) stored += 2u * (pair[r].both + pair[r].single);
+        const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (m.panel_rows / 2);
+        for (int r = 0; r < m.panel_rows / 2; ++r) stored += 2u * (pair[r].both + pair[r].single);
       } else {
         stored += static_cast<uint64_t>(m.counts[at]) * m.panel_rows;
       }

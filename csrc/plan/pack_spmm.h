@@ -48,9 +48,10 @@ struct PackEntry {
 
 // `weights`: [groups * rows][channels * taps], columns ordered (channel, tap). `direct` keeps every
 // K-row in its place (taps must be 1); else K-rows without a non-zero are dropped and the others
-// ordered by block of channels, then tap, then channel.
+// ordered by block of channels, then tap, then channel. `csr2_rows`: of a panel of kCsr2, even and
+// at most kCsr2PanelRows; the other formats' panels have their own sizes.
 Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat format, bool direct,
-                int32_t block_depth, PackedSpmm* packed);
+                int32_t block_depth, int32_t csr2_rows, PackedSpmm* packed);
 
 // Panel bounds that cut one group's work into `splits` parts of about equal stored weights:
 // `bounds` [splits + 1].

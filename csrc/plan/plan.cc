@@ -15,6 +15,8 @@ namespace {
 
 // Below this much work a step is not worth waking or synchronising threads for.
 constexpr double kParallelNs = 8000.0;
+// Work that is worth taking on its own.
+constexpr double kChunkNs = 2000.0;
 
 bool SameWindow(const Window& a, const Window& b) {
   for (int d = 0; d < 2; ++d) {
@@ -73,7 +75,9 @@ Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> 
   step.items = items;
   step.chunk = items < 1 ? 1 : items;
   if (options.threads > 1 && work_ns >= kParallelNs) {
-    step.chunk = std::max<int64_t>(1, items / (2 * options.threads));
+    const double small = kChunkNs / work_ns * static_cast<double>(items);
+    const int64_t share = (items + options.threads - 1) / options.threads;
+    step.chunk = std::max<int64_t>(1, std::min(share, static_cast<int64_t>(small)));
   }
   step.scratch_bytes = (scratch_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
   plan->scratch_bytes = std::max(plan->scratch_bytes, step.scratch_bytes);

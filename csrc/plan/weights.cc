@@ -166,7 +166,7 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
     SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
     const Status status = PackSpmm(*csr, key.groups, key.taps, static_cast<SpmmFormat>(key.format),
-                                   key.direct, key.block_depth, &packing->spmm);
+                                   key.direct, key.block_depth, key.csr2_rows, &packing->spmm);
     if (!status.ok()) {
       Free(packing);
       return status;

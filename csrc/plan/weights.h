@@ -22,13 +22,14 @@ struct PackKey {
   int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
   int32_t block_depth = 0;
-  int32_t lanes = 0;  // spmv
+  int32_t csr2_rows = 0;  // of a panel of SpmmFormat::kCsr2
+  int32_t lanes = 0;      // spmv
 
   bool operator==(const PackKey& o) const {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
            transposed == o.transposed && tap_rows == o.tap_rows && vector == o.vector &&
            bias == o.bias && format == o.format && direct == o.direct &&
-           block_depth == o.block_depth && lanes == o.lanes;
+           block_depth == o.block_depth && csr2_rows == o.csr2_rows && lanes == o.lanes;
   }
 };
 

@@ -40,15 +40,38 @@ py::tuple ShapeTuple(const srt_shape& shape) {
   return dims;
 }
 
+class Budget {
+ public:
+  explicit Budget(int cores) {
+    srt_error error = {};
+    if (srt_budget_make(cores, nullptr, &budget_, &error) != SRT_OK) Throw(error);
+  }
+  ~Budget() { srt_budget_free(budget_); }
+  Budget(const Budget&) = delete;
+  Budget& operator=(const Budget&) = delete;
+
+  srt_budget* get() const { return budget_; }
+  int cores() const { return srt_budget_cores(budget_); }
+  void set_cores(int cores) { srt_budget_set_cores(budget_, cores); }
+  int busy() const { return srt_budget_busy(budget_); }
+  int peak() const { return srt_budget_peak(budget_); }
+  void AfterFork() { srt_budget_after_fork(budget_); }
+
+ private:
+  srt_budget* budget_ = nullptr;
+};
+
 class Model {
  public:
-  Model(const py::buffer& file, int threads, const std::string& isa, int tune)
-      : view_(file.request()) {
+  Model(const py::buffer& file, int threads, const std::string& isa, int tune,
+        std::shared_ptr<Budget> budget)
+      : view_(file.request()), budget_(std::move(budget)) {
     srt_options options = {};
     options.struct_bytes = sizeof(options);
     options.threads = threads;
     options.isa = isa.empty() ? nullptr : isa.c_str();
     options.tune = tune;
+    options.budget = budget_ == nullptr ? nullptr : budget_->get();
     srt_error error = {};
     int code = 0;
     {
@@ -104,6 +127,7 @@ class Model {
 
  private:
   py::buffer_info view_;  // holds the file's bytes
+  std::shared_ptr<Budget> budget_;
   srt_model* model_ = nullptr;
 };
 
@@ -319,10 +343,19 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = SPARSERT_VERSION;
   m.attr("abi_version") = srt_abi_version();
   m.def("isas", &Isas, "Instruction sets that this build and machine can run.");
+  m.def("usable_cores", &srt_usable_cores, "Cores that this process may keep busy.");
+
+  py::class_<Budget, std::shared_ptr<Budget>>(m, "Budget")
+      .def(py::init<int>(), py::arg("cores"))
+      .def_property("cores", &Budget::cores, &Budget::set_cores)
+      .def_property_readonly("busy", &Budget::busy)
+      .def_property_readonly("peak", &Budget::peak)
+      .def("after_fork", &Budget::AfterFork);
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
-      .def(py::init<const py::buffer&, int, const std::string&, int>(), py::arg("file"),
-           py::arg("threads"), py::arg("isa"), py::arg("tune"))
+      .def(py::init<const py::buffer&, int, const std::string&, int, std::shared_ptr<Budget>>(),
+           py::arg("file"), py::arg("threads"), py::arg("isa"), py::arg("tune"),
+           py::arg("budget") = nullptr)
       .def_property_readonly("inputs", [](const Model& model) { return model.Tensors(true); })
       .def_property_readonly("outputs", [](const Model& model) { return model.Tensors(false); })
       .def_property_readonly("isa", &Model::isa)

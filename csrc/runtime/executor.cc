@@ -4,6 +4,36 @@
 namespace sparsert {
 namespace {
 
+// The threads of one run.
+class Team {
+ public:
+  // `pool`: nullptr for the calling thread alone; else it is acquired if it is free.
+  Team(ThreadPool* pool, Budget* budget) : budget_(budget) {
+    if (budget_ != nullptr) budget_->Enter();
+    if (pool != nullptr && pool->workers() > 0 && pool->Acquire()) pool_ = pool;
+  }
+  ~Team() {
+    if (pool_ != nullptr) pool_->Release();
+    if (budget_ != nullptr) budget_->Leave(held_);
+  }
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  ThreadPool* pool() const { return pool_; }
+
+  // Takes the workers that there are cores for.
+  void Settle() {
+    if (pool_ == nullptr || budget_ == nullptr) return;
+    held_ = budget_->Settle(held_, pool_->workers());
+    pool_->UseWorkers(held_);
+  }
+
+ private:
+  ThreadPool* pool_ = nullptr;
+  Budget* budget_;
+  int held_ = 0;  // workers, of the budget
+};
+
 struct StepRun {
   const Step* step;
   void* const* io;
@@ -17,10 +47,10 @@ void RunItems(void* context, int64_t begin, int64_t end, int worker) {
                        run.scratch + run.scratch_bytes * static_cast<size_t>(worker));
 }
 
-// The whole model on one slice of the batch, at `base` of the arena. `pool`: nullptr, or owned by
-// this run. `step_ns`: nullptr, or to be added to.
+// The whole model on one slice of the batch, at `base` of the arena. `team`: nullptr for the
+// calling thread alone. `step_ns`: nullptr, or to be added to.
 void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* inputs,
-              void* const* outputs, ThreadPool* pool, uint64_t* step_ns, uint64_t (*clock)()) {
+              void* const* outputs, Team* team, uint64_t* step_ns, uint64_t (*clock)()) {
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
     void* io[kMaxStepIo];
@@ -47,9 +77,10 @@ void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* in
     }
     const uint64_t begin = step_ns != nullptr ? clock() : 0;
     char* scratch = base + plan.tensor_bytes;
-    if (pool != nullptr && step.chunk < step.items) {
+    if (team != nullptr && step.chunk < step.items) {
       StepRun run = {&step, io, scratch, plan.scratch_bytes};
-      pool->Run(&RunItems, &run, step.items, step.chunk);
+      team->Settle();
+      team->pool()->Run(&RunItems, &run, step.items, step.chunk);
     } else if (step.items > 0) {
       step.kernel.run(step.args, io, 0, step.items, scratch);
     }
@@ -62,6 +93,7 @@ struct SliceRun {
   char* arena;
   const void* const* inputs;
   void* const* outputs;
+  Team* team;
   uint64_t* step_ns;
   uint64_t (*clock)();
 };
@@ -71,6 +103,7 @@ void RunSlices(void* context, int64_t begin, int64_t end, int worker) {
   char* base = run.arena + run.plan->slice_arena_bytes() * static_cast<size_t>(worker);
   uint64_t* step_ns = worker == 0 ? run.step_ns : nullptr;
   for (int64_t slice = begin; slice < end; ++slice) {
+    if (worker == 0) run.team->Settle();
     RunSlice(*run.plan, slice, base, run.inputs, run.outputs, nullptr, step_ns, run.clock);
   }
 }
@@ -78,20 +111,20 @@ void RunSlices(void* context, int64_t begin, int64_t end, int worker) {
 }  // namespace
 
 void RunPlan(const Plan& plan, void* arena, const void* const* inputs, void* const* outputs,
-             ThreadPool* pool, uint64_t* step_ns, uint64_t (*clock)()) {
+             ThreadPool* pool, Budget* budget, uint64_t* step_ns, uint64_t (*clock)()) {
   char* base = static_cast<char*>(arena);
-  const bool parallel = pool != nullptr && pool->threads() > 1 &&
-                        (plan.threads > 1 || plan.slice_threads > 1) && pool->Acquire();
+  Team team(plan.threads > 1 || plan.slice_threads > 1 ? pool : nullptr, budget);
   for (size_t s = 0; step_ns != nullptr && s < plan.steps.size(); ++s) step_ns[s] = 0;
-  if (parallel && plan.slice_threads > 1) {
-    SliceRun run = {&plan, base, inputs, outputs, step_ns, clock};
-    pool->Run(&RunSlices, &run, plan.slices, 1);
-  } else {
-    for (int64_t slice = 0; slice < plan.slices; ++slice) {
-      RunSlice(plan, slice, base, inputs, outputs, parallel ? pool : nullptr, step_ns, clock);
-    }
+  if (team.pool() != nullptr && plan.slice_threads > 1) {
+    SliceRun run = {&plan, base, inputs, outputs, &team, step_ns, clock};
+    team.Settle();
+    team.pool()->Run(&RunSlices, &run, plan.slices, 1);
+    return;
   }
-  if (parallel) pool->Release();
+  for (int64_t slice = 0; slice < plan.slices; ++slice) {
+    RunSlice(plan, slice, base, inputs, outputs, team.pool() == nullptr ? nullptr : &team, step_ns,
+             clock);
+  }
 }
 
 }  // namespace sparsert

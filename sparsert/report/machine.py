@@ -20,7 +20,7 @@ class Machine:
 
     Attributes:
         cpu: the model's name, or the architecture where the system does not tell.
-        cores: how many this process may use.
+        cores: how many this process may keep busy.
         isas: instruction sets of sparsert's kernels that run here, least capable first.
         forced_isa: of SPARSERT_ISA, or "".
         system: operating system and release.
@@ -57,6 +57,7 @@ class Machine:
 def describe_machine() -> Machine:
     """Looks at this machine."""
     from sparsert import __version__
+    from sparsert.runtime.native_backend import usable_cores
 
     versions = {"sparsert": __version__}
     for name in PACKAGES:
@@ -74,13 +75,6 @@ def describe_machine() -> Machine:
         versions=versions,
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
-
-
-def usable_cores() -> int:
-    """Counts the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _isas() -> tuple[str, ...]:

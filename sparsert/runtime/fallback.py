@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sparsert.errors import BackendError, UnsupportedOpError
+from sparsert.runtime.native_backend import usable_cores
 
 if TYPE_CHECKING:
     import onnx
@@ -298,8 +299,7 @@ def _make_session(model: ir.Model, threads: int | None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or usable_cores()
     proto: onnx.ModelProto = ir.to_proto(model)
     for opset in [o for o in proto.opset_import if o.domain == "sparsert"]:
         proto.opset_import.remove(opset)

@@ -33,6 +33,10 @@ _ERRORS: dict[int, type[errors.SparsertError]] = {
 
 _alive: weakref.WeakSet[NativeBackend] = weakref.WeakSet()
 
+# What the models of this process take the cores of their runs from; made by the first load.
+_budget: Any = None
+_budget_lock = threading.Lock()
+
 
 def import_core() -> Any:
     """Returns the compiled module.
@@ -53,6 +57,38 @@ def import_core() -> Any:
 def available_isas() -> list[str]:
     """Names the instruction sets that this build and machine can run, least capable first."""
     return list(import_core().isas())
+
+
+def usable_cores() -> int:
+    """Counts the cores that this process may keep busy: the default of `threads=`.
+
+    They are the physical cores of its CPU mask, or fewer if the CPU quota of its cgroup, or of one
+    above it, is less. Without the compiled extension: the CPUs of the mask.
+    """
+    try:
+        return int(import_core().usable_cores())
+    except errors.BackendError:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+
+def process_budget(threads: int | None = None) -> Any:
+    """Returns the budget that all models of this process share.
+
+    It has as many cores as the process may keep busy, or more if a model asks for more threads:
+    then one such model runs with all of them, and several together with no more.
+
+    Args:
+        threads: that a model asks for; None: no more than there are cores.
+    """
+    global _budget
+    with _budget_lock:
+        if _budget is None:
+            _budget = import_core().Budget(0)
+        if threads is not None and threads > _budget.cores:
+            _budget.cores = threads
+        return _budget
 
 
 def aligned_bytes(data: Any) -> np.ndarray:
@@ -99,7 +135,9 @@ class NativeBackend:
         if self.file.size == 0:
             raise errors.ModelFormatError(f"{label}: the file is empty")
         try:
-            self._model = self._core.Model(self.file, threads or 0, isa or "", _TUNE[tune])
+            self._model = self._core.Model(
+                self.file, threads or 0, isa or "", _TUNE[tune], process_budget(threads)
+            )
         except self._core.NativeError as error:
             raise self._translate(error) from None
         self.inputs = [self._spec(*entry) for entry in self._model.inputs]
@@ -295,6 +333,10 @@ def _candidate_cell(candidates: list[dict[str, Any]]) -> str:
 
 
 def _after_fork() -> None:
+    global _budget_lock
+    _budget_lock = threading.Lock()
+    if _budget is not None:
+        _budget.after_fork()
     for backend in list(_alive):
         backend.after_fork()
 

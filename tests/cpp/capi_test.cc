@@ -6,6 +6,9 @@
 //   run
 #include "include/sparsert.h"
 
+#include <atomic>
+#include <thread>
+
 #include "capi_harness.h"
 
 namespace {
@@ -102,6 +105,85 @@ void TestRun(const File& file, const Weights& w, const char* isa, int threads) {
   Expect(counter.aligned, "unaligned");
   // After a fork in name only the first pool's threads are abandoned by design.
   Expect(counter.live.empty() || threads > 1, "%zu blocks leak", counter.live.size());
+}
+
+// Several callers of several models on one budget.
+void TestBudget(const File& file, const Weights& w) {
+  constexpr int kCores = 3;
+  constexpr int kModels = 2;
+  constexpr int kCallers = 4;
+  Counter counter;
+  const srt_allocator allocator = {&Allocate, &Release, &counter};
+  srt_error error = {};
+  srt_budget* budget = nullptr;
+  Expect(srt_budget_make(-1, &allocator, &budget, &error) == SRT_INVALID_ARGUMENT &&
+             budget == nullptr && error.text[0] != 0,
+         "a budget of -1 cores");
+  Expect(srt_budget_make(0, nullptr, &budget, nullptr) == SRT_OK, "the default budget");
+  Expect(srt_budget_cores(budget) == srt_usable_cores(), "the default budget's cores");
+  srt_budget_free(budget);
+  srt_budget_free(nullptr);
+  Expect(srt_budget_make(1, &allocator, &budget, &error) == SRT_OK, "budget: %s", error.text);
+  Expect(srt_budget_cores(budget) == 1 && srt_budget_busy(budget) == 0, "a new budget");
+
+  const int64_t n = 1, h = 80, v = 71;
+  const srt_shape shape = Shape({n, kIn, h, v});
+  srt_model* models[kModels] = {};
+  srt_plan* plans[kModels] = {};
+  for (int i = 0; i < kModels; ++i) {
+    srt_options options = Options(kCores, nullptr, &allocator);
+    options.tune = SRT_TUNE_OFF;
+    options.budget = budget;
+    Expect(srt_model_load(file.data, file.size, &options, &models[i], &error) == SRT_OK, "load: %s",
+           error.text);
+    Expect(srt_plan_make(models[i], &shape, &plans[i], &error) == SRT_OK, "plan: %s", error.text);
+  }
+  std::vector<float> x(static_cast<size_t>(n * kIn * h * v));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 5 % 19) * 0.125f - 1.0f;
+  const std::vector<double> want = Reference(w, x.data(), n, h, v);
+  const void* inputs[] = {x.data()};
+  auto run = [&](const srt_plan* plan, int runs) {
+    std::vector<float> y(want.size());
+    void* outputs[] = {y.data()};
+    void* arena = AlignedBytes(srt_plan_arena_bytes(plan));
+    int wrong = 0;
+    for (int r = 0; r < runs; ++r) {
+      std::fill(y.begin(), y.end(), -99.0f);
+      srt_plan_run(plan, arena, inputs, outputs, nullptr);
+      for (size_t i = 0; i < y.size(); ++i) {
+        wrong += std::fabs(y[i] - want[i]) > 1e-4 * (1 + std::fabs(want[i]));
+      }
+    }
+    std::free(arena);
+    return wrong;
+  };
+  Expect(run(plans[0], 3) == 0 && srt_budget_peak(budget) == 1, "a budget of one core: peak %d",
+         srt_budget_peak(budget));
+  srt_budget_set_cores(budget, kCores);
+  Expect(run(plans[0], 3) == 0 && srt_budget_peak(budget) == kCores, "one caller: peak %d",
+         srt_budget_peak(budget));
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kCallers; ++i) {
+    callers.emplace_back([&, i] { wrong += run(plans[i % kModels], 200); });
+  }
+  for (std::thread& caller : callers) caller.join();
+  Expect(wrong == 0, "%d wrong outputs of callers on one budget", wrong.load());
+  Expect(srt_budget_busy(budget) == 0, "%d cores are not given back", srt_budget_busy(budget));
+  Expect(srt_budget_peak(budget) <= kCores + kCallers - 1, "peak %d", srt_budget_peak(budget));
+  srt_budget_after_fork(budget);
+  Expect(srt_budget_peak(budget) == 0, "the peak in a child");
+  srt_budget_set_cores(budget, -5);
+  Expect(srt_budget_cores(budget) == 1, "at least one core");
+  for (int i = 0; i < kModels; ++i) {
+    srt_plan_free(plans[i]);
+    srt_model_free(models[i]);
+  }
+  srt_budget_free(budget);
+  Expect(counter.live.empty() && counter.sizes_match, "%zu blocks leak", counter.live.size());
+  counter.fail_at = counter.calls;
+  Expect(srt_budget_make(2, &allocator, &budget, &error) == SRT_OUT_OF_MEMORY && budget == nullptr,
+         "a budget without memory");
 }
 
 void TestErrors(const File& file) {
@@ -291,6 +373,7 @@ int main(int argc, char** argv) {
     std::printf("runs on %s\n", srt_isa_name(i));
     for (const int threads : {1, 2}) TestRun(file, weights, srt_isa_name(i), threads);
   }
+  TestBudget(file, weights);
   TestErrors(file);
   TestOutOfMemory(file, "built-in model", 1, SRT_TUNE_AUTO);
   TestOutOfMemory(file, "built-in model", 2, SRT_TUNE_OFF);

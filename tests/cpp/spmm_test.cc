@@ -20,6 +20,8 @@ struct Problem {
   int64_t columns = 1;
   int32_t block_depth = 1;
   int32_t splits = 1;
+  bool by_rows = false;
+  int32_t csr2_rows = kCsr2PanelRows;
   bool has_bias = false;
   bool has_residual = false;
   bool guard_at_end = true;
@@ -55,7 +57,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   FillCsr(w, p.groups * p.rows, depth, &csr);
   PackedSpmm packed(allocator);
   Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct, p.block_depth,
-                &packed));
+                p.csr2_rows, &packed));
 
   SpmmArgs a;
   a.batch = p.batch;
@@ -110,6 +112,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
     Expect(rising, "row splits must rise from 0 to the number of panels");
   }
   a.split_panels = bounds.data();
+  a.by_rows = p.by_rows;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
       SpmmScratch(a, kernel.lanes, p.block_depth));
@@ -178,6 +181,9 @@ Problem SomeProblem(int number, int64_t columns, Random* random) {
     p.window = RandomWindow(random, p.transposed, std::max<int64_t>(1, columns / 2));
     p.columns = p.window.out[0] * p.window.out[1];
   }
+  static const int32_t kCsr2Rows[] = {2, 16, 64, kCsr2PanelRows};
+  p.by_rows = random->Int(0, 1) == 1;
+  p.csr2_rows = kCsr2Rows[random->Int(0, 3)];
   return p;
 }
 

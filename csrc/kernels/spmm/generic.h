@@ -45,11 +45,12 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
                         void* scratch) {
   const SpmmArgs& a = *static_cast<const SpmmArgs*>(args);
   for (int64_t item = begin; item < end; ++item) {
-    // Tiles vary fastest: a thread keeps to its columns over the row splits.
-    const int tile = static_cast<int>(item % a.tiles);
-    const int split = static_cast<int>(item / a.tiles % a.splits);
-    const int group = static_cast<int>(item / a.tiles / a.splits % a.groups);
-    const int64_t image = item / a.tiles / a.splits / a.groups;
+    const int64_t parts = static_cast<int64_t>(a.tiles) * a.splits;
+    const int part = static_cast<int>(item % parts);
+    const int tile = a.by_rows ? part % a.tiles : part / a.splits;
+    const int split = a.by_rows ? part / a.tiles : part % a.splits;
+    const int group = static_cast<int>(item / parts % a.groups);
+    const int64_t image = item / parts / a.groups;
     const PackedMatrix& m = a.weights[group];
     const int64_t vec_begin = static_cast<int64_t>(tile) * a.vecs / a.tiles;
     const int vecs = static_cast<int>((tile + 1LL) * a.vecs / a.tiles - vec_begin);

@@ -171,13 +171,13 @@ struct Csr2Micro {
   template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
-    const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (kCsr2PanelRows / 2);
+    const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (m.panel_rows / 2);
     const uint16_t* id = m.ids + m.id_offsets[at];
     const float* w = m.values + m.value_offsets[at];
     const bool ahead = t.last && t.ahead;
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
-      const int panel_row = p * kCsr2PanelRows;
-      const int rows = m.rows - panel_row < kCsr2PanelRows ? m.rows - panel_row : kCsr2PanelRows;
+      const int panel_row = p * m.panel_rows;
+      const int rows = m.rows - panel_row < m.panel_rows ? m.rows - panel_row : m.panel_rows;
       const Csr2Pair* end = pair + (rows + 1) / 2;
       for (; pair != end; ++pair) {
         if (ahead && end - pair > kPairsAhead) FetchPair<NV>(t, panel_row, pair[kPairsAhead]);
@@ -206,7 +206,7 @@ struct Csr2Micro {
         EndRow<NV>(t, row_a, a);
         if (has_b) EndRow<NV>(t, row_b, b);
       }
-      pair = end + (kCsr2PanelRows / 2 - (rows + 1) / 2);
+      pair = end + (m.panel_rows / 2 - (rows + 1) / 2);
     }
   }
 };

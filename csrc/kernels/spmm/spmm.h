@@ -37,13 +37,13 @@ enum class SpmmFormat : uint8_t {
   kBsr4 = 3,    // 4-row panels, columns with any non-zero stored whole
   kBsr8 = 4,    // 8-row panels, the same
   kDense8 = 5,  // 8-row panels, every weight
-  kCsr2 = 6,    // rows of a 256-row group by twos that have many columns in common: see Csr2Pair
+  kCsr2 = 6,    // rows of a panel by twos that have many columns in common: see Csr2Pair
   kCount = 7,
 };
 
 constexpr int kCsrPanelRows = 64;
-constexpr int kCsr2PanelRows = 256;
-constexpr int kPatterns = 15;  // of a 4-row panel's column, the empty one left out
+constexpr int kCsr2PanelRows = 256;  // at most, and even
+constexpr int kPatterns = 15;        // of a 4-row panel's column, the empty one left out
 
 // Two rows of a block: first the columns that both use, then of each row as many others, one of
 // either in turn. A row that has fewer is filled up with zeros.
@@ -71,7 +71,7 @@ struct PackedMatrix {
   int32_t panels = 0;
   // kDense: none. kCsr: [blocks][panels * 64] (row within the panel, non-zeros) pairs. kPat4:
   // [blocks][panels][15] columns per pattern 1..15 (bit r = row r). kBsr: [blocks][panels] columns.
-  // kCsr2: [blocks][panels][128] Csr2Pair.
+  // kCsr2: [blocks][panels][panel_rows / 2] Csr2Pair.
   const uint16_t* counts = nullptr;
   const uint16_t* ids = nullptr;            // K-row within the block, per stored column
   const float* values = nullptr;            // per column, its rows in rising order
@@ -91,6 +91,7 @@ struct SpmmArgs {
   int32_t tile_vecs = 0;  // the widest tile
   int64_t columns = 0;    // valid columns, <= vecs * lanes
   bool direct = false;
+  bool by_rows = false;        // items go on by tiles of a row split; else by row splits of a tile
   bool fetch_ahead = false;    // R and Y are larger than what stays in L2: prefetch their rows
   bool fetch_weights = false;  // every tile reads many weights anew: prefetch them
   TapTable taps;
