@@ -58,6 +58,46 @@ int FindSegments(const int64_t* offset, int lanes, TapSegment* segments) {
   return count;
 }
 
+// A vector of lanes that lie close together, read as a window.
+struct WindowTap {
+  bool fits = false;
+  int32_t base = 0;
+  int32_t index[kWindowLanes] = {};
+};
+
+WindowTap FindWindow(const int64_t* offset, int lanes, int64_t plane) {
+  WindowTap w;
+  if (lanes != kWindowLanes || plane < kWindowFloats) return w;
+  int64_t low = plane;
+  int64_t high = 0;
+  for (int l = 0; l < lanes; ++l) {
+    if (offset[l] == kPadding) continue;
+    low = std::min(low, offset[l]);
+    high = std::max(high, offset[l]);
+  }
+  const int64_t base = std::min(low, plane - kWindowFloats);
+  w.fits = high < base + kWindowFloats;
+  w.base = static_cast<int32_t>(base);
+  for (int l = 0; w.fits && l < lanes; ++l) {
+    w.index[l] = offset[l] == kPadding ? 0 : static_cast<int32_t>(offset[l] - base);
+  }
+  return w;
+}
+
+// Appends a window's index to `gather` unless it is one of the last there; `table` gets its place.
+Status AppendIndex(const WindowTap& w, Array<int32_t>* gather, int32_t* table) {
+  constexpr size_t kLast = 64;
+  const size_t size = gather->size();
+  for (size_t back = 1; back <= kLast && back * kWindowLanes <= size; ++back) {
+    const size_t at = size - back * kWindowLanes;
+    if (memcmp(gather->data() + at, w.index, sizeof(w.index)) != 0) continue;
+    *table = static_cast<int32_t>(at);
+    return Status::Ok();
+  }
+  *table = static_cast<int32_t>(size);
+  return gather->append(w.index, kWindowLanes);
+}
+
 }  // namespace
 
 Tiling MakeTiling(int64_t columns, int lanes, int max_vecs, double preferred_vecs) {
@@ -96,30 +136,51 @@ Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bu
     const int32_t vecs = tiling.Begin(tile + 1) - begin;
     for (int64_t tap = 0; tap < taps; ++tap) {
       TapVec* row = out + (tile * taps + tap) * tiling.tile_vecs;
-      for (int32_t v = 0; v < vecs; ++v) {
-        int64_t offset[16];
+      auto find_offsets = [&](int32_t v, int64_t* offset) {
         uint32_t mask = 0;
         for (int l = 0; l < tiling.lanes; ++l) {
           const int64_t column = (static_cast<int64_t>(begin) + v) * tiling.lanes + l;
           offset[l] = column < columns ? InputOffset(window, transposed, column, tap) : kPadding;
           if (offset[l] != kPadding) mask |= 1u << l;
         }
+        return mask;
+      };
+      // Windows where one load is not enough for a vector, and two are for all.
+      bool windows = true;
+      bool one_load = true;
+      for (int32_t v = 0; v < vecs && windows; ++v) {
+        int64_t offset[16];
+        find_offsets(v, offset);
+        TapSegment found[kMaxSegments];
+        const int count = FindSegments(offset, tiling.lanes, found);
+        one_load = one_load && (count == 0 || (count == 1 && found[0].step == 1));
+        windows = FindWindow(offset, tiling.lanes, plane).fits;
+      }
+      windows = windows && !one_load;
+      for (int32_t v = 0; v < vecs; ++v) {
+        int64_t offset[16];
+        const uint32_t mask = find_offsets(v, offset);
         TapSegment found[kMaxSegments];
         const int count = FindSegments(offset, tiling.lanes, found);
         TapVec& entry = row[v];
         entry.mask = static_cast<uint16_t>(mask);
-        if (count <= 1) {
+        if (windows) {
+          const WindowTap w = FindWindow(offset, tiling.lanes, plane);
+          entry.mode = TapMode::kWindow;
+          entry.base = w.base;
+          SRT_RETURN_IF_ERROR(AppendIndex(w, &gather, &entry.table));
+        } else if (count <= 1) {
           // An empty mask loads nothing: contiguous keeps the tile uniform.
           entry.mode = count == 1 && found[0].step == 2 ? TapMode::kStride2 : TapMode::kContiguous;
           entry.base = count == 1 ? found[0].base : 0;
         } else if (count <= kMaxSegments) {
           entry.mode = TapMode::kSegments;
-          entry.base = static_cast<int32_t>(segments.size());
+          entry.table = static_cast<int32_t>(segments.size());
           found[count - 1].last = true;
           SRT_RETURN_IF_ERROR(segments.append(found, count));
         } else {
           entry.mode = TapMode::kGather;
-          entry.base = static_cast<int32_t>(gather.size());
+          entry.table = static_cast<int32_t>(gather.size());
           for (int l = 0; l < tiling.lanes; ++l) {
             SRT_RETURN_IF_ERROR(
                 gather.push_back(offset[l] == kPadding ? 0 : static_cast<int32_t>(offset[l])));
