@@ -75,7 +75,10 @@ WindowTap FindWindow(const int64_t* offset, int lanes, int64_t plane) {
     low = std::min(low, offset[l]);
     high = std::max(high, offset[l]);
   }
-  const int64_t base = std::min(low, plane - kWindowFloats);
+  // Whole cache lines where they do: planes begin at one.
+  int64_t base = low / kWindowLanes * kWindowLanes;
+  if (high >= base + kWindowFloats) base = low;
+  base = std::min(base, plane - kWindowFloats);
   w.fits = high < base + kWindowFloats;
   w.base = static_cast<int32_t>(base);
   for (int l = 0; w.fits && l < lanes; ++l) {

@@ -53,8 +53,7 @@ struct WindowIndex {
 inline WindowIndex LoadWindowIndex(const int32_t* index) { return {_mm512_loadu_si512(index)}; }
 // p[index[lane]], lanes outside the mask are 0; reads p[0 .. 31].
 inline Vec LoadWindow(const float* p, WindowIndex i, Mask m) {
-  return {
-      _mm512_maskz_permutex2var_ps(m.m, _mm512_loadu_ps(p), i.v, _mm512_loadu_ps(p + 16))};
+  return {_mm512_maskz_permutex2var_ps(m.m, _mm512_loadu_ps(p), i.v, _mm512_loadu_ps(p + 16))};
 }
 // base[index[lane]] with 16-bit indices.
 inline Vec GatherU16(const float* base, const uint16_t* index) {

@@ -122,7 +122,8 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
         const float* plane = x + channel[c] * a.x_row;
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) {
-          Store(to + c * kRow + v * Vec::kLanes, LoadWindow(plane + tap[v].base, index[v], masks[v]));
+          Store(to + c * kRow + v * Vec::kLanes,
+                LoadWindow(plane + tap[v].base, index[v], masks[v]));
         }
       }
     } else {
