@@ -58,16 +58,16 @@ int FindSegments(const int64_t* offset, int lanes, TapSegment* segments) {
   return count;
 }
 
-// A vector of lanes that lie close together, read as a window.
-struct WindowTap {
+// A vector of lanes that lie close together, picked from two vectors.
+struct PickTap {
   bool fits = false;
   int32_t base = 0;
-  int32_t index[kWindowLanes] = {};
+  int32_t index[kPickLanes] = {};
 };
 
-WindowTap FindWindow(const int64_t* offset, int lanes, int64_t plane) {
-  WindowTap w;
-  if (lanes != kWindowLanes || plane < kWindowFloats) return w;
+PickTap FindPick(const int64_t* offset, int lanes, int64_t plane) {
+  PickTap w;
+  if (lanes != kPickLanes || plane < kPickFloats) return w;
   int64_t low = plane;
   int64_t high = 0;
   for (int l = 0; l < lanes; ++l) {
@@ -76,10 +76,10 @@ WindowTap FindWindow(const int64_t* offset, int lanes, int64_t plane) {
     high = std::max(high, offset[l]);
   }
   // Whole cache lines where they do: planes begin at one.
-  int64_t base = low / kWindowLanes * kWindowLanes;
-  if (high >= base + kWindowFloats) base = low;
-  base = std::min(base, plane - kWindowFloats);
-  w.fits = high < base + kWindowFloats;
+  int64_t base = low / kPickLanes * kPickLanes;
+  if (high >= base + kPickFloats) base = low;
+  base = std::min(base, plane - kPickFloats);
+  w.fits = high < base + kPickFloats;
   w.base = static_cast<int32_t>(base);
   for (int l = 0; w.fits && l < lanes; ++l) {
     w.index[l] = offset[l] == kPadding ? 0 : static_cast<int32_t>(offset[l] - base);
@@ -87,18 +87,18 @@ WindowTap FindWindow(const int64_t* offset, int lanes, int64_t plane) {
   return w;
 }
 
-// Appends a window's index to `gather` unless it is one of the last there; `table` gets its place.
-Status AppendIndex(const WindowTap& w, Array<int32_t>* gather, int32_t* table) {
+// Appends an index to `gather` unless it is one of the last there; `table` gets its place.
+Status AppendIndex(const PickTap& w, Array<int32_t>* gather, int32_t* table) {
   constexpr size_t kLast = 64;
   const size_t size = gather->size();
-  for (size_t back = 1; back <= kLast && back * kWindowLanes <= size; ++back) {
-    const size_t at = size - back * kWindowLanes;
+  for (size_t back = 1; back <= kLast && back * kPickLanes <= size; ++back) {
+    const size_t at = size - back * kPickLanes;
     if (memcmp(gather->data() + at, w.index, sizeof(w.index)) != 0) continue;
     *table = static_cast<int32_t>(at);
     return Status::Ok();
   }
   *table = static_cast<int32_t>(size);
-  return gather->append(w.index, kWindowLanes);
+  return gather->append(w.index, kPickLanes);
 }
 
 }  // namespace
@@ -148,18 +148,18 @@ Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bu
         }
         return mask;
       };
-      // Windows where one load is not enough for a vector, and two are for all.
-      bool windows = true;
+      // Picked where one load is not enough for a vector, and two are for all.
+      bool picks = true;
       bool one_load = true;
-      for (int32_t v = 0; v < vecs && windows; ++v) {
+      for (int32_t v = 0; v < vecs && picks; ++v) {
         int64_t offset[16];
         find_offsets(v, offset);
         TapSegment found[kMaxSegments];
         const int count = FindSegments(offset, tiling.lanes, found);
         one_load = one_load && (count == 0 || (count == 1 && found[0].step == 1));
-        windows = FindWindow(offset, tiling.lanes, plane).fits;
+        picks = FindPick(offset, tiling.lanes, plane).fits;
       }
-      windows = windows && !one_load;
+      picks = picks && !one_load;
       for (int32_t v = 0; v < vecs; ++v) {
         int64_t offset[16];
         const uint32_t mask = find_offsets(v, offset);
@@ -167,9 +167,9 @@ Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bu
         const int count = FindSegments(offset, tiling.lanes, found);
         TapVec& entry = row[v];
         entry.mask = static_cast<uint16_t>(mask);
-        if (windows) {
-          const WindowTap w = FindWindow(offset, tiling.lanes, plane);
-          entry.mode = TapMode::kWindow;
+        if (picks) {
+          const PickTap w = FindPick(offset, tiling.lanes, plane);
+          entry.mode = TapMode::kPick;
           entry.base = w.base;
           SRT_RETURN_IF_ERROR(AppendIndex(w, &gather, &entry.table));
         } else if (count <= 1) {

@@ -171,7 +171,8 @@ class NativeBackend:
         if any(n["candidates"] for n in nodes):
             notes.append(
                 "candidates: the chosen one first; us on one thread, measured with the weights "
-                "cold, or predicted (~); +n: others, in to_dict()"
+                "cold (warm in a model that stays in cache), or predicted (~); +n: others, in "
+                "to_dict()"
             )
         slices, images = plan.slices
         if slices > 1:

@@ -110,12 +110,12 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
           Store(to + c * kRow + v * Vec::kLanes, LoadStride2Mask(plane + tap[v].base, masks[v]));
         }
       }
-    } else if (tap->uniform == TapMode::kWindow) {
-      WindowIndex index[NV];
+    } else if (tap->uniform == TapMode::kPick) {
+      PickIndex index[NV];
       Mask masks[NV];
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) {
-        index[v] = LoadWindowIndex(a.taps.gather + tap[v].table);
+        index[v] = LoadPickIndex(a.taps.gather + tap[v].table);
         masks[v] = MaskFromBits(tap[v].mask);
       }
       for (int c = 0; c < run.count; ++c) {
@@ -123,7 +123,7 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) {
           Store(to + c * kRow + v * Vec::kLanes,
-                LoadWindow(plane + tap[v].base, index[v], masks[v]));
+                LoadPicked(plane + tap[v].base, index[v], masks[v]));
         }
       }
     } else {

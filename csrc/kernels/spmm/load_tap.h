@@ -27,8 +27,8 @@ SRT_INLINE Vec LoadTap(const float* plane, const TapVec& tap, const TapTable& ta
     }
     case TapMode::kGather:
       return GatherMask(plane, table.gather + tap.table, MaskFromBits(tap.mask));
-    case TapMode::kWindow:
-      return LoadWindow(plane + tap.base, LoadWindowIndex(table.gather + tap.table),
+    case TapMode::kPick:
+      return LoadPicked(plane + tap.base, LoadPickIndex(table.gather + tap.table),
                         MaskFromBits(tap.mask));
     default:
       return Zero();

@@ -11,16 +11,17 @@ enum class TapMode : uint8_t {
   kStride2 = 2,     // lane l reads base + 2 * l
   kSegments = 3,    // the lanes fall into runs: segments[table] and those behind it, to the last
   kGather = 4,      // lane l reads gather[table + l]
-  kWindow = 5,      // lane l reads base + gather[table + l], which is below 32
+  kPick = 5,        // lane l reads base + gather[table + l], which is below 32
   kMixed = 6,       // (as `uniform`)
 };
 
-// Vectors of so many lanes have an instruction that picks lanes from two of them: kWindow.
-constexpr int kWindowLanes = 16;
-constexpr int kWindowFloats = 2 * kWindowLanes;
+// Vectors of so many lanes have an instruction that picks lanes from two of them: kPick.
+constexpr int kPickLanes = 16;
+constexpr int kPickFloats = 2 * kPickLanes;
 
 // Offsets are floats from the start of the input plane. Lanes outside `mask` lie in the padding (or
-// behind the last column) and are 0; nothing is read for them. A window lies wholly in the plane.
+// behind the last column) and are 0; nothing is read for them, except by kPick, which reads all 32
+// floats from base on: they lie in the plane.
 struct TapVec {
   int32_t base;
   int32_t table;
