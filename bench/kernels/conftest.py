@@ -15,7 +15,7 @@ from sparsert.runtime.table import Table
 
 COLUMNS = ["layer", "zeros", "kernel", "us", "dense-equivalent GFLOP/s", "effective GFLOP/s"]
 COLUMNS += ["% of peak", "GB/s", "% of memory's"]
-TimeLayer = Callable[[LayerShape, float, Row], None]
+TimeLayer = Callable[..., None]  # (layer, sparsity, row, force=True)
 RESULTS = pytest.StashKey[list[tuple[Any, ...]]]()
 
 
@@ -35,11 +35,11 @@ def time_layer(
 ) -> TimeLayer:
     """Returns the function that loads a layer on a kernel, checks it against NumPy and times it."""
 
-    def run(layer: LayerShape, sparsity: float, row: Row) -> None:
+    def run(layer: LayerShape, sparsity: float, row: Row, force: bool = True) -> None:
         # Loaded here: the rest of this file works without the compiled extension.
         sparsert = pytest.importorskip("sparsert")
-        # Matrix-vector kernels have formats of their own, which are not forced.
-        if row.format != "sell":
+        # Forcing a format asks for spmm; other families are what the layer runs on by itself.
+        if force and row.format != "sell":
             monkeypatch.setenv("SPARSERT_FORMAT", row.format)
         proto = one_layer(layer, sparsity)
         try:

@@ -58,6 +58,49 @@ int FindSegments(const int64_t* offset, int lanes, TapSegment* segments) {
   return count;
 }
 
+// A vector of lanes that lie close together, picked from two vectors.
+struct PickTap {
+  bool fits = false;
+  int32_t base = 0;
+  int32_t index[kPickLanes] = {};
+};
+
+PickTap FindPick(const int64_t* offset, int lanes, int64_t plane) {
+  PickTap w;
+  if (lanes != kPickLanes || plane < kPickFloats) return w;
+  int64_t low = plane;
+  int64_t high = 0;
+  for (int l = 0; l < lanes; ++l) {
+    if (offset[l] == kPadding) continue;
+    low = std::min(low, offset[l]);
+    high = std::max(high, offset[l]);
+  }
+  // Whole cache lines where they do: planes begin at one.
+  int64_t base = low / kPickLanes * kPickLanes;
+  if (high >= base + kPickFloats) base = low;
+  base = std::min(base, plane - kPickFloats);
+  w.fits = high < base + kPickFloats;
+  w.base = static_cast<int32_t>(base);
+  for (int l = 0; w.fits && l < lanes; ++l) {
+    w.index[l] = offset[l] == kPadding ? 0 : static_cast<int32_t>(offset[l] - base);
+  }
+  return w;
+}
+
+// Appends an index to `gather` unless it is one of the last there; `table` gets its place.
+Status AppendIndex(const PickTap& w, Array<int32_t>* gather, int32_t* table) {
+  constexpr size_t kLast = 64;
+  const size_t size = gather->size();
+  for (size_t back = 1; back <= kLast && back * kPickLanes <= size; ++back) {
+    const size_t at = size - back * kPickLanes;
+    if (memcmp(gather->data() + at, w.index, sizeof(w.index)) != 0) continue;
+    *table = static_cast<int32_t>(at);
+    return Status::Ok();
+  }
+  *table = static_cast<int32_t>(size);
+  return gather->append(w.index, kPickLanes);
+}
+
 }  // namespace
 
 Tiling MakeTiling(int64_t columns, int lanes, int max_vecs, double preferred_vecs) {
@@ -96,30 +139,51 @@ Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bu
     const int32_t vecs = tiling.Begin(tile + 1) - begin;
     for (int64_t tap = 0; tap < taps; ++tap) {
       TapVec* row = out + (tile * taps + tap) * tiling.tile_vecs;
-      for (int32_t v = 0; v < vecs; ++v) {
-        int64_t offset[16];
+      auto find_offsets = [&](int32_t v, int64_t* offset) {
         uint32_t mask = 0;
         for (int l = 0; l < tiling.lanes; ++l) {
           const int64_t column = (static_cast<int64_t>(begin) + v) * tiling.lanes + l;
           offset[l] = column < columns ? InputOffset(window, transposed, column, tap) : kPadding;
           if (offset[l] != kPadding) mask |= 1u << l;
         }
+        return mask;
+      };
+      // Picked where one load is not enough for a vector, and two are for all.
+      bool picks = true;
+      bool one_load = true;
+      for (int32_t v = 0; v < vecs && picks; ++v) {
+        int64_t offset[16];
+        find_offsets(v, offset);
+        TapSegment found[kMaxSegments];
+        const int count = FindSegments(offset, tiling.lanes, found);
+        one_load = one_load && (count == 0 || (count == 1 && found[0].step == 1));
+        picks = FindPick(offset, tiling.lanes, plane).fits;
+      }
+      picks = picks && !one_load;
+      for (int32_t v = 0; v < vecs; ++v) {
+        int64_t offset[16];
+        const uint32_t mask = find_offsets(v, offset);
         TapSegment found[kMaxSegments];
         const int count = FindSegments(offset, tiling.lanes, found);
         TapVec& entry = row[v];
         entry.mask = static_cast<uint16_t>(mask);
-        if (count <= 1) {
+        if (picks) {
+          const PickTap w = FindPick(offset, tiling.lanes, plane);
+          entry.mode = TapMode::kPick;
+          entry.base = w.base;
+          SRT_RETURN_IF_ERROR(AppendIndex(w, &gather, &entry.table));
+        } else if (count <= 1) {
           // An empty mask loads nothing: contiguous keeps the tile uniform.
           entry.mode = count == 1 && found[0].step == 2 ? TapMode::kStride2 : TapMode::kContiguous;
           entry.base = count == 1 ? found[0].base : 0;
         } else if (count <= kMaxSegments) {
           entry.mode = TapMode::kSegments;
-          entry.base = static_cast<int32_t>(segments.size());
+          entry.table = static_cast<int32_t>(segments.size());
           found[count - 1].last = true;
           SRT_RETURN_IF_ERROR(segments.append(found, count));
         } else {
           entry.mode = TapMode::kGather;
-          entry.base = static_cast<int32_t>(gather.size());
+          entry.table = static_cast<int32_t>(gather.size());
           for (int l = 0; l < tiling.lanes; ++l) {
             SRT_RETURN_IF_ERROR(
                 gather.push_back(offset[l] == kPadding ? 0 : static_cast<int32_t>(offset[l])));

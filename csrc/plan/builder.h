@@ -11,6 +11,14 @@
 
 namespace sparsert {
 
+// Whether a Conv runs by rows, and the index of the pool that its step computes too.
+struct RowconvChoice {
+  static constexpr uint32_t kNoPool = UINT32_MAX;
+  bool used = false;
+  uint32_t pool = kNoPool;
+  Window window;
+};
+
 class PlanBuilder {
  public:
   PlanBuilder(const Graph& graph, const PlanOptions& options, Weights* weights, Plan* plan)
@@ -23,6 +31,7 @@ class PlanBuilder {
         buffers_(plan->steps.allocator()),
         output_of_(plan->steps.allocator()),
         last_use_(plan->steps.allocator()),
+        only_reshaped_(plan->steps.allocator()),
         concat_parts_(plan->steps.allocator()),
         feature_major_(plan->steps.allocator()),
         taps_(plan->steps.allocator()) {}
@@ -91,6 +100,7 @@ class PlanBuilder {
 
   uint32_t node_index = 0;
   const Node* node = nullptr;
+  RowconvChoice rowconv;  // of the current node
 
  private:
   // A stretch of the arena, of one tensor or of several that are views or parts of one.
@@ -120,6 +130,8 @@ class PlanBuilder {
   // Whether the inputs of a Concat already lie side by side, in order.
   bool IsJoined(const Node& n) const;
   Status LowerNode();
+  Status ChooseRowconv();
+  bool FindPool(uint32_t y, uint32_t* pool) const;
   Status WriteGraphOutputs();
   Status AssignArena();
   Status NewBuffer(size_t bytes, IoRef* ref);
@@ -130,6 +142,7 @@ class PlanBuilder {
   Array<Buffer> buffers_;
   Array<uint32_t> output_of_;  // [tensors] graph output index, kNoTensor for others
   Array<uint32_t> last_use_;  // [tensors] index of the last node that reads it; graph outputs: none
+  Array<bool> only_reshaped_;       // [tensors] nothing but reshapes reads it
   Array<ConcatPart> concat_parts_;  // [tensors]
   Array<bool> feature_major_;       // [tensors]
   Array<TapsEntry> taps_;
@@ -137,6 +150,7 @@ class PlanBuilder {
 
 // One function per group of ops, in lower_<group>.cc.
 Status LowerConv(PlanBuilder* b);         // Conv, ConvTranspose
+Status LowerRowconv(PlanBuilder* b);      // Conv, as chosen in b->rowconv
 Status LowerLinear(PlanBuilder* b);       // Linear
 Status LowerColumns(PlanBuilder* b);      // Linear with a feature-major operand
 Status LowerElementwise(PlanBuilder* b);  // Unary, Binary, PRelu, BatchNormalization, Cast

@@ -10,6 +10,11 @@ Status LowerPool(PlanBuilder* b) {
   const Node& node = *b->node;
   const uint32_t x = node.Input(0);
   const uint32_t y = node.outputs[0];
+  if (b->ref(x).kind == IoRef::kNone) {
+    b->info().compute_format = "fused";
+    snprintf(b->info().reason, sizeof(b->info().reason), "computed with its input");
+    return Status::Ok();
+  }
   const bool max = node.op == Op::kMaxPool || node.op == Op::kGlobalMaxPool;
   const PoolFn fn = max ? PoolFn::kMax : PoolFn::kAverage;
   const double in_elements = static_cast<double>(b->facts(x).shape.elements());

@@ -54,6 +54,17 @@ void TrialBench::Evict() {
   ConfuseBranches(++runs_);
 }
 
+void TrialBench::RunOnce(const Trial& trial, int64_t first_items) {
+  for (int p = 0; p < trial.part_count; ++p) {
+    const Trial::Part& part = trial.parts[p];
+    void* io[3];
+    for (int i = 0; i < part.io_count; ++i) {
+      io[i] = part.io[i] == kNoBuffer ? nullptr : buffers_[part.io[i]].data();
+    }
+    part.kernel.run(part.args, io, 0, p == 0 ? first_items : part.items, scratch_.data());
+  }
+}
+
 Status TrialBench::Time(const Trial& trial, double share, uint64_t (*clock)(), double* ns) {
   for (int p = 0; p < trial.part_count; ++p) {
     const size_t bytes = trial.parts[p].scratch_bytes;
@@ -66,17 +77,16 @@ Status TrialBench::Time(const Trial& trial, double share, uint64_t (*clock)(), d
     items = static_cast<int64_t>(std::ceil(static_cast<double>(items) * share));
     items = std::min(first.items, std::max<int64_t>(2, items));
   }
-  Evict();
-  const uint64_t begin = clock();
-  for (int p = 0; p < trial.part_count; ++p) {
-    const Trial::Part& part = trial.parts[p];
-    void* io[3];
-    for (int i = 0; i < part.io_count; ++i) {
-      io[i] = part.io[i] == kNoBuffer ? nullptr : buffers_[part.io[i]].data();
-    }
-    part.kernel.run(part.args, io, 0, p == 0 ? items : part.items, scratch_.data());
+  constexpr int kWarmRuns = 4;
+  const int runs = warm_ ? kWarmRuns : 1;
+  if (warm_) {
+    RunOnce(trial, items);
+  } else {
+    Evict();
   }
-  *ns = static_cast<double>(clock() - begin);
+  const uint64_t begin = clock();
+  for (int i = 0; i < runs; ++i) RunOnce(trial, items);
+  *ns = static_cast<double>(clock() - begin) / runs;
   if (items > 0) *ns *= static_cast<double>(first.items) / static_cast<double>(items);
   return Status::Ok();
 }

@@ -44,18 +44,24 @@ class TrialBench {
   // Grows the buffers to [kTrialBuffers] floats each.
   Status Reserve(const size_t* floats);
 
+  // The whole model stays in cache from run to run.
+  void set_warm(bool warm) { warm_ = warm; }
+
   // Nanoseconds of one run on one thread, the weights cold: before it, their cache lines are
-  // evicted and the branch predictor is made to forget the layer, as the rest of a model would do.
-  // Of a trial of one part only the first `share` of its items are run and the time is scaled up.
+  // evicted and the branch predictor is made to forget the layer, as the rest of a model would do;
+  // or, warm, the mean of a few runs after another one. Of a trial of one part only the first
+  // `share` of its items are run and the time is scaled up.
   Status Time(const Trial& trial, double share, uint64_t (*clock)(), double* ns);
 
  private:
   void Evict();
+  void RunOnce(const Trial& trial, int64_t first_items);
 
   Array<float> buffers_[kTrialBuffers];
   Array<char> scratch_;
   Array<char> evict_;
   uint64_t runs_ = 0;
+  bool warm_ = false;
 };
 
 }  // namespace sparsert

@@ -118,10 +118,15 @@ Status PlanBuilder::PlaceConstant(uint32_t t) {
 
 Status PlanBuilder::FindLastUses() {
   SRT_RETURN_IF_ERROR(last_use_.resize(graph.tensors.size()));
+  SRT_RETURN_IF_ERROR(only_reshaped_.resize(graph.tensors.size()));
   for (uint32_t& node_of : last_use_) node_of = 0;
+  for (bool& only : only_reshaped_) only = true;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
-    for (uint32_t t : graph.nodes[i].inputs) {
-      if (t != kNoTensor) last_use_[t] = static_cast<uint32_t>(i);
+    const Node& n = graph.nodes[i];
+    for (uint32_t t : n.inputs) {
+      if (t == kNoTensor) continue;
+      last_use_[t] = static_cast<uint32_t>(i);
+      only_reshaped_[t] = only_reshaped_[t] && IsReshape(n.op);
     }
   }
   for (uint32_t t : graph.outputs) last_use_[t] = UINT32_MAX;
@@ -237,6 +242,7 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
     const uint32_t t = n.outputs[i];
     if (t == kNoTensor) continue;
     TensorPlace& place = plan->places[t];
+    if (place.placed) continue;  // an earlier step writes it
     place.placed = true;
     const uint32_t output = output_of_[t];
     if (output != kNoTensor) {
@@ -266,7 +272,8 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
       place.ref = ref(n.inputs[0]);
       continue;
     }
-    place.desc = OwnLayout(t, IsReshape(n.op));
+    // Written row-major where it is read under another shape only, which is then a view.
+    place.desc = OwnLayout(t, IsReshape(n.op) || only_reshaped_[t]);
     if (IsReshape(n.op) && plan->places[n.Input(0)].desc.is_plain()) continue;
     const uint32_t overwritten = OverwritableInput(n);
     if (overwritten != kNoTensor) {

@@ -158,7 +158,14 @@ Status PlanBuilder::LowerNode() {
         t == n.Input(1) && (n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear);
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
-  SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
+  SRT_RETURN_IF_ERROR(ChooseRowconv());
+  if (rowconv.pool == RowconvChoice::kNoPool) {
+    SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
+  } else {
+    // The step writes what the pool makes of the node's output; that itself has no memory.
+    SRT_RETURN_IF_ERROR(PlaceOutputsOf(graph.nodes[rowconv.pool]));
+    plan->places[n.outputs[0]].placed = true;
+  }
   Describe(n);
   if (info().weights != 0) {
     SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &info().nonzeros));
@@ -166,7 +173,7 @@ Status PlanBuilder::LowerNode() {
   switch (n.op) {
     case Op::kConv:
     case Op::kConvTranspose:
-      return LowerConv(this);
+      return rowconv.used ? LowerRowconv(this) : LowerConv(this);
     case Op::kLinear:
       return LowerLinear(this);
     case Op::kUnary:
@@ -249,6 +256,13 @@ Status PlanBuilder::Build() {
   SRT_RETURN_IF_ERROR(PlaceInputs());
   SRT_RETURN_IF_ERROR(FindLastUses());
   if (options.tune == Tune::kAuto) SRT_RETURN_IF_ERROR(EstimateWork());
+  // Weights that stay in L2 beside what the layers read and write.
+  constexpr uint64_t kSmallModel = (640 << 10) / sizeof(float);
+  uint64_t elements = 0;
+  for (const Tensor& t : graph.tensors) {
+    if (t.is_constant) elements += static_cast<uint64_t>(t.data.rows) * t.data.cols;
+  }
+  bench.set_warm(elements <= kSmallModel);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     node_index = static_cast<uint32_t>(i);
     node = &graph.nodes[i];

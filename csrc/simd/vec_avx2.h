@@ -67,6 +67,11 @@ inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
   const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
   return {_mm256_mask_i32gather_ps(_mm256_setzero_ps(), base, i, m.m, 4)};
 }
+struct PickIndex {  // (see vec_avx512.h)
+  const int32_t* p;
+};
+inline PickIndex LoadPickIndex(const int32_t* index) { return {index}; }
+inline Vec LoadPicked(const float* p, PickIndex i, Mask m) { return GatherMask(p, i.p, m); }
 // base[index[lane]] with 16-bit indices.
 inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m256i i = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));

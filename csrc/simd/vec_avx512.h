@@ -46,6 +46,15 @@ inline void StoreFirst(float* p, int, Mask first_n, Vec a) { StoreMask(p, first_
 inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
   return {_mm512_mask_i32gather_ps(_mm512_setzero_ps(), m.m, _mm512_loadu_si512(index), base, 4)};
 }
+// Where each lane lies among 32 floats.
+struct PickIndex {
+  __m512i v;
+};
+inline PickIndex LoadPickIndex(const int32_t* index) { return {_mm512_loadu_si512(index)}; }
+// p[index[lane]]; lanes outside the mask are 0; reads p[0 .. 31].
+inline Vec LoadPicked(const float* p, PickIndex i, Mask m) {
+  return {_mm512_maskz_permutex2var_ps(m.m, _mm512_loadu_ps(p), i.v, _mm512_loadu_ps(p + 16))};
+}
 // base[index[lane]] with 16-bit indices.
 inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m512i i =

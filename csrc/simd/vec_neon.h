@@ -73,6 +73,11 @@ inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
   if (bits & 8) r = vld1q_lane_f32(base + index[3], r, 3);
   return {r};
 }
+struct PickIndex {  // (see vec_avx512.h)
+  const int32_t* p;
+};
+inline PickIndex LoadPickIndex(const int32_t* index) { return {index}; }
+inline Vec LoadPicked(const float* p, PickIndex i, Mask m) { return GatherMask(p, i.p, m); }
 // base[index[lane]] with 16-bit indices.
 inline Vec GatherU16(const float* base, const uint16_t* index) {
   float32x4_t r = vdupq_n_f32(base[index[0]]);

@@ -57,6 +57,11 @@ inline Vec GatherMask(const float* base, const int32_t* index, Mask m) {
   SRT_EACH r.v[i] = m.m[i] ? base[index[i]] : 0.0f;
   return r;
 }
+struct PickIndex {  // (see vec_avx512.h)
+  const int32_t* p;
+};
+inline PickIndex LoadPickIndex(const int32_t* index) { return {index}; }
+inline Vec LoadPicked(const float* p, PickIndex i, Mask m) { return GatherMask(p, i.p, m); }
 // base[index[lane]] with 16-bit indices.
 inline Vec GatherU16(const float* base, const uint16_t* index) {
   Vec r;

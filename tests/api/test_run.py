@@ -150,6 +150,39 @@ def test_broadcast_view_as_input(cnn: sparsert.Model) -> None:
     assert_close(cnn(np.broadcast_to(one, (3, 3, 8, 8))), want, SUM)
 
 
+def test_shapes_that_come_again(cnn: sparsert.Model) -> None:
+    feeds = [image(2, 3, 8, 8), image(1, 3, 9, 8), image(2, 3, 8, 8) + 1]
+    wanted = [expected(small_cnn, x)[0] for x in feeds]
+    for at in (0, 0, 2, 1, 1, 0, 2):
+        assert_close(cnn(feeds[at]), wanted[at], SUM)
+        assert_close(cnn.run(None, {cnn.inputs[0].name: feeds[at]})[0], wanted[at], SUM)
+
+
+def test_the_last_plan_runs_again_only_for_what_fits() -> None:
+    model = sparsert.load(two_in_two_out())
+    again = model._run_again
+    assert again({"p": P, "q": Q}) is None  # no plan yet
+    wanted = model.run(None, {"p": P, "q": Q})
+    found = again({"p": P, "q": Q})
+    assert found is not None
+    assert [y.tolist() for y in found] == [y.tolist() for y in wanted]
+    assert found[0] is not again({"p": P, "q": Q})[0]
+
+    class Sub(np.ndarray):
+        pass
+
+    unaligned = np.zeros(P.nbytes + 1, np.uint8)[1:].view(P.dtype).reshape(P.shape)
+    misfits = [
+        *(P.astype(np.float64), P.astype(">f4"), P[:1], P[:, :3], P[0], P[None], P[:0], unaligned),
+        *(np.asfortranarray(P), P.view(Sub), P.tolist(), None, "text"),
+    ]
+    for p in misfits:
+        assert again({"p": p, "q": Q}) is None
+    for feeds in ({"p": P}, {"p": P, "q": Q, "z": P}, {"p": P, "z": Q}, {}, P, [P, Q], None):
+        assert again(feeds) is None
+    assert again({"p": P, "q": Q}) is not None
+
+
 @pytest.mark.parametrize(
     ("feeds", "words"),
     [
@@ -169,6 +202,7 @@ def test_broadcast_view_as_input(cnn: sparsert.Model) -> None:
     ],
 )
 def test_wrong_feeds(pair: sparsert.Model, feeds: dict, words: list[str]) -> None:
+    pair.run(None, {"p": P, "q": Q})
     with pytest.raises(ShapeError) as caught:
         pair.run(None, feeds)
     for word in words:

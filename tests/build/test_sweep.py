@@ -96,7 +96,7 @@ def test_short_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "![small_cnn: speed over zeros]" in (tmp_path / "sweep.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("op", ["spmm", "spmv", "dwconv"])
+@pytest.mark.parametrize("op", ["spmm", "spmv", "dwconv", "rowconv"])
 def test_every_row_of_a_table_is_read(op: str) -> None:
     rows = kernel_rows(op)
     table = Path(__file__).parents[2] / "csrc" / "kernels" / op / "kernels.inc"

@@ -54,7 +54,7 @@ inline int UniformSegments(const TapSegment* s) {
 
 inline void FeedMixed(const FeedColumn& f, const TapVec& tap, const TapTable& table) {
   if (tap.mode == TapMode::kSegments) {
-    const TapSegment* s = table.segments + tap.base;
+    const TapSegment* s = table.segments + tap.table;
     switch (UniformSegments(s) * 10 + s->step) {
       case 21:
         return FeedSegments<2, 1>(f, s);
@@ -108,6 +108,22 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) {
           Store(to + c * kRow + v * Vec::kLanes, LoadStride2Mask(plane + tap[v].base, masks[v]));
+        }
+      }
+    } else if (tap->uniform == TapMode::kPick) {
+      PickIndex index[NV];
+      Mask masks[NV];
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) {
+        index[v] = LoadPickIndex(a.taps.gather + tap[v].table);
+        masks[v] = MaskFromBits(tap[v].mask);
+      }
+      for (int c = 0; c < run.count; ++c) {
+        const float* plane = x + channel[c] * a.x_row;
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) {
+          Store(to + c * kRow + v * Vec::kLanes,
+                LoadPicked(plane + tap[v].base, index[v], masks[v]));
         }
       }
     } else {

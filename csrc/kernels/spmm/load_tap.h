@@ -17,7 +17,7 @@ SRT_INLINE Vec LoadTap(const float* plane, const TapVec& tap, const TapTable& ta
     case TapMode::kSegments: {
       // Lanes outside a segment load as 0, so that adding joins the segments.
       Vec sum = Zero();
-      const TapSegment* s = table.segments + tap.base;
+      const TapSegment* s = table.segments + tap.table;
       for (;; ++s) {
         const Mask mask = MaskFromBits(s->mask);
         const float* p = plane + s->base;
@@ -26,7 +26,10 @@ SRT_INLINE Vec LoadTap(const float* plane, const TapVec& tap, const TapTable& ta
       }
     }
     case TapMode::kGather:
-      return GatherMask(plane, table.gather + tap.base, MaskFromBits(tap.mask));
+      return GatherMask(plane, table.gather + tap.table, MaskFromBits(tap.mask));
+    case TapMode::kPick:
+      return LoadPicked(plane + tap.base, LoadPickIndex(table.gather + tap.table),
+                        MaskFromBits(tap.mask));
     default:
       return Zero();
   }

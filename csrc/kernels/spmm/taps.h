@@ -9,15 +9,22 @@ enum class TapMode : uint8_t {
   kZero = 0,        // every lane lies in the padding
   kContiguous = 1,  // lane l reads base + l
   kStride2 = 2,     // lane l reads base + 2 * l
-  kSegments = 3,    // the lanes fall into runs: segments[base] and those behind it, to the last
-  kGather = 4,      // lane l reads gather[base + l]
-  kMixed = 5,       // (as `uniform`)
+  kSegments = 3,    // the lanes fall into runs: segments[table] and those behind it, to the last
+  kGather = 4,      // lane l reads gather[table + l]
+  kPick = 5,        // lane l reads base + gather[table + l], which is below 32
+  kMixed = 6,       // (as `uniform`)
 };
 
+// Vectors of so many lanes have an instruction that picks lanes from two of them: kPick.
+constexpr int kPickLanes = 16;
+constexpr int kPickFloats = 2 * kPickLanes;
+
 // Offsets are floats from the start of the input plane. Lanes outside `mask` lie in the padding (or
-// behind the last column) and are 0; nothing is read for them.
+// behind the last column) and are 0; nothing is read for them, except by kPick, which reads all 32
+// floats from base on: they lie in the plane.
 struct TapVec {
   int32_t base;
+  int32_t table;
   uint16_t mask;
   TapMode mode;
   TapMode uniform;  // in a tile's first vector: the mode of all its vectors, else kMixed
