@@ -25,6 +25,9 @@ constexpr int kMaxVecs = SRT_TABLE(SRT_ISA)::kMaxVecs;
 #undef SRT_TABLE
 #undef SRT_TABLE_
 
+// Floats of U that are asked for ahead: large layers read them once, from beyond L2.
+constexpr int kWeightsAhead = 512;
+
 // Adds the products of a slab to the sums of successive panels, for one tile and one point.
 // u: [panels][depth][kPanelRows]; v: [depth][NV vectors]; sums: [panels * kPanelRows][NV vectors],
 // which the first slab begins.
@@ -42,6 +45,7 @@ void MultiplyTile(const float* u, const float* v, int depth, int panels, float* 
     }
     const float* x = v;
     for (int k = 0; k < depth; ++k, u += kPanelRows, x += kWidth) {
+      __builtin_prefetch(u + kWeightsAhead);
       Vec xv[NV];
 #pragma GCC unroll 3
       for (int i = 0; i < NV; ++i) xv[i] = Load(x + i * Vec::kLanes);
