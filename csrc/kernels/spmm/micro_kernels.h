@@ -9,6 +9,9 @@
 namespace sparsert {
 namespace SRT_ISA {
 
+// Floats of weights that are asked for ahead where they are read once.
+constexpr int kWeightsAhead = 1024;
+
 // One vector of a tile that is NV wide; with kLower, only the lower lanes of the last one are used.
 template <int NV, bool kLower>
 SRT_INLINE Vec LoadX(const float* x, int v) {
@@ -164,7 +167,6 @@ SRT_INLINE void FetchPair(const SpmmTile& t, int panel_row, const Csr2Pair& pair
 
 struct Csr2Micro {
   static constexpr int kPairsAhead = 3;
-  static constexpr int kWeightsAhead = 1024;
 
   template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
@@ -240,6 +242,7 @@ struct PanelMicro {
       const float* x = t.x;
       for (int i = 0; i < n; ++i) {
         if (kIndexed) x = t.x + *id++ * t.x_row;
+        if (t.stream) __builtin_prefetch(w + kWeightsAhead);
         Vec xv[NV];
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) xv[v] = LoadX<NV, kLower>(x, v);
