@@ -12,6 +12,10 @@ constexpr double kNsPerCycle = 1.0 / 3.0;
 // Cycles to transform one run of one channel, either way, where a cycle starts one multiply-add.
 constexpr double kTransformCycles = 120.0;
 
+// Cycles to read a weight from L2 or not far beyond, and from beyond.
+constexpr double kNear = 0.375;
+constexpr double kFar = 0.9;
+
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Slabs of equal depth, about half of L1 at the widest tile.
@@ -39,12 +43,10 @@ bool ChooseWinograd(const WinogradProblem& p, Isa isa, WinogradChoice* choice) {
   shape.block_depth = static_cast<int32_t>(SlabDepth(p, kernel));
   // Weights that L2 does not hold stream by for every block, and V for every group of rows: both
   // are larger then.
-  const int64_t weight_bytes = shape.floats() * static_cast<int64_t>(sizeof(float));
-  const int64_t group_rows = weight_bytes > p.cpu.l2_bytes ? 128 : 64;
-  shape.group_panels =
-      static_cast<int32_t>(std::min<int64_t>(shape.panels(), group_rows / kernel.panel_rows));
-  const int64_t tiles = weight_bytes > p.cpu.l2_bytes / 4 ? 2 : 1;
-  int64_t blocks = CeilDiv(vecs, tiles * kernel.max_vecs);
+  const bool streams = shape.floats() * static_cast<int64_t>(sizeof(float)) > p.cpu.l2_bytes;
+  shape.group_panels = static_cast<int32_t>(
+      std::min<int64_t>(shape.panels(), (streams ? 128 : 64) / kernel.panel_rows));
+  int64_t blocks = CeilDiv(vecs, kernel.max_vecs + (streams ? 1 : 0));
   int64_t splits = 1;
   if (blocks < p.threads) {
     // Threads share the rows, so that each reads its part of the weights only, or the patches.
@@ -63,8 +65,7 @@ bool ChooseWinograd(const WinogradProblem& p, Isa isa, WinogradChoice* choice) {
   const double nv = static_cast<double>(vecs) / static_cast<double>(blocks);
   // A tile of one vector has too few sums to hide the latency of a multiply-add.
   double cycles = weights * static_cast<double>(vecs) / fma * (nv > 1.5 ? 1.1 : 1.3);
-  // Weights stream from L2 or beyond for every block.
-  cycles = std::max(cycles, weights * static_cast<double>(blocks) * 6.0 / 16.0);
+  cycles = std::max(cycles, weights * static_cast<double>(blocks) * (streams ? kFar : kNear));
   const double runs =
       static_cast<double>(patch_rows) * (1.0 + static_cast<double>(patches_w) / kernel.lanes);
   cycles += runs * static_cast<double>(p.rows + p.channels) * kTransformCycles / fma;
