@@ -122,9 +122,7 @@ def exact(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_error_is_at_most_that_of_dense(
-    isa: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_is_at_most_that_of_dense(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On non-negative activations, as a Relu leaves them, and on signed ones."""
     shape = (1, 128, 14, 14)
     w = random_weights(64, 128, 3, 3)
