@@ -14,10 +14,13 @@ from bench.models.network import LayerShape, prune_by_magnitude
 
 KERNELS = Path(__file__).resolve().parents[2] / "csrc" / "kernels"
 
+# Formats of tables that have no such column and are not dense.
+NAMED_AFTER_OP = {"winograd": "winograd"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A kernel: its format ("dense" where the table has no such column) and instruction set."""
+    """A kernel: its format ("dense" where the table does not tell) and instruction set."""
 
     format: str
     isa: str
@@ -36,7 +39,7 @@ def kernel_rows(op: str) -> list[Row]:
         if found is not None:
             cells = [cell.strip() for cell in found[1].split(",")]
             fields = dict(zip(names, cells, strict=True))
-            rows.append(Row(fields.get("format", "dense"), fields["isa"]))
+            rows.append(Row(fields.get("format", NAMED_AFTER_OP.get(op, "dense")), fields["isa"]))
     return rows
 
 

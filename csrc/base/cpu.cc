@@ -19,9 +19,9 @@ void AppendText(char* text, size_t size, const char* more) {
 }
 
 #if defined(__x86_64__) || defined(__i386__)
-// Bytes of the level 1 data cache by CPUID's cache leaf, which Intel and AMD number differently; 0
-// if the CPU does not tell.
-int64_t L1DataBytes(bool amd) {
+// Bytes of the data (or unified) cache of a level by CPUID's cache leaf, which Intel and AMD number
+// differently; 0 if the CPU does not tell.
+int64_t CacheBytes(bool amd, unsigned level) {
   unsigned a = 0;
   unsigned b = 0;
   unsigned c = 0;
@@ -30,7 +30,7 @@ int64_t L1DataBytes(bool amd) {
   for (unsigned i = 0; i < 8 && __get_cpuid_count(leaf, i, &a, &b, &c, &d) != 0; ++i) {
     const unsigned type = a & 31u;
     if (type == 0) break;
-    if (type != 1 || (a >> 5 & 7u) != 1) continue;
+    if (type == 2 || (a >> 5 & 7u) != level) continue;
     const int64_t ways = (b >> 22) + 1;
     const int64_t partitions = (b >> 12 & 1023u) + 1;
     const int64_t line = (b & 4095u) + 1;
@@ -82,8 +82,10 @@ CpuTraits DetectCpu(Isa isa) {
   unsigned d = 0;
   if (__get_cpuid(0, &a, &b, &c, &d) == 0) return traits;
   const bool amd = b == signature_AMD_ebx;
-  const int64_t l1 = L1DataBytes(amd);
+  const int64_t l1 = CacheBytes(amd, 1);
   if (l1 > 0) traits.l1d_bytes = l1;
+  const int64_t l2 = CacheBytes(amd, 2);
+  if (l2 > 0) traits.l2_bytes = l2;
   if (amd && isa == Isa::kAvx512 && __get_cpuid(1, &a, &b, &c, &d) != 0) {
     const unsigned family = (a >> 8 & 15u) + (a >> 20 & 255u);
     if (family == 0x19) traits.fma_per_cycle = 1.0;  // Zen 4 halves its 512-bit vectors

@@ -20,7 +20,8 @@ Isa BestIsa();
 // What the cost models ask about this CPU; defaults where it cannot be told.
 struct CpuTraits {
   int64_t l1d_bytes = 32 * 1024;  // of one core
-  double fma_per_cycle = 2.0;     // vector multiply-adds of the instruction set that a core starts
+  int64_t l2_bytes = 1024 * 1024;
+  double fma_per_cycle = 2.0;  // vector multiply-adds of the instruction set that a core starts
 };
 CpuTraits DetectCpu(Isa isa);
 

@@ -1,6 +1,8 @@
 // Analytic cost of the spmm kernels.
 #include "plan/choose_spmm.h"
 
+#include "plan/choose_winograd.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -135,9 +137,14 @@ Status FormatFromName(const char* name, int* format) {
     *format = f;
     return Status::Ok();
   }
+  if (strcmp(name, kWinogradName) == 0) {
+    *format = kWinogradFormat;
+    return Status::Ok();
+  }
   return Status::Error(
       StatusCode::kInvalidArgument,
-      "unknown compute format '%s'; known: dense, dense8, csr, csr2, pat4, bsr4, bsr8", name);
+      "unknown compute format '%s'; known: dense, dense8, csr, csr2, pat4, bsr4, bsr8, winograd",
+      name);
 }
 
 }  // namespace sparsert

@@ -37,6 +37,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
              SpmmChoice* choices);
 
 constexpr int kAnyFormat = -1;
+// The format that is not of spmm; what it cannot compute has the choice of all the others.
+constexpr int kWinogradFormat = static_cast<int>(SpmmFormat::kCount);
+// What a forced format leaves to RankSpmm().
+constexpr int ForcedSpmm(int format) { return format == kWinogradFormat ? kAnyFormat : format; }
 
 // A format's number from its name; kAnyFormat for nullptr or "". kInvalidArgument names them all.
 Status FormatFromName(const char* name, int* format);

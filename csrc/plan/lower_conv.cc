@@ -1,10 +1,10 @@
-// Lowers Conv and ConvTranspose: depthwise, matrix (single elements) or spmm.
+// Lowers Conv and ConvTranspose: depthwise, matrix (single elements), winograd or spmm.
 #include <algorithm>
 #include <cstdio>
 
 #include "kernels/dwconv/dwconv.h"
 #include "plan/builder.h"
-#include "plan/lower_spmm.h"
+#include "plan/lower_winograd.h"
 
 namespace sparsert {
 namespace {
@@ -240,7 +240,7 @@ Status LowerConv(PlanBuilder* b) {
   o.y = b->ref(y);
   o.bias = node.Input(2);
   o.act = FusedActivation(node);
-  return LowerSpmm(b, o);
+  return LowerConvolution(b, o);
 }
 
 }  // namespace sparsert

@@ -205,7 +205,7 @@ Status MatrixLayer::LowerSpmm(int n) {
 
 Status MatrixLayer::Lower() {
   // A forced format is one of spmm's; a single vector is no business of theirs.
-  const bool forced = b_->options.format != kAnyFormat;
+  const bool forced = ForcedSpmm(b_->options.format) != kAnyFormat;
   Contest contest;
   if (!forced || o_.batch == 1) SRT_RETURN_IF_ERROR(EnterSpmv(&contest));
   if (!forced || o_.batch > 1) SRT_RETURN_IF_ERROR(EnterSpmm(&contest));

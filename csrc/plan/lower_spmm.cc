@@ -29,6 +29,14 @@ double FeedCost(const Window& w, bool transposed) {
 
 }  // namespace
 
+void ExplainForced(PlanBuilder* b) {
+  NodePlan& info = b->info();
+  const double total = static_cast<double>(info.weights);
+  const double zeros = total > 0 ? 1.0 - static_cast<double>(info.nonzeros) / total : 0.0;
+  snprintf(info.reason, sizeof(info.reason), "forced by SPARSERT_FORMAT at %.1f %% zeros",
+           100.0 * zeros);
+}
+
 Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* key) {
   PlanBuilder* const b = b_;
   const SpmmOperands& o = o_;
@@ -121,7 +129,7 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.threads = b_->options.threads;
   problem.direct = o_.may_be_direct;
   problem.feed_cost = FeedCost(o_.window, o_.key.transposed);
-  count_ = RankSpmm(stats_, problem, b_->options.isa, b_->options.format, choices_);
+  count_ = RankSpmm(stats_, problem, b_->options.isa, ForcedSpmm(b_->options.format), choices_);
   const double rows = static_cast<double>(stats_.rows) * stats_.groups;
   for (int n = 0; n < count_; ++n) {
     const SpmmChoice& choice = choices_[n];
@@ -164,14 +172,8 @@ Status SpmmLayer::Lower(int n) {
   const PackedSpmm* packed = nullptr;
   SRT_RETURN_IF_ERROR(b_->weights->Spmm(key, &packed));
   b_->weights->Keep(key);
-  NodePlan& info = b_->info();
-  info.packed_bytes = packed->bytes();
-  if (b_->options.format != kAnyFormat) {
-    const double total = static_cast<double>(info.weights);
-    const double zeros = total > 0 ? 1.0 - static_cast<double>(info.nonzeros) / total : 0.0;
-    snprintf(info.reason, sizeof(info.reason), "forced by SPARSERT_FORMAT at %.1f %% zeros",
-             100.0 * zeros);
-  }
+  b_->info().packed_bytes = packed->bytes();
+  if (ForcedSpmm(b_->options.format) != kAnyFormat) ExplainForced(b_);
   const IoRef io[] = {o_.x, o_.r, o_.y};
   return b_->AddStep(choice.kernel.kernel, args, {io, 3}, SpmmItems(*args),
                      SpmmScratch(*args, choice.kernel.lanes, choice.block_depth),

@@ -53,6 +53,9 @@ class SpmmLayer {
   int count_ = 0;
 };
 
+// What explain() says of a layer whose format is forced.
+void ExplainForced(PlanBuilder* b);
+
 // Chooses and appends.
 Status LowerSpmm(PlanBuilder* b, const SpmmOperands& operands);
 

@@ -16,7 +16,7 @@ struct PlanOptions {
   CpuTraits cpu;
   int threads = 1;
   Tune tune = Tune::kAuto;
-  int format = -1;  // kAnyFormat, or the SpmmFormat to use for every matrix layer
+  int format = -1;  // kAnyFormat, kWinogradFormat, or the SpmmFormat of every matrix layer
   // Wall clock for measured choices in nanoseconds; nullptr turns them off.
   uint64_t (*clock)() = nullptr;
 };

@@ -87,6 +87,7 @@ uint64_t TuningFingerprint(const Graph& graph, Span<Shape> input_shapes,
   hash.Add(static_cast<uint64_t>(options.tune));
   hash.Add(static_cast<uint64_t>(options.format));
   hash.Add(static_cast<uint64_t>(options.cpu.l1d_bytes));
+  hash.Add(static_cast<uint64_t>(options.cpu.l2_bytes));
   hash.Add(static_cast<uint64_t>(options.cpu.fma_per_cycle * 16.0));
   for (const Shape& shape : input_shapes) hash.Add(shape);
   for (const Node& node : graph.nodes) hash.Add(static_cast<uint64_t>(node.op));

@@ -199,6 +199,32 @@ Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
   return Status::Ok();
 }
 
+Status Weights::Winograd(const PackKey& key, const PackedWinograd** packed) {
+  Packing* packing = Find(key);
+  if (packing == nullptr) {
+    const Tensor& t = graph_->tensors[key.tensor];
+    Array<float> scratch(allocator_);
+    const float* filters = nullptr;
+    SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &filters));
+    WinogradWeights shape;
+    shape.rows = static_cast<int32_t>(t.dims[0]);
+    shape.depth = static_cast<int32_t>(t.dims[1]);
+    shape.panel_rows = key.panel_rows;
+    shape.group_panels = key.group_panels;
+    shape.block_depth = key.block_depth;
+    SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
+    const Status status = PackWinograd(filters, shape, &packing->winograd);
+    if (!status.ok()) {
+      Free(packing);
+      return status;
+    }
+    packing->next = packings_;
+    packings_ = packing;
+  }
+  *packed = &packing->winograd;
+  return Status::Ok();
+}
+
 void Weights::Keep(const PackKey& key) {
   Packing* packing = Find(key);
   if (packing != nullptr) packing->kept = true;
@@ -218,7 +244,7 @@ size_t Weights::resident_bytes() const {
   size_t bytes = 0;
   for (const DenseCopy& copy : dense_) bytes += copy.bytes;
   for (const Packing* p = packings_; p != nullptr; p = p->next) {
-    bytes += p->key.vector ? p->spmv.bytes() : p->spmm.bytes();
+    bytes += p->spmm.bytes() + p->spmv.bytes() + p->winograd.bytes();
   }
   return bytes;
 }

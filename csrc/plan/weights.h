@@ -7,6 +7,7 @@
 #include "plan/matrix_stats.h"
 #include "plan/pack_spmm.h"
 #include "plan/pack_spmv.h"
+#include "plan/pack_winograd.h"
 
 namespace sparsert {
 
@@ -22,14 +23,17 @@ struct PackKey {
   int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
   int32_t block_depth = 0;
-  int32_t csr2_rows = 0;  // of a panel of SpmmFormat::kCsr2
-  int32_t lanes = 0;      // spmv
+  int32_t csr2_rows = 0;     // of a panel of SpmmFormat::kCsr2
+  int32_t lanes = 0;         // spmv
+  int32_t panel_rows = 0;    // winograd: of a panel; 0 for the other kernels
+  int32_t group_panels = 0;  // winograd
 
   bool operator==(const PackKey& o) const {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
            transposed == o.transposed && tap_rows == o.tap_rows && vector == o.vector &&
            bias == o.bias && format == o.format && direct == o.direct &&
-           block_depth == o.block_depth && csr2_rows == o.csr2_rows && lanes == o.lanes;
+           block_depth == o.block_depth && csr2_rows == o.csr2_rows && lanes == o.lanes &&
+           panel_rows == o.panel_rows && group_panels == o.group_panels;
   }
 };
 
@@ -57,6 +61,7 @@ class Weights {
 
   Status Spmm(const PackKey& key, const PackedSpmm** packed);
   Status Spmv(const PackKey& key, const PackedSpmv** packed);
+  Status Winograd(const PackKey& key, const PackedWinograd** packed);
   // Frees what only planning needs.
   void EndPlanning();
   // A plan's steps use the packing: it stays until the model goes.
@@ -70,10 +75,11 @@ class Weights {
 
  private:
   struct Packing {
-    explicit Packing(const Allocator* a) : spmm(a), spmv(a) {}
+    explicit Packing(const Allocator* a) : spmm(a), spmv(a), winograd(a) {}
     PackKey key;
     PackedSpmm spmm;
     PackedSpmv spmv;
+    PackedWinograd winograd;
     bool kept = false;
     Packing* next = nullptr;
   };

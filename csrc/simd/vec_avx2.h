@@ -86,6 +86,13 @@ inline Vec Odds(Vec a, Vec b) {
   const __m256d pairs = _mm256_castps_pd(_mm256_shuffle_ps(a.v, b.v, 0xdd));
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(pairs, 0xd8))};
 }
+// a0 b0 a1 b1 ...: of the lower half of the lanes, and of the upper half.
+inline Vec ZipLower(Vec a, Vec b) {
+  return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x20)};
+}
+inline Vec ZipUpper(Vec a, Vec b) {
+  return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x31)};
+}
 // The lanes of a but the first one, then `next`.
 inline Vec ShiftIn(Vec a, float next) {
   const __m256 b = _mm256_blend_ps(a.v, _mm256_set1_ps(next), 1);

@@ -70,6 +70,16 @@ inline Vec Odds(Vec a, Vec b) {
   const __m512i odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
   return {_mm512_permutex2var_ps(a.v, odd, b.v)};
 }
+// a0 b0 a1 b1 ...: of the lower half of the lanes, and of the upper half.
+inline Vec ZipLower(Vec a, Vec b) {
+  const __m512i zip = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  return {_mm512_permutex2var_ps(a.v, zip, b.v)};
+}
+inline Vec ZipUpper(Vec a, Vec b) {
+  const __m512i zip =
+      _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+  return {_mm512_permutex2var_ps(a.v, zip, b.v)};
+}
 // The lanes of a but the first one, then `next`.
 inline Vec ShiftIn(Vec a, float next) {
   const __m512i n = _mm512_castps_si512(_mm512_set1_ps(next));

@@ -91,6 +91,9 @@ inline Stride2Mask SpreadMask(Mask m) { return m; }
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) { return {vuzp1q_f32(a.v, b.v)}; }
 inline Vec Odds(Vec a, Vec b) { return {vuzp2q_f32(a.v, b.v)}; }
+// a0 b0 a1 b1 ...: of the lower half of the lanes, and of the upper half.
+inline Vec ZipLower(Vec a, Vec b) { return {vzip1q_f32(a.v, b.v)}; }
+inline Vec ZipUpper(Vec a, Vec b) { return {vzip2q_f32(a.v, b.v)}; }
 // The lanes of a but the first one, then `next`.
 inline Vec ShiftIn(Vec a, float next) { return {vextq_f32(a.v, vdupq_n_f32(next), 1)}; }
 // p[0], p[2], p[4], p[6] where the mask is set, else 0; reads nothing for lanes outside the mask.

@@ -73,6 +73,9 @@ inline Stride2Mask SpreadMask(Mask m) { return m; }
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) { return {{a.v[0], a.v[2], b.v[0], b.v[2]}}; }
 inline Vec Odds(Vec a, Vec b) { return {{a.v[1], a.v[3], b.v[1], b.v[3]}}; }
+// a0 b0 a1 b1 ...: of the lower half of the lanes, and of the upper half.
+inline Vec ZipLower(Vec a, Vec b) { return {{a.v[0], b.v[0], a.v[1], b.v[1]}}; }
+inline Vec ZipUpper(Vec a, Vec b) { return {{a.v[2], b.v[2], a.v[3], b.v[3]}}; }
 // The lanes of a but the first one, then `next`.
 inline Vec ShiftIn(Vec a, float next) { return {{a.v[1], a.v[2], a.v[3], next}}; }
 // p[0], p[2], p[4], p[6] where the mask is set, else 0.

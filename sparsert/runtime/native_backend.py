@@ -21,6 +21,9 @@ from sparsert.runtime.types import EXPLAIN_COLUMNS, NUMPY_DTYPES, TensorSpec
 # Plans kept per model; the least recently used one goes first.
 MAX_PLANS = 16
 
+# Compute formats that make no use of zeros; layers without weights have none.
+DENSE_FORMATS = ("dense", "dense8", "winograd", "")
+
 _TUNE = {False: 0, "auto": 1, True: 2}
 _ERRORS: dict[int, type[errors.SparsertError]] = {
     1: errors.BackendError,
@@ -195,9 +198,7 @@ class NativeBackend:
         weights = sum(n["weights"] for n in nodes)
         nonzeros = sum(n["nonzeros"] for n in nodes)
         zeros = 100 * (1 - nonzeros / weights) if weights else 0.0
-        sparse = sum(
-            n["weights"] > 0 and n["compute_format"] not in ("dense", "dense8", "") for n in nodes
-        )
+        sparse = sum(n["weights"] > 0 and n["compute_format"] not in DENSE_FORMATS for n in nodes)
         memory = self.memory()
         notes = [
             f"isa {self.isa}, {self.threads} thread(s); {sparse} of "
@@ -315,10 +316,12 @@ def _candidate_cell(candidates: list[dict[str, Any]]) -> str:
     """The chosen candidate, the next best, and the best dense one: 'pat4 12.1, dense ~30 +4'."""
     if not candidates:
         return ""
-    families = {c["kernel"].split("_")[0] for c in candidates}
+    families = {c["kernel"].split("_")[0] for c in candidates} - {"winograd"}
 
     def text(c: dict[str, Any]) -> str:
-        family = c["kernel"].split("_")[0] + " " if len(families) > 1 else ""
+        family = c["kernel"].split("_")[0] + " "
+        if len(families) < 2 or c["format"] == "winograd":
+            family = ""
         us = (c["measured_ns"] or c["predicted_ns"]) / 1e3
         time = f"{us:.3g}" if us < 100 else f"{us:.0f}"
         return f"{family}{c['format']} {'' if c['measured_ns'] else '~'}{time}"
