@@ -309,6 +309,39 @@ Status ResolveResize(const NodeView& view, ResizeRange* range) {
   return Status::Ok();
 }
 
+Status ResolveMatMul(const NodeView& view, MatMulSizes* sizes) {
+  const Shape& a = view.InShape(0);
+  const Shape& b = view.InShape(1);
+  const bool trans_a = view.node.IntAttr(AttrKey::k_trans_a, 0) != 0;
+  const bool trans_b = view.node.IntAttr(AttrKey::k_trans_b, 0) != 0;
+  if (a.rank < (trans_a ? 2 : 1) || b.rank < (trans_b ? 2 : 1)) {
+    return NodeError(view.node, StatusCode::kShape, "inputs %s and %s have too few dimensions",
+                     view.Describe(0).text, view.Describe(1).text);
+  }
+  *sizes = MatMulSizes();
+  Shape a_batch;
+  Shape b_batch;
+  for (int d = 0; d + 2 < a.rank; ++d) a_batch.dims[a_batch.rank++] = a.dims[d];
+  for (int d = 0; d + 2 < b.rank; ++d) b_batch.dims[b_batch.rank++] = b.dims[d];
+  if (a.rank > 1) sizes->m = a.dims[a.rank - (trans_a ? 1 : 2)];
+  if (b.rank > 1) sizes->n = b.dims[b.rank - (trans_b ? 2 : 1)];
+  sizes->k = a.dims[a.rank - (trans_a ? 2 : 1)];
+  const int64_t rows = b.dims[b.rank == 1 ? 0 : b.rank - (trans_b ? 1 : 2)];
+  if (rows != sizes->k || !BroadcastShapes(a_batch, b_batch, &sizes->batch)) {
+    return NodeError(view.node, StatusCode::kShape, "inputs %s and %s cannot be multiplied",
+                     view.Describe(0).text, view.Describe(1).text);
+  }
+  sizes->out = sizes->batch;
+  if (a.rank > 1) sizes->out.dims[sizes->out.rank++] = sizes->m;
+  if (b.rank > 1) sizes->out.dims[sizes->out.rank++] = sizes->n;
+  return Status::Ok();
+}
+
+Status ResolveNormAxis(const NodeView& view, int* first) {
+  return NormalizeAxis(view.node, view.node.IntAttr(AttrKey::k_axis, -1), view.InShape(0).rank,
+                       first);
+}
+
 bool BroadcastShapes(const Shape& a, const Shape& b, Shape* out) {
   out->rank = a.rank > b.rank ? a.rank : b.rank;
   for (int i = 0; i < out->rank; ++i) {

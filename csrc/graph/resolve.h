@@ -44,6 +44,19 @@ struct ResizeRange {
 };
 Status ResolveResize(const NodeView& view, ResizeRange* range);
 
+// MatMul: matrices [m, k] and [k, n], which broadcast over `batch`.
+struct MatMulSizes {
+  int64_t m = 1;
+  int64_t n = 1;
+  int64_t k = 1;
+  Shape batch;
+  Shape out;
+};
+Status ResolveMatMul(const NodeView& view, MatMulSizes* sizes);
+
+// LayerNormalization and RMSNormalization: the first of the dimensions that are normalised.
+Status ResolveNormAxis(const NodeView& view, int* first);
+
 // numpy broadcasting of two shapes; false when they do not fit.
 bool BroadcastShapes(const Shape& a, const Shape& b, Shape* out);
 

@@ -78,6 +78,18 @@ class ImageRule {
       case Op::kUnsqueeze:
       case Op::kResize:
         return from_images;
+      case Op::kLayerNormalization:
+      case Op::kRMSNormalization:
+        return from_images && AxisIsInside(v, -1) && IsShared(n.Input(1)) &&
+               (!v.Has(2) || IsShared(n.Input(2)));
+      case Op::kMatMul: {
+        const int rank = facts_.facts[n.outputs[0]].shape.rank;
+        return rank >= 3 && AlignsImages(v, 0) && AlignsImages(v, 1);
+      }
+      case Op::kWhere:
+        return AlignsImages(v, 0) && AlignsImages(v, 1) && AlignsImages(v, 2);
+      case Op::kCompare:
+        return AlignsImages(v, 0) && (!v.Has(1) || AlignsImages(v, 1));
       case Op::kLinear:
         return from_images && v.InShape(0).rank >= 2;
       case Op::kPRelu:
@@ -92,7 +104,9 @@ class ImageRule {
       case Op::kLogSoftmax:
         return from_images && AxisIsInside(v, -1);
       case Op::kGather:
-        return from_images && IsShared(n.Input(1)) && AxisIsInside(v, 0);
+        // Indices of the images into a shared table, or shared ones into each image.
+        if (IsShared(n.Input(0))) return IsBatch(n.Input(1)) && !AxisIsInside(v, 0);
+        return IsShared(n.Input(1)) && AxisIsInside(v, 0);
       case Op::kSplit: {
         int axis = 0;
         return from_images && ResolveSplitAxis(v, &axis).ok() && axis != 0;

@@ -117,7 +117,20 @@ class Groups {
         }
         members_[y].gains = true;
         return;
+      // These read and write any layout.
       case Op::kTranspose:
+      case Op::kSlice:
+      case Op::kSplit:
+      case Op::kGather:
+      case Op::kMatMul:
+      case Op::kLayerNormalization:
+      case Op::kRMSNormalization:
+        return;
+      case Op::kReshape:
+      case Op::kFlatten:
+      case Op::kSqueeze:
+      case Op::kUnsqueeze:
+        members_[y].fits = false;
         return;
       case Op::kUnary:
         Join(node.inputs[0], y);
@@ -126,6 +139,10 @@ class Groups {
       case Op::kBinary:
         VisitOperand(node.inputs[0], y);
         VisitOperand(node.inputs[1], y);
+        return;
+      case Op::kWhere:
+        VisitOperand(node.inputs[1], y);
+        VisitOperand(node.inputs[2], y);
         return;
       case Op::kSoftmax:
       case Op::kLogSoftmax:

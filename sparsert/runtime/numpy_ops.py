@@ -103,6 +103,18 @@ class BatchNormalization(OpRun):
         return _activated(x * scale.reshape(shape) + shift.reshape(shape), attributes)
 
 
+class MatMul(OpRun):
+    """sparsert.MatMul: alpha * a @ b; trans_a and trans_b swap the last two axes of an operand."""
+
+    op_domain = "sparsert"
+
+    def _run(self, a: np.ndarray, b: np.ndarray, **attributes: Any) -> _Result:
+        a = a.swapaxes(-1, -2) if attributes.get("trans_a") else a
+        b = b.swapaxes(-1, -2) if attributes.get("trans_b") else b
+        alpha = attributes.get("alpha")
+        return (np.asarray(np.matmul(a, b) * np.float32(1 if alpha is None else alpha)),)
+
+
 def _with_residual(y: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
     if residual is None:
         return y
@@ -249,6 +261,7 @@ SPARSERT_OPS: tuple[type[OpRun], ...] = (
     ConvTranspose,
     Linear,
     BatchNormalization,
+    MatMul,
     _binary_op("Add", np.add),
     _binary_op("Sub", np.subtract),
     _binary_op("Mul", np.multiply),
