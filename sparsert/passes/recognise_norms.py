@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from sparsert.passes.graph_tools import (
     attribute,
@@ -53,6 +54,7 @@ def run(model: ir.Model) -> None:
             like=last.outputs[0],
         )
         replace_node(last, new)
+    common.RemoveUnusedNodesPass()(model)
 
 
 @dataclasses.dataclass(frozen=True)
