@@ -153,6 +153,15 @@ Status InferMatMul(const Inference& inf) {
   return inf.SetOutput(0, DType::kF32, sizes.out);
 }
 
+Status InferAttention(const Inference& inf) {
+  for (size_t i = 0; i < 4; ++i) {
+    if (inf.Has(i)) SRT_RETURN_IF_ERROR(inf.RequireF32(i));
+  }
+  AttentionSizes sizes;
+  SRT_RETURN_IF_ERROR(ResolveAttention(inf, &sizes));
+  return inf.SetOutput(0, DType::kF32, sizes.out);
+}
+
 Status InferNorm(const Inference& inf) {
   int first = 0;
   SRT_RETURN_IF_ERROR(inf.RequireF32(0));

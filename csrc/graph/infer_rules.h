@@ -31,6 +31,7 @@ Status InferReduce(const Inference& inf);
 Status InferSoftmax(const Inference& inf);
 Status InferCast(const Inference& inf);
 Status InferMatMul(const Inference& inf);
+Status InferAttention(const Inference& inf);
 Status InferNorm(const Inference& inf);
 Status InferWhere(const Inference& inf);
 Status InferCompare(const Inference& inf);

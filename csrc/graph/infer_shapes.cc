@@ -53,6 +53,8 @@ Arity OpArity(Op op) {
       return {2, 2, 1};
     case Op::kLayerNormalization:
       return {2, 3, 1};
+    case Op::kAttention:
+      return {3, 4, 1};
     case Op::kConcat:
       return {1, kMany, 1};
     case Op::kSplit:
@@ -139,6 +141,8 @@ Status InferNode(const Inference& inf) {
     case Op::kLayerNormalization:
     case Op::kRMSNormalization:
       return InferNorm(inf);
+    case Op::kAttention:
+      return InferAttention(inf);
     case Op::kWhere:
       return InferWhere(inf);
     case Op::kCompare:

@@ -54,6 +54,16 @@ struct MatMulSizes {
 };
 Status ResolveMatMul(const NodeView& view, MatMulSizes* sizes);
 
+// Attention: its scores [batch, heads, queries, keys], and its result.
+struct AttentionSizes {
+  Shape scores;
+  int64_t kv_heads = 1;  // divides the heads: so many successive ones share a key
+  int64_t size = 0;      // features of a head
+  int64_t value_size = 0;
+  Shape out;
+};
+Status ResolveAttention(const NodeView& view, AttentionSizes* sizes);
+
 // LayerNormalization and RMSNormalization: the first of the dimensions that are normalised.
 Status ResolveNormAxis(const NodeView& view, int* first);
 

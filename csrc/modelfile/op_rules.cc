@@ -65,6 +65,7 @@ constexpr OpRule kRules[] = {
     {Op::kLayerNormalization, 2, 3, 1, 1, 0, Attrs(K::k_axis, K::k_epsilon), 0},
     {Op::kWhere, 3, 3, 1, 1, 0, 0, 0},
     {Op::kCompare, 1, 2, 1, 1, 0, kFn, kFn},
+    {Op::kAttention, 3, 4, 1, 1, 0, Attrs(K::k_alpha, K::k_heads, K::k_kv_heads), 0},
     {Op::kRMSNormalization, 2, 2, 1, 1, 0, Attrs(K::k_axis, K::k_epsilon), 0},
 };
 
@@ -103,6 +104,8 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_strides:
     case K::k_dilations:
     case K::k_group:
+    case K::k_heads:
+    case K::k_kv_heads:
     case K::k_kernel_shape:
     case K::k_output_shape:
       return {1, kMaxWindowValue};

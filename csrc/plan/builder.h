@@ -145,6 +145,7 @@ Status LowerReduce(PlanBuilder* b);       // Reduce, Softmax, LogSoftmax
 Status LowerMovement(PlanBuilder* b);     // everything that only moves data
 Status LowerResize(PlanBuilder* b);
 Status LowerMatMul(PlanBuilder* b);
+Status LowerAttention(PlanBuilder* b);
 Status LowerNorm(PlanBuilder* b);  // LayerNormalization, RMSNormalization
 
 // y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over

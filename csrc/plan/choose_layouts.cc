@@ -123,6 +123,7 @@ class Groups {
       case Op::kSplit:
       case Op::kGather:
       case Op::kMatMul:
+      case Op::kAttention:
       case Op::kLayerNormalization:
       case Op::kRMSNormalization:
         return;

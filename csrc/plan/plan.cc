@@ -175,6 +175,8 @@ Status PlanBuilder::LowerNode() {
       return LowerElementwise(this);
     case Op::kMatMul:
       return LowerMatMul(this);
+    case Op::kAttention:
+      return LowerAttention(this);
     case Op::kLayerNormalization:
     case Op::kRMSNormalization:
       return LowerNorm(this);

@@ -59,6 +59,8 @@ UNARY_OPS = {
 # Second parameter's name in ONNX, where it is not beta.
 _BETA_NAME = {"selu": "gamma"}
 
+# Operators of the domain sparsert besides those that take an activation.
+_OWN_OPS = ("MatMul", "Attention")
 _FAMILIES = {
     "Unary": tuple(UNARY_OPS),
     "Binary": BINARY_FN,
@@ -164,7 +166,7 @@ def _op_name(node: ir.Node) -> str:
 def _file_op(node: ir.Node, where: str) -> str:
     """Returns the file's op of a canonical node."""
     if node.domain == SPARSERT_DOMAIN:
-        if node.op_type in FUSED_OPS or node.op_type == "MatMul":
+        if node.op_type in FUSED_OPS or node.op_type in _OWN_OPS:
             return node.op_type
         if node.op_type in BINARY_FN:
             return "Binary"
@@ -172,7 +174,7 @@ def _file_op(node: ir.Node, where: str) -> str:
         for op, members in _FAMILIES.items():
             if node.op_type in members:
                 return op
-        if node.op_type in OP_RULES and node.op_type not in FUSED_OPS:
+        if node.op_type in OP_RULES and node.op_type not in (*FUSED_OPS, "Attention"):
             return node.op_type
     raise UnsupportedOpError(f"{where}: not an op of the sparsert opset")
 

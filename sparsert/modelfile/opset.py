@@ -66,6 +66,7 @@ OPS = {
     "LayerNormalization": 34,
     "Where": 35,
     "Compare": 36,
+    "Attention": 37,
     "RMSNormalization": 38,
 }
 
@@ -104,6 +105,8 @@ ATTRS = {
     "trans_a": 32,
     "trans_b": 33,
     "epsilon": 34,
+    "heads": 35,
+    "kv_heads": 36,
 }
 
 
@@ -281,6 +284,7 @@ OP_RULES = {
     "LayerNormalization": OpRule(2, 3, attrs=("axis", "epsilon")),
     "Where": OpRule(3, 3),
     "Compare": OpRule(1, 2, attrs=("fn",), required=("fn",)),
+    "Attention": OpRule(3, 4, attrs=("alpha", "heads", "kv_heads")),
     "RMSNormalization": OpRule(2, 2, attrs=("axis", "epsilon")),
 }
 

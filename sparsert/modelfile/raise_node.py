@@ -44,6 +44,8 @@ def raise_node(
     elif op == "Compare":
         op_type = COMPARE_FN[attrs["fn"]]
         values.pop("fn")
+    elif op == "Attention":
+        domain = SPARSERT_DOMAIN
     elif op == "MatMul":
         domain = SPARSERT_DOMAIN if values else ""
     elif op == "Unary":

@@ -34,6 +34,7 @@ PASSES: tuple[str, ...] = (
     "lower_convs",
     "lower_linears",
     "lower_matmuls",
+    "fuse_attention",
     "lower_batch_norms",
     "expand_norms",
     "fold_affines",

@@ -66,37 +66,66 @@ static void NormaliseRow(const LayerNormArgs& args, const float* x, const float*
   }
 }
 
+// Vectors of groups that are walked together, so that whole stretches of a row are read in turn.
+constexpr int kNormVecs = 4;
+
 // As SumRow, in each lane.
-template <bool kSquares>
-SRT_INLINE Vec SumGroups(const LayerNormArgs& args, const float* x, Mask m, const Centre& centre) {
-  Vec total = Zero();
+template <bool kSquares, int kVecs>
+SRT_INLINE void SumGroups(const LayerNormArgs& args, const float* x, Mask last,
+                          const Centre (&centres)[kVecs], Vec (&totals)[kVecs]) {
+  for (int v = 0; v < kVecs; ++v) totals[v] = Zero();
   for (int64_t done = 0; done < args.count;) {
     const int64_t stop = args.count - done < kNormRun ? args.count : done + kNormRun;
-    Vec sum = Zero();
+    Vec sums[kVecs];
+    for (int v = 0; v < kVecs; ++v) sums[v] = Zero();
     for (; done < stop; ++done) {
-      const Vec p = Distance(LoadMask(x + done * args.x_step, m), centre);
-      sum = kSquares ? Fma(p, p, sum) : Add(sum, p);
+      const float* row = x + done * args.x_step;
+      for (int v = 0; v < kVecs; ++v) {
+        const float* at = row + v * Vec::kLanes;
+        const Vec p = Distance(v + 1 < kVecs ? LoadU(at) : LoadMask(at, last), centres[v]);
+        sums[v] = kSquares ? Fma(p, p, sums[v]) : Add(sums[v], p);
+      }
     }
-    total = Add(total, sum);
+    for (int v = 0; v < kVecs; ++v) totals[v] = Add(totals[v], sums[v]);
   }
-  return total;
 }
 
-// A group in each of the lanes of the mask.
+// A group in each of the lanes; of the last vector only those of the mask.
+template <int kVecs>
 static void NormaliseGroups(const LayerNormArgs& args, const float* x, const float* scale,
-                            const float* bias, float* y, Mask m) {
+                            const float* bias, float* y, Mask last) {
   const Vec count = Set1(static_cast<float>(args.count));
-  Centre centre = {Zero(), Zero()};
+  Centre centres[kVecs];
+  Vec totals[kVecs];
+  for (int v = 0; v < kVecs; ++v) centres[v] = {Zero(), Zero()};
   if (args.centred) {
-    centre.first = LoadMask(x, m);
-    centre.offset = Div(SumGroups<false>(args, x, m, centre), count);
+    for (int v = 0; v < kVecs; ++v) {
+      const float* at = x + v * Vec::kLanes;
+      centres[v].first = v + 1 < kVecs ? LoadU(at) : LoadMask(at, last);
+    }
+    SumGroups<false>(args, x, last, centres, totals);
+    for (int v = 0; v < kVecs; ++v) centres[v].offset = Div(totals[v], count);
   }
-  const Vec variance = Div(SumGroups<true>(args, x, m, centre), count);
-  const Vec factor = Div(Set1(1.0f), Sqrt(Add(variance, Set1(args.epsilon))));
+  SumGroups<true>(args, x, last, centres, totals);
+  Vec factors[kVecs];
+  for (int v = 0; v < kVecs; ++v) {
+    const Vec variance = Div(totals[v], count);
+    factors[v] = Div(Set1(1.0f), Sqrt(Add(variance, Set1(args.epsilon))));
+  }
   for (int64_t k = 0; k < args.count; ++k) {
-    Vec r = Mul(Mul(Distance(LoadMask(x + k * args.x_step, m), centre), factor), Set1(scale[k]));
-    if (bias != nullptr) r = Add(r, Set1(bias[k]));
-    StoreMask(y + k * args.y_step, m, r);
+    const float* from = x + k * args.x_step;
+    float* to = y + k * args.y_step;
+    const Vec stretch = Set1(scale[k]);
+    const Vec shift = bias != nullptr ? Set1(bias[k]) : Zero();
+    for (int v = 0; v < kVecs; ++v, from += Vec::kLanes, to += Vec::kLanes) {
+      const Vec value = v + 1 < kVecs ? LoadU(from) : LoadMask(from, last);
+      const Vec r = Fma(Mul(Distance(value, centres[v]), factors[v]), stretch, shift);
+      if (v + 1 < kVecs) {
+        StoreU(to, r);
+      } else {
+        StoreMask(to, last, r);
+      }
+    }
   }
 }
 
@@ -115,8 +144,13 @@ static void LayerNorm(const void* args_block, void* const* io, int64_t begin, in
                      to + i * args.rest.row_strides[0]);
       }
     } else {
-      for (int64_t i = 0; i < n; i += Vec::kLanes) {
-        NormaliseGroups(args, from + i, scale, bias, to + i, GroupMask(n - i));
+      constexpr int64_t kWidth = static_cast<int64_t>(kNormVecs) * Vec::kLanes;
+      int64_t i = 0;
+      for (; i + kWidth <= n; i += kWidth) {
+        NormaliseGroups<kNormVecs>(args, from + i, scale, bias, to + i, GroupMask(Vec::kLanes));
+      }
+      for (; i < n; i += Vec::kLanes) {
+        NormaliseGroups<1>(args, from + i, scale, bias, to + i, GroupMask(n - i));
       }
     }
   });
