@@ -180,7 +180,7 @@ int64_t ColumnsOf(const Shape& shape) {
 // so that equal columns of successive planes do not fall into one cache set.
 int64_t PlaneStride(int64_t plane) {
   int64_t lines = (plane + 15) / 16;
-  if (lines > 8 && lines % 2 == 0) ++lines;
+  if (lines >= 8 && lines % 2 == 0) ++lines;
   return lines * 16;
 }
 

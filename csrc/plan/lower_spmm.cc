@@ -10,6 +10,9 @@ namespace {
 // Planes of all output rows together, from which on they lie beyond L2 when the layer begins.
 constexpr int64_t kFarBytes = 384 * 1024;
 
+// Packed weights of a split that several tiles read: about what L2 keeps beside their columns.
+constexpr size_t kSplitBytes = 768 * 1024;
+
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
 // them.
 double FeedCost(const Window& w, bool transposed) {
@@ -68,8 +71,11 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   const int64_t parallel = static_cast<int64_t>(a->batch) * a->groups * a->tiles;
   const int64_t wanted = static_cast<int64_t>(b->options.threads) * (direct ? 4 : 1);
   int32_t splits = 1;
+  // The tiles of a split follow each other: the weights that the first one reads from memory, the
+  // others find in L2.
+  if (direct && a->tiles > 1) splits = static_cast<int32_t>(1 + packed->bytes() / kSplitBytes);
   if (b->options.threads > 1 && parallel < wanted) {
-    splits = static_cast<int32_t>((wanted + parallel - 1) / parallel);
+    splits = std::max(splits, static_cast<int32_t>((wanted + parallel - 1) / parallel));
   }
   const int32_t panels = packed->groups[0].panels;
   a->splits = std::max(1, std::min(splits, panels));
