@@ -19,9 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from bench.models.network import prune_by_magnitude
 
 Array = NDArray[Any]
-# "torchscript": torch.onnx.export(dynamo=False) of eager attention, everything spelt out;
-# "dynamo": torch.onnx.export(dynamo=True) of scaled dot product attention.
-STYLES = ("torchscript", "dynamo")
+# "eager" and "sdpa": torch.onnx.export(dynamo=False) of attention by hand and of scaled dot product
+# attention, norms and GELU spelt out; "dynamo": torch.onnx.export(dynamo=True) of the latter.
+STYLES = ("eager", "sdpa", "dynamo")
 LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -42,7 +42,7 @@ TINY = BertConfig(2, 32, 4, 64, 50, 128)
 
 
 def build_bert(
-    config: BertConfig = BERT_BASE, sparsity: float = 0.0, style: str = "torchscript", seed: int = 0
+    config: BertConfig = BERT_BASE, sparsity: float = 0.0, style: str = "eager", seed: int = 0
 ) -> onnx.ModelProto:
     """Builds an encoder with inputs input_ids, attention_mask, token_type_ids [batch, sequence].
 
@@ -83,6 +83,7 @@ class _Bert:
         self.config = config
         self.sparsity = sparsity
         self.is_dynamo = style == "dynamo"
+        self.is_eager = style == "eager"
         self.rng = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, Array] = {}
@@ -126,7 +127,6 @@ class _Bert:
         return self.add("Where", hidden, self.number("lowest", LOWEST), mask)
 
     def embeddings(self) -> str:
-        width = self.config.width
         words = self.table("embeddings.word_embeddings", self.config.vocabulary)
         types = self.table("embeddings.token_type_embeddings", 2)
         places = self.table("embeddings.position_embeddings", self.config.positions)
@@ -137,7 +137,6 @@ class _Bert:
         x = self.add("Gather", words, "input_ids")
         x = self.add("Add", x, self.add("Gather", types, "token_type_ids"))
         x = self.add("Add", x, self.add("Gather", places, ids))
-        assert width == self.config.width
         return self.norm(x, "embeddings.LayerNorm")
 
     def attention(self, x: str, mask: str, prefix: str) -> str:
@@ -150,18 +149,34 @@ class _Bert:
         q = self.add("Transpose", self.add("Reshape", q, split), perm=[0, 2, 1, 3])
         k, v = self.add("Reshape", k, split), self.add("Reshape", v, split)
         v = self.add("Transpose", v, perm=[0, 2, 1, 3])
-        if self.is_dynamo:
-            k = self.add("Transpose", k, perm=[0, 2, 1, 3])
-            k = self.add("Transpose", k, perm=[0, 1, 3, 2])
-            half = self.number("root_scale", 1 / math.sqrt(math.sqrt(size)))
-            scores = self.add("MatMul", self.add("Mul", q, half), self.add("Mul", k, half))
-        else:
+        if self.is_eager:
             k = self.add("Transpose", k, perm=[0, 2, 3, 1])
             scores = self.add("MatMul", q, k)
             scores = self.add("Div", scores, self.number("root", math.sqrt(size)))
+        else:
+            k = self.add("Transpose", k, perm=[0, 2, 1, 3])
+            if self.is_dynamo:
+                k = self.turned(k)
+                half = self.number("root_scale", 1 / math.sqrt(math.sqrt(size)))
+            else:
+                k = self.add("Transpose", k, perm=[0, 1, 3, 2])
+                size_of_head = self.slice(self.add("Shape", q), -1, 2**63 - 1)
+                root = self.add("Sqrt", self.add("Cast", size_of_head, to=TensorProto.FLOAT))
+                half = self.add("Sqrt", self.add("Div", self.number("one", 1.0), root))
+            scores = self.add("MatMul", self.add("Mul", q, half), self.add("Mul", k, half))
         shares = self.add("Softmax", self.add("Add", scores, mask), axis=-1)
         y = self.add("Transpose", self.add("MatMul", shares, v), perm=[0, 2, 1, 3])
         return self.add("Reshape", y, self.shape_of(x, self.config.width))
+
+    def turned(self, k: str) -> str:
+        """Adds the exchange of the last two axes, with those before them joined meanwhile."""
+        shape = self.add("Shape", k)
+        first = self.slice(shape, -(2**63 - 1), -2)
+        rows, columns = self.slice(shape, -2, -1), self.slice(shape, -1, 2**63 - 1)
+        rest = self.constant("int64_rest", np.array([-1], np.int64))
+        k = self.add("Reshape", k, self.add("Concat", rest, rows, columns, axis=0))
+        k = self.add("Transpose", k, perm=[0, 2, 1])
+        return self.add("Reshape", k, self.add("Concat", first, columns, rows, axis=0))
 
     def linear(self, x: str, name: str, features: int) -> str:
         in_features = self.config.hidden if name.endswith(("output.dense",)) else self.config.width
@@ -209,6 +224,12 @@ class _Bert:
     def unsqueeze(self, x: str, *axes: int) -> str:
         name = f"axes_{'_'.join(map(str, axes))}"
         return self.add("Unsqueeze", x, self.constant(name, np.array(axes, np.int64)))
+
+    def slice(self, x: str, start: int, end: int) -> str:
+        bounds = [
+            self.constant(f"bound_{value}", np.array([value], np.int64)) for value in (start, end)
+        ]
+        return self.add("Slice", x, *bounds)
 
     def dim(self, x: str, axis: int) -> str:
         """Adds one dimension of x, as a tensor of one element."""
@@ -262,7 +283,7 @@ def main() -> None:
     """Writes BERT-base."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sparsity", type=float, default=0.0)
-    parser.add_argument("--style", choices=STYLES, default="torchscript")
+    parser.add_argument("--style", choices=STYLES, default="eager")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()

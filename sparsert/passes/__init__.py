@@ -33,6 +33,7 @@ PASSES: tuple[str, ...] = (
     "merge_duplicates",
     "lower_convs",
     "lower_linears",
+    "fold_transposes",
     "lower_matmuls",
     "fuse_attention",
     "lower_batch_norms",

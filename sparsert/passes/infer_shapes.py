@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from sparsert.passes.graph_tools import SPARSERT, attribute, constant_array, input_at
+from sparsert.passes.graph_tools import (
+    SPARSERT,
+    add_initializer,
+    attribute,
+    constant_array,
+    input_at,
+)
 from sparsert.passes.symbolic_dims import Dim, SymbolTable
 from sparsert.passes.symbolic_values import SymbolicValues, dims_of
 
@@ -38,6 +45,7 @@ def _refine(graph: ir.Graph) -> None:
         if node.domain not in ("", SPARSERT) or not node.outputs:
             continue
         values.visit(node)
+        _fold(node, values)
         known = _infer(node, table, values)
         shape = node.outputs[0].shape
         if known is None:
@@ -50,6 +58,21 @@ def _refine(graph: ir.Graph) -> None:
                 for old, new in zip(shape, known, strict=True)
             ]
             node.outputs[0].shape = ir.Shape(merged)
+
+
+def _fold(node: ir.Node, values: SymbolicValues) -> None:
+    """Makes a constant of the output of shape arithmetic that holds numbers alone."""
+    output, elements = node.outputs[0], values.get(node.outputs[0])
+    if elements is None or any(not isinstance(element, int) for element in elements):
+        return
+    if output.shape is None or output.dtype is None or output.is_graph_output():
+        return
+    if len(output.shape) > 1 or (len(output.shape) == 0 and len(elements) != 1):
+        return
+    array = np.array(elements, dtype=output.dtype.numpy()).reshape([-1] * len(output.shape))
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    output.replace_all_uses_with(add_initializer(graph, f"{output.name}_known", array))
 
 
 def _unresolved(dim: int | ir.SymbolicDim) -> bool:
