@@ -361,10 +361,9 @@ Status ResolveAttention(const NodeView& view, AttentionSizes* sizes) {
   Shape k;
   Shape v;
   if (!HeadsOf(view.InShape(0), heads, &q) || !HeadsOf(view.InShape(1), kv_heads, &k) ||
-      !HeadsOf(view.InShape(2), kv_heads, &v) || q.dims[0] != k.dims[0] ||
-      q.dims[0] != v.dims[0] || k.dims[1] != v.dims[1] || k.dims[1] < 1 ||
-      q.dims[1] % k.dims[1] != 0 || k.dims[2] != v.dims[2] || q.dims[3] != k.dims[3] ||
-      k.dims[2] < 1) {
+      !HeadsOf(view.InShape(2), kv_heads, &v) || q.dims[0] != k.dims[0] || q.dims[0] != v.dims[0] ||
+      k.dims[1] != v.dims[1] || k.dims[1] < 1 || q.dims[1] % k.dims[1] != 0 ||
+      k.dims[2] != v.dims[2] || q.dims[3] != k.dims[3] || k.dims[2] < 1) {
     return NodeError(view.node, StatusCode::kShape,
                      "inputs %s, %s and %s are no queries, keys and values", view.Describe(0).text,
                      view.Describe(1).text, view.Describe(2).text);

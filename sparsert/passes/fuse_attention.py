@@ -74,9 +74,7 @@ def _fuse(node: ir.Node) -> None:
         nodes = []
     attributes = {"alpha": float(alpha)}
     nodes.append(
-        make_node(
-            "Attention", [q, k, v, mask], attributes, SPARSERT, softmax.name, node.outputs[0]
-        )
+        make_node("Attention", [q, k, v, mask], attributes, SPARSERT, softmax.name, node.outputs[0])
     )
     replace_node(node, nodes)
 

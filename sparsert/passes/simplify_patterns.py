@@ -16,7 +16,7 @@ from onnxscript.rewriter.rules.common import (
 
 # Not used: the rules for batch normalisation and Pad (they compute with the weights at once and
 # overlook dilations; fold_affines and fold_pads do it lazily), Flatten to Reshape, and x + 0, x * 1
-# (they also drop numbers that are only nearly so, such as the epsilon of a norm; drop_noops does not).
+# (they also drop numbers that are only nearly so, such as the epsilon of a norm).
 _RULES = (
     *_collapse_slices.rules,
     *_min_max_to_clip.rules,

@@ -64,12 +64,13 @@ class SymbolicValues:
                 return None
             return [x[int(i)] for i in index.reshape(-1) if -len(x) <= i < len(x)]
         if op == "Slice":
-            bounds = [self.get(value) for value in node.inputs[1:]]
-            if any(b is None or len(b) != 1 or not isinstance(b[0], int) for b in bounds):
-                return None
-            numbers = [b[0] for b in bounds if b is not None]
-            step = numbers[3] if len(numbers) > 3 else 1
-            return x[numbers[0] : numbers[1] : step] if step == 1 else None  # type: ignore[misc]
+            numbers: list[int] = []  # start, end, axis, step
+            for value in node.inputs[1:]:
+                bound = self.get(value)
+                if bound is None or len(bound) != 1 or not isinstance(bound[0], int):
+                    return None
+                numbers.append(bound[0])
+            return x[numbers[0] : numbers[1]] if numbers[3:] in ([], [1]) else None
         if op in ("Add", "Sub", "Mul", "Div"):
             return self._arithmetic(op, x, self.get(input_at(node, 1)))
         return None

@@ -98,8 +98,9 @@ void CheckAttention(const Sizes& z, bool token_last, MaskKind kind, bool hide_fi
 }
 
 void TestAttention() {
-  const Sizes sizes[] = {{1, 1, 1, 1, 1, 1, 1},    {1, 2, 1, 3, 5, 4, 6},   {2, 4, 2, 16, 16, 8, 8},
-                         {1, 2, 2, 65, 127, 7, 3}, {2, 1, 1, 64, 128, 5, 5}, {1, 1, 1, 70, 300, 3, 17},
+  const Sizes sizes[] = {{1, 1, 1, 1, 1, 1, 1},    {1, 2, 1, 3, 5, 4, 6},
+                         {2, 4, 2, 16, 16, 8, 8},  {1, 2, 2, 65, 127, 7, 3},
+                         {2, 1, 1, 64, 128, 5, 5}, {1, 1, 1, 70, 300, 3, 17},
                          {0, 2, 1, 3, 4, 2, 2}};
   for (const Isa isa : Isas()) {
     for (const Sizes& z : sizes) {

@@ -24,11 +24,12 @@ struct AttentionBlock {
 // Adds the mask to the scores of `keys` keys and makes them exp(score - max); `mask`: nullptr, or
 // that of the first key and query. Later blocks of keys may find larger scores: `correction` is
 // what the sums so far are to be multiplied by.
-static void ExpScores(const AttentionBlock& block, const float* mask, const AttentionStrides& strides,
-                      int64_t keys, int64_t queries) {
+static void ExpScores(const AttentionBlock& block, const float* mask,
+                      const AttentionStrides& strides, int64_t keys, int64_t queries) {
   const Vec lowest = Set1(-__builtin_inff());
   for (int64_t q = 0; q < queries; q += Vec::kLanes) {
-    const Mask lanes = FirstN(static_cast<int>(queries - q < Vec::kLanes ? queries - q : Vec::kLanes));
+    const Mask lanes =
+        FirstN(static_cast<int>(queries - q < Vec::kLanes ? queries - q : Vec::kLanes));
     float* scores = block.scores + q;
     const Vec before = LoadU(block.max + q);
     Vec max = before;
