@@ -66,6 +66,19 @@ enum class ReduceFn : uint8_t {
   kCount = 10,
 };
 
+enum class CompareFn : uint8_t {
+  kEqual = 0,
+  kLess = 1,
+  kLessOrEqual = 2,
+  kGreater = 3,
+  kGreaterOrEqual = 4,
+  kAnd = 5,
+  kOr = 6,
+  kXor = 7,
+  kNot = 8,  // of one operand
+  kCount = 9,
+};
+
 enum class PadMode : uint8_t { kConstant = 0, kReflect = 1, kEdge = 2, kWrap = 3, kCount = 4 };
 enum class ResizeMode : uint8_t { kNearest = 0, kLinear = 1, kCount = 2 };
 enum class CoordinateMode : uint8_t {

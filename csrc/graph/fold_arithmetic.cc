@@ -11,6 +11,22 @@ int64_t WrapMul(int64_t a, int64_t b) {
 }
 int64_t WrapNeg(int64_t a) { return static_cast<int64_t>(uint64_t{0} - static_cast<uint64_t>(a)); }
 
+template <typename T>
+bool CompareValues(CompareFn fn, T a, T b) {
+  switch (fn) {
+    case CompareFn::kEqual:
+      return a == b;
+    case CompareFn::kLess:
+      return a < b;
+    case CompareFn::kLessOrEqual:
+      return a <= b;
+    case CompareFn::kGreater:
+      return a > b;
+    default:
+      return a >= b;
+  }
+}
+
 }  // namespace
 
 int64_t WrapInteger(int64_t value, DType dtype) {
@@ -166,6 +182,26 @@ bool FoldUnaryFloat(UnaryFn fn, float alpha, float beta, float x, float* out) {
     default:
       return false;
   }
+}
+
+int64_t FoldCompareValue(CompareFn fn, DType dtype, int64_t a, int64_t b) {
+  switch (fn) {
+    case CompareFn::kAnd:
+      return a != 0 && b != 0;
+    case CompareFn::kOr:
+      return a != 0 || b != 0;
+    case CompareFn::kXor:
+      return (a != 0) != (b != 0);
+    case CompareFn::kNot:
+      return a == 0;
+    default:
+      break;
+  }
+  if (dtype == DType::kF32) return CompareValues(fn, SlotToFloat(a), SlotToFloat(b));
+  if (dtype == DType::kU64) {
+    return CompareValues(fn, static_cast<uint64_t>(a), static_cast<uint64_t>(b));
+  }
+  return CompareValues(fn, a, b);
 }
 
 bool FoldCast(DType from, DType to, int64_t slot, int64_t* out) {

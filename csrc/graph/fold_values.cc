@@ -331,12 +331,39 @@ Status FoldSource(const Inference& inf, int64_t* out) {
   return Status::Ok();
 }
 
+void FoldWhere(const Inference& inf, int64_t* out) {
+  const Shape& shape = Out(inf, 0).shape;
+  Cursor chosen = BroadcastCursor(inf.InShape(0), shape);
+  Cursor yes = BroadcastCursor(inf.InShape(1), shape);
+  Cursor no = BroadcastCursor(inf.InShape(2), shape);
+  const int64_t n = shape.elements();
+  for (int64_t i = 0; i < n; ++i, chosen.Next(), yes.Next(), no.Next()) {
+    out[i] = Values(inf, 0)[chosen.at] != 0 ? Values(inf, 1)[yes.at] : Values(inf, 2)[no.at];
+  }
+}
+
+void FoldCompare(const Inference& inf, int64_t* out) {
+  const auto fn = static_cast<CompareFn>(inf.node.IntAttr(AttrKey::k_fn, 0));
+  const DType dtype = inf.In(0).dtype;
+  const Shape& shape = Out(inf, 0).shape;
+  const size_t second = inf.Has(1) ? 1 : 0;
+  Cursor a = BroadcastCursor(inf.InShape(0), shape);
+  Cursor b = BroadcastCursor(inf.InShape(second), shape);
+  const int64_t n = shape.elements();
+  for (int64_t i = 0; i < n; ++i, a.Next(), b.Next()) {
+    out[i] = FoldCompareValue(fn, dtype, Values(inf, 0)[a.at], Values(inf, second)[b.at]);
+  }
+}
+
 // How many leading inputs carry values; the others are index-like. 0: the op is never folded.
 size_t DataInputs(const Node& node) {
   switch (node.op) {
     case Op::kBinary:
     case Op::kGather:
       return 2;
+    case Op::kWhere:
+      return 3;
+    case Op::kCompare:
     case Op::kConcat:
       return node.inputs.size;
     case Op::kUnary:
@@ -425,6 +452,12 @@ Status FoldNode(const Inference& inf) {
       break;
     case Op::kReduce:
       folded = FoldReduce(inf, reduced, out);
+      break;
+    case Op::kWhere:
+      FoldWhere(inf, out);
+      break;
+    case Op::kCompare:
+      FoldCompare(inf, out);
       break;
     case Op::kCast:
       for (int64_t i = 0; folded && i < n; ++i) {

@@ -145,4 +145,84 @@ Status InferCast(const Inference& inf) {
   return inf.SetOutput(0, static_cast<DType>(to), inf.InShape(0));
 }
 
+Status InferMatMul(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
+  SRT_RETURN_IF_ERROR(inf.RequireF32(1));
+  MatMulSizes sizes;
+  SRT_RETURN_IF_ERROR(ResolveMatMul(inf, &sizes));
+  return inf.SetOutput(0, DType::kF32, sizes.out);
+}
+
+Status InferAttention(const Inference& inf) {
+  for (size_t i = 0; i < 4; ++i) {
+    if (inf.Has(i)) SRT_RETURN_IF_ERROR(inf.RequireF32(i));
+  }
+  AttentionSizes sizes;
+  SRT_RETURN_IF_ERROR(ResolveAttention(inf, &sizes));
+  return inf.SetOutput(0, DType::kF32, sizes.out);
+}
+
+Status InferNorm(const Inference& inf) {
+  int first = 0;
+  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
+  SRT_RETURN_IF_ERROR(ResolveNormAxis(inf, &first));
+  const Shape& x = inf.InShape(0);
+  Shape normalised;
+  for (int d = first; d < x.rank; ++d) normalised.dims[normalised.rank++] = x.dims[d];
+  for (size_t i = 1; i <= 2; ++i) {
+    if (!inf.Has(i)) continue;
+    SRT_RETURN_IF_ERROR(inf.RequireF32(i));
+    if (SameShape(inf.InShape(i), normalised)) continue;
+    return NodeError(inf.node, StatusCode::kShape, "input %s must have the shape %s",
+                     inf.Describe(i).text, ShapeText(normalised).text);
+  }
+  return inf.SetOutput(0, DType::kF32, x);
+}
+
+Status InferWhere(const Inference& inf) {
+  const DType a = inf.In(1).dtype;
+  const DType b = inf.In(2).dtype;
+  if (inf.In(0).dtype != DType::kBool || a != b) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "inputs %s, %s and %s are %s, %s and %s, expected bool and twice one type",
+                     inf.Describe(0).text, inf.Describe(1).text, inf.Describe(2).text,
+                     DTypeName(inf.In(0).dtype), DTypeName(a), DTypeName(b));
+  }
+  Shape choices;
+  Shape out;
+  if (!BroadcastShapes(inf.InShape(1), inf.InShape(2), &choices) ||
+      !BroadcastShapes(inf.InShape(0), choices, &out)) {
+    return NodeError(inf.node, StatusCode::kShape, "inputs %s, %s and %s do not broadcast",
+                     inf.Describe(0).text, inf.Describe(1).text, inf.Describe(2).text);
+  }
+  return inf.SetOutput(0, a, out);
+}
+
+Status InferCompare(const Inference& inf) {
+  int64_t fn = 0;
+  SRT_RETURN_IF_ERROR(CheckFn(inf, static_cast<int64_t>(CompareFn::kCount), "compare", &fn));
+  const DType a = inf.In(0).dtype;
+  const bool has_two = fn != static_cast<int64_t>(CompareFn::kNot);
+  if (inf.Has(1) != has_two) {
+    return NodeError(inf.node, StatusCode::kModelFormat, "function %" PRId64 " takes %d inputs", fn,
+                     has_two ? 2 : 1);
+  }
+  if (has_two && inf.In(1).dtype != a) {
+    return NodeError(inf.node, StatusCode::kShape, "inputs %s and %s are %s and %s, expected one",
+                     inf.Describe(0).text, inf.Describe(1).text, DTypeName(a),
+                     DTypeName(inf.In(1).dtype));
+  }
+  const bool logical = fn >= static_cast<int64_t>(CompareFn::kAnd);
+  if (logical ? a != DType::kBool : a == DType::kF16) {
+    return NodeError(inf.node, StatusCode::kUnsupported, "input %s is %s", inf.Describe(0).text,
+                     DTypeName(a));
+  }
+  Shape out = inf.InShape(0);
+  if (has_two && !BroadcastShapes(inf.InShape(0), inf.InShape(1), &out)) {
+    return NodeError(inf.node, StatusCode::kShape, "inputs %s and %s do not broadcast",
+                     inf.Describe(0).text, inf.Describe(1).text);
+  }
+  return inf.SetOutput(0, DType::kBool, out);
+}
+
 }  // namespace sparsert

@@ -30,6 +30,11 @@ Status InferBinary(const Inference& inf);
 Status InferReduce(const Inference& inf);
 Status InferSoftmax(const Inference& inf);
 Status InferCast(const Inference& inf);
+Status InferMatMul(const Inference& inf);
+Status InferAttention(const Inference& inf);
+Status InferNorm(const Inference& inf);
+Status InferWhere(const Inference& inf);
+Status InferCompare(const Inference& inf);
 // Bias of a Conv, ConvTranspose or Linear (input 2): absent or a constant [channels].
 Status CheckBias(const Inference& inf, int64_t channels);
 // Residual (input 3): absent or float32 of exactly the output's shape.

@@ -25,6 +25,7 @@ Arity OpArity(Op op) {
       return {2, 3, 1};
     case Op::kBatchNormalization:
     case Op::kRange:
+    case Op::kWhere:
       return {3, 3, 1};
     case Op::kUnary:
     case Op::kMaxPool:
@@ -47,7 +48,13 @@ Arity OpArity(Op op) {
     case Op::kUnsqueeze:
     case Op::kExpand:
     case Op::kGather:
+    case Op::kMatMul:
+    case Op::kRMSNormalization:
       return {2, 2, 1};
+    case Op::kLayerNormalization:
+      return {2, 3, 1};
+    case Op::kAttention:
+      return {3, 4, 1};
     case Op::kConcat:
       return {1, kMany, 1};
     case Op::kSplit:
@@ -56,6 +63,7 @@ Arity OpArity(Op op) {
       return {3, 5, 1};
     case Op::kSqueeze:
     case Op::kReduce:
+    case Op::kCompare:
       return {1, 2, 1};
     case Op::kPad:
       return {2, 4, 1};
@@ -128,6 +136,17 @@ Status InferNode(const Inference& inf) {
       return InferConstantOfShape(inf);
     case Op::kRange:
       return InferRange(inf);
+    case Op::kMatMul:
+      return InferMatMul(inf);
+    case Op::kLayerNormalization:
+    case Op::kRMSNormalization:
+      return InferNorm(inf);
+    case Op::kAttention:
+      return InferAttention(inf);
+    case Op::kWhere:
+      return InferWhere(inf);
+    case Op::kCompare:
+      return InferCompare(inf);
   }
   return NodeError(inf.node, StatusCode::kUnsupported, "op number %u is unknown",
                    static_cast<unsigned>(inf.node.op));

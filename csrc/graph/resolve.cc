@@ -309,6 +309,90 @@ Status ResolveResize(const NodeView& view, ResizeRange* range) {
   return Status::Ok();
 }
 
+Status ResolveMatMul(const NodeView& view, MatMulSizes* sizes) {
+  const Shape& a = view.InShape(0);
+  const Shape& b = view.InShape(1);
+  const bool trans_a = view.node.IntAttr(AttrKey::k_trans_a, 0) != 0;
+  const bool trans_b = view.node.IntAttr(AttrKey::k_trans_b, 0) != 0;
+  if (a.rank < (trans_a ? 2 : 1) || b.rank < (trans_b ? 2 : 1)) {
+    return NodeError(view.node, StatusCode::kShape, "inputs %s and %s have too few dimensions",
+                     view.Describe(0).text, view.Describe(1).text);
+  }
+  *sizes = MatMulSizes();
+  Shape a_batch;
+  Shape b_batch;
+  for (int d = 0; d + 2 < a.rank; ++d) a_batch.dims[a_batch.rank++] = a.dims[d];
+  for (int d = 0; d + 2 < b.rank; ++d) b_batch.dims[b_batch.rank++] = b.dims[d];
+  if (a.rank > 1) sizes->m = a.dims[a.rank - (trans_a ? 1 : 2)];
+  if (b.rank > 1) sizes->n = b.dims[b.rank - (trans_b ? 2 : 1)];
+  sizes->k = a.dims[a.rank - (trans_a ? 2 : 1)];
+  const int64_t rows = b.dims[b.rank == 1 ? 0 : b.rank - (trans_b ? 1 : 2)];
+  if (rows != sizes->k || !BroadcastShapes(a_batch, b_batch, &sizes->batch)) {
+    return NodeError(view.node, StatusCode::kShape, "inputs %s and %s cannot be multiplied",
+                     view.Describe(0).text, view.Describe(1).text);
+  }
+  sizes->out = sizes->batch;
+  if (a.rank > 1) sizes->out.dims[sizes->out.rank++] = sizes->m;
+  if (b.rank > 1) sizes->out.dims[sizes->out.rank++] = sizes->n;
+  return Status::Ok();
+}
+
+namespace {
+
+// An operand of Attention as [batch, heads, tokens, size]. False: it is none.
+bool HeadsOf(const Shape& x, int64_t heads, Shape* split) {
+  split->rank = 4;
+  if (heads == 0) {
+    *split = x;
+    return x.rank == 4;
+  }
+  if (x.rank != 3 || x.dims[2] % heads != 0) return false;
+  const int64_t dims[] = {x.dims[0], heads, x.dims[1], x.dims[2] / heads};
+  for (int d = 0; d < 4; ++d) split->dims[d] = dims[d];
+  return true;
+}
+
+}  // namespace
+
+Status ResolveAttention(const NodeView& view, AttentionSizes* sizes) {
+  const int64_t heads = view.node.IntAttr(AttrKey::k_heads, 0);
+  const int64_t kv_heads = view.node.IntAttr(AttrKey::k_kv_heads, heads);
+  Shape q;
+  Shape k;
+  Shape v;
+  if (!HeadsOf(view.InShape(0), heads, &q) || !HeadsOf(view.InShape(1), kv_heads, &k) ||
+      !HeadsOf(view.InShape(2), kv_heads, &v) || q.dims[0] != k.dims[0] || q.dims[0] != v.dims[0] ||
+      k.dims[1] != v.dims[1] || k.dims[1] < 1 || q.dims[1] % k.dims[1] != 0 ||
+      k.dims[2] != v.dims[2] || q.dims[3] != k.dims[3] || k.dims[2] < 1) {
+    return NodeError(view.node, StatusCode::kShape,
+                     "inputs %s, %s and %s are no queries, keys and values", view.Describe(0).text,
+                     view.Describe(1).text, view.Describe(2).text);
+  }
+  sizes->scores.rank = 4;
+  const int64_t dims[] = {q.dims[0], q.dims[1], q.dims[2], k.dims[2]};
+  for (int d = 0; d < 4; ++d) sizes->scores.dims[d] = dims[d];
+  sizes->kv_heads = k.dims[1];
+  sizes->size = q.dims[3];
+  sizes->value_size = v.dims[3];
+  if (view.Has(3)) {
+    Shape together;
+    if (!BroadcastShapes(view.InShape(3), sizes->scores, &together) ||
+        !SameShape(together, sizes->scores)) {
+      return NodeError(view.node, StatusCode::kShape, "mask %s does not broadcast to scores %s",
+                       view.Describe(3).text, ShapeText(sizes->scores).text);
+    }
+  }
+  sizes->out = view.InShape(0);
+  sizes->out.dims[sizes->out.rank - 1] =
+      sizes->value_size * (heads == 0 ? 1 : sizes->scores.dims[1]);
+  return Status::Ok();
+}
+
+Status ResolveNormAxis(const NodeView& view, int* first) {
+  return NormalizeAxis(view.node, view.node.IntAttr(AttrKey::k_axis, -1), view.InShape(0).rank,
+                       first);
+}
+
 bool BroadcastShapes(const Shape& a, const Shape& b, Shape* out) {
   out->rank = a.rank > b.rank ? a.rank : b.rank;
   for (int i = 0; i < out->rank; ++i) {

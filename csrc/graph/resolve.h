@@ -44,6 +44,29 @@ struct ResizeRange {
 };
 Status ResolveResize(const NodeView& view, ResizeRange* range);
 
+// MatMul: matrices [m, k] and [k, n], which broadcast over `batch`.
+struct MatMulSizes {
+  int64_t m = 1;
+  int64_t n = 1;
+  int64_t k = 1;
+  Shape batch;
+  Shape out;
+};
+Status ResolveMatMul(const NodeView& view, MatMulSizes* sizes);
+
+// Attention: its scores [batch, heads, queries, keys], and its result.
+struct AttentionSizes {
+  Shape scores;
+  int64_t kv_heads = 1;  // divides the heads: so many successive ones share a key
+  int64_t size = 0;      // features of a head
+  int64_t value_size = 0;
+  Shape out;
+};
+Status ResolveAttention(const NodeView& view, AttentionSizes* sizes);
+
+// LayerNormalization and RMSNormalization: the first of the dimensions that are normalised.
+Status ResolveNormAxis(const NodeView& view, int* first);
+
 // numpy broadcasting of two shapes; false when they do not fit.
 bool BroadcastShapes(const Shape& a, const Shape& b, Shape* out);
 

@@ -434,7 +434,7 @@ void Reader::ReadAttrs(const NodeRecord& record, const OpRule& rule, const char*
     const size_t index = size_t{record.attrs_first} + i;
     Attr attr{};
     if (!ReadAttr(file_.attrs[index], rule, where, &attr)) continue;
-    const uint32_t bit = 1u << static_cast<uint32_t>(attr.key);
+    const uint64_t bit = uint64_t{1} << static_cast<uint32_t>(attr.key);
     if ((seen & bit) != 0) problems_.Add("%s: %s is there twice", where, AttrName(attr.key));
     seen |= bit;
     CheckAttrValue(rule.op, attr, where, &problems_);

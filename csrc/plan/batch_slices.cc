@@ -49,6 +49,13 @@ class ImageRule {
     return (t.is_constant ? t.dims[0] : v.InShape(i).dims[0]) == 1;
   }
 
+  // The mask of an Attention: one for each image, or one for all of them.
+  bool MasksImages(const NodeView& v) const {
+    const Shape& mask = v.InShape(3);
+    const bool each = mask.rank == 4 && mask.dims[0] != 1;
+    return each ? IsBatch(v.node.Input(3)) : IsShared(v.node.Input(3));
+  }
+
   bool AxisIsInside(const NodeView& v, int64_t fallback) const {
     int axis = 0;
     const Status status =
@@ -78,6 +85,21 @@ class ImageRule {
       case Op::kUnsqueeze:
       case Op::kResize:
         return from_images;
+      case Op::kLayerNormalization:
+      case Op::kRMSNormalization:
+        return from_images && AxisIsInside(v, -1) && IsShared(n.Input(1)) &&
+               (!v.Has(2) || IsShared(n.Input(2)));
+      case Op::kAttention:
+        return from_images && IsBatch(n.Input(1)) && IsBatch(n.Input(2)) &&
+               (!v.Has(3) || MasksImages(v));
+      case Op::kMatMul: {
+        const int rank = facts_.facts[n.outputs[0]].shape.rank;
+        return rank >= 3 && AlignsImages(v, 0) && AlignsImages(v, 1);
+      }
+      case Op::kWhere:
+        return AlignsImages(v, 0) && AlignsImages(v, 1) && AlignsImages(v, 2);
+      case Op::kCompare:
+        return AlignsImages(v, 0) && (!v.Has(1) || AlignsImages(v, 1));
       case Op::kLinear:
         return from_images && v.InShape(0).rank >= 2;
       case Op::kPRelu:
@@ -92,7 +114,9 @@ class ImageRule {
       case Op::kLogSoftmax:
         return from_images && AxisIsInside(v, -1);
       case Op::kGather:
-        return from_images && IsShared(n.Input(1)) && AxisIsInside(v, 0);
+        // Indices of the images into a shared table, or shared ones into each image.
+        if (IsShared(n.Input(0))) return IsBatch(n.Input(1)) && !AxisIsInside(v, 0);
+        return IsShared(n.Input(1)) && AxisIsInside(v, 0);
       case Op::kSplit: {
         int axis = 0;
         return from_images && ResolveSplitAxis(v, &axis).ok() && axis != 0;

@@ -153,11 +153,14 @@ Status LowerConv(PlanBuilder* b);         // Conv, ConvTranspose
 Status LowerRowconv(PlanBuilder* b);      // Conv, as chosen in b->rowconv
 Status LowerLinear(PlanBuilder* b);       // Linear
 Status LowerColumns(PlanBuilder* b);      // Linear with a feature-major operand
-Status LowerElementwise(PlanBuilder* b);  // Unary, Binary, PRelu, BatchNormalization, Cast
+Status LowerElementwise(PlanBuilder* b);  // Unary, Binary, PRelu, BatchNormalization, Cast, ...
 Status LowerPool(PlanBuilder* b);         // MaxPool, AveragePool, Global*
 Status LowerReduce(PlanBuilder* b);       // Reduce, Softmax, LogSoftmax
 Status LowerMovement(PlanBuilder* b);     // everything that only moves data
 Status LowerResize(PlanBuilder* b);
+Status LowerMatMul(PlanBuilder* b);
+Status LowerAttention(PlanBuilder* b);
+Status LowerNorm(PlanBuilder* b);  // LayerNormalization, RMSNormalization
 
 // y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over
 // single elements. The tensors are the node's.

@@ -117,7 +117,21 @@ class Groups {
         }
         members_[y].gains = true;
         return;
+      // These read and write any layout.
       case Op::kTranspose:
+      case Op::kSlice:
+      case Op::kSplit:
+      case Op::kGather:
+      case Op::kMatMul:
+      case Op::kAttention:
+      case Op::kLayerNormalization:
+      case Op::kRMSNormalization:
+        return;
+      case Op::kReshape:
+      case Op::kFlatten:
+      case Op::kSqueeze:
+      case Op::kUnsqueeze:
+        members_[y].fits = false;
         return;
       case Op::kUnary:
         Join(node.inputs[0], y);
@@ -126,6 +140,10 @@ class Groups {
       case Op::kBinary:
         VisitOperand(node.inputs[0], y);
         VisitOperand(node.inputs[1], y);
+        return;
+      case Op::kWhere:
+        VisitOperand(node.inputs[1], y);
+        VisitOperand(node.inputs[2], y);
         return;
       case Op::kSoftmax:
       case Op::kLogSoftmax:
@@ -162,7 +180,7 @@ int64_t ColumnsOf(const Shape& shape) {
 // so that equal columns of successive planes do not fall into one cache set.
 int64_t PlaneStride(int64_t plane) {
   int64_t lines = (plane + 15) / 16;
-  if (lines > 8 && lines % 2 == 0) ++lines;
+  if (lines >= 8 && lines % 2 == 0) ++lines;
   return lines * 16;
 }
 

@@ -24,6 +24,8 @@ int64_t SlabBytes(SpmmFormat format, double density, int64_t l1d_bytes) {
 }
 constexpr int64_t kMinBlockDepth = 32;
 constexpr int64_t kMaxBlockDepth = 1024;
+// Vectors that each thread's tile should have for one tile to be cut.
+constexpr int kMinSharedVecs = 4;
 
 // Vectors of a tile. A wide one reads and writes longer runs of a plane and broadcasts a weight for
 // more multiply-adds; where those run at the speed of loads, deeper blocks gain more. Few non-zeros
@@ -58,7 +60,14 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     const double preferred = PreferredVecs(choice.kernel, problem, density);
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
     // Threads share an image's tiles evenly, or its rows.
-    const int32_t tiles = choice.tiling.tiles;
+    int32_t tiles = choice.tiling.tiles;
+    // A tile that would be split by rows: narrower ones, with deeper blocks, do better.
+    if (tiles == 1 && problem.direct && !SpmmIsDense(format) &&
+        problem.batch * stats.groups % problem.threads != 0 &&
+        choice.tiling.vecs >= kMinSharedVecs * problem.threads) {
+      SetTiles(problem.threads, &choice.tiling);
+      tiles = problem.threads;
+    }
     const int32_t uneven = tiles % problem.threads;
     const bool by_rows = problem.direct && SharedByPlanes(problem.columns);
     if (!by_rows && problem.batch * stats.groups % problem.threads != 0 && tiles > 1 &&

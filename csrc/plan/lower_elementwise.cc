@@ -1,11 +1,13 @@
-// Lowers Unary, Binary, PRelu, BatchNormalization and Cast.
+// Lowers Unary, Binary, PRelu, BatchNormalization, Cast, Where and Compare.
 #include <cstdio>
 
 #include "kernels/batch_norm/batch_norm.h"
 #include "kernels/binary/binary.h"
 #include "kernels/cast/cast.h"
+#include "kernels/compare/compare.h"
 #include "kernels/prelu/prelu.h"
 #include "kernels/unary/unary.h"
+#include "kernels/where/where.h"
 #include "plan/builder.h"
 
 namespace sparsert {
@@ -68,6 +70,26 @@ Status LowerElementwise(PlanBuilder* b) {
       if (!SelectBatchNorm(*args, b->options.isa, &kernel)) return NoKernel(*b);
       const IoRef io[] = {b->ref(x), b->ref(node.Input(1)), b->ref(node.Input(2)), b->ref(y)};
       return b->AddStep(kernel, args, {io, 4}, BatchNormItems(*args), 0, elements * 0.25);
+    }
+    case Op::kWhere: {
+      const uint32_t yes = node.Input(1);
+      const uint32_t no = node.Input(2);
+      WhereArgs* args = nullptr;
+      SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+      *args = MakeWhereArgs(b->desc(x), b->desc(yes), b->desc(no), b->desc(y));
+      if (!SelectWhere(*args, b->options.isa, &kernel)) return NoKernel(*b);
+      const IoRef io[] = {b->ref(x), b->ref(yes), b->ref(no), b->ref(y)};
+      return b->AddStep(kernel, args, {io, 4}, WhereItems(*args), 0, elements * 0.8);
+    }
+    case Op::kCompare: {
+      const uint32_t other = node.Input(1) == kNoTensor ? x : node.Input(1);
+      CompareArgs* args = nullptr;
+      SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+      *args = MakeCompareArgs(static_cast<CompareFn>(node.IntAttr(AttrKey::k_fn, 0)), b->desc(x),
+                              b->desc(other), b->desc(y));
+      if (!SelectCompare(*args, b->options.isa, &kernel)) return NoKernel(*b);
+      const IoRef io[] = {b->ref(x), b->ref(other), b->ref(y)};
+      return b->AddStep(kernel, args, {io, 3}, CompareItems(*args), 0, elements * 0.8);
     }
     default: {
       CastArgs* args = nullptr;

@@ -167,24 +167,24 @@ Status LowerGather(PlanBuilder* b) {
   int axis = 0;
   SRT_RETURN_IF_ERROR(
       NormalizeAxis(node, node.IntAttr(AttrKey::k_axis, 0), b->facts(x).shape.rank, &axis));
-  if (!b->facts(indices).is_known) {
-    return b->Fail(StatusCode::kUnsupported, "the indices must be known at plan time");
+  int64_t* resolved = nullptr;
+  if (b->facts(indices).is_known) {
+    const Span<int64_t> known = b->plan->facts.Known(indices);
+    const int64_t size = b->facts(x).shape.dims[axis];
+    resolved = b->plan->memory.Allocate<int64_t>(known.size + 1);
+    if (resolved == nullptr) return Status::OutOfMemory("gather indices", known.size * 8);
+    SRT_RETURN_IF_ERROR(
+        NormalizeIndices(known.data, static_cast<int64_t>(known.size), size, resolved));
   }
-  const Span<int64_t> known = b->plan->facts.Known(indices);
-  const int64_t size = b->facts(x).shape.dims[axis];
-  int64_t* resolved = b->plan->memory.Allocate<int64_t>(known.size + 1);
-  if (resolved == nullptr) return Status::OutOfMemory("gather indices", known.size * 8);
-  SRT_RETURN_IF_ERROR(
-      NormalizeIndices(known.data, static_cast<int64_t>(known.size), size, resolved));
   GatherArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
-  *args = MakeGatherArgs(b->desc(x), axis, resolved, b->facts(indices).shape, b->desc(y));
+  *args = MakeGatherArgs(b->desc(x), axis, resolved, b->desc(indices), b->desc(y));
   Kernel kernel;
   if (!SelectGather(*args, b->options.isa, &kernel)) {
     return b->Fail(StatusCode::kInternal, "no kernel for these operands");
   }
-  const IoRef io[] = {b->ref(x), b->ref(y)};
-  return b->AddStep(kernel, args, {io, 2}, GatherItems(*args), 0,
+  const IoRef io[] = {b->ref(x), b->ref(y), resolved == nullptr ? b->ref(indices) : IoRef()};
+  return b->AddStep(kernel, args, {io, 3}, GatherItems(*args), 0,
                     static_cast<double>(b->facts(y).shape.elements()) * 0.5);
 }
 

@@ -19,6 +19,9 @@ int32_t Csr2Rows(int64_t rows, int64_t threads) {
   return static_cast<int32_t>(std::max<int64_t>(kMinRows, std::min<int64_t>(kCsr2PanelRows, even)));
 }
 
+// Packed weights of a split that several tiles read: about what L2 keeps beside their columns.
+constexpr size_t kSplitBytes = 768 * 1024;
+
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
 // them.
 double FeedCost(const Window& w, bool transposed) {
@@ -101,6 +104,13 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   int64_t splits = (wanted + parallel - 1) / std::max<int64_t>(1, parallel);
   if (by_rows && panels >= threads) {
     splits = std::max(splits, threads);
+    a->by_rows = true;
+  }
+  // The tiles of a split follow each other: weights that the first one reads from memory, the
+  // others find in L2.
+  const auto far = static_cast<int64_t>(packed->bytes() / kSplitBytes);
+  if (direct && a->tiles > 1 && far > 0 && (threads == 1 || a->by_rows)) {
+    splits = std::max(splits, far + 1);
     a->by_rows = true;
   }
   a->splits = static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(splits, panels)));

@@ -258,6 +258,7 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
     if (place.ref.kind != IoRef::kNone) continue;  // a whole, of which a part came first
     ViewRange view;
     SRT_RETURN_IF_ERROR(FindView(NodeView(graph, plan->facts, n), i, &view));
+    view.is_view = view.is_view && !feature_major_[n.inputs[0]] && !feature_major_[t];
     if (view.is_view || (n.op == Op::kConcat && IsJoined(n))) {
       const TensorPlace& from = plan->places[n.inputs[0]];
       place.desc = from.desc;

@@ -181,7 +181,16 @@ Status PlanBuilder::LowerNode() {
     case Op::kPRelu:
     case Op::kBatchNormalization:
     case Op::kCast:
+    case Op::kWhere:
+    case Op::kCompare:
       return LowerElementwise(this);
+    case Op::kMatMul:
+      return LowerMatMul(this);
+    case Op::kAttention:
+      return LowerAttention(this);
+    case Op::kLayerNormalization:
+    case Op::kRMSNormalization:
+      return LowerNorm(this);
     case Op::kMaxPool:
     case Op::kAveragePool:
     case Op::kGlobalAveragePool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sparsert.errors import ModelFormatError, UnsupportedOpError
 from sparsert.modelfile.opset import (
     BINARY_FN,
+    COMPARE_FN,
     OP_RULES,
     REDUCE_FN,
     UNARY_DEFAULTS,
@@ -58,6 +59,15 @@ UNARY_OPS = {
 # Second parameter's name in ONNX, where it is not beta.
 _BETA_NAME = {"selu": "gamma"}
 
+# Operators of the domain sparsert besides those that take an activation.
+_OWN_OPS = ("MatMul", "Attention")
+_FAMILIES = {
+    "Unary": tuple(UNARY_OPS),
+    "Binary": BINARY_FN,
+    "Reduce": REDUCE_FN,
+    "Compare": COMPARE_FN,
+}
+
 FUSED_OPS = ("Conv", "ConvTranspose", "Linear", "BatchNormalization")
 
 # Defaults written out, so that a file says them. Those that depend on a rank stay absent.
@@ -81,6 +91,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "Softmax": {"axis": -1},
     "LogSoftmax": {"axis": -1},
     "Shape": {"start": 0},
+    "LayerNormalization": {"axis": -1, "epsilon": 1e-5},
+    "RMSNormalization": {"axis": -1, "epsilon": 1e-5},
 }
 # Attributes that may be there but say nothing (given the others), and the values they must have.
 _IGNORED: dict[str, tuple[str, ...]] = {
@@ -89,6 +101,8 @@ _IGNORED: dict[str, tuple[str, ...]] = {
     "MaxPool": ("storage_order",),
     "Resize": ("cubic_coeff_a", "extrapolation_value", "exclude_outside"),
     "Cast": ("saturate", "round_mode"),
+    "LayerNormalization": ("stash_type",),
+    "RMSNormalization": ("stash_type",),
 }
 _FIXED: dict[str, dict[str, Any]] = {"Resize": {"antialias": 0}}
 
@@ -118,7 +132,7 @@ def lower_node(node: ir.Node) -> FileNode:
     if op == "Unary":
         values = _unary_values(node, inputs, values, where)
         inputs = inputs[:1]
-    elif op in ("Binary", "Reduce"):
+    elif op in ("Binary", "Reduce", "Compare"):
         values["fn"] = node.op_type
     elif op == "ConstantOfShape":
         values = _fill_value(values)
@@ -152,15 +166,15 @@ def _op_name(node: ir.Node) -> str:
 def _file_op(node: ir.Node, where: str) -> str:
     """Returns the file's op of a canonical node."""
     if node.domain == SPARSERT_DOMAIN:
-        if node.op_type in FUSED_OPS:
+        if node.op_type in FUSED_OPS or node.op_type in _OWN_OPS:
             return node.op_type
         if node.op_type in BINARY_FN:
             return "Binary"
     elif node.domain in ("", "ai.onnx"):
-        for op, members in (("Unary", UNARY_OPS), ("Binary", BINARY_FN), ("Reduce", REDUCE_FN)):
+        for op, members in _FAMILIES.items():
             if node.op_type in members:
                 return op
-        if node.op_type in OP_RULES and node.op_type not in FUSED_OPS:
+        if node.op_type in OP_RULES and node.op_type not in (*FUSED_OPS, "Attention"):
             return node.op_type
     raise UnsupportedOpError(f"{where}: not an op of the sparsert opset")
 

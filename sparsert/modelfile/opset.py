@@ -62,6 +62,12 @@ OPS = {
     "Size": 30,
     "ConstantOfShape": 31,
     "Range": 32,
+    "MatMul": 33,
+    "LayerNormalization": 34,
+    "Where": 35,
+    "Compare": 36,
+    "Attention": 37,
+    "RMSNormalization": 38,
 }
 
 ATTRS = {
@@ -96,6 +102,11 @@ ATTRS = {
     "start": 29,
     "end": 30,
     "value": 31,
+    "trans_a": 32,
+    "trans_b": 33,
+    "epsilon": 34,
+    "heads": 35,
+    "kv_heads": 36,
 }
 
 
@@ -155,6 +166,17 @@ REDUCE_FN = (
     "ReduceSumSquare",
     "ReduceLogSum",
     "ReduceLogSumExp",
+)
+COMPARE_FN = (
+    "Equal",
+    "Less",
+    "LessOrEqual",
+    "Greater",
+    "GreaterOrEqual",
+    "And",
+    "Or",
+    "Xor",
+    "Not",
 )
 AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER")
 PAD_MODE = ("constant", "reflect", "edge", "wrap")
@@ -258,10 +280,16 @@ OP_RULES = {
     "Size": OpRule(1, 1),
     "ConstantOfShape": OpRule(1, 1, attrs=("value", "to")),
     "Range": OpRule(3, 3),
+    "MatMul": OpRule(2, 2, attrs=("alpha", "trans_a", "trans_b")),
+    "LayerNormalization": OpRule(2, 3, attrs=("axis", "epsilon")),
+    "Where": OpRule(3, 3),
+    "Compare": OpRule(1, 2, attrs=("fn",), required=("fn",)),
+    "Attention": OpRule(3, 4, attrs=("alpha", "heads", "kv_heads")),
+    "RMSNormalization": OpRule(2, 2, attrs=("axis", "epsilon")),
 }
 
 _INTS = ("strides", "pads", "dilations", "output_padding", "output_shape", "kernel_shape", "perm")
-_FLOATS = ("act_alpha", "act_beta", "alpha", "beta")
+_FLOATS = ("act_alpha", "act_beta", "alpha", "beta", "epsilon")
 
 
 def attr_types(name: str) -> tuple[AttrType, ...]:
@@ -278,7 +306,12 @@ def enum_names(op: str, attr: str) -> tuple[str, ...] | None:
     if attr == "mode":
         return RESIZE_MODE if op == "Resize" else PAD_MODE
     if attr == "fn":
-        return {"Unary": UNARY_FN, "Binary": BINARY_FN, "Reduce": REDUCE_FN}[op]
+        return {
+            "Unary": UNARY_FN,
+            "Binary": BINARY_FN,
+            "Reduce": REDUCE_FN,
+            "Compare": COMPARE_FN,
+        }[op]
     return {
         "act": UNARY_FN,
         "auto_pad": AUTO_PAD,

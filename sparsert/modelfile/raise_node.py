@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.modelfile.lower_node import FUSED_OPS, SPARSERT_DOMAIN, UNARY_OPS
-from sparsert.modelfile.opset import BINARY_FN, DTYPE_NUMPY, REDUCE_FN, enum_names
+from sparsert.modelfile.opset import BINARY_FN, COMPARE_FN, DTYPE_NUMPY, REDUCE_FN, enum_names
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -41,6 +41,13 @@ def raise_node(
     elif op == "Reduce":
         op_type = REDUCE_FN[attrs["fn"]]
         values.pop("fn")
+    elif op == "Compare":
+        op_type = COMPARE_FN[attrs["fn"]]
+        values.pop("fn")
+    elif op == "Attention":
+        domain = SPARSERT_DOMAIN
+    elif op == "MatMul":
+        domain = SPARSERT_DOMAIN if values else ""
     elif op == "Unary":
         op_type, values, constants = _raise_unary(values, outputs[0].name or name)
         inputs = [*inputs, *constants]

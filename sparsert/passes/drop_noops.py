@@ -22,8 +22,23 @@ from sparsert.passes.graph_tools import (
 def run(model: ir.Model) -> None:
     """Drops inference-time no-ops of the main graph, in place."""
     for node in nodes_of(model.graph):
+        _put_constant_last(node)
         if node.inputs and node.inputs[0] is not None and _is_noop(node):
             bypass(node)
+
+
+def _adds_no_dimension(node: ir.Node) -> bool:
+    """Says whether the second operand, of one element, leaves the first one's shape alone."""
+    rank, other = rank_of(node.inputs[0]), rank_of(node.inputs[1])
+    return other == 0 or (rank is not None and other is not None and other <= rank)
+
+
+def _put_constant_last(node: ir.Node) -> None:
+    """Exchanges the operands of 0 + x and 1 * x."""
+    if is_op(node, "Add", "Mul") and constant_scalar(node.inputs[0]) is not None:
+        first, second = node.inputs
+        node.replace_input_with(0, second)
+        node.replace_input_with(1, first)
 
 
 def _is_noop(node: ir.Node) -> bool:
@@ -33,6 +48,9 @@ def _is_noop(node: ir.Node) -> bool:
         return False
     if is_op(node, "Identity"):
         return not x.is_initializer()
+    if is_op(node, "Add", "Sub", "Mul", "Div"):
+        neutral = 0.0 if node.op_type in ("Add", "Sub") else 1.0
+        return constant_scalar(node.inputs[1]) == neutral and _adds_no_dimension(node)
     if is_op(node, "Dropout"):
         mode = input_at(node, 2)
         return mode is None or constant_scalar(mode) == 0

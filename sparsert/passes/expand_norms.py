@@ -1,4 +1,4 @@
-"""Expands instance, layer and group normalisation into reductions and elementwise operators."""
+"""Expands normalisations that have no kernel into reductions and elementwise operators."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sparsert.passes.graph_tools import (
     add_initializer,
     attribute,
     constant,
+    dim_at,
     input_at,
     is_f32,
     is_op,
@@ -23,7 +24,10 @@ _NORMS = ("InstanceNormalization", "LayerNormalization", "GroupNormalization")
 
 
 def run(model: ir.Model) -> None:
-    """Expands f32 nodes with constant scale and bias on inputs of known rank, in place."""
+    """Expands f32 nodes with constant scale and bias on inputs of known rank, in place.
+
+    A LayerNormalization whose scale and bias have the shape of what is normalised stays.
+    """
     for node in nodes_of(model.graph):
         rank = rank_of(input_at(node, 0))
         if not is_op(node, *_NORMS) or rank is None or not is_f32(node.outputs[0]):
@@ -34,7 +38,26 @@ def run(model: ir.Model) -> None:
             continue
         if rank < (1 if node.op_type == "LayerNormalization" else 3):
             continue
+        if node.op_type == "LayerNormalization" and _has_whole_vectors(node, rank):
+            continue
         replace_node(node, _Expansion(node, model.graph).nodes(rank))
+
+
+def _has_whole_vectors(node: ir.Node, rank: int) -> bool:
+    """Says whether scale and bias have the shape of the axes that are normalised."""
+    x = node.inputs[0]
+    first = attribute(node, "axis", -1) % rank
+    for value in node.inputs[1:]:
+        if value is None:
+            continue
+        if rank_of(value) != rank - first:
+            return False
+        assert x is not None
+        for axis in range(first, rank):
+            size, known = dim_at(value, axis - first), dim_at(x, axis)
+            if size is None or (size == 1 and known is None) or known not in (None, size):
+                return False
+    return True
 
 
 class _Expansion:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from sparsert.passes.graph_tools import SPARSERT, attribute, constant_array, input_at
+from sparsert.passes.graph_tools import (
+    SPARSERT,
+    add_initializer,
+    attribute,
+    constant_array,
+    input_at,
+)
 from sparsert.passes.symbolic_dims import Dim, SymbolTable
+from sparsert.passes.symbolic_values import SymbolicValues, dims_of
 
 _UNARY = frozenset(
     "Relu LeakyRelu Elu Selu Celu HardSigmoid HardSwish Sigmoid Tanh Swish Gelu Clip Exp Log Sqrt "
     "Abs Neg Reciprocal Floor Ceil Round Erf Sin Cos Softplus Softsign Mish Sign ThresholdedRelu "
     "PRelu Softmax LogSoftmax BatchNormalization Identity Cast Dropout InstanceNormalization "
-    "GroupNormalization LayerNormalization LRN".split()
+    "GroupNormalization LayerNormalization RMSNormalization LRN Not".split()
 )
-_BINARY = frozenset("Add Sub Mul Div Pow Min Max".split())
+_BINARY = frozenset(
+    "Add Sub Mul Div Pow Min Max Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor".split()
+)
 
 
 def run(model: ir.Model) -> None:
@@ -30,10 +40,13 @@ def run(model: ir.Model) -> None:
 
 def _refine(graph: ir.Graph) -> None:
     table = SymbolTable()
+    values = SymbolicValues(table)
     for node in graph:
         if node.domain not in ("", SPARSERT) or not node.outputs:
             continue
-        known = _infer(node, table)
+        values.visit(node)
+        _fold(node, values)
+        known = _infer(node, table, values)
         shape = node.outputs[0].shape
         if known is None:
             continue
@@ -47,33 +60,66 @@ def _refine(graph: ir.Graph) -> None:
             node.outputs[0].shape = ir.Shape(merged)
 
 
+def _fold(node: ir.Node, values: SymbolicValues) -> None:
+    """Makes a constant of the output of shape arithmetic that holds numbers alone."""
+    output, elements = node.outputs[0], values.get(node.outputs[0])
+    if elements is None or any(not isinstance(element, int) for element in elements):
+        return
+    if output.shape is None or output.dtype is None or output.is_graph_output():
+        return
+    if len(output.shape) > 1 or (len(output.shape) == 0 and len(elements) != 1):
+        return
+    array = np.array(elements, dtype=output.dtype.numpy()).reshape([-1] * len(output.shape))
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    output.replace_all_uses_with(add_initializer(graph, f"{output.name}_known", array))
+
+
 def _unresolved(dim: int | ir.SymbolicDim) -> bool:
     """Says whether a dimension is unknown or a symbol that onnx made up."""
     return not isinstance(dim, int) and (dim.value is None or dim.value.startswith("unk__"))
 
 
-def _dims(value: ir.Value | None) -> list[Dim] | None:
-    if value is None or value.shape is None:
-        return None
-    return [dim if isinstance(dim, int) else dim.value for dim in value.shape]
-
-
-def _infer(node: ir.Node, table: SymbolTable) -> list[Dim] | None:
-    x = _dims(input_at(node, 0))
+def _infer(node: ir.Node, table: SymbolTable, values: SymbolicValues) -> list[Dim] | None:
+    x = dims_of(input_at(node, 0))
     if x is None:
         return None
     op = node.op_type
     if op in _UNARY:
         return x
     if op in _BINARY:
-        other = _dims(input_at(node, 1))
+        other = dims_of(input_at(node, 1))
         return None if other is None else table.broadcast(x, other)
+    if op == "Where":
+        shapes = [dims_of(value) for value in node.inputs[1:]]
+        for shape in shapes:
+            x = None if x is None or shape is None else table.broadcast(x, shape)
+        return x
     if op == "Concat":
         return _concat(node, table, x)
+    if op == "Reshape":
+        return values.reshaped(node)
+    if op == "Expand":
+        return values.expanded(node)
+    if op == "Slice":
+        return values.sliced(node)
+    if op == "Transpose":
+        perm = attribute(node, "perm", tuple(reversed(range(len(x)))))
+        return [x[axis] for axis in perm] if len(perm) == len(x) else None
+    if op == "Gather":
+        index, axis = dims_of(input_at(node, 1)), attribute(node, "axis", 0)
+        if index is None or not -len(x) <= axis < len(x):
+            return None
+        return [*x[: axis % len(x)], *index, *x[axis % len(x) + 1 :]]
+    if op == "MatMul":
+        other = dims_of(input_at(node, 1))
+        if other is None or len(x) < 2 or len(other) < 2:
+            return None
+        return [*table.broadcast(x[:-2], other[:-2]), x[-2], other[-1]]
     if len(x) < 3:
         return None
     if op in ("Conv", "ConvTranspose"):
-        weight = _dims(input_at(node, 1))
+        weight = dims_of(input_at(node, 1))
         if weight is None or any(not isinstance(dim, int) for dim in weight):
             return None
         kernel = [dim for dim in weight[2:] if isinstance(dim, int)]
@@ -105,7 +151,7 @@ def _infer(node: ir.Node, table: SymbolTable) -> list[Dim] | None:
 def _concat(node: ir.Node, table: SymbolTable, x: list[Dim]) -> list[Dim] | None:
     axis = attribute(node, "axis", 0)
     axis = axis + len(x) if axis < 0 else axis
-    shapes = [_dims(value) for value in node.inputs]
+    shapes = [dims_of(value) for value in node.inputs]
     result: list[Dim] = []
     for i in range(len(x)):
         dims: list[Dim] = []

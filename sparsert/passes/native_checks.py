@@ -12,6 +12,8 @@ from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at,
 MAX_RANK = 8
 
 _BINARY = frozenset("Add Sub Mul Div Pow Min Max".split())
+_COMPARISONS = frozenset("Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not".split())
+_NORMS = ("LayerNormalization", "RMSNormalization")
 _REDUCTIONS = frozenset(
     "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
     "ReduceLogSum ReduceLogSumExp".split()
@@ -39,7 +41,8 @@ _FOLDED = (
     frozenset(_MOVEMENT) - {"Pad"}
     | _BINARY
     | frozenset({"ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "Range", "ConstantOfShape"})
-    | frozenset({"Floor", "Ceil", "Neg", "Abs"})
+    | _COMPARISONS
+    | frozenset({"Floor", "Ceil", "Neg", "Abs", "Where"})
 )
 _COORDINATES = frozenset(
     "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric".split()
@@ -152,6 +155,17 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     if op in _REDUCTIONS:
         reason = _require_f32(node, known, 1)
         return reason or _require_known(node, (1,), known)
+    if op == "Where":
+        return None
+    if op in _COMPARISONS:
+        half = any(v is not None and v.dtype == ir.DataType.FLOAT16 for v in node.inputs)
+        return "it compares f16" if half else None
+    if op == "MatMul":
+        return _require_f32(node, known)
+    if op in _NORMS:
+        if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+            return "only its first output is supported"
+        return _require_f32(node, known)
     if op in ("Softmax", "LogSoftmax"):
         return _require_f32(node, known)
     if op in _BINARY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from sparsert.passes.graph_tools import (
     attribute,
@@ -37,6 +38,7 @@ def run(model: ir.Model) -> None:
             replace_node(
                 node, make_node(op_type, [x], attributes, name=node.name, like=node.outputs[0])
             )
+    common.RemoveUnusedNodesPass()(model)
 
 
 def _flatten(node: ir.Node) -> tuple[float, list[ir.Value]]:

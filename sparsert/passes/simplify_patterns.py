@@ -12,13 +12,12 @@ from onnxscript.rewriter.rules.common import (
     _collapse_slices,
     _fuse_relus_clips,
     _min_max_to_clip,
-    _no_op,
 )
 
 # Not used: the rules for batch normalisation and Pad (they compute with the weights at once and
-# overlook dilations; fold_affines and fold_pads do it lazily) and Flatten to Reshape.
+# overlook dilations; fold_affines and fold_pads do it lazily), Flatten to Reshape, and x + 0, x * 1
+# (they also drop numbers that are only nearly so, such as the epsilon of a norm).
 _RULES = (
-    *_no_op.rules,
     *_collapse_slices.rules,
     *_min_max_to_clip.rules,
     *_fuse_relus_clips.rules,

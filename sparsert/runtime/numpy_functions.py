@@ -377,3 +377,24 @@ def pad(
     if mode == "reflect":
         return np.pad(x, widths, mode="reflect")
     return np.pad(x, widths, mode="edge" if mode == "edge" else "wrap")
+
+
+def split_heads(x: np.ndarray, heads: int | None) -> np.ndarray:
+    """Returns x [N, tokens, heads * size] as [N, heads, tokens, size]; without heads, x is that."""
+    if not heads:
+        return x
+    return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+
+
+def attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, alpha: float
+) -> np.ndarray:
+    """Attention of q [N, H, S, D] to k [N, G, T, D] and v [N, G, T, E]; H is a multiple of G."""
+    repeats = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
+    scores = np.matmul(q, k.swapaxes(-1, -2)) * np.float32(alpha)
+    scores = scores if mask is None else scores + mask
+    with np.errstate(invalid="ignore"):
+        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+    return np.asarray(np.matmul(shares, v))

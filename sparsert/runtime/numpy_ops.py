@@ -103,6 +103,45 @@ class BatchNormalization(OpRun):
         return _activated(x * scale.reshape(shape) + shift.reshape(shape), attributes)
 
 
+class MatMul(OpRun):
+    """sparsert.MatMul: alpha * a @ b; trans_a and trans_b swap the last two axes of an operand."""
+
+    op_domain = "sparsert"
+
+    def _run(self, a: np.ndarray, b: np.ndarray, **attributes: Any) -> _Result:
+        a = a.swapaxes(-1, -2) if attributes.get("trans_a") else a
+        b = b.swapaxes(-1, -2) if attributes.get("trans_b") else b
+        alpha = attributes.get("alpha")
+        return (np.asarray(np.matmul(a, b) * np.float32(1 if alpha is None else alpha)),)
+
+
+class Attention(OpRun):
+    """sparsert.Attention: softmax(alpha * q k' + mask) v of each head."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        mask: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        heads, alpha = attributes.get("heads"), attributes.get("alpha")
+        kv_heads = attributes.get("kv_heads") or heads
+        y = functions.attention(
+            functions.split_heads(q, heads),
+            functions.split_heads(k, kv_heads),
+            functions.split_heads(v, kv_heads),
+            mask,
+            1.0 if alpha is None else alpha,
+        )
+        if heads:
+            y = y.swapaxes(1, 2).reshape(*q.shape[:2], -1)
+        return (y,)
+
+
 def _with_residual(y: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
     if residual is None:
         return y
@@ -249,6 +288,8 @@ SPARSERT_OPS: tuple[type[OpRun], ...] = (
     ConvTranspose,
     Linear,
     BatchNormalization,
+    MatMul,
+    Attention,
     _binary_op("Add", np.add),
     _binary_op("Sub", np.subtract),
     _binary_op("Mul", np.multiply),

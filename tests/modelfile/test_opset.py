@@ -10,6 +10,7 @@ from pathlib import Path
 from sparsert.modelfile.opset import (
     ATTRS,
     BINARY_FN,
+    COMPARE_FN,
     COORDINATE_MODE,
     NEAREST_MODE,
     OP_RULES,
@@ -44,6 +45,7 @@ def test_functions() -> None:
     enums = {
         "UnaryFn": [camel(name) for name in UNARY_FN],
         "BinaryFn": list(BINARY_FN),
+        "CompareFn": list(COMPARE_FN),
         "ReduceFn": [name.removeprefix("Reduce") for name in REDUCE_FN],
         "PadMode": [camel(name) for name in PAD_MODE],
         "ResizeMode": [camel(name) for name in RESIZE_MODE],

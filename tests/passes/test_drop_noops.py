@@ -17,8 +17,24 @@ NOOPS = [
     node("Expand", ["a", "shape"], ["b"]),
     node("Pad", ["a", "pads"], ["b"]),
     node("Concat", ["a"], ["b"], axis=0),
+    node("Add", ["zero", "a"], ["b"]),
+    node("Sub", ["a", "zero"], ["b"]),
+    node("Mul", ["a", "one"], ["b"]),
+    node("Div", ["a", "one"], ["b"]),
 ]
-CONSTANTS = {"shape": np.array([2, 3]), "pads": np.zeros(4, np.int64)}
+CONSTANTS = {
+    "shape": np.array([2, 3]),
+    "pads": np.zeros(4, np.int64),
+    "zero": np.float32(0),
+    "one": np.ones((1, 1), np.float32),
+}
+OTHERS = [
+    (node("Add", ["a", "c"], ["y"]), np.float32(1e-12)),
+    (node("Mul", ["a", "c"], ["y"]), np.float32(1 + 1e-6)),
+    (node("Mul", ["a", "c"], ["y"]), np.ones((1, 1, 1), np.float32)),
+    (node("Sub", ["c", "a"], ["y"]), np.float32(0)),
+    (node("Div", ["c", "a"], ["y"]), np.float32(1)),
+]
 
 
 @pytest.mark.parametrize("noop", NOOPS, ids=lambda n: n.op_type)
@@ -31,6 +47,14 @@ def test_dropped(noop, at_end):
     proto = build(nodes, {"x": (2, 3)}, ["b" if at_end else "y"], constants)
     model = apply(proto, "drop_noops", "tidy_graph")
     assert ops(model) == (["Exp"] if at_end else ["Exp", "Relu"])
+    assert_same(proto, model)
+
+
+@pytest.mark.parametrize(("other", "constant"), OTHERS)
+def test_nearly_neutral_stays(other, constant):
+    proto = build([node("Exp", ["x"], ["a"]), other], {"x": (2, 3)}, ["y"], {"c": constant})
+    model = apply(proto, "simplify_patterns", "drop_noops", "tidy_graph")
+    assert len(ops(model)) == 2
     assert_same(proto, model)
 
 

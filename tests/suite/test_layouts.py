@@ -151,7 +151,7 @@ def test_a_block_copies_nothing(name: str) -> None:
         assert "copy" not in row["kernel"]
 
 
-@pytest.mark.parametrize("name", ["varies_by_row_1", "other_axis_1", "gathered_1", "joined_1"])
+@pytest.mark.parametrize("name", ["varies_by_row_1", "other_axis_1", "joined_1"])
 def test_other_users_keep_rows(name: str) -> None:
     rows = BY_NAME[name].load(ENGINES[-1]).explain().to_dict()["rows"]
     assert any(row["op"] == "Linear" and row["step_count"] > 1 for row in rows)

@@ -1,0 +1,7 @@
+// attention in AVX2 and FMA.
+#define SRT_ISA avx2
+#include "simd/vec_avx2.h"
+
+#include "kernels/attention/generic.h"
+
+SRT_DEFINE_KERNEL(attention_f32_avx2, Attention)

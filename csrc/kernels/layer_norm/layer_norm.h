@@ -1,0 +1,31 @@
+// LayerNorm: y = (x - mean) / sqrt(variance + epsilon) * scale + bias over groups of elements;
+// without centring, y = x / sqrt(mean of squares + epsilon) * scale.
+#pragma once
+
+#include "kernels/kernel.h"
+#include "kernels/loop.h"
+
+namespace sparsert {
+
+// io: x, scale, bias (may be nullptr), y. y may be x when both have the same strides.
+struct LayerNormArgs {
+  bool centred;
+  bool along_rows;  // the elements of a group are contiguous; else neighbouring groups are
+  float epsilon;
+  int64_t count;   // elements of a group; scale and bias: [count]
+  int64_t x_step;  // elements between them
+  int64_t y_step;
+  Loop<2> rest;  // y, x: over the groups
+};
+
+// x and y: f32 of one shape; a group is dimensions first .. rank - 1. False when these have no
+// common stride in x or in y, or neither they nor the groups are contiguous in both.
+bool MakeLayerNormArgs(bool centred, float epsilon, const TensorDesc& x, int first,
+                       const TensorDesc& y, LayerNormArgs* args);
+
+// Work items: several groups.
+int64_t LayerNormItems(const LayerNormArgs& args);
+
+bool SelectLayerNorm(const LayerNormArgs& args, Isa isa, Kernel* kernel);
+
+}  // namespace sparsert
