@@ -49,7 +49,15 @@ enum class BinaryFn : uint8_t {
   kPow = 4,
   kMin = 5,
   kMax = 6,
-  kCount = 7,
+  kMod = 7,   // integers only; the sign of b
+  kFmod = 8,  // the sign of a
+  // Integers only.
+  kShiftLeft = 9,
+  kShiftRight = 10,
+  kBitwiseAnd = 11,
+  kBitwiseOr = 12,
+  kBitwiseXor = 13,
+  kCount = 14,
 };
 
 enum class ReduceFn : uint8_t {
@@ -64,6 +72,16 @@ enum class ReduceFn : uint8_t {
   kLogSum = 8,
   kLogSumExp = 9,
   kCount = 10,
+};
+
+// How an update of a Scatter joins what is there.
+enum class ScatterReduction : uint8_t {
+  kNone = 0,
+  kAdd = 1,
+  kMul = 2,
+  kMax = 3,
+  kMin = 4,
+  kCount = 5,
 };
 
 enum class PadMode : uint8_t { kConstant = 0, kReflect = 1, kEdge = 2, kWrap = 3, kCount = 4 };

@@ -5,16 +5,21 @@ namespace sparsert {
 namespace {
 
 template <typename... Keys>
-constexpr uint32_t Bits(Keys... keys) {
-  return (0u | ... | (1u << static_cast<uint32_t>(keys)));
+constexpr uint64_t Bits(Keys... keys) {
+  return (uint64_t{0} | ... | (uint64_t{1} << static_cast<uint32_t>(keys)));
+}
+
+template <typename... Types>
+constexpr uint32_t TypeBits(Types... types) {
+  return (0u | ... | (1u << static_cast<uint32_t>(types)));
 }
 
 using K = AttrKey;
 
-constexpr uint32_t kAct = Bits(K::k_act, K::k_act_alpha, K::k_act_beta);
-constexpr uint32_t kWindow = Bits(K::k_strides, K::k_pads, K::k_dilations, K::k_auto_pad);
-constexpr uint32_t kWeights = Bits(1, 2);
-constexpr uint32_t kFn = Bits(K::k_fn);
+constexpr uint64_t kAct = Bits(K::k_act, K::k_act_alpha, K::k_act_beta);
+constexpr uint64_t kWindow = Bits(K::k_strides, K::k_pads, K::k_dilations, K::k_auto_pad);
+constexpr uint32_t kWeights = 1u << 1 | 1u << 2;
+constexpr uint64_t kFn = Bits(K::k_fn);
 
 constexpr OpRule kRules[] = {
     {Op::kConv, 2, 4, 1, 1, kWeights, kAct | kWindow | Bits(K::k_group), 0},
@@ -23,7 +28,7 @@ constexpr OpRule kRules[] = {
     {Op::kLinear, 2, 4, 1, 1, kWeights, kAct, 0},
     {Op::kBatchNormalization, 3, 3, 1, 1, kWeights, kAct, 0},
     {Op::kUnary, 1, 1, 1, 1, 0, Bits(K::k_fn, K::k_alpha, K::k_beta), kFn},
-    {Op::kPRelu, 2, 2, 1, 1, Bits(1), 0, 0},
+    {Op::kPRelu, 2, 2, 1, 1, 1u << 1, 0, 0},
     {Op::kBinary, 2, 2, 1, 1, 0, kAct | kFn, kFn},
     {Op::kMaxPool, 1, 1, 1, 1, 0, kWindow | Bits(K::k_kernel_shape, K::k_ceil_mode),
      Bits(K::k_kernel_shape)},
@@ -56,6 +61,19 @@ constexpr OpRule kRules[] = {
     {Op::kSize, 1, 1, 1, 1, 0, 0, 0},
     {Op::kConstantOfShape, 1, 1, 1, 1, 0, Bits(K::k_value, K::k_to), 0},
     {Op::kRange, 3, 3, 1, 1, 0, 0, 0},
+    {Op::kArgMax, 1, 1, 1, 1, 0, Bits(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
+    {Op::kArgMin, 1, 1, 1, 1, 0, Bits(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
+    {Op::kTopK, 2, 2, 1, 2, 0, Bits(K::k_axis, K::k_largest, K::k_sorted), 0},
+    {Op::kGatherElements, 2, 2, 1, 1, 0, Bits(K::k_axis), 0},
+    {Op::kGatherND, 2, 2, 1, 1, 0, Bits(K::k_batch_dims), 0},
+    {Op::kScatterElements, 3, 3, 1, 1, 0, Bits(K::k_axis, K::k_reduction), 0},
+    {Op::kScatterND, 3, 3, 1, 1, 0, Bits(K::k_reduction), 0},
+    {Op::kOneHot, 3, 3, 1, 1, 0, Bits(K::k_axis), 0},
+    {Op::kCumSum, 2, 2, 1, 1, 0, Bits(K::k_exclusive, K::k_reverse), 0},
+    {Op::kCumProd, 2, 2, 1, 1, 0, Bits(K::k_exclusive, K::k_reverse), 0},
+    {Op::kTrilu, 1, 2, 1, 1, 0, Bits(K::k_upper), 0},
+    {Op::kTile, 2, 2, 1, 1, 0, 0, 0},
+    {Op::kBitCast, 1, 1, 1, 1, 0, Bits(K::k_to), Bits(K::k_to)},
 };
 
 constexpr int64_t kMaxWindowValue = int64_t{1} << 30;
@@ -104,12 +122,21 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_axes:
       return {-kMaxRank, kMaxRank};
     case K::k_perm:
+    case K::k_batch_dims:
       return {0, kMaxRank - 1};
+    case K::k_reduction:
+      return EnumLimits<ScatterReduction>();
     case K::k_ceil_mode:
     case K::k_count_include_pad:
     case K::k_allowzero:
     case K::k_keepdims:
     case K::k_noop_with_empty_axes:
+    case K::k_largest:
+    case K::k_sorted:
+    case K::k_exclusive:
+    case K::k_reverse:
+    case K::k_upper:
+    case K::k_select_last_index:
       return {0, 1};
     default:
       return {INT64_MIN, INT64_MAX};
@@ -204,7 +231,7 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_act_beta:
     case K::k_alpha:
     case K::k_beta:
-      return Bits(AttrType::kFloat);
+      return TypeBits(AttrType::kFloat);
     case K::k_strides:
     case K::k_pads:
     case K::k_dilations:
@@ -213,11 +240,11 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_kernel_shape:
     case K::k_perm:
     case K::k_axes:
-      return Bits(AttrType::kInts);
+      return TypeBits(AttrType::kInts);
     case K::k_value:
-      return Bits(AttrType::kInt, AttrType::kFloat);
+      return TypeBits(AttrType::kInt, AttrType::kFloat);
     default:
-      return AttrName(key) != nullptr ? Bits(AttrType::kInt) : 0;
+      return AttrName(key) != nullptr ? TypeBits(AttrType::kInt) : 0;
   }
 }
 

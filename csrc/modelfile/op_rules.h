@@ -9,7 +9,7 @@
 namespace sparsert {
 
 constexpr uint32_t kVariadic = 65535;
-constexpr int kMaxAttrKey = 31;
+constexpr int kMaxAttrKey = 63;
 constexpr size_t kMaxAttrInts = 16;
 
 enum class AttrType : uint8_t { kInt = 0, kFloat = 1, kInts = 2, kFloats = 3, kString = 4 };
@@ -21,8 +21,8 @@ struct OpRule {
   uint32_t min_outputs;
   uint32_t max_outputs;
   uint32_t constants;  // bit i: input i must be a constant when present
-  uint32_t attrs;      // bit k: attribute key k may be there
-  uint32_t required;   // bit k: attribute key k must be there
+  uint64_t attrs;      // bit k: attribute key k may be there
+  uint64_t required;   // bit k: attribute key k must be there
 };
 
 // nullptr for an unknown op.

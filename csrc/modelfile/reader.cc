@@ -429,12 +429,12 @@ void Reader::CheckNodeIo(const Node& node, const OpRule& rule, const char* where
 }
 
 void Reader::ReadAttrs(const NodeRecord& record, const OpRule& rule, const char* where) {
-  uint32_t seen = 0;
+  uint64_t seen = 0;
   for (size_t i = 0; i < record.n_attrs; ++i) {
     const size_t index = size_t{record.attrs_first} + i;
     Attr attr{};
     if (!ReadAttr(file_.attrs[index], rule, where, &attr)) continue;
-    const uint32_t bit = 1u << static_cast<uint32_t>(attr.key);
+    const uint64_t bit = uint64_t{1} << static_cast<uint32_t>(attr.key);
     if ((seen & bit) != 0) problems_.Add("%s: %s is there twice", where, AttrName(attr.key));
     seen |= bit;
     CheckAttrValue(rule.op, attr, where, &problems_);

@@ -167,25 +167,52 @@ Status LowerGather(PlanBuilder* b) {
   int axis = 0;
   SRT_RETURN_IF_ERROR(
       NormalizeAxis(node, node.IntAttr(AttrKey::k_axis, 0), b->facts(x).shape.rank, &axis));
-  if (!b->facts(indices).is_known) {
-    return b->Fail(StatusCode::kUnsupported, "the indices must be known at plan time");
+  int64_t* resolved = nullptr;
+  if (b->facts(indices).is_known) {
+    const Span<int64_t> known = b->plan->facts.Known(indices);
+    const int64_t size = b->facts(x).shape.dims[axis];
+    resolved = b->plan->memory.Allocate<int64_t>(known.size + 1);
+    if (resolved == nullptr) return Status::OutOfMemory("gather indices", known.size * 8);
+    SRT_RETURN_IF_ERROR(
+        NormalizeIndices(known.data, static_cast<int64_t>(known.size), size, resolved));
   }
-  const Span<int64_t> known = b->plan->facts.Known(indices);
-  const int64_t size = b->facts(x).shape.dims[axis];
-  int64_t* resolved = b->plan->memory.Allocate<int64_t>(known.size + 1);
-  if (resolved == nullptr) return Status::OutOfMemory("gather indices", known.size * 8);
-  SRT_RETURN_IF_ERROR(
-      NormalizeIndices(known.data, static_cast<int64_t>(known.size), size, resolved));
   GatherArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
-  *args = MakeGatherArgs(b->desc(x), axis, resolved, b->facts(indices).shape, b->desc(y));
+  *args = MakeGatherArgs(b->desc(x), axis, resolved, b->facts(indices).dtype,
+                         b->facts(indices).shape, b->desc(y));
   Kernel kernel;
   if (!SelectGather(*args, b->options.isa, &kernel)) {
     return b->Fail(StatusCode::kInternal, "no kernel for these operands");
   }
-  const IoRef io[] = {b->ref(x), b->ref(y)};
-  return b->AddStep(kernel, args, {io, 2}, GatherItems(*args), 0,
+  IoRef io[] = {b->ref(x), b->ref(y), IoRef()};
+  if (resolved == nullptr) SRT_RETURN_IF_ERROR(b->Plain(indices, &io[2]));
+  return b->AddStep(kernel, args, {io, resolved == nullptr ? 3u : 2u}, GatherItems(*args), 0,
                     static_cast<double>(b->facts(y).shape.elements()) * 0.5);
+}
+
+// Dimension d of the output, seen as two: which repetition, and where in it.
+Status LowerTile(PlanBuilder* b) {
+  const uint32_t x = b->node->Input(0);
+  const uint32_t y = b->node->outputs[0];
+  TensorDesc from = b->desc(x);
+  TensorDesc to = b->desc(y);
+  const TensorDesc in = from;
+  const TensorDesc out = to;
+  from.shape.rank = 0;
+  for (int d = 0; d < in.shape.rank; ++d) {
+    const int64_t size = in.shape.dims[d];
+    const int64_t repeats = size == 0 ? 0 : out.shape.dims[d] / size;
+    if (repeats != 1) {
+      from.shape.dims[from.shape.rank] = repeats;
+      from.strides[from.shape.rank] = 0;
+      to.strides[from.shape.rank++] = out.strides[d] * size;
+    }
+    from.shape.dims[from.shape.rank] = size;
+    from.strides[from.shape.rank] = in.strides[d];
+    to.strides[from.shape.rank++] = out.strides[d];
+  }
+  to.shape = from.shape;
+  return b->AddCopy(from, b->ref(x), to, b->ref(y));
 }
 
 Status LowerPad(PlanBuilder* b) {
@@ -231,6 +258,8 @@ Status LowerMovement(PlanBuilder* b) {
       return LowerGather(b);
     case Op::kPad:
       return LowerPad(b);
+    case Op::kTile:
+      return LowerTile(b);
     case Op::kIdentity:
       return b->AddCopy(b->desc(x), b->ref(x), b->desc(b->node->outputs[0]),
                         b->ref(b->node->outputs[0]));

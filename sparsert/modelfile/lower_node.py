@@ -81,6 +81,17 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "Softmax": {"axis": -1},
     "LogSoftmax": {"axis": -1},
     "Shape": {"start": 0},
+    "ArgMax": {"axis": 0, "keepdims": 1, "select_last_index": 0},
+    "ArgMin": {"axis": 0, "keepdims": 1, "select_last_index": 0},
+    "TopK": {"axis": -1, "largest": 1, "sorted": 1},
+    "GatherElements": {"axis": 0},
+    "GatherND": {"batch_dims": 0},
+    "ScatterElements": {"axis": 0, "reduction": "none"},
+    "ScatterND": {"reduction": "none"},
+    "OneHot": {"axis": -1},
+    "CumSum": {"exclusive": 0, "reverse": 0},
+    "CumProd": {"exclusive": 0, "reverse": 0},
+    "Trilu": {"upper": 1},
 }
 # Attributes that may be there but say nothing (given the others), and the values they must have.
 _IGNORED: dict[str, tuple[str, ...]] = {
@@ -118,8 +129,10 @@ def lower_node(node: ir.Node) -> FileNode:
     if op == "Unary":
         values = _unary_values(node, inputs, values, where)
         inputs = inputs[:1]
-    elif op in ("Binary", "Reduce"):
+    elif op == "Reduce":
         values["fn"] = node.op_type
+    elif op == "Binary":
+        values["fn"] = binary_fn(node.op_type, values)
     elif op == "ConstantOfShape":
         values = _fill_value(values)
     elif op == "Resize":
@@ -145,6 +158,15 @@ def lower_node(node: ir.Node) -> FileNode:
     return FileNode(op, node.name or "", inputs, outputs, attrs)
 
 
+def binary_fn(op_type: str, values: dict[str, Any]) -> str:
+    """Returns the function of a binary operator and takes the attributes that say which."""
+    if op_type == "BitShift":
+        return "ShiftLeft" if values.pop("direction", "") == "LEFT" else "ShiftRight"
+    if op_type == "Mod":
+        return "Fmod" if values.pop("fmod", 0) else "Mod"
+    return op_type
+
+
 def _op_name(node: ir.Node) -> str:
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
@@ -157,7 +179,8 @@ def _file_op(node: ir.Node, where: str) -> str:
         if node.op_type in BINARY_FN:
             return "Binary"
     elif node.domain in ("", "ai.onnx"):
-        for op, members in (("Unary", UNARY_OPS), ("Binary", BINARY_FN), ("Reduce", REDUCE_FN)):
+        binary = (*BINARY_FN, "BitShift")
+        for op, members in (("Unary", UNARY_OPS), ("Binary", binary), ("Reduce", REDUCE_FN)):
             if node.op_type in members:
                 return op
         if node.op_type in OP_RULES and node.op_type not in FUSED_OPS:

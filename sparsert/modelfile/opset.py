@@ -62,6 +62,19 @@ OPS = {
     "Size": 30,
     "ConstantOfShape": 31,
     "Range": 32,
+    "ArgMax": 40,
+    "ArgMin": 41,
+    "TopK": 42,
+    "GatherElements": 43,
+    "GatherND": 44,
+    "ScatterElements": 45,
+    "ScatterND": 46,
+    "OneHot": 47,
+    "CumSum": 48,
+    "CumProd": 49,
+    "Trilu": 50,
+    "Tile": 51,
+    "BitCast": 52,
 }
 
 ATTRS = {
@@ -96,6 +109,14 @@ ATTRS = {
     "start": 29,
     "end": 30,
     "value": 31,
+    "largest": 40,
+    "sorted": 41,
+    "exclusive": 42,
+    "reverse": 43,
+    "upper": 44,
+    "batch_dims": 45,
+    "reduction": 46,
+    "select_last_index": 47,
 }
 
 
@@ -143,7 +164,10 @@ UNARY_FN = (
     "sign",
     "thresholded_relu",
 )
-BINARY_FN = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max")
+BINARY_FN = (
+    *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Mod", "Fmod"),
+    *("ShiftLeft", "ShiftRight", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
+)
 REDUCE_FN = (
     "ReduceSum",
     "ReduceMean",
@@ -158,6 +182,7 @@ REDUCE_FN = (
 )
 AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER")
 PAD_MODE = ("constant", "reflect", "edge", "wrap")
+SCATTER_REDUCTION = ("none", "add", "mul", "max", "min")
 RESIZE_MODE = ("nearest", "linear")
 COORDINATE_MODE = (
     "half_pixel",
@@ -258,6 +283,19 @@ OP_RULES = {
     "Size": OpRule(1, 1),
     "ConstantOfShape": OpRule(1, 1, attrs=("value", "to")),
     "Range": OpRule(3, 3),
+    "ArgMax": OpRule(1, 1, attrs=("axis", "keepdims", "select_last_index")),
+    "ArgMin": OpRule(1, 1, attrs=("axis", "keepdims", "select_last_index")),
+    "TopK": OpRule(2, 2, 1, 2, attrs=("axis", "largest", "sorted")),
+    "GatherElements": OpRule(2, 2, attrs=("axis",)),
+    "GatherND": OpRule(2, 2, attrs=("batch_dims",)),
+    "ScatterElements": OpRule(3, 3, attrs=("axis", "reduction")),
+    "ScatterND": OpRule(3, 3, attrs=("reduction",)),
+    "OneHot": OpRule(3, 3, attrs=("axis",)),
+    "CumSum": OpRule(2, 2, attrs=("exclusive", "reverse")),
+    "CumProd": OpRule(2, 2, attrs=("exclusive", "reverse")),
+    "Trilu": OpRule(1, 2, attrs=("upper",)),
+    "Tile": OpRule(2, 2),
+    "BitCast": OpRule(1, 1, attrs=("to",), required=("to",)),
 }
 
 _INTS = ("strides", "pads", "dilations", "output_padding", "output_shape", "kernel_shape", "perm")
@@ -281,6 +319,7 @@ def enum_names(op: str, attr: str) -> tuple[str, ...] | None:
         return {"Unary": UNARY_FN, "Binary": BINARY_FN, "Reduce": REDUCE_FN}[op]
     return {
         "act": UNARY_FN,
+        "reduction": SCATTER_REDUCTION,
         "auto_pad": AUTO_PAD,
         "coordinate_transformation_mode": COORDINATE_MODE,
         "nearest_mode": NEAREST_MODE,

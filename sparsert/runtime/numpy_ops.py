@@ -232,6 +232,18 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class GatherElements(OpRun):
+    """ONNX GatherElements; onnx's own version wants indices as large as the data."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray, indices: np.ndarray, **attributes: Any) -> _Result:
+        axis = attributes.get("axis") or 0
+        places: list[np.ndarray] = list(np.indices(indices.shape, sparse=True))
+        places[axis] = indices
+        return (x[tuple(places)],)
+
+
 class LogSoftmax(OpRun):
     """ONNX LogSoftmax; onnx's own version takes the logarithm of 0 for large inputs."""
 
@@ -263,5 +275,6 @@ MAX_POOL = _pool_op("MaxPool", "max")
 AVERAGE_POOL = _pool_op("AveragePool", "average")
 GLOBAL_MAX_POOL = GlobalMaxPool
 LOG_SOFTMAX = LogSoftmax
+GATHER_ELEMENTS = GatherElements
 RESIZE = Resize
 PAD = Pad

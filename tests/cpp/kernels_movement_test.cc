@@ -251,7 +251,8 @@ void TestGather() {
     std::vector<int64_t> positive(indices.size() + 1);
     Expect(NormalizeIndices(indices.data(), index_shape.elements(), dims[a], positive.data()).ok(),
            "indices in range");
-    const GatherArgs args = MakeGatherArgs(x.desc, axis, positive.data(), index_shape, y.desc);
+    const GatherArgs args =
+        MakeGatherArgs(x.desc, axis, positive.data(), DType::kI64, index_shape, y.desc);
     Kernel kernel;
     Expect(SelectGather(args, Isa::kNeon, &kernel), "no kernel");
     Run(kernel, &args, {x.data(), y.data()}, GatherItems(args), 0);

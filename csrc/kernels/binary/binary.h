@@ -1,6 +1,6 @@
 // Binary: y = act(fn(a, b)) elementwise with numpy broadcasting; the functions of BinaryFn.
 //
-// Pow follows C's powf. Min and Max give NaN when either operand is NaN.
+// Pow and Fmod follow C's powf and fmodf. Min and Max give NaN when either operand is NaN.
 #pragma once
 
 #include "base/functions.h"

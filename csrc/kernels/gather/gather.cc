@@ -40,17 +40,54 @@ static void GatherRows(const GatherArgs& args, const void* x, void* y, int64_t b
   });
 }
 
+// The same with indices that nobody has checked.
+template <typename T, typename Index>
+static void GatherUncheckedRows(const GatherArgs& args, void* const* io, int64_t begin,
+                                int64_t end) {
+  const int64_t y_step = args.loop.row_strides[0];
+  const int64_t x_step = args.loop.row_strides[1];
+  const int64_t index_step = args.loop.row_strides[2];
+  const T* x = static_cast<const T*>(io[0]);
+  T outside;
+  memset(&outside, args.outside, sizeof(outside));
+  ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
+    T* to = static_cast<T*>(io[1]) + offsets[0];
+    const Index* index = static_cast<const Index*>(io[2]) + offsets[2];
+    for (int64_t i = 0; i < n;) {
+      int64_t at = static_cast<int64_t>(index[i * index_step]);
+      if (at < 0) at += args.axis_size;
+      const bool inside = at >= 0 && at < args.axis_size;
+      const T* from = x + offsets[1] + (inside ? at * args.axis_stride : 0);
+      const int64_t run = index_step == 0 ? n : 1;  // elements that share the index
+      for (const int64_t stop = i + run; i < stop; ++i) {
+        to[i * y_step] = inside ? from[i * x_step] : outside;
+      }
+    }
+  });
+}
+
+template <typename T>
+static void GatherAny(const GatherArgs& args, void* const* io, int64_t begin, int64_t end) {
+  if (args.indices != nullptr) {
+    GatherRows<T>(args, io[0], io[1], begin, end);
+  } else if (args.index_dtype == DType::kI32) {
+    GatherUncheckedRows<T, int32_t>(args, io, begin, end);
+  } else {
+    GatherUncheckedRows<T, int64_t>(args, io, begin, end);
+  }
+}
+
 void gather_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const GatherArgs& args = *static_cast<const GatherArgs*>(args_block);
   switch (args.element_bytes) {
     case 1:
-      return GatherRows<uint8_t>(args, io[0], io[1], begin, end);
+      return GatherAny<uint8_t>(args, io, begin, end);
     case 2:
-      return GatherRows<uint16_t>(args, io[0], io[1], begin, end);
+      return GatherAny<uint16_t>(args, io, begin, end);
     case 4:
-      return GatherRows<uint32_t>(args, io[0], io[1], begin, end);
+      return GatherAny<uint32_t>(args, io, begin, end);
     default:
-      return GatherRows<uint64_t>(args, io[0], io[1], begin, end);
+      return GatherAny<uint64_t>(args, io, begin, end);
   }
 }
 
@@ -68,9 +105,12 @@ Status NormalizeIndices(const int64_t* indices, int64_t n, int64_t size, int64_t
   return Status::Ok();
 }
 
-GatherArgs MakeGatherArgs(const TensorDesc& x, int axis, const int64_t* indices,
+GatherArgs MakeGatherArgs(const TensorDesc& x, int axis, const int64_t* indices, DType index_dtype,
                           const Shape& indices_shape, const TensorDesc& y) {
   GatherArgs args;
+  args.index_dtype = index_dtype;
+  args.axis_size = x.shape.dims[axis];
+  args.outside = IsFloatDType(x.dtype) ? 0xff : 0;
   args.element_bytes = static_cast<int>(DTypeSize(x.dtype));
   args.indices = indices;
   args.axis_stride = x.strides[axis];
