@@ -38,7 +38,16 @@ enum class UnaryFn : uint8_t {
   kMish = 28,
   kSign = 29,
   kThresholdedRelu = 30,  // x > alpha ? x : 0
-  kCount = 31,
+  kTan = 31,
+  kAsin = 32,
+  kAcos = 33,
+  kAtan = 34,
+  kSinh = 35,
+  kCosh = 36,
+  kAsinh = 37,
+  kAcosh = 38,
+  kAtanh = 39,
+  kCount = 40,
 };
 
 enum class BinaryFn : uint8_t {
@@ -49,7 +58,7 @@ enum class BinaryFn : uint8_t {
   kPow = 4,
   kMin = 5,
   kMax = 6,
-  kMod = 7,   // integers only; the sign of b
+  kMod = 7,   // the sign of b
   kFmod = 8,  // the sign of a
   // Integers only.
   kShiftLeft = 9,

@@ -102,8 +102,7 @@ Status InferBinary(const Inference& inf) {
     return NodeError(inf.node, StatusCode::kShape, "inputs %s and %s are %s and %s, expected one",
                      inf.Describe(0).text, inf.Describe(1).text, DTypeName(a), DTypeName(b));
   }
-  const bool floats =
-      fn <= static_cast<int64_t>(BinaryFn::kMax) || fn == static_cast<int64_t>(BinaryFn::kFmod);
+  const bool floats = fn <= static_cast<int64_t>(BinaryFn::kFmod);
   if ((a == DType::kF32 && !floats) || (a != DType::kF32 && b != a)) {
     return NodeError(inf.node, StatusCode::kUnsupported, "inputs %s and %s are %s and %s",
                      inf.Describe(0).text, inf.Describe(1).text, DTypeName(a), DTypeName(b));

@@ -5,75 +5,75 @@ namespace sparsert {
 namespace {
 
 template <typename... Keys>
-constexpr uint64_t Bits(Keys... keys) {
-  return (uint64_t{0} | ... | (uint64_t{1} << static_cast<uint32_t>(keys)));
+constexpr uint32_t Bits(Keys... keys) {
+  return (0u | ... | (1u << static_cast<uint32_t>(keys)));
 }
 
-template <typename... Types>
-constexpr uint32_t TypeBits(Types... types) {
-  return (0u | ... | (1u << static_cast<uint32_t>(types)));
+template <typename... Keys>
+constexpr uint64_t Attrs(Keys... keys) {
+  return (uint64_t{0} | ... | (uint64_t{1} << static_cast<uint32_t>(keys)));
 }
 
 using K = AttrKey;
 
-constexpr uint64_t kAct = Bits(K::k_act, K::k_act_alpha, K::k_act_beta);
-constexpr uint64_t kWindow = Bits(K::k_strides, K::k_pads, K::k_dilations, K::k_auto_pad);
-constexpr uint32_t kWeights = 1u << 1 | 1u << 2;
-constexpr uint64_t kFn = Bits(K::k_fn);
+constexpr uint64_t kAct = Attrs(K::k_act, K::k_act_alpha, K::k_act_beta);
+constexpr uint64_t kWindow = Attrs(K::k_strides, K::k_pads, K::k_dilations, K::k_auto_pad);
+constexpr uint32_t kWeights = Bits(1, 2);
+constexpr uint64_t kFn = Attrs(K::k_fn);
 
 constexpr OpRule kRules[] = {
-    {Op::kConv, 2, 4, 1, 1, kWeights, kAct | kWindow | Bits(K::k_group), 0},
+    {Op::kConv, 2, 4, 1, 1, kWeights, kAct | kWindow | Attrs(K::k_group), 0},
     {Op::kConvTranspose, 2, 3, 1, 1, kWeights,
-     kAct | kWindow | Bits(K::k_group, K::k_output_padding, K::k_output_shape), 0},
+     kAct | kWindow | Attrs(K::k_group, K::k_output_padding, K::k_output_shape), 0},
     {Op::kLinear, 2, 4, 1, 1, kWeights, kAct, 0},
     {Op::kBatchNormalization, 3, 3, 1, 1, kWeights, kAct, 0},
-    {Op::kUnary, 1, 1, 1, 1, 0, Bits(K::k_fn, K::k_alpha, K::k_beta), kFn},
-    {Op::kPRelu, 2, 2, 1, 1, 1u << 1, 0, 0},
+    {Op::kUnary, 1, 1, 1, 1, 0, Attrs(K::k_fn, K::k_alpha, K::k_beta), kFn},
+    {Op::kPRelu, 2, 2, 1, 1, Bits(1), 0, 0},
     {Op::kBinary, 2, 2, 1, 1, 0, kAct | kFn, kFn},
-    {Op::kMaxPool, 1, 1, 1, 1, 0, kWindow | Bits(K::k_kernel_shape, K::k_ceil_mode),
-     Bits(K::k_kernel_shape)},
+    {Op::kMaxPool, 1, 1, 1, 1, 0, kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode),
+     Attrs(K::k_kernel_shape)},
     {Op::kAveragePool, 1, 1, 1, 1, 0,
-     kWindow | Bits(K::k_kernel_shape, K::k_ceil_mode, K::k_count_include_pad),
-     Bits(K::k_kernel_shape)},
+     kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode, K::k_count_include_pad),
+     Attrs(K::k_kernel_shape)},
     {Op::kGlobalAveragePool, 1, 1, 1, 1, 0, 0, 0},
     {Op::kGlobalMaxPool, 1, 1, 1, 1, 0, 0, 0},
-    {Op::kConcat, 1, kVariadic, 1, 1, 0, Bits(K::k_axis), Bits(K::k_axis)},
-    {Op::kSplit, 1, 2, 1, kVariadic, 0, Bits(K::k_axis, K::k_num_outputs), 0},
+    {Op::kConcat, 1, kVariadic, 1, 1, 0, Attrs(K::k_axis), Attrs(K::k_axis)},
+    {Op::kSplit, 1, 2, 1, kVariadic, 0, Attrs(K::k_axis, K::k_num_outputs), 0},
     {Op::kSlice, 3, 5, 1, 1, 0, 0, 0},
-    {Op::kReshape, 2, 2, 1, 1, 0, Bits(K::k_allowzero), 0},
-    {Op::kFlatten, 1, 1, 1, 1, 0, Bits(K::k_axis), 0},
+    {Op::kReshape, 2, 2, 1, 1, 0, Attrs(K::k_allowzero), 0},
+    {Op::kFlatten, 1, 1, 1, 1, 0, Attrs(K::k_axis), 0},
     {Op::kSqueeze, 1, 2, 1, 1, 0, 0, 0},
     {Op::kUnsqueeze, 2, 2, 1, 1, 0, 0, 0},
-    {Op::kTranspose, 1, 1, 1, 1, 0, Bits(K::k_perm), 0},
+    {Op::kTranspose, 1, 1, 1, 1, 0, Attrs(K::k_perm), 0},
     {Op::kExpand, 2, 2, 1, 1, 0, 0, 0},
     {Op::kIdentity, 1, 1, 1, 1, 0, 0, 0},
-    {Op::kGather, 2, 2, 1, 1, 0, Bits(K::k_axis), 0},
-    {Op::kPad, 2, 4, 1, 1, 0, Bits(K::k_mode), 0},
+    {Op::kGather, 2, 2, 1, 1, 0, Attrs(K::k_axis), 0},
+    {Op::kPad, 2, 4, 1, 1, 0, Attrs(K::k_mode), 0},
     {Op::kResize, 1, 4, 1, 1, 0,
-     Bits(K::k_mode, K::k_coordinate_transformation_mode, K::k_nearest_mode, K::k_axes,
-          K::k_keep_aspect_ratio_policy),
+     Attrs(K::k_mode, K::k_coordinate_transformation_mode, K::k_nearest_mode, K::k_axes,
+           K::k_keep_aspect_ratio_policy),
      0},
-    {Op::kReduce, 1, 2, 1, 1, 0, Bits(K::k_fn, K::k_keepdims, K::k_noop_with_empty_axes), kFn},
-    {Op::kSoftmax, 1, 1, 1, 1, 0, Bits(K::k_axis), 0},
-    {Op::kLogSoftmax, 1, 1, 1, 1, 0, Bits(K::k_axis), 0},
-    {Op::kCast, 1, 1, 1, 1, 0, Bits(K::k_to), Bits(K::k_to)},
-    {Op::kShape, 1, 1, 1, 1, 0, Bits(K::k_start, K::k_end), 0},
+    {Op::kReduce, 1, 2, 1, 1, 0, Attrs(K::k_fn, K::k_keepdims, K::k_noop_with_empty_axes), kFn},
+    {Op::kSoftmax, 1, 1, 1, 1, 0, Attrs(K::k_axis), 0},
+    {Op::kLogSoftmax, 1, 1, 1, 1, 0, Attrs(K::k_axis), 0},
+    {Op::kCast, 1, 1, 1, 1, 0, Attrs(K::k_to), Attrs(K::k_to)},
+    {Op::kShape, 1, 1, 1, 1, 0, Attrs(K::k_start, K::k_end), 0},
     {Op::kSize, 1, 1, 1, 1, 0, 0, 0},
-    {Op::kConstantOfShape, 1, 1, 1, 1, 0, Bits(K::k_value, K::k_to), 0},
+    {Op::kConstantOfShape, 1, 1, 1, 1, 0, Attrs(K::k_value, K::k_to), 0},
     {Op::kRange, 3, 3, 1, 1, 0, 0, 0},
-    {Op::kArgMax, 1, 1, 1, 1, 0, Bits(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
-    {Op::kArgMin, 1, 1, 1, 1, 0, Bits(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
-    {Op::kTopK, 2, 2, 1, 2, 0, Bits(K::k_axis, K::k_largest, K::k_sorted), 0},
-    {Op::kGatherElements, 2, 2, 1, 1, 0, Bits(K::k_axis), 0},
-    {Op::kGatherND, 2, 2, 1, 1, 0, Bits(K::k_batch_dims), 0},
-    {Op::kScatterElements, 3, 3, 1, 1, 0, Bits(K::k_axis, K::k_reduction), 0},
-    {Op::kScatterND, 3, 3, 1, 1, 0, Bits(K::k_reduction), 0},
-    {Op::kOneHot, 3, 3, 1, 1, 0, Bits(K::k_axis), 0},
-    {Op::kCumSum, 2, 2, 1, 1, 0, Bits(K::k_exclusive, K::k_reverse), 0},
-    {Op::kCumProd, 2, 2, 1, 1, 0, Bits(K::k_exclusive, K::k_reverse), 0},
-    {Op::kTrilu, 1, 2, 1, 1, 0, Bits(K::k_upper), 0},
+    {Op::kArgMax, 1, 1, 1, 1, 0, Attrs(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
+    {Op::kArgMin, 1, 1, 1, 1, 0, Attrs(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
+    {Op::kTopK, 2, 2, 1, 2, 0, Attrs(K::k_axis, K::k_largest, K::k_sorted), 0},
+    {Op::kGatherElements, 2, 2, 1, 1, 0, Attrs(K::k_axis), 0},
+    {Op::kGatherND, 2, 2, 1, 1, 0, Attrs(K::k_batch_dims), 0},
+    {Op::kScatterElements, 3, 3, 1, 1, 0, Attrs(K::k_axis, K::k_reduction), 0},
+    {Op::kScatterND, 3, 3, 1, 1, 0, Attrs(K::k_reduction), 0},
+    {Op::kOneHot, 3, 3, 1, 1, 0, Attrs(K::k_axis), 0},
+    {Op::kCumSum, 2, 2, 1, 1, 0, Attrs(K::k_exclusive, K::k_reverse), 0},
+    {Op::kCumProd, 2, 2, 1, 1, 0, Attrs(K::k_exclusive, K::k_reverse), 0},
+    {Op::kTrilu, 1, 2, 1, 1, 0, Attrs(K::k_upper), 0},
     {Op::kTile, 2, 2, 1, 1, 0, 0, 0},
-    {Op::kBitCast, 1, 1, 1, 1, 0, Bits(K::k_to), Bits(K::k_to)},
+    {Op::kBitCast, 1, 1, 1, 1, 0, Attrs(K::k_to), Attrs(K::k_to)},
 };
 
 constexpr int64_t kMaxWindowValue = int64_t{1} << 30;
@@ -231,7 +231,7 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_act_beta:
     case K::k_alpha:
     case K::k_beta:
-      return TypeBits(AttrType::kFloat);
+      return Bits(AttrType::kFloat);
     case K::k_strides:
     case K::k_pads:
     case K::k_dilations:
@@ -240,11 +240,11 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_kernel_shape:
     case K::k_perm:
     case K::k_axes:
-      return TypeBits(AttrType::kInts);
+      return Bits(AttrType::kInts);
     case K::k_value:
-      return TypeBits(AttrType::kInt, AttrType::kFloat);
+      return Bits(AttrType::kInt, AttrType::kFloat);
     default:
-      return AttrName(key) != nullptr ? TypeBits(AttrType::kInt) : 0;
+      return AttrName(key) != nullptr ? Bits(AttrType::kInt) : 0;
   }
 }
 

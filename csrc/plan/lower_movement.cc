@@ -178,15 +178,13 @@ Status LowerGather(PlanBuilder* b) {
   }
   GatherArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
-  *args = MakeGatherArgs(b->desc(x), axis, resolved, b->facts(indices).dtype,
-                         b->facts(indices).shape, b->desc(y));
+  *args = MakeGatherArgs(b->desc(x), axis, resolved, b->desc(indices), b->desc(y));
   Kernel kernel;
   if (!SelectGather(*args, b->options.isa, &kernel)) {
     return b->Fail(StatusCode::kInternal, "no kernel for these operands");
   }
-  IoRef io[] = {b->ref(x), b->ref(y), IoRef()};
-  if (resolved == nullptr) SRT_RETURN_IF_ERROR(b->Plain(indices, &io[2]));
-  return b->AddStep(kernel, args, {io, resolved == nullptr ? 3u : 2u}, GatherItems(*args), 0,
+  const IoRef io[] = {b->ref(x), b->ref(y), resolved == nullptr ? b->ref(indices) : IoRef()};
+  return b->AddStep(kernel, args, {io, 3}, GatherItems(*args), 0,
                     static_cast<double>(b->facts(y).shape.elements()) * 0.5);
 }
 

@@ -54,6 +54,15 @@ UNARY_OPS = {
     "Mish": "mish",
     "Sign": "sign",
     "ThresholdedRelu": "thresholded_relu",
+    "Tan": "tan",
+    "Asin": "asin",
+    "Acos": "acos",
+    "Atan": "atan",
+    "Sinh": "sinh",
+    "Cosh": "cosh",
+    "Asinh": "asinh",
+    "Acosh": "acosh",
+    "Atanh": "atanh",
 }
 # Second parameter's name in ONNX, where it is not beta.
 _BETA_NAME = {"selu": "gamma"}

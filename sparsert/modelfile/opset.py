@@ -163,6 +163,15 @@ UNARY_FN = (
     "mish",
     "sign",
     "thresholded_relu",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
 )
 BINARY_FN = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Mod", "Fmod"),

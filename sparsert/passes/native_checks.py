@@ -6,7 +6,7 @@ import dataclasses
 
 import onnx_ir as ir
 
-from sparsert.passes.fuse_activations import activation_of
+from sparsert.passes.fuse_activations import UNARY_OPS, activation_of
 from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at, is_f32, rank_of
 
 MAX_RANK = 8
@@ -70,15 +70,31 @@ _FOLDED = (
 _COORDINATES = frozenset(
     "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric".split()
 )
-_INTEGERS = frozenset(
+INTEGERS = frozenset(
     {
         *(ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16),
         *(ir.DataType.UINT32, ir.DataType.INT32, ir.DataType.UINT64, ir.DataType.INT64),
     }
 )
 # Of inputs whose values a plan can be made for.
-_KNOWN_DTYPES = _INTEGERS | {ir.DataType.FLOAT, ir.DataType.BOOL}
+_KNOWN_DTYPES = INTEGERS | {ir.DataType.FLOAT, ir.DataType.BOOL}
 _FILE_DTYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13})
+
+
+# Operators that are native on f32, for some attributes at least.
+NATIVE_OPS = (
+    frozenset(_MOVEMENT)
+    | frozenset(_NUMBERS)
+    | _BINARY
+    | _INTEGER_BINARY
+    | _REDUCTIONS
+    | _WINDOWS
+    | _SCATTERS
+    | _SHAPE_SOURCES
+    | frozenset("Conv ConvTranspose Gemm BatchNormalization Resize Softmax LogSoftmax".split())
+    | frozenset("PRelu Clip Range ConstantOfShape QuantizeLinear DequantizeLinear".split())
+    | frozenset(UNARY_OPS)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,9 +235,9 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     if op in _BINARY or op in _INTEGER_BINARY:
         if len(node.inputs) != 2:
             return f"it has {len(node.inputs)} inputs; 2 are supported"
-        if all(v is not None and v.dtype in _INTEGERS for v in node.inputs):
+        if all(v is not None and v.dtype in INTEGERS for v in node.inputs):
             return None
-    if op in _BINARY or (op == "Mod" and attribute(node, "fmod", 0)):
+    if op in _BINARY or op == "Mod":
         return _require_f32(node, known)
     if op == "PRelu":
         if constant(input_at(node, 1)) is None:
@@ -238,7 +254,7 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
 
 def _require_number(node: ir.Node) -> str | None:
     value = input_at(node, 0)
-    if value is not None and (value.dtype in _INTEGERS or is_f32(value)):
+    if value is not None and (value.dtype in INTEGERS or is_f32(value)):
         return None
     kind = "an unknown type" if value is None or value.dtype is None else value.dtype.name
     return f"it computes with {kind}"

@@ -31,9 +31,9 @@ def test_native_models_load_without_a_warning() -> None:
 
 
 def test_the_warning_names_the_op_and_the_way_out() -> None:
-    with pytest.warns(UserWarning, match="LRN") as caught:
+    with pytest.warns(UserWarning, match="Hardmax") as caught:
         model = sparsert.load(with_fallback())
-    (warning,) = [w for w in caught if "LRN" in str(w.message)]
+    (warning,) = [w for w in caught if "Hardmax" in str(w.message)]
     assert "strict=True" in str(warning.message)
     assert warning.filename == __file__
     assert_close(model(X), expected(with_fallback, X)[0], SUM)
@@ -41,12 +41,12 @@ def test_the_warning_names_the_op_and_the_way_out() -> None:
 
 def test_strict_lists_all_ops_that_are_not_native() -> None:
     model = build(
-        ["a = LRN<size=3>(x)", 'b = Einsum<equation="nchw->ncwh">(a)', "y = Det(b)"],
+        ["a = Hardmax<axis=1>(x)", 'b = Einsum<equation="nchw->ncwh">(a)', "y = Det(b)"],
         {"x": (2, 3, 4, 4)},
     )
     with pytest.raises(UnsupportedOpError) as caught:
         sparsert.load(model, strict=True)
-    for op in ("LRN", "Einsum", "Det"):
+    for op in ("Hardmax", "Einsum", "Det"):
         assert op in str(caught.value)
 
 
@@ -70,12 +70,17 @@ def test_numpy_backend_runs_ops_that_are_not_native() -> None:
 @pytest.mark.parametrize("where", ["first", "last", "only", "twice", "beside"])
 def test_places_of_the_fallback(where: str) -> None:
     nodes = {
-        "first": ["a = LRN<size=3>(x)", "b = Conv(a, w)", "y = Relu(b)"],
-        "last": ["a = Conv(x, w)", "b = Relu(a)", "y = LRN<size=3>(b)"],
-        "only": ["y = LRN<size=3>(x)"],
-        "twice": ["a = LRN<size=3>(x)", "b = Conv(a, w)", "c = LRN<size=5>(b)", "y = Add(c, b)"],
+        "first": ["a = Hardmax<axis=1>(x)", "b = Conv(a, w)", "y = Relu(b)"],
+        "last": ["a = Conv(x, w)", "b = Relu(a)", "y = Hardmax<axis=1>(b)"],
+        "only": ["y = Hardmax<axis=1>(x)"],
+        "twice": [
+            "a = Hardmax<axis=1>(x)",
+            "b = Conv(a, w)",
+            "c = Hardmax<axis=1>(b)",
+            "y = Add(c, b)",
+        ],
         "beside": [
-            "a = LRN<size=3>(x)",
+            "a = Hardmax<axis=1>(x)",
             "b = Conv(x, w)",
             "c = Conv(a, w)",
             "y = Concat<axis=1>(b, c, a)",
@@ -96,7 +101,7 @@ def test_shape_arithmetic_across_the_cut() -> None:
             "b = Gather(s, zero)",
             "u = Unsqueeze(b, z)",
             "t = Concat<axis=0>(u, m)",
-            "a = LRN<size=3>(x)",
+            "a = Hardmax<axis=1>(x)",
             "f = Reshape(a, t)",
             "y = Gemm<transB=1>(f, w)",
         ],
@@ -127,7 +132,7 @@ def test_tables() -> None:
     model = load_quietly(with_fallback())
     text = str(model.explain())
     assert "fallback" in text
-    assert "LRN" in text
+    assert "Hardmax" in text
     assert "spmm" in text
     rows = model.profile({"x": X}, runs=2).rows
     assert len(rows) == 3
@@ -138,7 +143,7 @@ def test_what_a_hybrid_cannot_do(tmp_path: Path) -> None:
     path = tmp_path / "model.sprt"
     with pytest.raises(UnsupportedOpError, match="fallback"):
         model.save(path)
-    with pytest.raises(UnsupportedOpError, match="LRN"):
+    with pytest.raises(UnsupportedOpError, match="Hardmax"):
         sparsert.convert(with_fallback(), path)
     with pytest.raises(UnsupportedOpError):
         pickle.dumps(model)

@@ -252,7 +252,7 @@ void TestGather() {
     Expect(NormalizeIndices(indices.data(), index_shape.elements(), dims[a], positive.data()).ok(),
            "indices in range");
     const GatherArgs args =
-        MakeGatherArgs(x.desc, axis, positive.data(), DType::kI64, index_shape, y.desc);
+        MakeGatherArgs(x.desc, axis, positive.data(), PlainDesc(DType::kI64, index_shape), y.desc);
     Kernel kernel;
     Expect(SelectGather(args, Isa::kNeon, &kernel), "no kernel");
     Run(kernel, &args, {x.data(), y.data()}, GatherItems(args), 0);

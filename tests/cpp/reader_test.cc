@@ -7,7 +7,6 @@
 //   reader_test time FILE            milliseconds of reading and of decoding
 //   reader_test rules                the opset's rules, to compare with the Python ones
 #include <chrono>
-#include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -397,9 +396,10 @@ void PrintRules() {
     const OpRule* rule = FindOpRule(op);
     if ((rule == nullptr) != (OpName(op) == nullptr)) abort();
     if (rule == nullptr) continue;
-    printf("op %u %s %u %u %u %u %u %" PRIu64 " %" PRIu64 "\n", unsigned{number}, OpName(op),
-           rule->min_inputs, rule->max_inputs, rule->min_outputs, rule->max_outputs,
-           rule->constants, rule->attrs, rule->required);
+    printf("op %u %s %u %u %u %u %u %llu %llu\n", unsigned{number}, OpName(op), rule->min_inputs,
+           rule->max_inputs, rule->min_outputs, rule->max_outputs, rule->constants,
+           static_cast<unsigned long long>(rule->attrs),
+           static_cast<unsigned long long>(rule->required));
   }
   for (uint16_t key = 0; key < 1000; ++key) {
     const char* name = AttrName(static_cast<AttrKey>(key));

@@ -71,6 +71,16 @@ def cases() -> list[Case]:
     )
     found.append(
         Case(
+            "Fmod_f32_middle",
+            ["c = Relu(a)", "d = Mod<fmod=1>(c, b)", "y = Neg(d)"],
+            {"a": (2, 3, 5, 7), "b": (3, 1, 1)},
+            low=1,
+            high=9,
+            tolerance=FUNCTION,
+        )
+    )
+    found.append(
+        Case(
             "between_other_ops",
             ["c = Cast<to=7>(a)", "d = Add(c, b)", "e = Mul(d, d)", "y = Cast<to=1>(e)"],
             {"a": ["n", 5], "b": (TensorProto.INT64, [5])},

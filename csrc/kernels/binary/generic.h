@@ -92,13 +92,15 @@ static void PowRow(const float* a, const float* b, float* y, int64_t n, const Ac
   ActivateRow(y, n, act);
 }
 
-template <Operands Kind>
-static void FmodRow(const float* a, const float* b, float* y, int64_t n, const Activation& act) {
+template <bool kSignOfB, Operands Kind>
+static void ModRow(const float* a, const float* b, float* y, int64_t n, const Activation& act) {
   const float first_a = a[0];
   const float first_b = b[0];
   for (int64_t i = 0; i < n; ++i) {
-    y[i] = ::fmodf(Kind == Operands::kScalarA ? first_a : a[i],
-                   Kind == Operands::kScalarB ? first_b : b[i]);
+    const float divisor = Kind == Operands::kScalarB ? first_b : b[i];
+    float r = ::fmodf(Kind == Operands::kScalarA ? first_a : a[i], divisor);
+    if (kSignOfB && r != 0.0f && (r < 0.0f) != (divisor < 0.0f)) r += divisor;
+    y[i] = r;
   }
   ActivateRow(y, n, act);
 }
@@ -124,8 +126,10 @@ static BinaryRowFn BinaryRowOf(BinaryFn fn, UnaryFn act) {
       return BinaryRowOfAct<BinaryFn::kMin, Kind>(act);
     case BinaryFn::kMax:
       return BinaryRowOfAct<BinaryFn::kMax, Kind>(act);
+    case BinaryFn::kMod:
+      return ModRow<true, Kind>;
     case BinaryFn::kFmod:
-      return FmodRow<Kind>;
+      return ModRow<false, Kind>;
     default:
       return PowRow<Kind>;
   }

@@ -40,54 +40,74 @@ static void GatherRows(const GatherArgs& args, const void* x, void* y, int64_t b
   });
 }
 
-// The same with indices that nobody has checked.
+// As GatherRows, with indices that are read now.
 template <typename T, typename Index>
-static void GatherUncheckedRows(const GatherArgs& args, void* const* io, int64_t begin,
-                                int64_t end) {
+static void GatherIndexed(const GatherArgs& args, void* const* io, T absent, int64_t begin,
+                          int64_t end) {
   const int64_t y_step = args.loop.row_strides[0];
   const int64_t x_step = args.loop.row_strides[1];
   const int64_t index_step = args.loop.row_strides[2];
-  const T* x = static_cast<const T*>(io[0]);
-  T outside;
-  memset(&outside, args.outside, sizeof(outside));
+  const auto resolve = [&](Index index) {
+    const int64_t at = index < 0 ? index + args.axis_size : index;
+    return at >= 0 && at < args.axis_size ? at : -1;
+  };
   ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
     T* to = static_cast<T*>(io[1]) + offsets[0];
+    const T* from = static_cast<const T*>(io[0]) + offsets[1];
     const Index* index = static_cast<const Index*>(io[2]) + offsets[2];
-    for (int64_t i = 0; i < n;) {
-      int64_t at = static_cast<int64_t>(index[i * index_step]);
-      if (at < 0) at += args.axis_size;
-      const bool inside = at >= 0 && at < args.axis_size;
-      const T* from = x + offsets[1] + (inside ? at * args.axis_stride : 0);
-      const int64_t run = index_step == 0 ? n : 1;  // elements that share the index
-      for (const int64_t stop = i + run; i < stop; ++i) {
-        to[i * y_step] = inside ? from[i * x_step] : outside;
+    if (index_step == 0) {
+      const int64_t at = resolve(*index);
+      if (at < 0) {
+        for (int64_t i = 0; i < n; ++i) to[i * y_step] = absent;
+      } else if (y_step == 1 && x_step == 1) {
+        memcpy(to, from + at * args.axis_stride, static_cast<size_t>(n) * sizeof(T));
+      } else {
+        from += at * args.axis_stride;
+        for (int64_t i = 0; i < n; ++i) to[i * y_step] = from[i * x_step];
+      }
+    } else {
+      for (int64_t i = 0; i < n; ++i) {
+        const int64_t at = resolve(index[i * index_step]);
+        to[i * y_step] = at < 0 ? absent : from[i * x_step + at * args.axis_stride];
       }
     }
   });
 }
 
 template <typename T>
-static void GatherAny(const GatherArgs& args, void* const* io, int64_t begin, int64_t end) {
-  if (args.indices != nullptr) {
-    GatherRows<T>(args, io[0], io[1], begin, end);
-  } else if (args.index_dtype == DType::kI32) {
-    GatherUncheckedRows<T, int32_t>(args, io, begin, end);
+static void GatherAtRunTime(const GatherArgs& args, void* const* io, T nan, int64_t begin,
+                            int64_t end) {
+  const T absent = args.is_float ? nan : 0;
+  if (args.index_bytes == 4) {
+    GatherIndexed<T, int32_t>(args, io, absent, begin, end);
   } else {
-    GatherUncheckedRows<T, int64_t>(args, io, begin, end);
+    GatherIndexed<T, int64_t>(args, io, absent, begin, end);
   }
 }
 
 void gather_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const GatherArgs& args = *static_cast<const GatherArgs*>(args_block);
+  if (args.indices == nullptr) {
+    switch (args.element_bytes) {
+      case 1:
+        return GatherAtRunTime<uint8_t>(args, io, 0, begin, end);
+      case 2:
+        return GatherAtRunTime<uint16_t>(args, io, 0x7e00, begin, end);
+      case 4:
+        return GatherAtRunTime<uint32_t>(args, io, 0x7fc00000, begin, end);
+      default:
+        return GatherAtRunTime<uint64_t>(args, io, 0x7ff8000000000000, begin, end);
+    }
+  }
   switch (args.element_bytes) {
     case 1:
-      return GatherAny<uint8_t>(args, io, begin, end);
+      return GatherRows<uint8_t>(args, io[0], io[1], begin, end);
     case 2:
-      return GatherAny<uint16_t>(args, io, begin, end);
+      return GatherRows<uint16_t>(args, io[0], io[1], begin, end);
     case 4:
-      return GatherAny<uint32_t>(args, io, begin, end);
+      return GatherRows<uint32_t>(args, io[0], io[1], begin, end);
     default:
-      return GatherAny<uint64_t>(args, io, begin, end);
+      return GatherRows<uint64_t>(args, io[0], io[1], begin, end);
   }
 }
 
@@ -105,16 +125,17 @@ Status NormalizeIndices(const int64_t* indices, int64_t n, int64_t size, int64_t
   return Status::Ok();
 }
 
-GatherArgs MakeGatherArgs(const TensorDesc& x, int axis, const int64_t* indices, DType index_dtype,
-                          const Shape& indices_shape, const TensorDesc& y) {
+GatherArgs MakeGatherArgs(const TensorDesc& x, int axis, const int64_t* known,
+                          const TensorDesc& indices, const TensorDesc& y) {
   GatherArgs args;
-  args.index_dtype = index_dtype;
-  args.axis_size = x.shape.dims[axis];
-  args.outside = IsFloatDType(x.dtype) ? 0xff : 0;
   args.element_bytes = static_cast<int>(DTypeSize(x.dtype));
-  args.indices = indices;
+  args.indices = known;
+  args.index_bytes = static_cast<int>(DTypeSize(indices.dtype));
+  args.axis_size = x.shape.dims[axis];
+  args.is_float = x.dtype == DType::kF32 || x.dtype == DType::kF64 || x.dtype == DType::kF16;
   args.axis_stride = x.strides[axis];
-  const TensorDesc positions = PlainDesc(DType::kI64, indices_shape);
+  const Shape& indices_shape = indices.shape;
+  const TensorDesc positions = known == nullptr ? indices : PlainDesc(DType::kI64, indices_shape);
   int64_t x_strides[kMaxRank] = {};
   int64_t index_strides[kMaxRank] = {};
   for (int d = 0; d < y.shape.rank; ++d) {
