@@ -6,6 +6,7 @@ import dataclasses
 
 import onnx_ir as ir
 
+from sparsert.modelfile.opset import BINARY_FN, OP_RULES, REDUCE_FN
 from sparsert.passes.fuse_activations import UNARY_OPS, activation_of
 from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at, is_f32, rank_of
 
@@ -81,19 +82,13 @@ _KNOWN_DTYPES = INTEGERS | {ir.DataType.FLOAT, ir.DataType.BOOL}
 _FILE_DTYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13})
 
 
-# Operators that are native on f32, for some attributes at least.
+# Operators that are native for some attributes and types, directly or by another pass.
 NATIVE_OPS = (
-    frozenset(_MOVEMENT)
-    | frozenset(_NUMBERS)
-    | _BINARY
-    | _INTEGER_BINARY
-    | _REDUCTIONS
-    | _WINDOWS
-    | _SCATTERS
-    | _SHAPE_SOURCES
-    | frozenset("Conv ConvTranspose Gemm BatchNormalization Resize Softmax LogSoftmax".split())
-    | frozenset("PRelu Clip Range ConstantOfShape QuantizeLinear DequantizeLinear".split())
+    frozenset(OP_RULES)
+    | frozenset(BINARY_FN)
+    | frozenset(REDUCE_FN)
     | frozenset(UNARY_OPS)
+    | frozenset("BitShift BitwiseNot Gemm QuantizeLinear DequantizeLinear".split())
 )
 
 
