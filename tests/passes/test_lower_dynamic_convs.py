@@ -6,18 +6,32 @@ import pytest
 
 from tests.passes.pass_checks import apply, assert_same, build, node, ops
 
+WINDOWS = [
+    {},
+    {"pads": (1, 2, 0, 0, 1, 1)},
+    {"strides": (2, 1, 2), "dilations": (1, 2, 1)},
+    {"auto_pad": "SAME_UPPER", "strides": (2, 2, 1)},
+    {"auto_pad": "SAME_LOWER"},
+    {"auto_pad": "VALID"},
+]
+
+
+def along(axes, window):
+    """The attributes of a window over the first axes."""
+    kept = {}
+    for name, values in window.items():
+        if name == "pads":
+            values = [*values[:axes], *values[3 : 3 + axes]]
+        kept[name] = values if isinstance(values, str) or name == "pads" else values[:axes]
+    return kept
+
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("group", [1, 2])
 @pytest.mark.parametrize("inputs", ["xw", "xwb"])
-@pytest.mark.parametrize(
-    "window", [{}, {"pads": (1, 2, 0, 0, 1, 1)}, {"strides": (2, 1, 2), "dilations": (1, 2, 1)}]
-)
+@pytest.mark.parametrize("window", WINDOWS)
 def test_conv(axes, group, inputs, window):
-    kept = {
-        name: [*values[:axes], *values[3 : 3 + axes]] if name == "pads" else values[:axes]
-        for name, values in window.items()
-    }
+    kept = along(axes, window)
     conv = node("Conv", list(inputs), ["y"], group=group, **kept)
     shapes = {
         "x": ("N", 4, *(6, 7, 5)[:axes]),
@@ -25,6 +39,29 @@ def test_conv(axes, group, inputs, window):
         "b": (6,),
     }
     proto = build([conv], {name: shapes[name] for name in inputs}, ["y"])
+    model = apply(proto)
+    assert "MatMul" in " ".join(ops(model))
+    assert_same(proto, model)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize(
+    "window",
+    [
+        *(window for window in WINDOWS if "auto_pad" not in window),
+        {"strides": (2, 3, 2), "output_padding": (1, 2, 0), "pads": (1, 0, 0, 0, 1, 1)},
+        {"strides": (2, 2, 2), "output_shape": (12, 14, 10)},
+    ],
+)
+def test_conv_transpose(axes, group, window):
+    conv = node("ConvTranspose", ["x", "w", "b"], ["y"], group=group, **along(axes, window))
+    shapes = {
+        "x": ("N", 4, *(6, 7, 5)[:axes]),
+        "w": (4, 6 // group, *(3, 2, 2)[:axes]),
+        "b": (6,),
+    }
+    proto = build([conv], shapes, ["y"])
     model = apply(proto)
     assert "MatMul" in " ".join(ops(model))
     assert_same(proto, model)

@@ -14,7 +14,7 @@ CASES = [
     ([node("Hardmax", ["x"], ["y"])], {}, "not in the sparsert opset"),
     ([CUBIC], {"k": np.array([1, 1, 2, 2], np.float32)}, "'cubic'"),
     ([node("MatMul", ["x", "x"], ["y"])], {}, "not constant"),
-    ([node("ConvTranspose", ["x", "x"], ["y"])], {}, "not constant"),
+    ([node("Conv", ["x", "x"], ["y"], auto_pad="SAME_UPPER")], {}, "not constant"),
     (
         [
             node("Cast", ["x"], ["i"], to=TensorProto.INT64),
