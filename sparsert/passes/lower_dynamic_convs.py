@@ -66,13 +66,14 @@ def _lower(node: ir.Node, axes: int, chain: Chain) -> bool:
     columns = chain.add("Gather", [padded, windows], axis=2)
     in_group = channels // group * taps
     split = chain.constant("columns", np.array([0, group, in_group, places]))
+    kernels = weight
     if transposed:  # [channels, outputs of a group, taps]
         outputs = shape[1] * group
         parts = chain.constant("parts", np.array([group, channels // group, shape[1], taps]))
         kernels = chain.add("Reshape", [weight, parts])
         kernels = chain.add("Transpose", [kernels], perm=[0, 2, 1, 3])
     else:
-        outputs, kernels = shape[0], weight
+        outputs = shape[0]
     matrix = chain.constant("matrix", np.array([group, outputs // group, in_group]))
     product = chain.add(
         "MatMul",
