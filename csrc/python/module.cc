@@ -99,7 +99,7 @@ class Model {
   }
 
   // Indices of the inputs whose values a plan depends on.
-  py::list ValueInputs() const {
+  py::list PlanInputs() const {
     py::list list;
     for (int i = 0; i < srt_model_input_count(model_); ++i) {
       if (srt_model_needs_value(model_, i) != 0) list.append(i);
@@ -358,7 +358,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("threads"), py::arg("isa"), py::arg("tune"))
       .def_property_readonly("inputs", [](const Model& model) { return model.Tensors(true); })
       .def_property_readonly("outputs", [](const Model& model) { return model.Tensors(false); })
-      .def_property_readonly("value_inputs", &Model::ValueInputs)
+      .def_property_readonly("plan_inputs", &Model::PlanInputs)
       .def_property_readonly("isa", &Model::isa)
       .def_property_readonly("threads", &Model::threads)
       .def_property_readonly("weight_bytes", &Model::weight_bytes)

@@ -109,12 +109,12 @@ class NativeBackend:
         # The plan of the last run, found without the lock; at first one that no shapes equal.
         self._recent: tuple[list[tuple[int, ...]] | None, Any] = (None, None)
         # Inputs whose values a plan depends on: shapes, axes and the like.
-        self._value_inputs: list[int] = self._model.value_inputs
+        self._plan_inputs: list[int] = self._model.plan_inputs
         self._plans: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
         _alive.add(self)
         is_static = all(s.shape and all(isinstance(d, int) for d in s.shape) for s in self.inputs)
-        if is_static and not self._value_inputs:
+        if is_static and not self._plan_inputs:
             self._plan([s.shape for s in self.inputs])
 
     @property
@@ -227,10 +227,10 @@ class NativeBackend:
 
     def _plan_of(self, arrays: list[np.ndarray]) -> Any:
         shapes = [array.shape for array in arrays]
-        if not self._value_inputs:
+        if not self._plan_inputs:
             return self._plan(shapes)
         values: list[np.ndarray | None] = [None] * len(arrays)
-        for index in self._value_inputs:
+        for index in self._plan_inputs:
             values[index] = arrays[index]
         return self._plan(shapes, values)
 
@@ -274,8 +274,8 @@ class NativeBackend:
         with self._lock:
             if self._plans:
                 return next(reversed(self._plans.values()))
-        if self._value_inputs:
-            names = ", ".join(f"'{self.inputs[i].name}'" for i in self._value_inputs)
+        if self._plan_inputs:
+            names = ", ".join(f"'{self.inputs[i].name}'" for i in self._plan_inputs)
             raise errors.BackendError(
                 f"{self._label}: how it runs depends on the values of {names}: run it first"
             )
