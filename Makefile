@@ -19,8 +19,8 @@ CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 # Folders of the Python suite that run once more under the sanitizers.
 ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
 
-.PHONY: help build build-all demo test check format bench peers peers-short sweep performance fuzz asan tsan cross clean \
-  distclean
+.PHONY: help build build-all demo test check format bench peers peers-short sweep performance fuzz asan tsan cross \
+  coverage clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -90,6 +90,9 @@ performance: $(VENV)/.stamp-bench build-all ## the tables of docs/performance.md
 	$(PYTHON) -m venv .venv-deepsparse
 	.venv-deepsparse/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) \
 	  -r $< && touch $@ || echo "DeepSparse cannot be installed here: the race runs without it"
+
+coverage: $(VENV)/.stamp-dev build ## docs/coverage.md: onnx's node tests, operator by operator
+	$(BIN)/python -m tests.compat.coverage
 
 # ---- sanitizers: a second build, with the Python files copied beside the instrumented module ----
 ASAN_ENV = LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) \

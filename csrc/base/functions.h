@@ -38,7 +38,16 @@ enum class UnaryFn : uint8_t {
   kMish = 28,
   kSign = 29,
   kThresholdedRelu = 30,  // x > alpha ? x : 0
-  kCount = 31,
+  kTan = 31,
+  kAsin = 32,
+  kAcos = 33,
+  kAtan = 34,
+  kSinh = 35,
+  kCosh = 36,
+  kAsinh = 37,
+  kAcosh = 38,
+  kAtanh = 39,
+  kCount = 40,
 };
 
 enum class BinaryFn : uint8_t {
@@ -49,7 +58,15 @@ enum class BinaryFn : uint8_t {
   kPow = 4,
   kMin = 5,
   kMax = 6,
-  kCount = 7,
+  kMod = 7,   // the sign of b
+  kFmod = 8,  // the sign of a
+  // Integers only.
+  kShiftLeft = 9,
+  kShiftRight = 10,
+  kBitwiseAnd = 11,
+  kBitwiseOr = 12,
+  kBitwiseXor = 13,
+  kCount = 14,
 };
 
 enum class ReduceFn : uint8_t {
@@ -77,6 +94,16 @@ enum class CompareFn : uint8_t {
   kXor = 7,
   kNot = 8,  // of one operand
   kCount = 9,
+};
+
+// How an update of a Scatter joins what is there.
+enum class ScatterReduction : uint8_t {
+  kNone = 0,
+  kAdd = 1,
+  kMul = 2,
+  kMax = 3,
+  kMin = 4,
+  kCount = 5,
 };
 
 enum class PadMode : uint8_t { kConstant = 0, kReflect = 1, kEdge = 2, kWrap = 3, kCount = 4 };

@@ -47,6 +47,10 @@ inline size_t DTypeSize(DType dtype) {
   }
 }
 
+inline bool IsFloatDType(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kF64;
+}
+
 constexpr int kMaxRank = 8;
 
 struct Shape {

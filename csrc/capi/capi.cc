@@ -7,6 +7,7 @@
 #include "base/platform.h"
 #include "base/thread_pool.h"
 #include "base/usable_cores.h"
+#include "graph/plan_inputs.h"
 #include "include/sparsert.h"
 #include "modelfile/reader.h"
 #include "plan/choose_spmm.h"
@@ -39,7 +40,8 @@ struct srt_model {
   sparsert::Budget* budget = nullptr;
   ThreadPool* pool = nullptr;
   sparsert::Weights weights{&graph, &allocator};
-  sparsert::Mutex planning;  // guards `weights`
+  sparsert::Mutex planning;                       // guards `weights`
+  sparsert::Array<bool> plan_inputs{&allocator};  // [graph.inputs]
 };
 
 struct srt_plan {
@@ -113,6 +115,7 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   model->options.cpu = sparsert::DetectCpu(model->options.isa);
   SRT_RETURN_IF_ERROR(sparsert::FormatFromName(getenv("SPARSERT_FORMAT"), &model->options.format));
   SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph));
+  SRT_RETURN_IF_ERROR(sparsert::FindPlanInputs(model->graph, &model->plan_inputs));
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);
   model->options.clock = &sparsert::ClockNs;
@@ -218,6 +221,11 @@ int32_t srt_model_output(const srt_model* model, int32_t index, srt_tensor_info*
   return TensorInfo(model, model->graph.outputs[index], info);
 }
 
+int32_t srt_model_needs_value(const srt_model* model, int32_t index) {
+  if (index < 0 || index >= srt_model_input_count(model)) return 0;
+  return model->plan_inputs[index] ? 1 : 0;
+}
+
 int32_t srt_model_symbol(const srt_model* model, int32_t symbol, const char** name,
                          size_t* name_bytes) {
   if (symbol < 0 || static_cast<size_t>(symbol) >= model->graph.symbols.size()) {
@@ -255,6 +263,12 @@ int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan
 
 int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, const void* tuning,
                             size_t tuning_bytes, srt_plan** plan, srt_error* error) {
+  return srt_plan_make_valued(model, shapes, nullptr, tuning, tuning_bytes, plan, error);
+}
+
+int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes, const void* const* values,
+                             const void* tuning, size_t tuning_bytes, srt_plan** plan,
+                             srt_error* error) {
   *plan = nullptr;
   const size_t inputs = model->graph.inputs.size;
   sparsert::Array<Shape> concrete(&model->allocator);
@@ -274,7 +288,8 @@ int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, const voi
     MutexLock lock(&model->planning);
     const sparsert::Span<uint8_t> blob = {static_cast<const uint8_t*>(tuning),
                                           tuning == nullptr ? 0 : tuning_bytes};
-    status = sparsert::MakePlan(model->graph, concrete.span(), model->options, blob,
+    const sparsert::Span<const void*> known = {values, values == nullptr ? 0 : inputs};
+    status = sparsert::MakePlan(model->graph, concrete.span(), known, model->options, blob,
                                 &model->weights, &made->plan);
   }
   if (!status.ok()) {

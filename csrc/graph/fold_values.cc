@@ -308,6 +308,15 @@ Status FoldSource(const Inference& inf, int64_t* out) {
     for (int d = start; d < end; ++d) out[d - start] = inf.InShape(0).dims[d];
   } else if (inf.node.op == Op::kSize) {
     out[0] = inf.InShape(0).elements();
+  } else if (inf.node.op == Op::kRange && facts.dtype == DType::kF32) {
+    float bounds[3][kMaxRank] = {};
+    size_t one = 0;
+    for (size_t i = 0; i < 3; ++i) {
+      SRT_RETURN_IF_ERROR(inf.KnownFloats(i, "a bound", bounds[i], &one));
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      out[i] = FloatToSlot(bounds[0][0] + static_cast<float>(i) * bounds[2][0]);
+    }
   } else if (inf.node.op == Op::kRange) {
     const uint64_t start = static_cast<uint64_t>(Values(inf, 0)[0]);
     const uint64_t delta = static_cast<uint64_t>(Values(inf, 2)[0]);
@@ -355,8 +364,24 @@ void FoldCompare(const Inference& inf, int64_t* out) {
   }
 }
 
-// How many leading inputs carry values; the others are index-like. 0: the op is never folded.
-size_t DataInputs(const Node& node) {
+// True when all data inputs are known or small float constants, and one at least is known.
+bool DataIsKnown(const Inference& inf, size_t n) {
+  bool any = false;
+  for (size_t i = 0; i < n; ++i) {
+    if (inf.In(i).is_known) {
+      any = true;
+    } else if (!IsSmallFloatConstant(inf, i)) {
+      return false;
+    }
+  }
+  // Picking rows of a constant table is left to run time.
+  if (inf.node.op == Op::kGather) return inf.In(0).is_known && inf.In(1).is_known;
+  return any;
+}
+
+}  // namespace
+
+size_t FoldedInputs(const Node& node) {
   switch (node.op) {
     case Op::kBinary:
     case Op::kGather:
@@ -384,23 +409,6 @@ size_t DataInputs(const Node& node) {
   }
 }
 
-// True when all data inputs are known or small float constants, and one at least is known.
-bool DataIsKnown(const Inference& inf, size_t n) {
-  bool any = false;
-  for (size_t i = 0; i < n; ++i) {
-    if (inf.In(i).is_known) {
-      any = true;
-    } else if (!IsSmallFloatConstant(inf, i)) {
-      return false;
-    }
-  }
-  // Picking rows of a constant table is left to run time.
-  if (inf.node.op == Op::kGather) return inf.In(0).is_known && inf.In(1).is_known;
-  return any;
-}
-
-}  // namespace
-
 Status FoldNode(const Inference& inf) {
   const Op op = inf.node.op;
   if (op == Op::kShape || op == Op::kSize || op == Op::kRange || op == Op::kConstantOfShape) {
@@ -409,7 +417,7 @@ Status FoldNode(const Inference& inf) {
     SRT_RETURN_IF_ERROR(NewValues(inf, 0, &out));
     return FoldSource(inf, out);
   }
-  const size_t data_inputs = DataInputs(inf.node);
+  const size_t data_inputs = FoldedInputs(inf.node);
   if (data_inputs == 0 || !DataIsKnown(inf, data_inputs)) return Status::Ok();
   if (op == Op::kSplit) return FoldSplit(inf);
   if (!CanBeKnown(inf, 0)) return Status::Ok();

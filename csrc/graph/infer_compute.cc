@@ -102,6 +102,11 @@ Status InferBinary(const Inference& inf) {
     return NodeError(inf.node, StatusCode::kShape, "inputs %s and %s are %s and %s, expected one",
                      inf.Describe(0).text, inf.Describe(1).text, DTypeName(a), DTypeName(b));
   }
+  const bool floats = fn <= static_cast<int64_t>(BinaryFn::kFmod);
+  if ((a == DType::kF32 && !floats) || (a != DType::kF32 && b != a)) {
+    return NodeError(inf.node, StatusCode::kUnsupported, "inputs %s and %s are %s and %s",
+                     inf.Describe(0).text, inf.Describe(1).text, DTypeName(a), DTypeName(b));
+  }
   Shape out;
   if (!BroadcastShapes(inf.InShape(0), inf.InShape(1), &out)) {
     return NodeError(inf.node, StatusCode::kShape, "inputs %s and %s do not broadcast",

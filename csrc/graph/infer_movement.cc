@@ -1,5 +1,6 @@
 // Shape rules of the ops that move data or compute shapes.
 #include <cinttypes>
+#include <cmath>
 
 #include "graph/infer_rules.h"
 
@@ -308,13 +309,35 @@ int64_t RangeCount(int64_t start, int64_t limit, int64_t delta) {
   return count > static_cast<uint64_t>(kMaxElements) ? -1 : static_cast<int64_t>(count);
 }
 
+// Number of values of a Range of floats; -1 when it exceeds kMaxElements or is not a number.
+static int64_t FloatRangeCount(const float bounds[3]) {
+  const double count = ceil((static_cast<double>(bounds[1]) - bounds[0]) / bounds[2]);
+  if (!(count <= static_cast<double>(kMaxElements))) return -1;
+  return count < 0.0 ? 0 : static_cast<int64_t>(count);
+}
+
 Status InferRange(const Inference& inf) {
   int64_t bounds[3] = {};
+  float floats[3] = {};
   const char* const names[3] = {"start", "limit", "delta"};
+  const bool is_float = inf.In(0).dtype == DType::kF32;
   for (size_t i = 0; i < 3; ++i) {
-    if (!IsIntegerDType(inf.In(i).dtype) || inf.In(i).dtype != inf.In(0).dtype) {
-      return NodeError(inf.node, StatusCode::kUnsupported, "%s %s is %s, expected one integer type",
-                       names[i], inf.Describe(i).text, DTypeName(inf.In(i).dtype));
+    if ((!is_float && !IsIntegerDType(inf.In(i).dtype)) || inf.In(i).dtype != inf.In(0).dtype) {
+      return NodeError(inf.node, StatusCode::kUnsupported,
+                       "%s %s is %s, expected float32 or one integer type", names[i],
+                       inf.Describe(i).text, DTypeName(inf.In(i).dtype));
+    }
+    if (is_float) {
+      size_t n = 0;
+      float values[kMaxRank];
+      SRT_RETURN_IF_ERROR(inf.KnownFloats(i, names[i], values, &n));
+      if (n != 1) {
+        return NodeError(inf.node, StatusCode::kShape, "%s %s must be one value", names[i],
+                         inf.Describe(i).text);
+      }
+      floats[i] = values[0];
+      bounds[i] = values[0] != 0.0f ? 1 : 0;
+      continue;
     }
     Span<int64_t> value;
     SRT_RETURN_IF_ERROR(inf.KnownInts(i, names[i], &value));
@@ -327,7 +350,7 @@ Status InferRange(const Inference& inf) {
   if (bounds[2] == 0) return NodeError(inf.node, StatusCode::kShape, "delta is 0");
   Shape out;
   out.rank = 1;
-  out.dims[0] = RangeCount(bounds[0], bounds[1], bounds[2]);
+  out.dims[0] = is_float ? FloatRangeCount(floats) : RangeCount(bounds[0], bounds[1], bounds[2]);
   if (out.dims[0] < 0) {
     return NodeError(inf.node, StatusCode::kShape, "the output is too large");
   }

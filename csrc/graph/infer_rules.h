@@ -59,12 +59,28 @@ Status InferSize(const Inference& inf);
 Status InferConstantOfShape(const Inference& inf);
 Status InferRange(const Inference& inf);
 
+// infer_index.cc
+Status InferArgReduce(const Inference& inf);
+Status InferTopK(const Inference& inf);
+Status InferGatherElements(const Inference& inf);
+Status InferGatherNd(const Inference& inf);
+Status InferScatterElements(const Inference& inf);
+Status InferScatterNd(const Inference& inf);
+Status InferOneHot(const Inference& inf);
+Status InferCumulate(const Inference& inf);
+Status InferTrilu(const Inference& inf);
+Status InferTile(const Inference& inf);
+Status InferBitCast(const Inference& inf);
+
 // Number of values of Range(start, limit, delta), delta != 0; -1 when it exceeds kMaxElements.
 int64_t RangeCount(int64_t start, int64_t limit, int64_t delta);
 // Bounds of Shape's start and end attributes, clamped to [0, rank].
 void ResolveShapeOp(const NodeView& view, int* start, int* end);
 
-// fold_values.cc: the value of the node's outputs, whose shapes are set, when it follows from
+// fold_values.cc: how many leading inputs carry values; the others are index-like. 0: the op is
+// never folded.
+size_t FoldedInputs(const Node& node);
+// The value of the node's outputs, whose shapes are set, when it follows from
 // shapes and known values. Leaves them unknown otherwise.
 Status FoldNode(const Inference& inf);
 

@@ -57,6 +57,24 @@ Arity OpArity(Op op) {
       return {3, 4, 1};
     case Op::kConcat:
       return {1, kMany, 1};
+    case Op::kArgMax:
+    case Op::kArgMin:
+    case Op::kBitCast:
+      return {1, 1, 1};
+    case Op::kTopK:
+      return {2, 2, 2};
+    case Op::kGatherElements:
+    case Op::kGatherND:
+    case Op::kCumSum:
+    case Op::kCumProd:
+    case Op::kTile:
+      return {2, 2, 1};
+    case Op::kScatterElements:
+    case Op::kScatterND:
+    case Op::kOneHot:
+      return {3, 3, 1};
+    case Op::kTrilu:
+      return {1, 2, 1};
     case Op::kSplit:
       return {1, 2, kMany};
     case Op::kSlice:
@@ -147,6 +165,30 @@ Status InferNode(const Inference& inf) {
       return InferWhere(inf);
     case Op::kCompare:
       return InferCompare(inf);
+    case Op::kArgMax:
+    case Op::kArgMin:
+      return InferArgReduce(inf);
+    case Op::kTopK:
+      return InferTopK(inf);
+    case Op::kGatherElements:
+      return InferGatherElements(inf);
+    case Op::kGatherND:
+      return InferGatherNd(inf);
+    case Op::kScatterElements:
+      return InferScatterElements(inf);
+    case Op::kScatterND:
+      return InferScatterNd(inf);
+    case Op::kOneHot:
+      return InferOneHot(inf);
+    case Op::kCumSum:
+    case Op::kCumProd:
+      return InferCumulate(inf);
+    case Op::kTrilu:
+      return InferTrilu(inf);
+    case Op::kTile:
+      return InferTile(inf);
+    case Op::kBitCast:
+      return InferBitCast(inf);
   }
   return NodeError(inf.node, StatusCode::kUnsupported, "op number %u is unknown",
                    static_cast<unsigned>(inf.node.op));
@@ -197,8 +239,9 @@ Status CheckOperands(const Inference& inf) {
   return Status::Ok();
 }
 
-int64_t ReadInteger(const EncodedTensor& data, DType dtype, size_t i) {
-  const uint8_t* at = data.values + i * DTypeSize(dtype);
+// `values`: of an integer type.
+int64_t ReadInteger(const uint8_t* values, DType dtype, size_t i) {
+  const uint8_t* at = values + i * DTypeSize(dtype);
   int64_t wide = 0;
   memcpy(&wide, at, DTypeSize(dtype));  // little-endian
   switch (dtype) {
@@ -234,7 +277,7 @@ Status SetConstant(const Graph& graph, size_t index, ShapeTable* table) {
   }
   const size_t first = table->values.size();
   for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
-    const int64_t value = ReadInteger(tensor.data, tensor.dtype, i);
+    const int64_t value = ReadInteger(tensor.data.values, tensor.dtype, i);
     if (tensor.dtype == DType::kU64 && value < 0) return Status::Ok();  // beyond int64
     SRT_RETURN_IF_ERROR(table->values.push_back(value));
   }
@@ -243,10 +286,35 @@ Status SetConstant(const Graph& graph, size_t index, ShapeTable* table) {
   return Status::Ok();
 }
 
-// `symbol_sizes`: one per symbol, -1 until an input gives it a size; nullptr: the declared shape is
-// not looked at.
+// Makes the value of a graph input known, if it is of a type and size that can be.
+Status SetInputValue(uint32_t index, const void* value, ShapeTable* table) {
+  TensorFacts& facts = table->facts[index];
+  const int64_t n = facts.shape.elements();
+  const bool is_float = facts.dtype == DType::kF32;
+  if ((!is_float && !IsIntegerDType(facts.dtype)) || n > kMaxKnownValues) return Status::Ok();
+  const uint8_t* bytes = static_cast<const uint8_t*>(value);
+  const size_t first = table->values.size();
+  for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+    int64_t slot = 0;
+    if (is_float) {
+      float number = 0.0f;
+      memcpy(&number, bytes + i * sizeof(number), sizeof(number));
+      slot = FloatToSlot(number);
+    } else {
+      slot = ReadInteger(bytes, facts.dtype, i);
+      if (facts.dtype == DType::kU64 && slot < 0) return Status::Ok();  // beyond int64
+    }
+    SRT_RETURN_IF_ERROR(table->values.push_back(slot));
+  }
+  facts.values_first = first;
+  facts.is_known = true;
+  return Status::Ok();
+}
+
+// `value`: nullptr unless it is known. `symbol_sizes`: one per symbol, -1 until an input gives it a
+// size; nullptr: the declared shape is not looked at.
 Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
-                Array<int64_t>* symbol_sizes, ShapeTable* table) {
+                Array<int64_t>* symbol_sizes, const void* value, ShapeTable* table) {
   const Tensor& tensor = graph.tensors[index];
   const NameText name(tensor.name);
   if (!ShapeWithinLimits(shape)) {
@@ -255,7 +323,9 @@ Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
         shape.rank > kMaxRank ? "of more than 8 dimensions" : ShapeText(shape).text);
   }
   for (int d = 0; d < shape.rank; ++d) {
-    if (shape.dims[d] == 0) {
+    // A file that declares an input empty means it; a run with an empty batch hardly does.
+    const bool declared = tensor.rank == shape.rank && tensor.dims[d] == 0;
+    if (shape.dims[d] == 0 && value == nullptr && !declared) {
       return Status::Error(StatusCode::kShape, "input '%s' has a dimension of size 0: %s",
                            name.text, ShapeText(shape).text);
     }
@@ -293,7 +363,7 @@ Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
   facts.has_shape = true;
   facts.dtype = tensor.dtype;
   facts.shape = shape;
-  return Status::Ok();
+  return value == nullptr ? Status::Ok() : SetInputValue(index, value, table);
 }
 
 }  // namespace
@@ -313,7 +383,7 @@ Status Inference::SetOutput(size_t i, DType dtype, const Shape& shape) const {
 }
 
 Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* table,
-                   bool as_declared) {
+                   bool as_declared, Span<const void*> input_values) {
   table->facts.clear();
   table->values.clear();
   SRT_RETURN_IF_ERROR(table->facts.resize(graph.tensors.size()));
@@ -330,7 +400,8 @@ Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* tab
   for (int64_t& size : symbol_sizes) size = -1;
   for (size_t i = 0; i < graph.inputs.size; ++i) {
     SRT_RETURN_IF_ERROR(SetInput(graph, graph.inputs[i], input_shapes[i],
-                                 as_declared ? &symbol_sizes : nullptr, table));
+                                 as_declared ? &symbol_sizes : nullptr,
+                                 input_values.empty() ? nullptr : input_values[i], table));
   }
 
   for (const Node& node : graph.nodes) {

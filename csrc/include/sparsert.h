@@ -165,6 +165,9 @@ SRT_API int32_t srt_model_input_count(const srt_model* model);
 SRT_API int32_t srt_model_output_count(const srt_model* model);
 SRT_API int32_t srt_model_input(const srt_model* model, int32_t index, srt_tensor_info* info);
 SRT_API int32_t srt_model_output(const srt_model* model, int32_t index, srt_tensor_info* info);
+/* 1 when a plan depends on the value of an input, such as a shape or axes (srt_plan_make_valued).
+ */
+SRT_API int32_t srt_model_needs_value(const srt_model* model, int32_t index);
 SRT_API int32_t srt_model_symbol(const srt_model* model, int32_t symbol, const char** name,
                                  size_t* name_bytes);
 SRT_API const char* srt_model_isa(const srt_model* model);
@@ -185,6 +188,12 @@ SRT_API int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_pla
  * them. */
 SRT_API int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, const void* tuning,
                                     size_t tuning_bytes, srt_plan** plan, srt_error* error);
+/* The same for a graph with inputs that srt_model_needs_value() names. `values`: one row-major
+ * buffer per input, NULL for those that no plan depends on; read during the call only. The plan is
+ * good for runs on these values. */
+SRT_API int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes,
+                                     const void* const* values, const void* tuning,
+                                     size_t tuning_bytes, srt_plan** plan, srt_error* error);
 /* Writes the plan's measured choices to `buffer` if they fit into `size` bytes (NULL, 0: asks for
  * the size). Returns their size; 0 when nothing was measured. */
 SRT_API size_t srt_plan_tuning(const srt_plan* plan, void* buffer, size_t size);

@@ -67,6 +67,19 @@ constexpr OpRule kRules[] = {
     {Op::kCompare, 1, 2, 1, 1, 0, kFn, kFn},
     {Op::kAttention, 3, 4, 1, 1, 0, Attrs(K::k_alpha, K::k_heads, K::k_kv_heads), 0},
     {Op::kRMSNormalization, 2, 2, 1, 1, 0, Attrs(K::k_axis, K::k_epsilon), 0},
+    {Op::kArgMax, 1, 1, 1, 1, 0, Attrs(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
+    {Op::kArgMin, 1, 1, 1, 1, 0, Attrs(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
+    {Op::kTopK, 2, 2, 1, 2, 0, Attrs(K::k_axis, K::k_largest, K::k_sorted), 0},
+    {Op::kGatherElements, 2, 2, 1, 1, 0, Attrs(K::k_axis), 0},
+    {Op::kGatherND, 2, 2, 1, 1, 0, Attrs(K::k_batch_dims), 0},
+    {Op::kScatterElements, 3, 3, 1, 1, 0, Attrs(K::k_axis, K::k_reduction), 0},
+    {Op::kScatterND, 3, 3, 1, 1, 0, Attrs(K::k_reduction), 0},
+    {Op::kOneHot, 3, 3, 1, 1, 0, Attrs(K::k_axis), 0},
+    {Op::kCumSum, 2, 2, 1, 1, 0, Attrs(K::k_exclusive, K::k_reverse), 0},
+    {Op::kCumProd, 2, 2, 1, 1, 0, Attrs(K::k_exclusive, K::k_reverse), 0},
+    {Op::kTrilu, 1, 2, 1, 1, 0, Attrs(K::k_upper), 0},
+    {Op::kTile, 2, 2, 1, 1, 0, 0, 0},
+    {Op::kBitCast, 1, 1, 1, 1, 0, Attrs(K::k_to), Attrs(K::k_to)},
 };
 
 constexpr int64_t kMaxWindowValue = int64_t{1} << 30;
@@ -118,7 +131,10 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_axes:
       return {-kMaxRank, kMaxRank};
     case K::k_perm:
+    case K::k_batch_dims:
       return {0, kMaxRank - 1};
+    case K::k_reduction:
+      return EnumLimits<ScatterReduction>();
     case K::k_ceil_mode:
     case K::k_count_include_pad:
     case K::k_allowzero:
@@ -126,6 +142,12 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_noop_with_empty_axes:
     case K::k_trans_a:
     case K::k_trans_b:
+    case K::k_largest:
+    case K::k_sorted:
+    case K::k_exclusive:
+    case K::k_reverse:
+    case K::k_upper:
+    case K::k_select_last_index:
       return {0, 1};
     default:
       return {INT64_MIN, INT64_MAX};

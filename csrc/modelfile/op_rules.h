@@ -9,7 +9,7 @@
 namespace sparsert {
 
 constexpr uint32_t kVariadic = 65535;
-constexpr int kMaxAttrKey = 36;
+constexpr int kMaxAttrKey = 63;
 constexpr size_t kMaxAttrInts = 16;
 
 enum class AttrType : uint8_t { kInt = 0, kFloat = 1, kInts = 2, kFloats = 3, kString = 4 };

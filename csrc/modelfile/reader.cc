@@ -429,7 +429,7 @@ void Reader::CheckNodeIo(const Node& node, const OpRule& rule, const char* where
 }
 
 void Reader::ReadAttrs(const NodeRecord& record, const OpRule& rule, const char* where) {
-  uint32_t seen = 0;
+  uint64_t seen = 0;
   for (size_t i = 0; i < record.n_attrs; ++i) {
     const size_t index = size_t{record.attrs_first} + i;
     Attr attr{};

@@ -154,6 +154,7 @@ int64_t CountImages(const Graph& graph, const ShapeTable& facts) {
   int64_t images = 0;
   for (uint32_t t : graph.inputs) {
     const Shape& shape = facts.facts[t].shape;
+    if (facts.facts[t].is_known) return 0;  // the same for all images, and not to be cut
     if (shape.rank < 1 || (images != 0 && shape.dims[0] != images)) return 0;
     images = shape.dims[0];
   }

@@ -68,6 +68,10 @@ class PlanBuilder {
   // A row-major image of the tensor: itself, or a temporary copy.
   Status Plain(uint32_t tensor, IoRef* ref);
 
+  // Row-major memory for a node's output: its own, or a temporary that FinishPlain() copies there.
+  Status PlainOutput(uint32_t tensor, IoRef* ref);
+  Status FinishPlain(uint32_t tensor, const IoRef& ref);
+
   // --- Steps ---
   template <typename Args>
   Status NewArgs(Args** args) {
@@ -160,7 +164,8 @@ Status LowerMovement(PlanBuilder* b);     // everything that only moves data
 Status LowerResize(PlanBuilder* b);
 Status LowerMatMul(PlanBuilder* b);
 Status LowerAttention(PlanBuilder* b);
-Status LowerNorm(PlanBuilder* b);  // LayerNormalization, RMSNormalization
+Status LowerNorm(PlanBuilder* b);   // LayerNormalization, RMSNormalization
+Status LowerIndex(PlanBuilder* b);  // ops that find, pick or scatter elements; Cum*, Trilu
 
 // y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over
 // single elements. The tensors are the node's.

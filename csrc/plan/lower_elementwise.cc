@@ -5,6 +5,7 @@
 #include "kernels/binary/binary.h"
 #include "kernels/cast/cast.h"
 #include "kernels/compare/compare.h"
+#include "kernels/integer/integer.h"
 #include "kernels/prelu/prelu.h"
 #include "kernels/unary/unary.h"
 #include "kernels/where/where.h"
@@ -20,6 +21,23 @@ double UnaryNs(UnaryFn fn) {
 
 Status NoKernel(const PlanBuilder& b) {
   return b.Fail(StatusCode::kInternal, "no kernel for these operands");
+}
+
+Status LowerInteger(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t y = node.outputs[0];
+  if (node.IntAttr(AttrKey::k_act, 0) != 0) {
+    return b->Fail(StatusCode::kUnsupported, "activations are applied to float32 only");
+  }
+  IntegerArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  *args = MakeIntegerArgs(static_cast<BinaryFn>(node.IntAttr(AttrKey::k_fn, 0)),
+                          b->desc(node.Input(0)), b->desc(node.Input(1)), b->desc(y));
+  Kernel kernel;
+  if (!SelectInteger(*args, b->options.isa, &kernel)) return NoKernel(*b);
+  const IoRef io[] = {b->ref(node.Input(0)), b->ref(node.Input(1)), b->ref(y)};
+  return b->AddStep(kernel, args, {io, 3}, IntegerItems(*args), 0,
+                    static_cast<double>(b->facts(y).shape.elements()) * 1.0);
 }
 
 }  // namespace
@@ -46,6 +64,7 @@ Status LowerElementwise(PlanBuilder* b) {
     }
     case Op::kBinary: {
       const uint32_t other = node.Input(1);
+      if (b->facts(y).dtype != DType::kF32) return LowerInteger(b);
       BinaryArgs* args = nullptr;
       SRT_RETURN_IF_ERROR(b->NewArgs(&args));
       *args = MakeBinaryArgs(static_cast<BinaryFn>(node.IntAttr(AttrKey::k_fn, 0)), b->desc(x),

@@ -188,6 +188,31 @@ Status LowerGather(PlanBuilder* b) {
                     static_cast<double>(b->facts(y).shape.elements()) * 0.5);
 }
 
+// Dimension d of the output, seen as two: which repetition, and where in it.
+Status LowerTile(PlanBuilder* b) {
+  const uint32_t x = b->node->Input(0);
+  const uint32_t y = b->node->outputs[0];
+  TensorDesc from = b->desc(x);
+  TensorDesc to = b->desc(y);
+  const TensorDesc in = from;
+  const TensorDesc out = to;
+  from.shape.rank = 0;
+  for (int d = 0; d < in.shape.rank; ++d) {
+    const int64_t size = in.shape.dims[d];
+    const int64_t repeats = size == 0 ? 0 : out.shape.dims[d] / size;
+    if (repeats != 1) {
+      from.shape.dims[from.shape.rank] = repeats;
+      from.strides[from.shape.rank] = 0;
+      to.strides[from.shape.rank++] = out.strides[d] * size;
+    }
+    from.shape.dims[from.shape.rank] = size;
+    from.strides[from.shape.rank] = in.strides[d];
+    to.strides[from.shape.rank++] = out.strides[d];
+  }
+  to.shape = from.shape;
+  return b->AddCopy(from, b->ref(x), to, b->ref(y));
+}
+
 Status LowerPad(PlanBuilder* b) {
   const Node& node = *b->node;
   const uint32_t x = node.Input(0);
@@ -231,6 +256,8 @@ Status LowerMovement(PlanBuilder* b) {
       return LowerGather(b);
     case Op::kPad:
       return LowerPad(b);
+    case Op::kTile:
+      return LowerTile(b);
     case Op::kIdentity:
       return b->AddCopy(b->desc(x), b->ref(x), b->desc(b->node->outputs[0]),
                         b->ref(b->node->outputs[0]));

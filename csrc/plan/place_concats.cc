@@ -172,7 +172,8 @@ void ChooseParts(const Graph& graph, const ShapeTable& table, const Array<uint32
 }  // namespace
 
 bool IsReshape(Op op) {
-  return op == Op::kReshape || op == Op::kFlatten || op == Op::kSqueeze || op == Op::kUnsqueeze;
+  return op == Op::kReshape || op == Op::kFlatten || op == Op::kSqueeze || op == Op::kUnsqueeze ||
+         op == Op::kBitCast;
 }
 
 bool PartOfOrder(const ConcatPart& concat, int64_t begin, int64_t count, ConcatPart* part) {

@@ -76,6 +76,21 @@ Status PlanBuilder::Plain(uint32_t tensor, IoRef* plain) {
   return AddCopy(place.desc, place.ref, desc, *plain);
 }
 
+Status PlanBuilder::PlainOutput(uint32_t tensor, IoRef* plain) {
+  const TensorPlace& place = plan->places[tensor];
+  if (place.desc.is_plain()) {
+    *plain = place.ref;
+    return Status::Ok();
+  }
+  return Temporary(StorageBytes(PlainDesc(place.desc.dtype, place.desc.shape)), plain);
+}
+
+Status PlanBuilder::FinishPlain(uint32_t tensor, const IoRef& plain) {
+  const TensorPlace& place = plan->places[tensor];
+  if (place.desc.is_plain()) return Status::Ok();
+  return AddCopy(PlainDesc(place.desc.dtype, place.desc.shape), plain, place.desc, place.ref);
+}
+
 Status PlanBuilder::PlaceInputs() {
   SRT_RETURN_IF_ERROR(plan->places.resize(graph.tensors.size()));
   SRT_RETURN_IF_ERROR(output_of_.resize(graph.tensors.size()));

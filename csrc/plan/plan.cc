@@ -206,7 +206,20 @@ Status PlanBuilder::LowerNode() {
     case Op::kFlatten:
     case Op::kSqueeze:
     case Op::kUnsqueeze:
+    case Op::kBitCast:
       return View(n.outputs[0], n.Input(0));
+    case Op::kArgMax:
+    case Op::kArgMin:
+    case Op::kTopK:
+    case Op::kGatherElements:
+    case Op::kGatherND:
+    case Op::kScatterElements:
+    case Op::kScatterND:
+    case Op::kOneHot:
+    case Op::kCumSum:
+    case Op::kCumProd:
+    case Op::kTrilu:
+      return LowerIndex(this);
     default:
       return LowerMovement(this);
   }
@@ -313,9 +326,9 @@ void SetSliceBytes(const Graph& graph, Plan* plan) {
 
 }  // namespace
 
-Status MakePlan(const Graph& graph, Span<Shape> input_shapes, const PlanOptions& options,
-                Span<uint8_t> tuning, Weights* weights, Plan* plan) {
-  SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts));
+Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
+                const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
+  SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts, true, input_values));
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
   ShapeTable whole(plan->facts.facts.allocator());

@@ -105,8 +105,9 @@ struct Plan {
 };
 
 // `plan` is empty. `tuning`: empty, or what WriteTuning() wrote for an earlier plan; it is not
-// trusted. Errors name the node.
-Status MakePlan(const Graph& graph, Span<Shape> input_shapes, const PlanOptions& options,
-                Span<uint8_t> tuning, Weights* weights, Plan* plan);
+// trusted. `input_values`: as in InferShapes(); the plan is for these values only. Errors name the
+// node.
+Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
+                const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan);
 
 }  // namespace sparsert

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/tensor_desc.h"
 #include "include/sparsert.h"
 
 namespace py = pybind11;
@@ -120,6 +121,15 @@ class Model {
     return list;
   }
 
+  // Indices of the inputs whose values a plan depends on.
+  py::list PlanInputs() const {
+    py::list list;
+    for (int i = 0; i < srt_model_input_count(model_); ++i) {
+      if (srt_model_needs_value(model_, i) != 0) list.append(i);
+    }
+    return list;
+  }
+
   void AfterFork() {
     srt_error error = {};
     if (srt_model_after_fork(model_, &error) != SRT_OK) Throw(error);
@@ -169,7 +179,7 @@ class Arenas {
 class Plan {
  public:
   Plan(std::shared_ptr<Model> model, const std::vector<std::vector<int64_t>>& shapes,
-       std::vector<py::dtype> output_dtypes, const std::string& tuning)
+       std::vector<py::dtype> output_dtypes, const std::string& tuning, const py::list& values)
       : model_(std::move(model)), output_dtypes_(std::move(output_dtypes)), input_shapes_(shapes) {
     std::vector<srt_shape> c(shapes.size());
     for (size_t i = 0; i < shapes.size(); ++i) {
@@ -185,12 +195,14 @@ class Plan {
       srt_error error = {SRT_INVALID_ARGUMENT, "one shape per graph input is needed"};
       Throw(error);
     }
+    std::vector<const void*> known(values.size(), nullptr);
+    for (size_t i = 0; i < values.size(); ++i) known[i] = ValueData(values[i], i, shapes);
     srt_error error = {};
     int code = 0;
     {
       py::gil_scoped_release release;
-      code = srt_plan_make_tuned(model_->get(), c.data(), tuning.data(), tuning.size(), &plan_,
-                                 &error);
+      code = srt_plan_make_valued(model_->get(), c.data(), known.empty() ? nullptr : known.data(),
+                                  tuning.data(), tuning.size(), &plan_, &error);
     }
     if (code != SRT_OK) Throw(error);
     arenas_ = std::make_unique<Arenas>(srt_plan_arena_bytes(plan_));
@@ -319,6 +331,27 @@ class Plan {
   }
 
  private:
+  // The bytes of input `i`, whose value is given; nullptr for None.
+  const void* ValueData(const py::handle& value, size_t i,
+                        const std::vector<std::vector<int64_t>>& shapes) const {
+    if (value.is_none()) return nullptr;
+    if (i >= shapes.size() || !py::isinstance<py::array>(value)) {
+      throw py::value_error("values are arrays or None, one per graph input");
+    }
+    const auto array = py::reinterpret_borrow<py::array>(value);
+    srt_tensor_info info;
+    srt_model_input(model_->get(), static_cast<int32_t>(i), &info);
+    const auto element_bytes =
+        static_cast<py::ssize_t>(sparsert::DTypeSize(static_cast<sparsert::DType>(info.dtype)));
+    const py::ssize_t size =
+        std::accumulate(shapes[i].begin(), shapes[i].end(), py::ssize_t{1}, std::multiplies<>());
+    if (array.size() != size || array.itemsize() != element_bytes ||
+        (array.flags() & py::array::c_style) == 0) {
+      throw py::value_error("a value is not a C-contiguous array of its input's shape and dtype");
+    }
+    return array.data();
+  }
+
   py::list Candidates(int32_t node) const {
     py::list list;
     for (int32_t i = 0; i < srt_plan_candidate_count(plan_, node); ++i) {
@@ -469,6 +502,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("budget") = nullptr)
       .def_property_readonly("inputs", [](const Model& model) { return model.Tensors(true); })
       .def_property_readonly("outputs", [](const Model& model) { return model.Tensors(false); })
+      .def_property_readonly("plan_inputs", &Model::PlanInputs)
       .def_property_readonly("isa", &Model::isa)
       .def_property_readonly("threads", &Model::threads)
       .def_property_readonly("weight_bytes", &Model::weight_bytes)
@@ -482,8 +516,9 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init<std::shared_ptr<Model>, const std::vector<std::vector<int64_t>>&,
-                    std::vector<py::dtype>, const std::string&>(),
-           py::arg("model"), py::arg("shapes"), py::arg("output_dtypes"), py::arg("tuning") = "")
+                    std::vector<py::dtype>, const std::string&, const py::list&>(),
+           py::arg("model"), py::arg("shapes"), py::arg("output_dtypes"), py::arg("tuning") = "",
+           py::arg("values") = py::list())
       .def_property_readonly("tuning", &Plan::tuning)
       .def_property_readonly("slices", &Plan::slices)
       .def_property_readonly("arena_bytes", &Plan::arena_bytes)

@@ -216,6 +216,15 @@ inline bool AllWithin(Vec x, float limit) {
 inline Vec Sin(Vec x) { return AllWithin(x, 8192.0f) ? SinShifted(x, 0.0f) : SinLarge(x, false); }
 inline Vec Cos(Vec x) { return AllWithin(x, 8192.0f) ? SinShifted(x, 1.0f) : SinLarge(x, true); }
 
+// ---- functions that are rare in networks: lane by lane through the C library
+
+inline SRT_NOINLINE Vec LaneByLane(Vec x, float (*function)(float)) {
+  float lanes[Vec::kLanes];
+  StoreU(lanes, x);
+  for (int i = 0; i < Vec::kLanes; ++i) lanes[i] = function(lanes[i]);
+  return LoadU(lanes);
+}
+
 // ---- the functions of the opset
 
 // As UnaryFn::kCount: the function is not known at compile time (see ApplyAny).
@@ -286,6 +295,24 @@ inline Vec Apply(Vec x, Vec alpha, Vec beta) {
     return Mish(x);
   } else if constexpr (F == UnaryFn::kSign) {
     return Select(Less(x, zero), Set1(-1.0f), Select(Less(zero, x), one, x));
+  } else if constexpr (F == UnaryFn::kTan) {
+    return LaneByLane(x, ::tanf);
+  } else if constexpr (F == UnaryFn::kAsin) {
+    return LaneByLane(x, ::asinf);
+  } else if constexpr (F == UnaryFn::kAcos) {
+    return LaneByLane(x, ::acosf);
+  } else if constexpr (F == UnaryFn::kAtan) {
+    return LaneByLane(x, ::atanf);
+  } else if constexpr (F == UnaryFn::kSinh) {
+    return LaneByLane(x, ::sinhf);
+  } else if constexpr (F == UnaryFn::kCosh) {
+    return LaneByLane(x, ::coshf);
+  } else if constexpr (F == UnaryFn::kAsinh) {
+    return LaneByLane(x, ::asinhf);
+  } else if constexpr (F == UnaryFn::kAcosh) {
+    return LaneByLane(x, ::acoshf);
+  } else if constexpr (F == UnaryFn::kAtanh) {
+    return LaneByLane(x, ::atanhf);
   } else {
     static_assert(F == UnaryFn::kThresholdedRelu, "a function without a formula");
     return Select(Less(alpha, x), x, zero);
@@ -332,6 +359,15 @@ inline Vec Apply(Vec x, Vec alpha, Vec beta) {
     SRT_UNARY_CASE_(kMish, F, __VA_ARGS__)            \
     SRT_UNARY_CASE_(kSign, F, __VA_ARGS__)            \
     SRT_UNARY_CASE_(kThresholdedRelu, F, __VA_ARGS__) \
+    SRT_UNARY_CASE_(kTan, F, __VA_ARGS__)             \
+    SRT_UNARY_CASE_(kAsin, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kAcos, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kAtan, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kSinh, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kCosh, F, __VA_ARGS__)            \
+    SRT_UNARY_CASE_(kAsinh, F, __VA_ARGS__)           \
+    SRT_UNARY_CASE_(kAcosh, F, __VA_ARGS__)           \
+    SRT_UNARY_CASE_(kAtanh, F, __VA_ARGS__)           \
     case UnaryFn::kCount:                             \
       break;                                          \
   }

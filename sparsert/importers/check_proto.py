@@ -91,7 +91,7 @@ def _check_graph(
     sparse_names = [sparse.values.name for sparse in graph.sparse_initializer]
     if sparse_names:
         problems.append(
-            f"sparse_initializer is not supported ({_listed(sparse_names)}); "
+            f"sparse_initializer is not supported in a subgraph ({_listed(sparse_names)}); "
             "store these weights as dense initializers"
         )
     # They are defined all the same: their users are in order.

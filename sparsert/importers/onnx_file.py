@@ -19,6 +19,7 @@ from sparsert.importers.slim_proto import (
     slim_bytes,
     slim_copy,
 )
+from sparsert.importers.sparse_tensors import expand_sparse
 
 if TYPE_CHECKING:
     import onnx
@@ -152,6 +153,7 @@ def _to_ir(
 
     problems: list[str] = []
     loaders = _find_payloads(proto, base_dir, read_self, original, problems)
+    expand_sparse(proto, loaders, problems)
     check_proto(proto, label, problems)
     try:
         model = ir.from_proto(proto)

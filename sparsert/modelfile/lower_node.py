@@ -55,6 +55,15 @@ UNARY_OPS = {
     "Mish": "mish",
     "Sign": "sign",
     "ThresholdedRelu": "thresholded_relu",
+    "Tan": "tan",
+    "Asin": "asin",
+    "Acos": "acos",
+    "Atan": "atan",
+    "Sinh": "sinh",
+    "Cosh": "cosh",
+    "Asinh": "asinh",
+    "Acosh": "acosh",
+    "Atanh": "atanh",
 }
 # Second parameter's name in ONNX, where it is not beta.
 _BETA_NAME = {"selu": "gamma"}
@@ -63,7 +72,7 @@ _BETA_NAME = {"selu": "gamma"}
 _OWN_OPS = ("MatMul", "Attention")
 _FAMILIES = {
     "Unary": tuple(UNARY_OPS),
-    "Binary": BINARY_FN,
+    "Binary": (*BINARY_FN, "BitShift"),
     "Reduce": REDUCE_FN,
     "Compare": COMPARE_FN,
 }
@@ -93,6 +102,17 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "Shape": {"start": 0},
     "LayerNormalization": {"axis": -1, "epsilon": 1e-5},
     "RMSNormalization": {"axis": -1, "epsilon": 1e-5},
+    "ArgMax": {"axis": 0, "keepdims": 1, "select_last_index": 0},
+    "ArgMin": {"axis": 0, "keepdims": 1, "select_last_index": 0},
+    "TopK": {"axis": -1, "largest": 1, "sorted": 1},
+    "GatherElements": {"axis": 0},
+    "GatherND": {"batch_dims": 0},
+    "ScatterElements": {"axis": 0, "reduction": "none"},
+    "ScatterND": {"reduction": "none"},
+    "OneHot": {"axis": -1},
+    "CumSum": {"exclusive": 0, "reverse": 0},
+    "CumProd": {"exclusive": 0, "reverse": 0},
+    "Trilu": {"upper": 1},
 }
 # Attributes that may be there but say nothing (given the others), and the values they must have.
 _IGNORED: dict[str, tuple[str, ...]] = {
@@ -132,8 +152,10 @@ def lower_node(node: ir.Node) -> FileNode:
     if op == "Unary":
         values = _unary_values(node, inputs, values, where)
         inputs = inputs[:1]
-    elif op in ("Binary", "Reduce", "Compare"):
+    elif op in ("Reduce", "Compare"):
         values["fn"] = node.op_type
+    elif op == "Binary":
+        values["fn"] = binary_fn(node.op_type, values)
     elif op == "ConstantOfShape":
         values = _fill_value(values)
     elif op == "Resize":
@@ -157,6 +179,15 @@ def lower_node(node: ir.Node) -> FileNode:
     _check(op, inputs, outputs, values, where)
     attrs = {name: _number(op, name, value, where) for name, value in values.items()}
     return FileNode(op, node.name or "", inputs, outputs, attrs)
+
+
+def binary_fn(op_type: str, values: dict[str, Any]) -> str:
+    """Returns the function of a binary operator and takes the attributes that say which."""
+    if op_type == "BitShift":
+        return "ShiftLeft" if values.pop("direction", "") == "LEFT" else "ShiftRight"
+    if op_type == "Mod":
+        return "Fmod" if values.pop("fmod", 0) else "Mod"
+    return op_type
 
 
 def _op_name(node: ir.Node) -> str:

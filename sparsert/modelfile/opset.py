@@ -68,6 +68,19 @@ OPS = {
     "Compare": 36,
     "Attention": 37,
     "RMSNormalization": 38,
+    "ArgMax": 40,
+    "ArgMin": 41,
+    "TopK": 42,
+    "GatherElements": 43,
+    "GatherND": 44,
+    "ScatterElements": 45,
+    "ScatterND": 46,
+    "OneHot": 47,
+    "CumSum": 48,
+    "CumProd": 49,
+    "Trilu": 50,
+    "Tile": 51,
+    "BitCast": 52,
 }
 
 ATTRS = {
@@ -107,6 +120,14 @@ ATTRS = {
     "epsilon": 34,
     "heads": 35,
     "kv_heads": 36,
+    "largest": 40,
+    "sorted": 41,
+    "exclusive": 42,
+    "reverse": 43,
+    "upper": 44,
+    "batch_dims": 45,
+    "reduction": 46,
+    "select_last_index": 47,
 }
 
 
@@ -153,8 +174,20 @@ UNARY_FN = (
     "mish",
     "sign",
     "thresholded_relu",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
 )
-BINARY_FN = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max")
+BINARY_FN = (
+    *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Mod", "Fmod"),
+    *("ShiftLeft", "ShiftRight", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
+)
 REDUCE_FN = (
     "ReduceSum",
     "ReduceMean",
@@ -180,6 +213,7 @@ COMPARE_FN = (
 )
 AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER")
 PAD_MODE = ("constant", "reflect", "edge", "wrap")
+SCATTER_REDUCTION = ("none", "add", "mul", "max", "min")
 RESIZE_MODE = ("nearest", "linear")
 COORDINATE_MODE = (
     "half_pixel",
@@ -286,6 +320,19 @@ OP_RULES = {
     "Compare": OpRule(1, 2, attrs=("fn",), required=("fn",)),
     "Attention": OpRule(3, 4, attrs=("alpha", "heads", "kv_heads")),
     "RMSNormalization": OpRule(2, 2, attrs=("axis", "epsilon")),
+    "ArgMax": OpRule(1, 1, attrs=("axis", "keepdims", "select_last_index")),
+    "ArgMin": OpRule(1, 1, attrs=("axis", "keepdims", "select_last_index")),
+    "TopK": OpRule(2, 2, 1, 2, attrs=("axis", "largest", "sorted")),
+    "GatherElements": OpRule(2, 2, attrs=("axis",)),
+    "GatherND": OpRule(2, 2, attrs=("batch_dims",)),
+    "ScatterElements": OpRule(3, 3, attrs=("axis", "reduction")),
+    "ScatterND": OpRule(3, 3, attrs=("reduction",)),
+    "OneHot": OpRule(3, 3, attrs=("axis",)),
+    "CumSum": OpRule(2, 2, attrs=("exclusive", "reverse")),
+    "CumProd": OpRule(2, 2, attrs=("exclusive", "reverse")),
+    "Trilu": OpRule(1, 2, attrs=("upper",)),
+    "Tile": OpRule(2, 2),
+    "BitCast": OpRule(1, 1, attrs=("to",), required=("to",)),
 }
 
 _INTS = ("strides", "pads", "dilations", "output_padding", "output_shape", "kernel_shape", "perm")
@@ -314,6 +361,7 @@ def enum_names(op: str, attr: str) -> tuple[str, ...] | None:
         }[op]
     return {
         "act": UNARY_FN,
+        "reduction": SCATTER_REDUCTION,
         "auto_pad": AUTO_PAD,
         "coordinate_transformation_mode": COORDINATE_MODE,
         "nearest_mode": NEAREST_MODE,

@@ -12,6 +12,12 @@ from sparsert.modelfile.opset import BINARY_FN, COMPARE_FN, DTYPE_NUMPY, REDUCE_
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+# Binary function -> ONNX op and its attributes, where they are not the function's name alone.
+_BINARY_OP_OF: dict[str, tuple[str, dict[str, Any]]] = {
+    "Fmod": ("Mod", {"fmod": 1}),
+    "ShiftLeft": ("BitShift", {"direction": "LEFT"}),
+    "ShiftRight": ("BitShift", {"direction": "RIGHT"}),
+}
 _UNARY_OP_OF = {fn: op for op, fn in UNARY_OPS.items()} | {"gelu_tanh": "Gelu"}
 
 
@@ -35,9 +41,11 @@ def raise_node(
     if op in FUSED_OPS:
         domain = SPARSERT_DOMAIN
     elif op == "Binary":
-        op_type = BINARY_FN[attrs["fn"]]
+        fn = BINARY_FN[attrs["fn"]]
         values.pop("fn")
         domain = SPARSERT_DOMAIN if "act" in values else ""
+        op_type, more = _BINARY_OP_OF.get(fn, (fn, {}))
+        values.update(more)
     elif op == "Reduce":
         op_type = REDUCE_FN[attrs["fn"]]
         values.pop("fn")

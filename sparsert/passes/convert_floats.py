@@ -18,6 +18,8 @@ def run(model: ir.Model) -> None:
     """Makes f32 the only float type inside the graph, in place; inputs and outputs keep theirs."""
     if not any(_has_other_floats(graph) for graph in model.graphs()):
         return
+    if any(node.op_type == "BitCast" and node.domain == "" for node in model.graph.all_nodes()):
+        return  # the bits of a value are those of its type
     output_dtypes = [value.dtype for value in model.graph.outputs]
     for graph in model.graphs():
         _convert_graph(graph, is_main=graph is model.graph)

@@ -30,7 +30,7 @@ def run(model: ir.Model) -> None:
         if before < 11:
             _keep_old_resize(model)
     if version < _SCRIPT_NEWEST:
-        version = _convert_with_onnxscript(model, min(_SCRIPT_NEWEST, target))
+        version = _convert_with_onnxscript(model, version, min(_SCRIPT_NEWEST, target))
     if version < target and any(_changes(node, version, target) for node in _all_nodes(model)):
         version = _convert_with_onnx(model, target)
     model.opset_imports[""] = target
@@ -55,10 +55,11 @@ def _changes(node: ir.Node, version: int, target: int) -> bool:
     return old.since_version != new.since_version
 
 
-def _convert_with_onnxscript(model: ir.Model, target: int) -> int:
+def _convert_with_onnxscript(model: ir.Model, version: int, target: int) -> int:
     from onnxscript.version_converter import convert_version
 
-    _set_modes_of_grid_samples(model)
+    if version < 20:
+        _set_modes_of_grid_samples(model)
     convert_version(model, target)
     return target
 

@@ -38,6 +38,8 @@ def run(model: ir.Model) -> None:
             output_size_limit=_OUTPUT_ELEMS,
             should_fold=_should_fold,
         )
+    except RuntimeError as error:  # it gave up on a node; what it folded before is in place
+        logging.getLogger(__name__).debug("not all constants are folded: %s", error)
     finally:
         logger.setLevel(level)
     common.RemoveUnusedNodesPass()(model)

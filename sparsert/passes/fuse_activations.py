@@ -28,7 +28,7 @@ _LAYERS = ("Conv", "ConvTranspose", "Linear", "BatchNormalization")
 _BINARY = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max")
 _PLAIN = frozenset(
     "Relu HardSwish Sigmoid Tanh Exp Log Sqrt Abs Neg Reciprocal Floor Ceil Round Erf Sin Cos "
-    "Softplus Softsign Mish Sign".split()
+    "Softplus Softsign Mish Sign Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh".split()
 )
 # ONNX's default alpha and the second parameter's name and default.
 _WITH_PARAMETERS: dict[str, tuple[float, str | None, float]] = {
@@ -39,6 +39,8 @@ _WITH_PARAMETERS: dict[str, tuple[float, str | None, float]] = {
     "HardSigmoid": (0.2, "beta", 0.5),
     "ThresholdedRelu": (1.0, None, 0.0),
 }
+# Operators that activation_of knows.
+UNARY_OPS = (*_PLAIN, *_WITH_PARAMETERS, "Swish", "Gelu", "Clip", "PRelu")
 _F32_MAX = float(np.finfo(np.float32).max)
 
 

@@ -76,6 +76,13 @@ def dim_at(value: ir.Value, axis: int) -> int | None:
     return dim if isinstance(dim, int) else None
 
 
+def known_dims(value: ir.Value | None, axes: Iterable[int]) -> list[int] | None:
+    """Returns these dimensions if all are known numbers, else None."""
+    dims = [None if value is None else dim_at(value, axis) for axis in axes]
+    known = [dim for dim in dims if dim is not None]
+    return known if len(known) == len(dims) else None
+
+
 def same_shape(a: ir.Value, b: ir.Value) -> bool:
     """Says whether both shapes are provably equal, symbol by symbol."""
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):

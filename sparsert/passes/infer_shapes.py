@@ -18,6 +18,7 @@ from sparsert.passes.symbolic_values import SymbolicValues, dims_of
 
 _UNARY = frozenset(
     "Relu LeakyRelu Elu Selu Celu HardSigmoid HardSwish Sigmoid Tanh Swish Gelu Clip Exp Log Sqrt "
+    "Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh "
     "Abs Neg Reciprocal Floor Ceil Round Erf Sin Cos Softplus Softsign Mish Sign ThresholdedRelu "
     "PRelu Softmax LogSoftmax BatchNormalization Identity Cast Dropout InstanceNormalization "
     "GroupNormalization LayerNormalization RMSNormalization LRN Not".split()

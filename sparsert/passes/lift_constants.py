@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+from onnx_ir import convenience
 from onnx_ir.passes import common
+
+from sparsert.passes.graph_tools import add_initializer, is_op, make_node, nodes_of, replace_node
 
 
 def run(model: ir.Model) -> None:
@@ -11,6 +14,9 @@ def run(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.LiftSubgraphInitializersToMainGraphPass()(model)
     graph = model.graph
+    for node in nodes_of(graph):
+        if is_op(node, "Constant"):  # left there because its output is one of the graph
+            _lift(node, graph)
     # A graph output must be produced by a node.
     for index, output in enumerate(graph.outputs):
         if output.is_initializer():
@@ -21,3 +27,10 @@ def run(model: ir.Model) -> None:
             node.outputs[0].type, node.outputs[0].shape = output.type, output.shape
             graph.append(node)
             graph.outputs[index] = node.outputs[0]
+
+
+def _lift(node: ir.Node, graph: ir.Graph) -> None:
+    tensor = convenience.get_const_tensor(node.outputs[0])
+    if tensor is not None:
+        value = add_initializer(graph, f"{node.outputs[0].name}_constant", tensor)
+        replace_node(node, make_node("Identity", [value], name=node.name, like=value))

@@ -6,14 +6,16 @@ import dataclasses
 
 import onnx_ir as ir
 
-from sparsert.passes.fuse_activations import activation_of
+from sparsert.modelfile.opset import BINARY_FN, COMPARE_FN, OP_RULES, REDUCE_FN
+from sparsert.passes.fuse_activations import UNARY_OPS, activation_of
 from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at, is_f32, rank_of
 
 MAX_RANK = 8
 
 _BINARY = frozenset("Add Sub Mul Div Pow Min Max".split())
-_COMPARISONS = frozenset("Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not".split())
+_COMPARISONS = frozenset(COMPARE_FN)
 _NORMS = ("LayerNormalization", "RMSNormalization")
+_INTEGER_BINARY = frozenset("Mod BitShift BitwiseAnd BitwiseOr BitwiseXor".split())
 _REDUCTIONS = frozenset(
     "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
     "ReduceLogSum ReduceLogSumExp".split()
@@ -34,11 +36,36 @@ _MOVEMENT: dict[str, tuple[int, ...]] = {
     "Gather": (),
     "Pad": (1, 3),
     "Cast": (),
+    "GatherElements": (),
+    "GatherND": (),
+    "Trilu": (1,),
+    "Tile": (1,),
+    "BitCast": (),
 }
 _SHAPE_SOURCES = frozenset({"Shape", "Size"})
+# Operators on numbers of any type but f16 and bool, and the inputs that must be known.
+_NUMBERS: dict[str, tuple[int, ...]] = {
+    "ArgMax": (),
+    "ArgMin": (),
+    "TopK": (1,),
+    "OneHot": (1,),
+    "CumSum": (1,),
+    "CumProd": (1,),
+}
+_SCATTERS = frozenset({"ScatterElements", "ScatterND"})
+# Inputs that must be known when a plan is made, of all operators.
+_KNOWN_INPUTS: dict[str, tuple[int, ...]] = {
+    **{op: indices for op, indices in _MOVEMENT.items() if indices},
+    **dict.fromkeys(_REDUCTIONS, (1,)),
+    **{op: indices for op, indices in _NUMBERS.items() if indices},
+    "Pad": (1, 2, 3),
+    "Resize": (2, 3),
+    "ConstantOfShape": (0,),
+    "Range": (0, 1, 2),
+}
 # Operators that the planner evaluates when their inputs are known.
 _FOLDED = (
-    frozenset(_MOVEMENT) - {"Pad"}
+    frozenset(_MOVEMENT) - {"Pad", "GatherElements", "GatherND", "Trilu", "Tile", "BitCast"}
     | _BINARY
     | frozenset({"ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "Range", "ConstantOfShape"})
     | _COMPARISONS
@@ -47,7 +74,26 @@ _FOLDED = (
 _COORDINATES = frozenset(
     "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric".split()
 )
+INTEGERS = frozenset(
+    {
+        *(ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16),
+        *(ir.DataType.UINT32, ir.DataType.INT32, ir.DataType.UINT64, ir.DataType.INT64),
+    }
+)
+# Of inputs whose values a plan can be made for.
+_KNOWN_DTYPES = INTEGERS | {ir.DataType.FLOAT, ir.DataType.BOOL}
 _FILE_DTYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13})
+
+
+# Operators that are native for some attributes and types, directly or by another pass.
+NATIVE_OPS = (
+    frozenset(OP_RULES)
+    | frozenset(BINARY_FN)
+    | frozenset(REDUCE_FN)
+    | _COMPARISONS
+    | frozenset(UNARY_OPS)
+    | frozenset("BitShift BitwiseNot Gemm QuantizeLinear DequantizeLinear".split())
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +121,30 @@ def find_non_native(model: ir.Model) -> list[NonNativeNode]:
 
 
 def known_values(graph: ir.Graph) -> set[ir.Value]:
-    """Returns the values that follow from constants and from the shapes of the graph's inputs."""
-    known = set(graph.initializers.values())
+    """Returns the values that are known when a plan is made.
+
+    They follow from constants, from the shapes of the graph's inputs, and from the values of those
+    inputs that shapes, axes and the like are computed from: a plan is made for these values.
+    """
+    inputs = {
+        value
+        for value in graph.inputs
+        if value.dtype in _KNOWN_DTYPES and (rank_of(value) or 0) <= 1
+    }
+    reachable = _closure(graph, {*graph.initializers.values(), *inputs})
+    needed: set[ir.Value] = set()
+    for node in reversed(graph):
+        if node.domain != "":
+            continue
+        wanted = [input_at(node, index) for index in _KNOWN_INPUTS.get(node.op_type, ())]
+        if node.op_type in _FOLDED and any(value in needed for value in node.outputs):
+            wanted += node.inputs
+        needed.update(value for value in wanted if value is not None and value in reachable)
+    return _closure(graph, {*graph.initializers.values(), *(inputs & needed)})
+
+
+def _closure(graph: ir.Graph, known: set[ir.Value]) -> set[ir.Value]:
+    """Adds what the planner can compute from known values and from shapes."""
     for node in graph:
         if node.domain != "":
             continue
@@ -108,6 +176,10 @@ def _reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         return f"operators of the domain '{node.domain}' are not in the sparsert opset"
     if node.op_type in _MOVEMENT:
         return _movement_reason(node, known)
+    if node.op_type in _NUMBERS:
+        return _require_number(node) or _require_known(node, _NUMBERS[node.op_type], known)
+    if node.op_type in _SCATTERS:
+        return _require_number(node) if attribute(node, "reduction", "none") != "none" else None
     if node.op_type in ("Range", "ConstantOfShape"):
         return _require_known(node, range(len(node.inputs)), known)
     if node.op_type in _SHAPE_SOURCES:
@@ -152,6 +224,8 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
             return "its Indices output is used"
         return _require_f32(node, known)
+    if op in _REDUCTIONS and _is_empty(input_at(node, 0)):
+        return "it reduces an empty tensor"
     if op in _REDUCTIONS:
         reason = _require_f32(node, known, 1)
         return reason or _require_known(node, (1,), known)
@@ -168,9 +242,12 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         return _require_f32(node, known)
     if op in ("Softmax", "LogSoftmax"):
         return _require_f32(node, known)
-    if op in _BINARY:
+    if op in _BINARY or op in _INTEGER_BINARY:
         if len(node.inputs) != 2:
             return f"it has {len(node.inputs)} inputs; 2 are supported"
+        if all(v is not None and v.dtype in INTEGERS for v in node.inputs):
+            return None
+    if op in _BINARY or op == "Mod":
         return _require_f32(node, known)
     if op == "PRelu":
         if constant(input_at(node, 1)) is None:
@@ -183,6 +260,18 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     if activation_of(node) is not None:
         return _require_f32(node, known)
     return _unknown_reason(node)
+
+
+def _require_number(node: ir.Node) -> str | None:
+    value = input_at(node, 0)
+    if value is not None and (value.dtype in INTEGERS or is_f32(value)):
+        return None
+    kind = "an unknown type" if value is None or value.dtype is None else value.dtype.name
+    return f"it computes with {kind}"
+
+
+def _is_empty(value: ir.Value | None) -> bool:
+    return value is not None and value.shape is not None and 0 in list(value.shape)
 
 
 def _unknown_reason(node: ir.Node) -> str:
@@ -226,8 +315,8 @@ def _require_known(
         value = input_at(node, index)
         if value is not None and value not in known:
             return (
-                f"its input '{value.name}' depends on the values of the graph's inputs; it must "
-                "follow from shapes and constants"
+                f"its input '{value.name}' is computed from data; it must follow from shapes, "
+                "constants and inputs of the graph"
             )
     return None
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
+# Number of complex128 in onnx.TensorProto.DataType; bfloat16, 8-bit floats and others follow.
+_LAST_COMMON_TYPE = 15
+
+
 class _Record(Protocol):
     """What `segment` needs of a report's record: the name of a node that is not native."""
 
@@ -257,7 +261,7 @@ class FallbackSegment:
         self.engine = "onnxruntime"
         problems = []
         uses_sparsert = any(node.domain == "sparsert" for node in part.model.graph)
-        if not uses_sparsert:
+        if not uses_sparsert and not _has_types_without_feeds(part.model.graph):
             try:
                 self._session = _make_session(part.model, threads)
                 return
@@ -305,6 +309,14 @@ def _make_session(model: ir.Model, threads: int | None) -> Any:
         proto.opset_import.remove(opset)
     return onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _has_types_without_feeds(graph: ir.Graph) -> bool:
+    """Says whether inputs or outputs are of types that onnxruntime does not exchange with NumPy."""
+    return any(
+        value.dtype is not None and int(value.dtype) > _LAST_COMMON_TYPE
+        for value in (*graph.inputs, *graph.outputs)
     )
 
 

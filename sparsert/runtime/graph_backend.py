@@ -96,7 +96,7 @@ class HybridBackend:
         values = dict(feeds)
         for _, names, _, engine in self._parts:
             begin = time.perf_counter()
-            part_feeds = {name: np.ascontiguousarray(values[name]) for name in names}
+            part_feeds = {name: np.asarray(values[name], order="C") for name in names}
             values.update(engine.run(part_feeds))
             if seconds is not None:
                 seconds.append(time.perf_counter() - begin)

@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -151,10 +151,13 @@ class NativeBackend:
         # (feeds) -> the outputs, by the plan of the last run; None if the feeds are not just what
         # it takes (see Repeat in csrc/python/module.cc).
         self.run_again: Callable[[Any], list[np.ndarray] | None] = self._repeat.function
-        self._plans: OrderedDict[tuple[tuple[int, ...], ...], Any] = OrderedDict()
+        # Inputs whose values a plan depends on: shapes, axes and the like.
+        self._plan_inputs: list[int] = self._model.plan_inputs
+        self._plans: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()
         _alive.add(self)
-        if all(s.shape and all(isinstance(d, int) for d in s.shape) for s in self.inputs):
+        is_static = all(s.shape and all(isinstance(d, int) for d in s.shape) for s in self.inputs)
+        if is_static and not self._plan_inputs:
             self._plan([s.shape for s in self.inputs])
 
     @property
@@ -172,7 +175,7 @@ class NativeBackend:
         outputs = self.run_again(feeds)
         if outputs is None:
             arrays = [feeds[name] for name in self._input_names]
-            outputs = self._plan([array.shape for array in arrays]).run(arrays)
+            outputs = self._plan_of(arrays).run(arrays)
         return dict(zip(self._output_names, outputs, strict=True))
 
     def explain(self) -> Table:
@@ -233,7 +236,7 @@ class NativeBackend:
     def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
         """Times each layer: medians over `runs` runs after one to warm up."""
         arrays = [feeds[spec.name] for spec in self.inputs]
-        plan = self._plan([array.shape for array in arrays])
+        plan = self._plan_of(arrays)
         timings = [plan.run(arrays, timed=True) for _ in range(runs + 1)][1:]
         total = median(sum(steps) for steps in timings)
         rows, records = [], []
@@ -266,33 +269,48 @@ class NativeBackend:
     def _spec(self, name: str, dtype: int, shape: tuple[int | str, ...] | None) -> TensorSpec:
         return TensorSpec(name, shape, NUMPY_DTYPES[dtype])
 
-    def _plan(self, shapes: list[Any]) -> Any:
-        key = tuple(tuple(shape) for shape in shapes)
+    def _plan_of(self, arrays: list[np.ndarray]) -> Any:
+        shapes = [array.shape for array in arrays]
+        if not self._plan_inputs:
+            return self._plan(shapes)
+        values: list[np.ndarray | None] = [None] * len(arrays)
+        for index in self._plan_inputs:
+            values[index] = arrays[index]
+        return self._plan(shapes, values)
+
+    def _plan(self, shapes: list[Any], values: Sequence[np.ndarray | None] = ()) -> Any:
+        key: tuple[Any, ...] = tuple(tuple(shape) for shape in shapes)
+        key += tuple(value.tobytes() for value in values if value is not None)
         with self._lock:
             plan = self._plans.get(key)
             if plan is not None:
                 self._plans.move_to_end(key)
-                self._repeat.set_plan(plan)
+                self._remember(plan)
                 return plan
             try:
-                plan = self._make_plan(key)
+                plan = self._make_plan(key, shapes, list(values))
             except self._core.NativeError as error:
                 raise self._translate(error) from None
             self._plans[key] = plan
-            self._repeat.set_plan(plan)
+            self._remember(plan)
             if len(self._plans) > MAX_PLANS:
                 self._plans.popitem(last=False)
             return plan
 
-    def _make_plan(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    def _remember(self, plan: Any) -> None:
+        """Lets run_again() use a plan, unless it holds for certain values alone."""
+        if not self._plan_inputs:
+            self._repeat.set_plan(plan)
+
+    def _make_plan(self, key: tuple[Any, ...], shapes: list[Any], values: list[Any]) -> Any:
         dtypes = [spec.dtype for spec in self.outputs]
         if not self._tune:
-            return self._core.Plan(self._model, shapes, dtypes)
+            return self._core.Plan(self._model, shapes, dtypes, values=values)
         name = tuning_cache.file_name(
-            self._core, self.file, self.isa, self.threads, self._tune, shapes
+            self._core, self.file, self.isa, self.threads, self._tune, key
         )
         known = tuning_cache.read(name)
-        plan = self._core.Plan(self._model, shapes, dtypes, known)
+        plan = self._core.Plan(self._model, shapes, dtypes, known, values)
         measured = plan.tuning
         if measured and measured != known:
             tuning_cache.write(name, measured)
@@ -302,6 +320,11 @@ class NativeBackend:
         with self._lock:
             if self._plans:
                 return next(reversed(self._plans.values()))
+        if self._plan_inputs:
+            names = ", ".join(f"'{self.inputs[i].name}'" for i in self._plan_inputs)
+            raise errors.BackendError(
+                f"{self._label}: how it runs depends on the values of {names}: run it first"
+            )
         return self._plan(
             [[d if isinstance(d, int) else 1 for d in spec.shape or ()] for spec in self.inputs]
         )

@@ -119,7 +119,8 @@ def _make_evaluator(proto: Any) -> Any:
 
     new_ops = [*numpy_ops.SPARSERT_OPS, *numpy_ops.UNARY_OPS]
     new_ops += [numpy_ops.AVERAGE_POOL, numpy_ops.GLOBAL_MAX_POOL]
-    new_ops += [numpy_ops.LOG_SOFTMAX, numpy_ops.PAD]
+    new_ops += [numpy_ops.LOG_SOFTMAX, numpy_ops.PAD, numpy_ops.GATHER_ELEMENTS]
+    new_ops.append(numpy_ops.LOOP)
     nodes = list(proto.graph.node)
     if not any(node.op_type == "MaxPool" and len(node.output) > 1 for node in nodes):
         new_ops.append(numpy_ops.MAX_POOL)

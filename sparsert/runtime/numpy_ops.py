@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_loop
 
 from sparsert.runtime import numpy_functions as functions
 
@@ -208,7 +210,7 @@ def _pool_op(name: str, kind: str) -> type[OpRun]:
             bool(attributes.get("ceil_mode")),
             bool(attributes.get("count_include_pad")),
         )
-        return (y,)
+        return (y.astype(x.dtype, copy=False),)
 
     return type(name, (OpRun,), {"op_domain": "", "_run": _run})
 
@@ -271,6 +273,63 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class Loop(op_loop.Loop):
+    """ONNX Loop; onnx's own version never runs without a condition, and joins scan outputs."""
+
+    op_domain = ""
+    body: Any  # these two are made from the node's attribute
+    _run_body: Any
+
+    def _run(  # type: ignore[override]
+        self,
+        limit: np.ndarray | None,
+        condition: np.ndarray | None,
+        *carried: Any,
+        context: dict[str, Any] | None = None,
+        attributes: Any = None,
+        bindings: Any = None,
+        **_: Any,
+    ) -> tuple[Any, ...]:
+        names = self.body.input_names
+        state = list(carried)
+        scanned: list[list[Any]] = [[] for _ in range(self.K)]
+        go = True if condition is None else bool(np.asarray(condition).item())
+        count = 0
+        while go and (limit is None or count < np.asarray(limit).item()):
+            inputs = dict(context or {})
+            inputs.update(zip(names, [np.array(count), np.array(go), *state], strict=True))
+            outputs = self._run_body(inputs, attributes=attributes, bindings=bindings)
+            go = bool(np.asarray(outputs[0]).item())
+            state = list(outputs[1 : 1 + self.N])
+            for values, output in zip(scanned, outputs[1 + self.N :], strict=True):
+                values.append(output)
+            count += 1
+        types = self.body.output_types[1 + self.N :]
+        stacks = [
+            np.stack(values) if values else _no_values(kind.tensor_type)
+            for values, kind in zip(scanned, types, strict=True)
+        ]
+        return (*state, *stacks)
+
+
+def _no_values(kind: Any) -> np.ndarray:
+    """A scan output of no iterations; dimensions that only an iteration tells are 0."""
+    dims = [dim.dim_value for dim in kind.shape.dim]
+    return np.empty((0, *dims), tensor_dtype_to_np_dtype(kind.elem_type or 1))
+
+
+class GatherElements(OpRun):
+    """ONNX GatherElements; onnx's own version wants indices as large as the data."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray, indices: np.ndarray, **attributes: Any) -> _Result:
+        axis = attributes.get("axis") or 0
+        places: list[np.ndarray] = list(np.indices(indices.shape, sparse=True))
+        places[axis] = indices
+        return (x[tuple(places)],)
+
+
 class LogSoftmax(OpRun):
     """ONNX LogSoftmax; onnx's own version takes the logarithm of 0 for large inputs."""
 
@@ -304,5 +363,7 @@ MAX_POOL = _pool_op("MaxPool", "max")
 AVERAGE_POOL = _pool_op("AveragePool", "average")
 GLOBAL_MAX_POOL = GlobalMaxPool
 LOG_SOFTMAX = LogSoftmax
+LOOP = Loop
+GATHER_ELEMENTS = GatherElements
 RESIZE = Resize
 PAD = Pad

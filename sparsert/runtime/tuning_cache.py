@@ -49,7 +49,12 @@ def folder() -> Path | None:
 
 
 def file_name(
-    core: Any, file: Any, isa: str, threads: int, tune: bool | str, shapes: Sequence[Sequence[int]]
+    core: Any,
+    file: Any,
+    isa: str,
+    threads: int,
+    tune: bool | str,
+    shapes: Sequence[tuple[int, ...] | bytes],
 ) -> str:
     """Names the cache file of a plan.
 
@@ -59,14 +64,14 @@ def file_name(
         isa: the instruction set in use.
         threads: of one run.
         tune: the option.
-        shapes: of the inputs.
+        shapes: of the inputs, then the values that the plan depends on.
     """
     facts = (
         ("core", core.__version__, core.abi_version, *_build_of(core.__file__)),
         ("machine", *machine_facts()),
         ("model", file.size, bytes(file[:_HEADER_BYTES]).hex()),
         ("options", isa, threads, str(tune), os.environ.get("SPARSERT_FORMAT", "")),
-        ("shapes", *(tuple(shape) for shape in shapes)),
+        ("shapes", *shapes),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:40] + _SUFFIX
 

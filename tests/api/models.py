@@ -48,9 +48,14 @@ def two_in_two_out() -> onnx.ModelProto:
 
 @functools.cache
 def with_fallback() -> onnx.ModelProto:
-    """A convolution, then LRN, which is not native, then another convolution."""
+    """A convolution, then Hardmax, which is not native, then another convolution."""
     return build(
-        ["a = Conv<pads=[1,1,1,1]>(x, w1)", "b = LRN<size=3>(a)", "c = Relu(b)", "y = Conv(c, w2)"],
+        [
+            "a = Conv<pads=[1,1,1,1]>(x, w1)",
+            "b = Hardmax<axis=1>(a)",
+            "c = Relu(b)",
+            "y = Conv(c, w2)",
+        ],
         {"x": ["n", 3, 8, 8]},
         {
             "w1": random_weights(6, 3, 3, 3, sparsity=0.5),

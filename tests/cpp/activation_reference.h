@@ -79,6 +79,24 @@ inline double Activate(const Activation& f, double x) {
       return x > 0 ? 1 : x < 0 ? -1 : x;
     case UnaryFn::kThresholdedRelu:
       return x > a ? x : 0;
+    case UnaryFn::kTan:
+      return std::tan(x);
+    case UnaryFn::kAsin:
+      return std::asin(x);
+    case UnaryFn::kAcos:
+      return std::acos(x);
+    case UnaryFn::kAtan:
+      return std::atan(x);
+    case UnaryFn::kSinh:
+      return std::sinh(x);
+    case UnaryFn::kCosh:
+      return std::cosh(x);
+    case UnaryFn::kAsinh:
+      return std::asinh(x);
+    case UnaryFn::kAcosh:
+      return std::acosh(x);
+    case UnaryFn::kAtanh:
+      return std::atanh(x);
   }
   return x;
 }

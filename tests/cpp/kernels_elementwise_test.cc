@@ -22,6 +22,12 @@ double Combine(BinaryFn fn, double a, double b) {
       return a / b;
     case BinaryFn::kPow:
       return std::pow(a, b);
+    case BinaryFn::kMod: {
+      const double r = std::fmod(a, b);
+      return r != 0.0 && (r < 0.0) != (b < 0.0) ? r + b : r;
+    }
+    case BinaryFn::kFmod:
+      return std::fmod(a, b);
     case BinaryFn::kMin:
       return std::isnan(a) || std::isnan(b) ? NAN : std::fmin(a, b);
     default:
@@ -161,6 +167,7 @@ void TestBinary() {
   for (const Isa isa : Isas()) {
     for (int f = 0; f < static_cast<int>(BinaryFn::kCount); ++f) {
       const BinaryFn fn = static_cast<BinaryFn>(f);
+      if (fn > BinaryFn::kFmod) continue;  // of integers
       for (size_t c = 0; c < cases.size(); ++c) {
         for (int64_t padding = 0; padding <= 4; padding += 2) {
           const Activation& act = acts[(c + static_cast<size_t>(padding)) % 4];

@@ -228,20 +228,45 @@ def test_all_problems_are_listed():
     assert "graph output 'y' is produced by no node" in text
 
 
+def sparse_model(values=None, indices=None, dims=(3, 4)) -> onnx.ModelProto:
+    """Y = x @ w with a sparse w."""
+    proto = build([node("MatMul", ["x", "w"], ["y"])], {"x": (2, 3)}, ["y"])
+    made = numpy_helper.from_array(np.array([5, -7] if values is None else values, np.float32), "w")
+    places = numpy_helper.from_array(np.array([1, 11] if indices is None else indices), "i")
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(made, places, dims))
+    return proto
+
+
 @pytest.mark.parametrize("as_bytes", [False, True])
-def test_sparse_initializers_are_one_problem(as_bytes):
-    proto = build(
-        [node("MatMul", ["x", "w"], ["a"]), node("Mul", ["a", "v"], ["y"])], {"x": (2, 3)}, ["y"]
-    )
-    for name, dims in (("w", [3, 4]), ("v", [4])):
-        values = numpy_helper.from_array(np.ones(2, np.float32), name)
-        indices = numpy_helper.from_array(np.array([0, 3]), f"{name}_indices")
-        proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, dims))
-    with pytest.raises(ModelFormatError) as error:
-        import_model(proto.SerializeToString() if as_bytes else proto)
-    text = str(error.value)
-    assert "sparse_initializer is not supported ('w', 'v')" in text
-    assert "\n" not in text
+@pytest.mark.parametrize("indices", [[1, 11], [[0, 1], [2, 3]]])
+def test_sparse_initializers(as_bytes, indices):
+    proto = sparse_model(indices=indices)
+    model = import_model(proto.SerializeToString() if as_bytes else proto)
+    dense = np.zeros((3, 4), np.float32)
+    dense[0, 1], dense[2, 3] = 5, -7
+    np.testing.assert_array_equal(model.graph.initializers["w"].const_value.numpy(), dense)
+    canonical = canonicalise(model)
+    assert ops(canonical) == ["sparsert.Linear"]
+    assert len(proto.graph.sparse_initializer) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"indices": [1, 12]}, "outside of its shape"),
+        ({"indices": [-1, 3]}, "outside of its shape"),
+        ({"indices": [[0, 1], [3, 0]]}, "outside of its shape"),
+        ({"indices": [1]}, "for 2 values"),
+        ({"indices": [[0, 1, 0], [0, 0, 0]]}, "for 2 values"),
+        ({"indices": np.array([1, 2], np.int32)}, "indices int64"),
+        ({"values": [[1, 2]]}, "must be a vector"),
+        ({"dims": (-3, 4)}, "its shape is"),
+        ({"dims": (1 << 40, 1 << 40)}, "its shape is"),
+    ],
+)
+def test_bad_sparse_initializers(change, message):
+    with pytest.raises(ModelFormatError, match=message):
+        import_model(sparse_model(**change))
 
 
 def test_cycle():

@@ -82,7 +82,8 @@ ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
         (op, "", [], {})
         for op in (
             "Relu HardSwish Sigmoid Tanh Exp Log Sqrt Abs Neg Reciprocal Floor Ceil Round Erf Sin "
-            "Cos Softplus Softsign Mish Sign Identity Size GlobalAveragePool GlobalMaxPool"
+            "Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Softplus Softsign Mish Sign "
+            "Identity Size GlobalAveragePool GlobalMaxPool"
         ).split()
     ],
     ("PRelu", "", [np.ones((3, 1, 1), np.float32)], {}),
@@ -116,6 +117,34 @@ ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
         (f"Reduce{name}", "", [np.array([1])], {"keepdims": 0})
         for name in "Sum Mean Max Min Prod L1 L2 SumSquare LogSum LogSumExp".split()
     ],
+    *[(op, "", [np.array([3])], {}) for op in "BitwiseAnd BitwiseOr BitwiseXor".split()],
+    ("Mod", "", [np.ones(3, np.float32)], {}),
+    ("Mod", "", [np.ones(3, np.float32)], {"fmod": 1}),
+    ("BitShift", "", [np.array([3])], {"direction": "LEFT"}),
+    ("BitShift", "", [np.array([3])], {"direction": "RIGHT"}),
+    ("ArgMax", "", [], {"axis": 1, "keepdims": 0, "select_last_index": 1}),
+    ("ArgMin", "", [], {}),
+    ("TopK", "", [np.array([2])], {"axis": 1, "largest": 0, "sorted": 0}),
+    ("GatherElements", "", [np.zeros((1, 1, 1, 1), np.int64)], {"axis": 2}),
+    ("GatherND", "", [np.zeros((1, 2), np.int64)], {"batch_dims": 0}),
+    (
+        "ScatterElements",
+        "",
+        [np.zeros((1, 1, 1, 1), np.int64), np.ones((1, 1, 1, 1), np.float32)],
+        {"axis": 1, "reduction": "mul"},
+    ),
+    (
+        "ScatterND",
+        "",
+        [np.zeros((1, 4), np.int64), np.ones(1, np.float32)],
+        {"reduction": "max"},
+    ),
+    ("OneHot", "", [np.array(4), np.array([0, 1], np.float32)], {"axis": 0}),
+    ("CumSum", "", [np.array(1)], {"exclusive": 1, "reverse": 1}),
+    ("CumProd", "", [np.array(1)], {}),
+    ("Trilu", "", [np.array(1)], {"upper": 0}),
+    ("Tile", "", [np.array([1, 2, 1, 1])], {}),
+    ("BitCast", "", [], {"to": 6}),
     ("Softmax", "", [], {"axis": 1}),
     ("LogSoftmax", "", [], {}),
     ("Cast", "", [], {"to": 7}),

@@ -13,6 +13,7 @@ import pytest
 
 from sparsert.errors import ModelFormatError
 from sparsert.modelfile import read, write_bytes
+from sparsert.modelfile.opset import UNARY_FN
 from sparsert.modelfile.tables import Section
 from tests.modelfile import driver
 from tests.modelfile.sample_models import network
@@ -128,7 +129,7 @@ EDITS: list[tuple[str, Callable[[Patch], None], str]] = [
     ("attr key", attr("act", 0, "H", 99), "attribute"),
     ("attr of another op", attr("act", 0, "H", 24), "attribute"),
     ("attr type", attr("act", 2, "B", 4), "attribute"),
-    ("attr enum", attr("act", 8, "Q", 31), "act"),
+    ("attr enum", attr("act", 8, "Q", len(UNARY_FN)), "act"),
     ("attr count", attr("pads", 4, "I", 1000), "values"),
     ("attr payload", attr("pads", 8, "Q", (1 << 64) - 1), "values"),
     ("graph io count", table(Section.GRAPH_IO, 0, "I", 0xFFFFFFFF), "graph_io"),

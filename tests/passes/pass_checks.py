@@ -80,9 +80,9 @@ def feeds_for(proto: onnx.ModelProto, sizes: Mapping[str, int] | None = None) ->
         ]
         dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         if dtype.kind in "iu":
-            feeds[value.name] = rng.integers(0, 3, shape).astype(dtype)
+            feeds[value.name] = np.asarray(rng.integers(0, 3, shape)).astype(dtype)
         else:
-            feeds[value.name] = (2 * rng.standard_normal(shape)).astype(dtype)
+            feeds[value.name] = np.asarray(2 * rng.standard_normal(shape)).astype(dtype)
     return feeds
 
 

@@ -53,7 +53,7 @@ def test_alternation():
     proto = build(
         [
             node("Conv", ["x", "w"], ["a"]),
-            node("CumSum", ["a", "axis"], ["b"]),
+            node("Hardmax", ["a"], ["b"], axis=1),
             node("Conv", ["b", "v"], ["c"]),
             node("Conv", ["a", "u"], ["d"]),
             node("Add", ["c", "d"], ["y"]),
@@ -64,7 +64,6 @@ def test_alternation():
             "w": weights(4, 3, 3, 3),
             "v": weights(4, 4, 1, 1),
             "u": weights(4, 4, 1, 1, seed=1),
-            "axis": np.array(1),
         },
     )
     parts = check(proto)
@@ -77,13 +76,12 @@ def test_alternation():
 def test_first_and_last_are_foreign():
     proto = build(
         [
-            node("CumSum", ["x", "axis"], ["a"]),
+            node("Hardmax", ["x"], ["a"], axis=1),
             node("Relu", ["a"], ["b"]),
-            node("CumSum", ["b", "axis"], ["y"]),
+            node("Hardmax", ["b"], ["y"], axis=1),
         ],
         {"x": (2, 3)},
         ["y"],
-        {"axis": np.array(1)},
     )
     assert [p.is_native for p in check(proto)] == [False, True, False]
 
@@ -94,13 +92,13 @@ def test_shape_arithmetic_is_known_in_every_segment():
             node("Shape", ["x"], ["s"]),
             node("Gather", ["s", "zero"], ["n"]),
             node("Concat", ["n", "rest"], ["t"], axis=0),
-            node("CumSum", ["x", "one"], ["a"]),
+            node("Hardmax", ["x"], ["a"], axis=1),
             node("Reshape", ["a", "t"], ["b"]),
             node("Relu", ["b"], ["y"]),
         ],
         {"x": ("N", 3, "M")},
         ["y", "t"],
-        {"zero": np.array([0]), "rest": np.array([-1]), "one": np.array(1)},
+        {"zero": np.array([0]), "rest": np.array([-1])},
     )
     proto.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
     parts = check(proto, {"M": 4})
@@ -145,10 +143,10 @@ def test_unknown_domain():
 
 def test_weights_are_shared_not_copied():
     proto = build(
-        [node("CumSum", ["x", "axis"], ["a"]), node("MatMul", ["a", "w"], ["y"])],
+        [node("Hardmax", ["x"], ["a"], axis=1), node("MatMul", ["a", "w"], ["y"])],
         {"x": (2, 300)},
         ["y"],
-        {"w": weights(300, 400), "axis": np.array(1)},
+        {"w": weights(300, 400)},
     )
     model = apply(proto)
     part = segment(model, native_report(model))[1]
@@ -157,9 +155,7 @@ def test_weights_are_shared_not_copied():
 
 
 def test_model_is_left_as_it_was():
-    proto = build(
-        [node("CumSum", ["x", "axis"], ["y"])], {"x": (2, 3)}, ["y"], {"axis": np.array(1)}
-    )
+    proto = build([node("Hardmax", ["x"], ["y"], axis=1)], {"x": (2, 3)}, ["y"])
     model = apply(proto)
     import onnx_ir as ir
 

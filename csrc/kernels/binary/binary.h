@@ -1,6 +1,7 @@
 // Binary: y = act(fn(a, b)) elementwise with numpy broadcasting; the functions of BinaryFn.
 //
-// Pow follows C's powf. Min and Max give NaN when either operand is NaN.
+// Pow and Fmod follow C's powf and fmodf; Mod adds b where the signs differ. Min and Max give NaN
+// when either operand is NaN.
 #pragma once
 
 #include "base/functions.h"

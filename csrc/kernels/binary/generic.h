@@ -70,6 +70,15 @@ static bool EasyPowRow(const float* x, float e, float* y, int64_t n) {
   return true;
 }
 
+static void ActivateRow(float* y, int64_t n, const Activation& act) {
+  if (act.fn == UnaryFn::kNone) return;
+  const ActivationVec av = MakeActivation(act);
+  for (int64_t i = 0; i < n; i += Vec::kLanes) {
+    const Mask m = FirstN(n - i < Vec::kLanes ? static_cast<int>(n - i) : Vec::kLanes);
+    StoreMask(y + i, m, Activate<kAnyFn>(LoadMask(y + i, m), av));
+  }
+}
+
 template <Operands Kind>
 static void PowRow(const float* a, const float* b, float* y, int64_t n, const Activation& act) {
   if (Kind != Operands::kScalarB || !EasyPowRow(a, b[0], y, n)) {
@@ -80,12 +89,20 @@ static void PowRow(const float* a, const float* b, float* y, int64_t n, const Ac
                     Kind == Operands::kScalarB ? first_b : b[i]);
     }
   }
-  if (act.fn == UnaryFn::kNone) return;
-  const ActivationVec av = MakeActivation(act);
-  for (int64_t i = 0; i < n; i += Vec::kLanes) {
-    const Mask m = FirstN(n - i < Vec::kLanes ? static_cast<int>(n - i) : Vec::kLanes);
-    StoreMask(y + i, m, Activate<kAnyFn>(LoadMask(y + i, m), av));
+  ActivateRow(y, n, act);
+}
+
+template <bool kSignOfB, Operands Kind>
+static void ModRow(const float* a, const float* b, float* y, int64_t n, const Activation& act) {
+  const float first_a = a[0];
+  const float first_b = b[0];
+  for (int64_t i = 0; i < n; ++i) {
+    const float divisor = Kind == Operands::kScalarB ? first_b : b[i];
+    float r = ::fmodf(Kind == Operands::kScalarA ? first_a : a[i], divisor);
+    if (kSignOfB && r != 0.0f && (r < 0.0f) != (divisor < 0.0f)) r += divisor;
+    y[i] = r;
   }
+  ActivateRow(y, n, act);
 }
 
 template <BinaryFn Fn, Operands Kind>
@@ -109,6 +126,10 @@ static BinaryRowFn BinaryRowOf(BinaryFn fn, UnaryFn act) {
       return BinaryRowOfAct<BinaryFn::kMin, Kind>(act);
     case BinaryFn::kMax:
       return BinaryRowOfAct<BinaryFn::kMax, Kind>(act);
+    case BinaryFn::kMod:
+      return ModRow<true, Kind>;
+    case BinaryFn::kFmod:
+      return ModRow<false, Kind>;
     default:
       return PowRow<Kind>;
   }

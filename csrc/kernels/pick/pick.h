@@ -1,0 +1,56 @@
+// Pick: rows of y are rows of x at given places.
+//
+//   y[t, r] = x[base(t) + sum_j index[t, j] * stride[j] + r]
+// with base(t) = sum_d t_d * base_stride[d] for t = (t_0, t_1, ...). GatherElements and GatherND.
+// An index outside of [-size, size) gives NaN, or 0 for types that have none.
+#pragma once
+
+#include "base/tensor_desc.h"
+#include "kernels/kernel.h"
+
+namespace sparsert {
+
+// io: x, plain; indices, plain [tuples, depth] of int32 or int64; y, plain [tuples, row].
+struct PickArgs {
+  int element_bytes;  // 1, 2, 4 or 8
+  uint8_t outside;    // every byte of an element that an index misses
+  DType index_dtype;
+  int rank;                       // of tuples
+  int64_t dims[kMaxRank];         // [rank] their product is `tuples`
+  int64_t base_stride[kMaxRank];  // [rank]
+  int depth;                      // indices of a tuple, at most kMaxRank
+  int64_t size[kMaxRank];         // [depth] of the dimensions that they index
+  int64_t stride[kMaxRank];       // [depth] elements
+  int64_t tuples;
+  int64_t row;  // elements
+};
+
+// y has the shape of the indices.
+PickArgs MakeGatherElementsArgs(const TensorDesc& x, int axis, const TensorDesc& indices);
+PickArgs MakeGatherNdArgs(const TensorDesc& x, int batch_dims, const TensorDesc& indices);
+
+// Work items: tuples.
+inline int64_t PickItems(const PickArgs& args) { return args.tuples; }
+
+// One kernel for every instruction set.
+bool SelectPick(const PickArgs& args, Isa isa, Kernel* kernel);
+
+// The place of tuple t of io's `indices` in x; -1 when an index is outside.
+template <typename Index>
+int64_t PickPlace(const PickArgs& args, const Index* indices, int64_t t) {
+  int64_t place = 0;
+  const Index* index = indices + t * args.depth;
+  for (int d = args.rank - 1; d >= 0; --d) {
+    place += t % args.dims[d] * args.base_stride[d];
+    t /= args.dims[d];
+  }
+  for (int j = 0; j < args.depth; ++j) {
+    int64_t at = static_cast<int64_t>(index[j]);
+    if (at < 0) at += args.size[j];
+    if (at < 0 || at >= args.size[j]) return -1;
+    place += at * args.stride[j];
+  }
+  return place;
+}
+
+}  // namespace sparsert

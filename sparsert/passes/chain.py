@@ -1,0 +1,59 @@
+"""Chain: collects the nodes that one node becomes, and puts them in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from sparsert.passes.graph_tools import add_initializer, make_node, replace_node
+
+
+class Chain:
+    """What a node becomes, in order; the last one's output is the result.
+
+    Types follow from the operators, so that later passes see them; shapes come from infer_shapes.
+
+    Args:
+        node: the node that is replaced; it names the new ones.
+        graph: its graph.
+    """
+
+    def __init__(self, node: ir.Node, graph: ir.Graph) -> None:
+        self._node, self._graph = node, graph
+        self._name = node.name or node.op_type
+        self._nodes: list[ir.Node] = []
+
+    def constant(self, what: str, array: np.ndarray) -> ir.Value:
+        """Adds an initializer."""
+        return add_initializer(self._graph, f"{self._name}_{what}", array)
+
+    def initializer(self, what: str, tensor: ir.TensorProtocol) -> ir.Value:
+        """Adds an initializer that may be lazy."""
+        return add_initializer(self._graph, f"{self._name}_{what}", tensor)
+
+    def add(
+        self,
+        op_type: str,
+        inputs: list[ir.Value | None],
+        shape: ir.Shape | None = None,
+        **attributes: Any,
+    ) -> ir.Value:
+        """Adds a node of one output, of the type of its first input, or the one it names."""
+        made = make_node(op_type, inputs, attributes, name=f"{self._name}_{len(self._nodes)}")
+        first = inputs[0]
+        assert first is not None
+        is_cast = op_type == "Cast"
+        made.outputs[0].type = (
+            ir.TensorType(ir.DataType(attributes["to"])) if is_cast else first.type
+        )
+        made.outputs[0].shape = shape
+        self._nodes.append(made)
+        return made.outputs[0]
+
+    def replace(self) -> None:
+        """Puts the nodes where the first one was."""
+        last = self._nodes[-1].outputs[0]
+        last.type, last.shape = self._node.outputs[0].type, self._node.outputs[0].shape
+        replace_node(self._node, self._nodes)

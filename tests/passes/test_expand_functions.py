@@ -1,0 +1,41 @@
+"""expand_functions: operators become those of ONNX's definition where these are native."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparsert.passes import native_report
+from tests.passes.pass_checks import apply, assert_same, build, node, ops
+
+
+@pytest.mark.parametrize("op", ["DepthToSpace", "SpaceToDepth"])
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_space_and_depth(op, mode):
+    attributes = {"blocksize": 2, **({"mode": mode} if op == "DepthToSpace" else {})}
+    proto = build([node(op, ["x"], ["y"], **attributes)], {"x": ("N", 8, 4, 6)}, ["y"], opset=13)
+    model = apply(proto)
+    assert native_report(model) == []
+    assert op not in ops(model)
+    assert_same(proto, model)
+
+
+def test_two_of_a_kind_between_others():
+    nodes = [
+        node("Relu", ["x"], ["a"]),
+        node("DepthToSpace", ["a"], ["b"], blocksize=2),
+        node("Add", ["b", "c"], ["d"]),
+        node("DepthToSpace", ["d"], ["e"], blocksize=2),
+        node("Neg", ["e"], ["y"]),
+    ]
+    proto = build(nodes, {"x": (2, 16, 3, 3)}, ["y", "d"], {"c": np.ones(1, np.float32)}, opset=13)
+    model = apply(proto)
+    assert native_report(model) == []
+    names = [n.name for n in model.graph]
+    assert len(set(names)) == len(names)
+    assert_same(proto, model)
+
+
+def test_what_is_not_native_stays():
+    proto = build([node("Hardmax", ["x"], ["y"])], {"x": (2, 3)}, ["y"])
+    assert ops(apply(proto)) == ["Hardmax"]
