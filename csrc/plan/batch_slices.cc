@@ -198,8 +198,10 @@ BatchSlices ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int t
   return cut;
 }
 
-bool SlicesAgree(const ShapeTable& facts, const ShapeTable& slice, const BatchSlices& cut) {
+bool SlicesAgree(const Graph& graph, const ShapeTable& facts, const ShapeTable& slice,
+                 const BatchSlices& cut) {
   for (size_t t = 0; t < facts.facts.size(); ++t) {
+    if (graph.tensors[t].is_constant) continue;  // its dimension 0 may equal the batch by chance
     const TensorFacts& whole = facts.facts[t];
     const TensorFacts& part = slice.facts[t];
     if (whole.has_shape != part.has_shape || whole.is_known != part.is_known) return false;

@@ -19,6 +19,7 @@ struct BatchSlices {
 BatchSlices ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads);
 
 // Whether `slice`, inferred for slice_images images, is `facts` but for dimension 0.
-bool SlicesAgree(const ShapeTable& facts, const ShapeTable& slice, const BatchSlices& cut);
+bool SlicesAgree(const Graph& graph, const ShapeTable& facts, const ShapeTable& slice,
+                 const BatchSlices& cut);
 
 }  // namespace sparsert

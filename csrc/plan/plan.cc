@@ -305,7 +305,7 @@ Status InferSlice(const Graph& graph, Span<Shape> input_shapes, const ShapeTable
   SRT_RETURN_IF_ERROR(shapes.append(input_shapes.data, input_shapes.size));
   for (Shape& shape : shapes) shape.dims[0] = cut->slice_images;
   // A graph that names the size of its batch inside fails here, or disagrees.
-  if (!InferShapes(graph, shapes.span(), slice, false).ok() || !SlicesAgree(whole, *slice, *cut)) {
+  if (!InferShapes(graph, shapes.span(), slice, false).ok() || !SlicesAgree(graph, whole, *slice, *cut)) {
     *cut = BatchSlices();
   }
   return Status::Ok();

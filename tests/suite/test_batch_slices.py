@@ -134,3 +134,7 @@ def test_an_output_that_nothing_uses():
     x = np.random.default_rng(0).standard_normal((12, 16, SIDE, SIDE), dtype=np.float32)
     model = sparsert.load(proto, threads=1, strict=True)
     np.testing.assert_array_equal(model(x), np.maximum(x[:, 8:], 0.0))
+
+
+def test_a_batch_of_as_many_images_as_a_weight_has_rows_is_cut():
+    assert run(network(SEPARABLE["head"]), 16, 1) < 16 * IMAGE_BYTES
