@@ -26,6 +26,7 @@ PASSES: tuple[str, ...] = (
     "convert_floats",
     "lower_integers",
     "lower_quantized",
+    "lower_attention",
     "lower_norms",
     "lower_pools",
     "lower_functions",
