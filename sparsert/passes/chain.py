@@ -57,7 +57,7 @@ class Chain:
     def give(self, index: int, value: ir.Value) -> None:
         """Lets a value of the chain take the place of another output than the first."""
         old = self._node.outputs[index]
-        value.type, value.shape = old.type, old.shape
+        value.type, value.shape = old.type or value.type, old.shape
         take_over(old, value)
 
     def replace(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Iterable
 
 import onnx
 import onnx_ir as ir
@@ -15,7 +16,7 @@ from sparsert.passes.native_checks import NATIVE_OPS
 
 # Operators without kernels of their own whose definition ONNX gives as a function.
 _EXPANDED = frozenset(
-    "AffineGrid BlackmanWindow CastLike CausalConvWithState CenterCropPad DepthToSpace "
+    "BlackmanWindow CastLike CausalConvWithState CenterCropPad DepthToSpace "
     "DynamicQuantizeLinear HammingWindow HannWindow MeanVarianceNormalization RotaryEmbedding "
     "SpaceToDepth SwiGLU".split()
 )
@@ -59,15 +60,20 @@ def _expand(node: ir.Node, model: ir.Model) -> ir.Graph | None:
     proto.graph.name = node.op_type
     proto.graph.node.append(made)
     try:
-        inlined = inliner.inline_selected_functions(
-            proto, [("", node.op_type)], inline_schema_functions=True
-        )
+        inlined = _inline(proto, {node.op_type})
+        if any(inner.op_type in _EXPANDED for inner in inlined.graph.node):
+            inlined = _inline(onnx.shape_inference.infer_shapes(inlined), _EXPANDED)
     except Exception as error:  # of onnx's C++ code
         _LOG.debug("%s is not expanded: %s", node.op_type, error)
         return None
     body = ir.from_proto(inlined).graph
     ops = {inner.op_type for inner in body}
     return body if ops <= NATIVE_OPS | {"Constant"} else None
+
+
+def _inline(proto: onnx.ModelProto, ops: Iterable[str]) -> onnx.ModelProto:
+    made = [("", op) for op in ops]
+    return inliner.inline_selected_functions(proto, made, inline_schema_functions=True)
 
 
 def _replace(graph: ir.Graph, node: ir.Node, body: ir.Graph) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from sparsert.passes import native_report
-from tests.passes.pass_checks import apply, assert_same, build, node, ops
+from sparsert.runtime.numpy_backend import NumpyBackend
+from tests.passes.pass_checks import apply, assert_same, build, feeds_for, node, ops
 
 
 @pytest.mark.parametrize("op", ["DepthToSpace", "SpaceToDepth"])
@@ -34,6 +36,25 @@ def test_two_of_a_kind_between_others():
     names = [n.name for n in model.graph]
     assert len(set(names)) == len(names)
     assert_same(proto, model)
+
+
+def test_a_definition_that_holds_another():
+    shapes = {"x": ("N", 3, 5), "w": (3, 1, 2), "b": (3,)}
+    proto = build(
+        [node("CausalConvWithState", ["x", "w", "b"], ["y", "state"], activation="silu")],
+        shapes,
+        ["y", "state"],
+        opset=27,
+    )
+    model = apply(proto)
+    assert native_report(model) == []
+    feeds = feeds_for(proto)
+    for got, want in zip(
+        NumpyBackend(model).run(feeds).values(),
+        ReferenceEvaluator(proto).run(None, feeds),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_not_native_stays():
