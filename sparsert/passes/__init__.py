@@ -25,6 +25,7 @@ PASSES: tuple[str, ...] = (
     "fold_constants",
     "convert_floats",
     "lower_integers",
+    "lower_integer_products",
     "lower_quantized",
     "lower_attention",
     "lower_norms",
