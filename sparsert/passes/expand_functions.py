@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable
 
 import onnx
 import onnx_ir as ir
@@ -16,10 +15,12 @@ from sparsert.passes.native_checks import NATIVE_OPS
 
 # Operators without kernels of their own whose definition ONNX gives as a function.
 _EXPANDED = frozenset(
-    "BlackmanWindow CastLike CausalConvWithState CenterCropPad DepthToSpace "
-    "DynamicQuantizeLinear HammingWindow HannWindow MeanVarianceNormalization RotaryEmbedding "
+    "AffineGrid BlackmanWindow CastLike CausalConvWithState CenterCropPad DepthToSpace "
+    "DynamicQuantizeLinear HammingWindow HannWindow LinearAttention MeanVarianceNormalization RotaryEmbedding "
     "SpaceToDepth SwiGLU".split()
 )
+# What later passes bring to native operators, at least with known sizes.
+_LATER = frozenset({"CastLike", "Constant", "If", "Scan"})
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,20 +61,15 @@ def _expand(node: ir.Node, model: ir.Model) -> ir.Graph | None:
     proto.graph.name = node.op_type
     proto.graph.node.append(made)
     try:
-        inlined = _inline(proto, {node.op_type})
-        if any(inner.op_type in _EXPANDED for inner in inlined.graph.node):
-            inlined = _inline(onnx.shape_inference.infer_shapes(inlined), _EXPANDED)
+        inlined = inliner.inline_selected_functions(
+            proto, [("", node.op_type)], inline_schema_functions=True
+        )
     except Exception as error:  # of onnx's C++ code
         _LOG.debug("%s is not expanded: %s", node.op_type, error)
         return None
     body = ir.from_proto(inlined).graph
     ops = {inner.op_type for inner in body}
-    return body if ops <= NATIVE_OPS | {"Constant"} else None
-
-
-def _inline(proto: onnx.ModelProto, ops: Iterable[str]) -> onnx.ModelProto:
-    made = [("", op) for op in ops]
-    return inliner.inline_selected_functions(proto, made, inline_schema_functions=True)
+    return body if ops <= NATIVE_OPS | _LATER else None
 
 
 def _replace(graph: ir.Graph, node: ir.Node, body: ir.Graph) -> None:
