@@ -29,6 +29,7 @@ PASSES: tuple[str, ...] = (
     "lower_integer_products",
     "lower_quantized",
     "lower_attention",
+    "lower_recurrent",
     "lower_norms",
     "lower_pools",
     "lower_functions",

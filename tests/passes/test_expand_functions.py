@@ -38,14 +38,33 @@ def test_two_of_a_kind_between_others():
     assert_same(proto, model)
 
 
-def test_a_definition_that_holds_another():
-    shapes = {"x": ("N", 3, 5), "w": (3, 1, 2), "b": (3,)}
-    proto = build(
-        [node("CausalConvWithState", ["x", "w", "b"], ["y", "state"], activation="silu")],
-        shapes,
-        ["y", "state"],
-        opset=27,
-    )
+DEFINED = {
+    "conv": (
+        {"x": ("N", 3, 5), "w": (3, 1, 2), "b": (3,)},
+        node("CausalConvWithState", ["x", "w", "b"], ["y", "state"], activation="silu"),
+    ),
+    "conv_without_bias": (
+        {"x": ("N", 3, 5), "w": (3, 1, 2), "p": ("N", 3, 1)},
+        node("CausalConvWithState", ["x", "w", "", "p"], ["y", "state"]),
+    ),
+    "attention": (
+        {"q": (2, 3, 8), "k": (2, 3, 8), "v": (2, 3, 8), "d": (2, 3, 8)},
+        node(
+            "LinearAttention",
+            ["q", "k", "v", "", "d"],
+            ["y", "state"],
+            q_num_heads=2,
+            kv_num_heads=2,
+            update_rule="gated",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_definitions_that_hold_others(name):
+    shapes, made = DEFINED[name]
+    proto = build([made], shapes, ["y", "state"], opset=27)
     model = apply(proto)
     assert native_report(model) == []
     feeds = feeds_for(proto)
@@ -55,6 +74,20 @@ def test_a_definition_that_holds_another():
         strict=True,
     ):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("align", [0, 1])
+def test_affine_grid(align):
+    proto = build(
+        [node("AffineGrid", ["t", "size"], ["y"], align_corners=align)],
+        {"t": ("N", 2, 3)},
+        ["y"],
+        {"size": np.array([2, 3, 4, 5])},
+        opset=21,
+    )
+    model = apply(proto)
+    assert native_report(model) == []
+    assert_same(proto, model)
 
 
 def test_what_is_not_native_stays():
