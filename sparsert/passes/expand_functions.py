@@ -16,8 +16,8 @@ from sparsert.passes.native_checks import NATIVE_OPS
 # Operators without kernels of their own whose definition ONNX gives as a function.
 _EXPANDED = frozenset(
     "AffineGrid BlackmanWindow CastLike CausalConvWithState CenterCropPad DepthToSpace "
-    "DynamicQuantizeLinear HammingWindow HannWindow LinearAttention MeanVarianceNormalization RotaryEmbedding "
-    "SpaceToDepth SwiGLU".split()
+    "DynamicQuantizeLinear HammingWindow HannWindow LinearAttention MeanVarianceNormalization "
+    "RotaryEmbedding SpaceToDepth SwiGLU".split()
 )
 # What later passes bring to native operators, at least with known sizes.
 _LATER = frozenset({"CastLike", "Constant", "If", "Scan"})
