@@ -1,4 +1,4 @@
-"""Writes out the steps of RNN, GRU and LSTM over a short sequence."""
+"""Writes out the iterations of RNN, GRU and LSTM over a short sequence."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import onnx_ir as ir
 from sparsert.passes.chain import Chain
 from sparsert.passes.graph_tools import attribute, dim_at, input_at, is_f32, is_op, nodes_of
 
-# Steps at most.
-_MAX_STEPS = 128
+# Iterations at most.
+_MAX_ITERATIONS = 128
 _ACTIVATIONS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 _KNOWN = frozenset({"Sigmoid", "Tanh", "Relu"})
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -20,7 +20,7 @@ _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 def run(model: ir.Model) -> None:
     """Unrolls f32 nodes of known length in both directions, in place.
 
-    The products with the inputs of all steps are one; those with the state are one for each step.
+    The products with the inputs of all iterations are one; those with the state are one for each iteration.
     Nodes with clip, lengths of their own for each sequence or rarer activations stay.
     """
     for node in nodes_of(model.graph):
@@ -28,9 +28,9 @@ def run(model: ir.Model) -> None:
         if not is_op(node, *_GATES) or x is None or not is_f32(x):
             continue
         layout = attribute(node, "layout", 0)
-        steps, hidden = dim_at(x, 1 if layout else 0), attribute(node, "hidden_size")
+        iterations, hidden = dim_at(x, 1 if layout else 0), attribute(node, "hidden_size")
         hidden = hidden or dim_at(node.inputs[2], 2)  # type: ignore[arg-type]
-        if not steps or steps > _MAX_STEPS or not hidden or input_at(node, 4) is not None:
+        if not iterations or iterations > _MAX_ITERATIONS or not hidden or input_at(node, 4) is not None:
             continue
         backward = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[
             attribute(node, "direction", "forward")
@@ -47,12 +47,12 @@ def run(model: ir.Model) -> None:
             _Cell(node, chain, index, hidden, functions[index * count : (index + 1) * count])
             for index in range(len(backward))
         ]
-        _unroll(node, x, chain, cells, backward, steps)
+        _unroll(node, x, chain, cells, backward, iterations)
         chain.replace()
 
 
 def _unroll(
-    node: ir.Node, x: ir.Value, chain: Chain, cells: list[_Cell], backward: list[bool], steps: int
+    node: ir.Node, x: ir.Value, chain: Chain, cells: list[_Cell], backward: list[bool], iterations: int
 ) -> None:
     layout = attribute(node, "layout", 0)
     if layout:
@@ -62,10 +62,10 @@ def _unroll(
     for cell, is_backward in zip(cells, backward, strict=True):
         inputs = chain.add("MatMul", [x, cell.weight])
         results: list[ir.Value | None] = []
-        for step in range(steps):
-            at = chain.constant("step", np.array(steps - 1 - step if is_backward else step))
+        for iteration in range(iterations):
+            at = chain.constant("iteration", np.array(iterations - 1 - iteration if is_backward else iteration))
             results.append(
-                chain.add("Unsqueeze", [cell.step(chain.add("Gather", [inputs, at])), zero])
+                chain.add("Unsqueeze", [cell.advance(chain.add("Gather", [inputs, at])), zero])
             )
         ordered = results[::-1] if is_backward else results
         wholes.append(chain.add("Unsqueeze", [chain.add("Concat", ordered, axis=0), one]))
@@ -108,7 +108,7 @@ class _Cell:
             for at in range(3)
         ]
 
-    def step(self, x: ir.Value) -> ir.Value:
+    def advance(self, x: ir.Value) -> ir.Value:
         """Returns the next h, for the product of an input and the weights [N, gates * hidden]."""
         x = self._sum(x, self._bias)
         kind: dict[str, Callable[[ir.Value], ir.Value]] = {

@@ -1,4 +1,4 @@
-"""Writes out the steps of a Scan over a short sequence."""
+"""Writes out the iterations of a Scan over a short sequence."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sparsert.passes.graph_tools import (
     rank_of,
 )
 
-# Steps of a Scan and nodes of all its steps, at most.
-_MAX_STEPS = 128
+# Iterations of a Scan and nodes of all its iterations, at most.
+_MAX_ITERATIONS = 128
 _MAX_NODES = 4096
 
 
@@ -47,8 +47,8 @@ def _unroll(node: ir.Node, graph: ir.Graph) -> bool:
     out_backward = attribute(node, "scan_output_directions", (0,) * outputs)
     if any(value is None or rank_of(value) is None for value in inputs):
         return False
-    steps = dim_at(sequences[0], in_axes[0]) if sequences else None  # type: ignore[arg-type]
-    if not steps or steps > _MAX_STEPS or steps * len(body) > _MAX_NODES:
+    iterations = dim_at(sequences[0], in_axes[0]) if sequences else None  # type: ignore[arg-type]
+    if not iterations or iterations > _MAX_ITERATIONS or iterations * len(body) > _MAX_NODES:
         return False
     if any(
         found.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -60,11 +60,11 @@ def _unroll(node: ir.Node, graph: ir.Graph) -> bool:
     nodes: list[ir.Node] = []
     parts: list[list[ir.Value]] = [[] for _ in range(outputs)]
     axes = [add_initializer(graph, f"{name}_axis", np.array([axis])) for axis in out_axes]
-    for step in range(steps):
+    for iteration in range(iterations):
         elements = []
         for x, axis, backward in zip(sequences, in_axes, in_backward, strict=True):
-            at = np.array(steps - 1 - step if backward else step)
-            place = add_initializer(graph, f"{name}_step", at)
+            at = np.array(iterations - 1 - iteration if backward else iteration)
+            place = add_initializer(graph, f"{name}_iteration", at)
             taken = make_node("Gather", [x, place], {"axis": axis}, name=f"{name}_{len(nodes)}")
             nodes.append(taken)
             elements.append(taken.outputs[0])

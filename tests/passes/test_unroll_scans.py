@@ -1,4 +1,4 @@
-"""unroll_scans: the steps of a Scan of known length are written out."""
+"""unroll_scans: the iterations of a Scan of known length are written out."""
 
 from __future__ import annotations
 
