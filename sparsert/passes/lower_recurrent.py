@@ -20,7 +20,7 @@ _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 def run(model: ir.Model) -> None:
     """Unrolls f32 nodes of known length in both directions, in place.
 
-    The products with the inputs of all iterations are one; those with the state are one for each iteration.
+    One product takes the inputs of all iterations; each iteration has one with the state.
     Nodes with clip, lengths of their own for each sequence or rarer activations stay.
     """
     for node in nodes_of(model.graph):
@@ -28,9 +28,9 @@ def run(model: ir.Model) -> None:
         if not is_op(node, *_GATES) or x is None or not is_f32(x):
             continue
         layout = attribute(node, "layout", 0)
-        iterations, hidden = dim_at(x, 1 if layout else 0), attribute(node, "hidden_size")
+        length, hidden = dim_at(x, 1 if layout else 0), attribute(node, "hidden_size")
         hidden = hidden or dim_at(node.inputs[2], 2)  # type: ignore[arg-type]
-        if not iterations or iterations > _MAX_ITERATIONS or not hidden or input_at(node, 4) is not None:
+        if not length or length > _MAX_ITERATIONS or not hidden or input_at(node, 4) is not None:
             continue
         backward = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[
             attribute(node, "direction", "forward")
@@ -47,12 +47,12 @@ def run(model: ir.Model) -> None:
             _Cell(node, chain, index, hidden, functions[index * count : (index + 1) * count])
             for index in range(len(backward))
         ]
-        _unroll(node, x, chain, cells, backward, iterations)
+        _unroll(node, x, chain, cells, backward, length)
         chain.replace()
 
 
 def _unroll(
-    node: ir.Node, x: ir.Value, chain: Chain, cells: list[_Cell], backward: list[bool], iterations: int
+    node: ir.Node, x: ir.Value, chain: Chain, cells: list[_Cell], backward: list[bool], length: int
 ) -> None:
     layout = attribute(node, "layout", 0)
     if layout:
@@ -62,8 +62,8 @@ def _unroll(
     for cell, is_backward in zip(cells, backward, strict=True):
         inputs = chain.add("MatMul", [x, cell.weight])
         results: list[ir.Value | None] = []
-        for iteration in range(iterations):
-            at = chain.constant("iteration", np.array(iterations - 1 - iteration if is_backward else iteration))
+        for i in range(length):
+            at = chain.constant("iteration", np.array(length - 1 - i if is_backward else i))
             results.append(
                 chain.add("Unsqueeze", [cell.advance(chain.add("Gather", [inputs, at])), zero])
             )
