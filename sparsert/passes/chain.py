@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from sparsert.passes.graph_tools import add_initializer, make_node, replace_node
+from sparsert.passes.graph_tools import add_initializer, make_node, replace_node, take_over
 
 
 class Chain:
@@ -38,10 +38,12 @@ class Chain:
         op_type: str,
         inputs: list[ir.Value | None],
         shape: ir.Shape | None = None,
+        domain: str = "",
         **attributes: Any,
     ) -> ir.Value:
         """Adds a node of one output, of the type of its first input, or the one it names."""
-        made = make_node(op_type, inputs, attributes, name=f"{self._name}_{len(self._nodes)}")
+        name = f"{self._name}_{len(self._nodes)}"
+        made = make_node(op_type, inputs, attributes, domain, name)
         first = inputs[0]
         assert first is not None
         is_cast = op_type == "Cast"
@@ -51,6 +53,12 @@ class Chain:
         made.outputs[0].shape = shape
         self._nodes.append(made)
         return made.outputs[0]
+
+    def give(self, index: int, value: ir.Value) -> None:
+        """Lets a value of the chain take the place of another output than the first."""
+        old = self._node.outputs[index]
+        value.type, value.shape = old.type or value.type, old.shape
+        take_over(old, value)
 
     def replace(self) -> None:
         """Puts the nodes where the first one was."""

@@ -16,9 +16,12 @@ from sparsert.passes.native_checks import NATIVE_OPS
 # Operators without kernels of their own whose definition ONNX gives as a function.
 _EXPANDED = frozenset(
     "AffineGrid BlackmanWindow CastLike CausalConvWithState CenterCropPad DepthToSpace "
-    "DynamicQuantizeLinear HammingWindow HannWindow MeanVarianceNormalization RotaryEmbedding "
-    "SpaceToDepth SwiGLU".split()
+    "DynamicQuantizeLinear HammingWindow HannWindow LinearAttention MeanVarianceNormalization "
+    "RotaryEmbedding SpaceToDepth SwiGLU".split()
 )
+# What later passes bring to native operators, at least with known sizes.
+_LATER = frozenset({"CastLike", "Constant", "If", "Scan"})
+_DEFINITIONS = "definitions"
 _LOG = logging.getLogger(__name__)
 
 
@@ -59,15 +62,33 @@ def _expand(node: ir.Node, model: ir.Model) -> ir.Graph | None:
     proto.graph.name = node.op_type
     proto.graph.node.append(made)
     try:
-        inlined = inliner.inline_selected_functions(
-            proto, [("", node.op_type)], inline_schema_functions=True
-        )
+        inlined = _inline_with_gaps(proto, schema) if "" in made.input else _inline(proto)
     except Exception as error:  # of onnx's C++ code
         _LOG.debug("%s is not expanded: %s", node.op_type, error)
         return None
     body = ir.from_proto(inlined).graph
     ops = {inner.op_type for inner in body}
-    return body if ops <= NATIVE_OPS | {"Constant"} else None
+    return body if ops <= NATIVE_OPS | _LATER else None
+
+
+def _inline(proto: onnx.ModelProto) -> onnx.ModelProto:
+    op = proto.graph.node[0].op_type
+    return inliner.inline_selected_functions(proto, [("", op)], inline_schema_functions=True)
+
+
+def _inline_with_gaps(proto: onnx.ModelProto, schema: onnx.defs.OpSchema) -> onnx.ModelProto:
+    """Does the same for a node that lacks an input before others, which onnx's inliner refuses."""
+    node = proto.graph.node[0]
+    types = {value.name: value.type for value in proto.graph.input}
+    body = schema.get_context_dependent_function(  # type: ignore[attr-defined]
+        node.SerializeToString(),
+        [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input],
+    )
+    function = onnx.FunctionProto.FromString(body)
+    function.domain = node.domain = _DEFINITIONS
+    proto.functions.append(function)
+    proto.opset_import.add(domain=_DEFINITIONS, version=1)
+    return inliner.inline_local_functions(proto, convert_version=True)
 
 
 def _replace(graph: ir.Graph, node: ir.Node, body: ir.Graph) -> None:

@@ -185,7 +185,8 @@ def take_over(old: ir.Value, new: ir.Value) -> None:
     name = old.name
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     old.name = f"{name}_replaced"
-    new.name = name
+    if name:  # an output that is left out has none
+        new.name = name
 
 
 def bypass(node: ir.Node) -> bool:

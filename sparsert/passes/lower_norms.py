@@ -1,4 +1,4 @@
-"""Turns normalisations with scales of the run, LpNormalization and LRN into other operators."""
+"""Turns normalisations that no kernel and no other pass knows into other operators."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ from sparsert.passes.graph_tools import (
 
 
 def run(model: ir.Model) -> None:
-    """Lowers f32 nodes on inputs of known rank, in place; constant scales are left to others."""
+    """Lowers f32 nodes on inputs of known rank, in place; constant scales are left to others.
+
+    A LayerNormalization keeps its first output; the others are computed beside it.
+    """
     for node in nodes_of(model.graph):
         x, rank = input_at(node, 0), rank_of(input_at(node, 0))
         if node.domain != "" or x is None or rank is None or not is_f32(node.outputs[0]):
             continue
-        if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
-            continue
         chain = Chain(node, model.graph)
+        if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
+            if is_op(node, "LayerNormalization") and rank > 0:
+                _show_statistics(node, x, rank, chain)
+                chain.replace()
+            continue
         constant_scales = all(v is None or constant(v) is not None for v in node.inputs[1:])
         if is_op(node, "LpNormalization") and rank > 0:
             _lp_normalise(node, x, chain)
@@ -61,6 +67,23 @@ def _standardise(node: ir.Node, x: ir.Value, axes: list[int], chain: Chain) -> i
     epsilon = chain.constant("epsilon", np.array(attribute(node, "epsilon", 1e-5), np.float32))
     deviation = chain.add("Sqrt", [chain.add("Add", [variance, epsilon])])
     return chain.add("Div", [centred, deviation])
+
+
+def _show_statistics(node: ir.Node, x: ir.Value, rank: int, chain: Chain) -> None:
+    """Computes the mean and the inverse deviation that a LayerNormalization gives."""
+    axis, epsilon = attribute(node, "axis", -1), attribute(node, "epsilon", 1e-5)
+    along = chain.constant("axes", np.arange(axis % rank, rank))
+    mean = chain.add("ReduceMean", [x, along])
+    centred = chain.add("Sub", [x, mean])
+    variance = chain.add("ReduceMean", [chain.add("Mul", [centred, centred]), along])
+    shifted = chain.add("Add", [variance, chain.constant("epsilon", np.array(epsilon, np.float32))])
+    for index, value in (
+        (1, mean),
+        (2, chain.add("Reciprocal", [chain.add("Sqrt", [shifted])])),
+    ):
+        if index < len(node.outputs):
+            chain.give(index, value)
+    chain.add("LayerNormalization", list(node.inputs), axis=axis, epsilon=epsilon)
 
 
 def _scale(node: ir.Node, y: ir.Value, rank: int, chain: Chain) -> None:

@@ -31,7 +31,6 @@ FAILING: tuple[tuple[str, str], ...] = (
     (r"test_scan_sum$", "opset 8: onnx's version converter drops the batch dimension of Scan"),
     (r"maxunpool_export_with_output_shape", "ONNX Runtime, the fallback, ignores output_shape"),
     (r"test_mvn$", "onnx's own shape inference refuses the function's body"),
-    (r"convinteger_with_padding", "ONNX Runtime, the fallback, refuses it"),
     (r"reduce_max_empty_set_bool", "ONNX Runtime, the fallback, refuses it"),
     (
         r"resize_downsample_scales_(linear|cubic)_align_corners$",

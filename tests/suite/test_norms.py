@@ -71,6 +71,26 @@ def axis_cases() -> list[Case]:
     return cases
 
 
+def statistics_cases() -> list[Case]:
+    """The mean and the inverse deviation as outputs too."""
+    return [
+        Case(
+            f"statistics_{axis}_{len(outputs)}_{outputs[-1]}",
+            [
+                f"{', '.join(names)} = LayerNormalization<axis={axis}, epsilon=0.01>(x, g)",
+            ],
+            {"x": ["n", 5, 37]},
+            {"g": random_weights(5, 37, scale=1.0) if axis == 1 else vectors(37)["g"]},
+            outputs=outputs,
+            sizes=SIZES,
+            tolerance=FUNCTION,
+        )
+        for axis in (1, -1)
+        for names in (["y", "m", "d"], ["y", "m"], ["y", "", "d"])
+        for outputs in [[name for name in names if name]]
+    ]
+
+
 def layout_cases() -> list[Case]:
     """Inputs and results that are feature-major or not."""
     constants = {
@@ -147,7 +167,7 @@ def spelt_out_cases() -> list[Case]:
 
 
 SPELT_OUT = spelt_out_cases()
-CASES = unique([*axis_cases(), *layout_cases(), *SPELT_OUT])
+CASES = unique([*axis_cases(), *statistics_cases(), *layout_cases(), *SPELT_OUT])
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
