@@ -45,6 +45,7 @@ PASSES: tuple[str, ...] = (
     "merge_duplicates",
     "lower_convs",
     "lower_linears",
+    "lower_recurrent",
     "fold_transposes",
     "lower_matmuls",
     "fuse_attention",
