@@ -1,4 +1,5 @@
 // Lowers Recurrent.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -8,6 +9,9 @@
 
 namespace sparsert {
 namespace {
+
+// Of a matrix, what one sequence after the other is multiplied with: it stays in L2.
+constexpr size_t kChunkBytes = 128 << 10;
 
 // The matrix in the format that is fastest when all steps of all sequences read it.
 Status PackState(PlanBuilder* b, uint32_t matrix, uint32_t bias, int64_t products,
@@ -38,6 +42,9 @@ Status PackState(PlanBuilder* b, uint32_t matrix, uint32_t bias, int64_t product
   b->info().packed_bytes += packed->bytes();
   product->run = best->kernel.run;
   product->args.weights = packed->slices;
+  const int64_t chunks = static_cast<int64_t>(packed->bytes() / kChunkBytes);
+  product->args.chunks =
+      static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(packed->slices.slices, chunks)));
   *predicted_ns += best->predicted_ns;
   *format = SpmvFormatName(best->format);
   return Status::Ok();

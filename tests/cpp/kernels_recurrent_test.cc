@@ -49,6 +49,7 @@ struct Matrix {
     Must(PackSpmv(csr, has_bias ? bias.data() : nullptr, o.format, lanes, &packed));
     product->run = kernel.run;
     product->args.weights = packed.slices;
+    product->args.chunks = static_cast<int32_t>(random->Int(1, packed.slices.slices));
   }
   std::vector<double> Times(const std::vector<double>& x) const {
     std::vector<double> y(bias.begin(), bias.end());

@@ -41,9 +41,10 @@ struct GateFunctions {
   Vec high, low;
 };
 
-static void MultiplyState(const StateProduct& product, float* state, float* result) {
+// The products of one chunk of the matrix's rows.
+static void MultiplyState(const StateProduct& product, int64_t chunk, float* state, float* result) {
   void* const io[] = {state, nullptr, result};
-  product.run(&product.args, io, 0, SpmvItems(product.args), nullptr);
+  product.run(&product.args, io, chunk, chunk + 1, nullptr);
 }
 
 // The first lanes of what is left of `hidden` elements behind element j.
@@ -96,7 +97,9 @@ static void StepGru(const RecurrentArgs& args, const RecurrentRow& row) {
       const Vec reset = fn.F(LoadGate(row, hidden + j, lanes));
       StoreMask(row.c + j, lanes, Mul(reset, LoadMask(row.h + j, lanes)));
     }
-    MultiplyState(args.candidate, row.c, after_reset);
+    for (int64_t chunk = 0; chunk < args.candidate.args.chunks; ++chunk) {
+      MultiplyState(args.candidate, chunk, row.c, after_reset);
+    }
   }
   for (int64_t j = 0; j < hidden; j += Vec::kLanes) {
     const Mask lanes = LanesAt(j, hidden);
@@ -118,7 +121,6 @@ static void StepRnn(const RecurrentArgs& args, const RecurrentRow& row) {
 }
 
 static void StepRow(const RecurrentArgs& args, const RecurrentRow& row) {
-  MultiplyState(args.state, row.h, row.product);
   const bool usual = args.f.fn == UnaryFn::kSigmoid && args.g.fn == UnaryFn::kTanh;
   if (args.cell == Cell::kLstm) {
     usual&& args.h.fn == UnaryFn::kTanh ? StepLstm<true>(args, row) : StepLstm<false>(args, row);
@@ -151,10 +153,19 @@ static void Recurrent(const void* args_block, void* const* io, int64_t begin, in
     CopyState(has_steps ? initial(io[1], item) : nullptr, h + item * hidden, hidden);
     CopyState(has_steps ? initial(io[2], item) : nullptr, c + item * hidden, hidden);
   }
+  const auto length_of = [&](int64_t item) -> int64_t {
+    return lengths == nullptr || lengths[item] > args.steps ? args.steps : lengths[item];
+  };
   for (int64_t step = 0; step < args.steps; ++step) {
+    // A chunk of the matrix serves all sequences while it is in cache.
+    for (int64_t chunk = 0; chunk < args.state.args.chunks; ++chunk) {
+      for (int64_t item = begin; item < end; ++item) {
+        if (step >= length_of(item)) continue;
+        MultiplyState(args.state, chunk, h + item * hidden, product + item * gates);
+      }
+    }
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t length =
-          lengths == nullptr || lengths[item] > args.steps ? args.steps : lengths[item];
+      const int64_t length = length_of(item);
       float* y = static_cast<float*>(io[4]);
       if (step >= length) {
         CopyState(nullptr, y + (step * args.batch + item) * hidden, hidden);
@@ -162,7 +173,7 @@ static void Recurrent(const void* args_block, void* const* io, int64_t begin, in
       }
       const int64_t at = (args.reverse ? length - 1 - step : step) * args.batch + item;
       StepRow(args, {static_cast<const float*>(io[0]) + at * gates, h + item * hidden,
-                     c + item * hidden, product, y + at * hidden});
+                     c + item * hidden, product + item * gates, y + at * hidden});
     }
   }
   for (int64_t item = begin; item < end; ++item) {

@@ -14,9 +14,9 @@ static const Kernel kKernels[] = {
 };
 
 size_t RecurrentScratch(const RecurrentArgs& args) {
-  // Of each sequence h and a second state; the products of one.
-  const int64_t vectors = 2 * args.batch + GatesOf(args.cell);
-  return static_cast<size_t>(vectors * args.hidden) * sizeof(float);
+  // Of each sequence h, a second state and the products of all gates.
+  const int64_t vectors = 2 + GatesOf(args.cell);
+  return static_cast<size_t>(args.batch * vectors * args.hidden) * sizeof(float);
 }
 
 bool SelectRecurrent(const RecurrentArgs&, Isa isa, Kernel* kernel) {
