@@ -106,6 +106,9 @@ enum class ScatterReduction : uint8_t {
   kCount = 5,
 };
 
+// Of recurrent layers.
+enum class Cell : uint8_t { kRnn = 0, kLstm = 1, kGru = 2, kCount = 3 };
+
 enum class PadMode : uint8_t { kConstant = 0, kReflect = 1, kEdge = 2, kWrap = 3, kCount = 4 };
 enum class ResizeMode : uint8_t { kNearest = 0, kLinear = 1, kCount = 2 };
 enum class CoordinateMode : uint8_t {

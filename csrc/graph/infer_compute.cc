@@ -167,6 +167,103 @@ Status InferAttention(const Inference& inf) {
   return inf.SetOutput(0, DType::kF32, sizes.out);
 }
 
+namespace {
+
+// Input i of a Recurrent: absent, or float32 of the shape.
+Status CheckStates(const Inference& inf, size_t i, const Shape& shape) {
+  if (!inf.Has(i)) return Status::Ok();
+  SRT_RETURN_IF_ERROR(inf.RequireF32(i));
+  if (SameShape(inf.InShape(i), shape)) return Status::Ok();
+  return NodeError(inf.node, StatusCode::kShape, "input %s must have the shape %s",
+                   inf.Describe(i).text, ShapeText(shape).text);
+}
+
+Shape ShapeOf(int rank, int64_t first, int64_t second) {
+  Shape shape;
+  shape.rank = rank;
+  shape.dims[0] = first;
+  shape.dims[1] = second;
+  return shape;
+}
+
+// The functions of a Recurrent's gates, as many as its cell has; none takes parameters.
+Status CheckGateFunctions(const Inference& inf, size_t expected) {
+  const Span<int64_t> functions = inf.node.IntsAttr(AttrKey::k_activations);
+  if (functions.size != expected) {
+    return NodeError(inf.node, StatusCode::kModelFormat, "%zu activations, expected %zu",
+                     functions.size, expected);
+  }
+  for (int64_t fn : functions) {
+    switch (static_cast<UnaryFn>(fn)) {
+      case UnaryFn::kRelu:
+      case UnaryFn::kSigmoid:
+      case UnaryFn::kTanh:
+      case UnaryFn::kSoftplus:
+      case UnaryFn::kSoftsign:
+        break;
+      default:
+        return NodeError(inf.node, StatusCode::kUnsupported, "activation %" PRId64, fn);
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Status InferRecurrent(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
+  SRT_RETURN_IF_ERROR(inf.RequireF32(1));
+  for (const size_t i : {size_t{1}, size_t{2}, size_t{3}, size_t{7}}) {
+    if (inf.Has(i)) SRT_RETURN_IF_ERROR(inf.RequireConstant(i, "weights"));
+  }
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(1));
+  const Cell cell = static_cast<Cell>(inf.node.IntAttr(AttrKey::k_cell, 0));
+  const bool is_lstm = cell == Cell::kLstm;
+  const int64_t gates = is_lstm ? 4 : cell == Cell::kGru ? 3 : 1;
+  SRT_RETURN_IF_ERROR(CheckGateFunctions(inf, is_lstm ? 3 : cell == Cell::kGru ? 2 : 1));
+  const Shape& x = inf.InShape(0);
+  const Shape& r = inf.InShape(1);
+  if (x.rank != 3 || r.rank != 2) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "input %s must have rank 3 and weights %s rank 2", inf.Describe(0).text,
+                     inf.Describe(1).text);
+  }
+  const int64_t hidden = r.dims[1];
+  if (inf.Has(3) && cell != Cell::kGru) {
+    return NodeError(inf.node, StatusCode::kModelFormat, "only a GRU has an input 3");
+  }
+  if (!is_lstm && (inf.Has(5) || inf.Has(7) || inf.node.outputs.size > 2)) {
+    return NodeError(inf.node, StatusCode::kModelFormat, "only an LSTM has a cell or peepholes");
+  }
+  // With matrix 3 the last gate of a GRU is not in matrix 1.
+  const int64_t rows = (gates - (inf.Has(3) ? 1 : 0)) * hidden;
+  if (x.dims[2] != gates * hidden || r.dims[0] != rows) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "weights %s must have %" PRId64 " rows and input %s %" PRId64
+                     " elements in its last dimension",
+                     inf.Describe(1).text, rows, inf.Describe(0).text, gates * hidden);
+  }
+  const Shape states = ShapeOf(2, x.dims[1], hidden);
+  SRT_RETURN_IF_ERROR(CheckStates(inf, 2, ShapeOf(1, rows, 0)));
+  SRT_RETURN_IF_ERROR(CheckStates(inf, 3, ShapeOf(2, hidden, hidden)));
+  SRT_RETURN_IF_ERROR(CheckStates(inf, 4, states));
+  SRT_RETURN_IF_ERROR(CheckStates(inf, 5, states));
+  SRT_RETURN_IF_ERROR(CheckStates(inf, 7, ShapeOf(1, 3 * hidden, 0)));
+  if (inf.Has(6) &&
+      (inf.In(6).dtype != DType::kI32 || !SameShape(inf.InShape(6), ShapeOf(1, x.dims[1], 0)))) {
+    return NodeError(inf.node, StatusCode::kShape, "lengths %s must be int32, one per sequence",
+                     inf.Describe(6).text);
+  }
+  Shape out = x;
+  out.dims[2] = hidden;
+  SRT_RETURN_IF_ERROR(inf.SetOutput(0, DType::kF32, out));
+  for (size_t i = 1; i < inf.node.outputs.size; ++i) {
+    SRT_RETURN_IF_ERROR(inf.SetOutput(i, DType::kF32, states));
+  }
+  return Status::Ok();
+}
+
 Status InferNorm(const Inference& inf) {
   int first = 0;
   SRT_RETURN_IF_ERROR(inf.RequireF32(0));

@@ -32,6 +32,7 @@ Status InferSoftmax(const Inference& inf);
 Status InferCast(const Inference& inf);
 Status InferMatMul(const Inference& inf);
 Status InferAttention(const Inference& inf);
+Status InferRecurrent(const Inference& inf);
 Status InferNorm(const Inference& inf);
 Status InferWhere(const Inference& inf);
 Status InferCompare(const Inference& inf);

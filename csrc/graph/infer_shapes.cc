@@ -55,6 +55,8 @@ Arity OpArity(Op op) {
       return {2, 3, 1};
     case Op::kAttention:
       return {3, 4, 1};
+    case Op::kRecurrent:
+      return {2, 8, 3};
     case Op::kConcat:
       return {1, kMany, 1};
     case Op::kArgMax:
@@ -161,6 +163,8 @@ Status InferNode(const Inference& inf) {
       return InferNorm(inf);
     case Op::kAttention:
       return InferAttention(inf);
+    case Op::kRecurrent:
+      return InferRecurrent(inf);
     case Op::kWhere:
       return InferWhere(inf);
     case Op::kCompare:

@@ -80,6 +80,9 @@ constexpr OpRule kRules[] = {
     {Op::kTrilu, 1, 2, 1, 1, 0, Attrs(K::k_upper), 0},
     {Op::kTile, 2, 2, 1, 1, 0, 0, 0},
     {Op::kBitCast, 1, 1, 1, 1, 0, Attrs(K::k_to), Attrs(K::k_to)},
+    {Op::kRecurrent, 2, 8, 1, 3, Bits(1, 2, 3, 7),
+     Attrs(K::k_cell, K::k_activations, K::k_clip, K::k_reverse),
+     Attrs(K::k_cell, K::k_activations)},
 };
 
 constexpr int64_t kMaxWindowValue = int64_t{1} << 30;
@@ -103,6 +106,10 @@ Limits LimitsOf(Op op, AttrKey key) {
       if (op == Op::kBinary) return EnumLimits<BinaryFn>();
       if (op == Op::kReduce) return EnumLimits<ReduceFn>();
       if (op == Op::kCompare) return EnumLimits<CompareFn>();
+      return {1, static_cast<int64_t>(UnaryFn::kCount) - 1};
+    case K::k_cell:
+      return EnumLimits<Cell>();
+    case K::k_activations:
       return {1, static_cast<int64_t>(UnaryFn::kCount) - 1};
     case K::k_auto_pad:
       return EnumLimits<AutoPad>();
@@ -243,6 +250,7 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_alpha:
     case K::k_beta:
     case K::k_epsilon:
+    case K::k_clip:
       return Bits(AttrType::kFloat);
     case K::k_strides:
     case K::k_pads:
@@ -252,6 +260,7 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_kernel_shape:
     case K::k_perm:
     case K::k_axes:
+    case K::k_activations:
       return Bits(AttrType::kInts);
     case K::k_value:
       return Bits(AttrType::kInt, AttrType::kFloat);

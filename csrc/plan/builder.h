@@ -164,6 +164,7 @@ Status LowerMovement(PlanBuilder* b);     // everything that only moves data
 Status LowerResize(PlanBuilder* b);
 Status LowerMatMul(PlanBuilder* b);
 Status LowerAttention(PlanBuilder* b);
+Status LowerRecurrent(PlanBuilder* b);
 Status LowerNorm(PlanBuilder* b);   // LayerNormalization, RMSNormalization
 Status LowerIndex(PlanBuilder* b);  // ops that find, pick or scatter elements; Cum*, Trilu
 

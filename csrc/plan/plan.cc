@@ -129,10 +129,14 @@ Status PlanBuilder::Taps(const Window& window, bool transposed, const Tiling& ti
   return taps_.push_back(entry);
 }
 
+// Whether input 1 is a matrix that is packed.
+static bool HasWeights(Op op) {
+  return op == Op::kConv || op == Op::kConvTranspose || op == Op::kLinear || op == Op::kRecurrent;
+}
+
 void PlanBuilder::Describe(const Node& n) {
   NodePlan& p = info();
-  const bool has_weights = n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear;
-  if (!has_weights) return;
+  if (!HasWeights(n.op)) return;
   const Tensor& w = graph.tensors[n.Input(1)];
   static const char* const kStorage[] = {"dense", "bitmask", "csr"};
   p.weights = static_cast<uint64_t>(w.data.rows) * w.data.cols;
@@ -155,7 +159,7 @@ Status PlanBuilder::LowerNode() {
   for (uint32_t t : n.inputs) {
     // Weights of matrix ops are packed by their lowering; everything else is read as it is.
     const bool packed =
-        t == n.Input(1) && (n.op == Op::kConv || n.op == Op::kConvTranspose || n.op == Op::kLinear);
+        (t == n.Input(1) && HasWeights(n.op)) || (t == n.Input(3) && n.op == Op::kRecurrent);
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
   SRT_RETURN_IF_ERROR(ChooseRowconv());
@@ -188,6 +192,8 @@ Status PlanBuilder::LowerNode() {
       return LowerMatMul(this);
     case Op::kAttention:
       return LowerAttention(this);
+    case Op::kRecurrent:
+      return LowerRecurrent(this);
     case Op::kLayerNormalization:
     case Op::kRMSNormalization:
       return LowerNorm(this);
@@ -305,7 +311,8 @@ Status InferSlice(const Graph& graph, Span<Shape> input_shapes, const ShapeTable
   SRT_RETURN_IF_ERROR(shapes.append(input_shapes.data, input_shapes.size));
   for (Shape& shape : shapes) shape.dims[0] = cut->slice_images;
   // A graph that names the size of its batch inside fails here, or disagrees.
-  if (!InferShapes(graph, shapes.span(), slice, false).ok() || !SlicesAgree(graph, whole, *slice, *cut)) {
+  if (!InferShapes(graph, shapes.span(), slice, false).ok() ||
+      !SlicesAgree(graph, whole, *slice, *cut)) {
     *cut = BatchSlices();
   }
   return Status::Ok();

@@ -69,7 +69,7 @@ UNARY_OPS = {
 _BETA_NAME = {"selu": "gamma"}
 
 # Operators of the domain sparsert besides those that take an activation.
-_OWN_OPS = ("MatMul", "Attention")
+_OWN_OPS = ("MatMul", "Attention", "Recurrent")
 _FAMILIES = {
     "Unary": tuple(UNARY_OPS),
     "Binary": (*BINARY_FN, "BitShift"),
@@ -113,6 +113,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "CumSum": {"exclusive": 0, "reverse": 0},
     "CumProd": {"exclusive": 0, "reverse": 0},
     "Trilu": {"upper": 1},
+    "Recurrent": {"reverse": 0},
 }
 # Attributes that may be there but say nothing (given the others), and the values they must have.
 _IGNORED: dict[str, tuple[str, ...]] = {
@@ -205,7 +206,7 @@ def _file_op(node: ir.Node, where: str) -> str:
         for op, members in _FAMILIES.items():
             if node.op_type in members:
                 return op
-        if node.op_type in OP_RULES and node.op_type not in (*FUSED_OPS, "Attention"):
+        if node.op_type in OP_RULES and node.op_type not in (*FUSED_OPS, "Attention", "Recurrent"):
             return node.op_type
     raise UnsupportedOpError(f"{where}: not an op of the sparsert opset")
 
@@ -322,6 +323,8 @@ def _number(op: str, name: str, value: Any, where: str) -> int | float | tuple[i
     """Converts an attribute's value to what the file holds."""
     names = enum_names(op, name)
     if names is not None:
+        if isinstance(value, tuple) and all(item in names for item in value):
+            return tuple(names.index(item) for item in value)
         if isinstance(value, str) and value in names:
             return names.index(value)
         raise UnsupportedOpError(f"{where}: {name}={value!r}, expected one of {', '.join(names)}")

@@ -81,6 +81,7 @@ OPS = {
     "Trilu": 50,
     "Tile": 51,
     "BitCast": 52,
+    "Recurrent": 60,
 }
 
 ATTRS = {
@@ -128,6 +129,9 @@ ATTRS = {
     "batch_dims": 45,
     "reduction": 46,
     "select_last_index": 47,
+    "cell": 48,
+    "activations": 49,
+    "clip": 50,
 }
 
 
@@ -211,6 +215,7 @@ COMPARE_FN = (
     "Xor",
     "Not",
 )
+RECURRENT_CELL = ("rnn", "lstm", "gru")
 AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER")
 PAD_MODE = ("constant", "reflect", "edge", "wrap")
 SCATTER_REDUCTION = ("none", "add", "mul", "max", "min")
@@ -333,17 +338,26 @@ OP_RULES = {
     "Trilu": OpRule(1, 2, attrs=("upper",)),
     "Tile": OpRule(2, 2),
     "BitCast": OpRule(1, 1, attrs=("to",), required=("to",)),
+    "Recurrent": OpRule(
+        2,
+        8,
+        1,
+        3,
+        constants=(1, 2, 3, 7),
+        attrs=("cell", "activations", "clip", "reverse"),
+        required=("cell", "activations"),
+    ),
 }
 
 _INTS = ("strides", "pads", "dilations", "output_padding", "output_shape", "kernel_shape", "perm")
-_FLOATS = ("act_alpha", "act_beta", "alpha", "beta", "epsilon")
+_FLOATS = ("act_alpha", "act_beta", "alpha", "beta", "epsilon", "clip")
 
 
 def attr_types(name: str) -> tuple[AttrType, ...]:
     """Returns the types that attribute `name` may have in a file."""
     if name == "value":
         return AttrType.INT, AttrType.FLOAT
-    if name in (*_INTS, "axes"):
+    if name in (*_INTS, "axes", "activations"):
         return (AttrType.INTS,)
     return (AttrType.FLOAT,) if name in _FLOATS else (AttrType.INT,)
 
@@ -361,6 +375,8 @@ def enum_names(op: str, attr: str) -> tuple[str, ...] | None:
         }[op]
     return {
         "act": UNARY_FN,
+        "activations": UNARY_FN,
+        "cell": RECURRENT_CELL,
         "reduction": SCATTER_REDUCTION,
         "auto_pad": AUTO_PAD,
         "coordinate_transformation_mode": COORDINATE_MODE,

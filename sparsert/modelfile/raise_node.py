@@ -52,7 +52,7 @@ def raise_node(
     elif op == "Compare":
         op_type = COMPARE_FN[attrs["fn"]]
         values.pop("fn")
-    elif op == "Attention":
+    elif op in ("Attention", "Recurrent"):
         domain = SPARSERT_DOMAIN
     elif op == "MatMul":
         domain = SPARSERT_DOMAIN if values else ""
@@ -70,7 +70,7 @@ def raise_node(
 def _named(op: str, key: str, value: Any) -> Any:
     names = enum_names(op, key)
     if names is not None:
-        return names[value]
+        return [names[item] for item in value] if isinstance(value, tuple) else names[value]
     return list(value) if isinstance(value, tuple) else value
 
 

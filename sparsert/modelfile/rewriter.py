@@ -12,7 +12,13 @@ from sparsert.formats import F16, F32
 from sparsert.modelfile import tables
 from sparsert.modelfile.reader import ModelFile, TensorInfo
 from sparsert.modelfile.tables import Section, align
-from sparsert.modelfile.writer import WEIGHTED_OPS, Buffer, encode_float, join_sections
+from sparsert.modelfile.writer import (
+    WEIGHTED_OPS,
+    Buffer,
+    encode_float,
+    has_candidate,
+    join_sections,
+)
 
 
 def replace_weights(
@@ -39,6 +45,7 @@ def replace_weights(
         sections[section] = [data[offset : offset + size].data]
     records = np.frombuffer(sections[Section.TENSORS][0], tables.TENSOR).copy()
     weight_inputs = {node.inputs[1] for node in content.nodes if node.op in WEIGHTED_OPS}
+    weight_inputs |= {node.inputs[3] for node in content.nodes if has_candidate(node)}
     parts: list[Buffer] = []
     used = 0
     for index, tensor in enumerate(content.tensors):

@@ -39,12 +39,14 @@ from sparsert.modelfile.tables import NO_INDEX, Section, align
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from sparsert.modelfile.reader import NodeInfo
+
 Buffer = bytes | bytearray | memoryview
 
 WEIGHTS = ("f32", "f16")
 # Ops whose input 1 is a matrix of weights: what weights="f16" rounds. Other constants (biases,
 # scales, epsilons) keep every bit.
-WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear")
+WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear", "Recurrent")
 
 
 def write_bytes(
@@ -209,6 +211,7 @@ class _FileBuilder:
         """Fills every table, or raises one error that lists all problems."""
         nodes = self._lower_nodes()
         self._weights = {id(n.inputs[1]) for n in nodes if n.op in WEIGHTED_OPS}
+        self._weights |= {id(n.inputs[3]) for n in nodes if has_candidate(n)}
         inputs = [value for value in self._graph.inputs if value.const_value is None]
         for value in inputs:
             self._try(lambda value=value: self._add_activation(value, boundary=True))
@@ -431,6 +434,11 @@ class _FileBuilder:
             self._string_offsets[text] = len(self._strings)
             self._strings += encoded
         return self._string_offsets[text], len(encoded)
+
+
+def has_candidate(node: FileNode | NodeInfo) -> bool:
+    """Whether input 3 is a matrix of weights too: of a Recurrent."""
+    return node.op == "Recurrent" and len(node.inputs) > 3 and node.inputs[3] is not None
 
 
 def _encode_exact(array: NDArray[Any], dtype: int, dims: tuple[int, ...]) -> Encoded:

@@ -1,4 +1,7 @@
-"""Writes out the iterations of RNN, GRU and LSTM over a short sequence."""
+"""Turns LSTM, GRU and RNN into one sparsert.Linear over all steps and one sparsert.Recurrent.
+
+Each direction has its own; Unsqueeze and Concat join what they give.
+"""
 
 from __future__ import annotations
 
@@ -7,188 +10,229 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from sparsert.passes.chain import Chain
-from sparsert.passes.graph_tools import attribute, dim_at, input_at, is_f32, is_op, nodes_of
+from sparsert.passes.graph_tools import (
+    SPARSERT,
+    add_initializer,
+    attribute,
+    constant,
+    input_at,
+    is_f32,
+    is_op,
+    lazy_tensor,
+    make_node,
+    nodes_of,
+    take_over,
+)
 
-# Iterations at most.
-_MAX_ITERATIONS = 128
-_ACTIVATIONS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
-_KNOWN = frozenset({"Sigmoid", "Tanh", "Relu"})
-_GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+OPS = ("LSTM", "GRU", "RNN")
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_FUNCTIONS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh"), "RNN": ("tanh",)}
+# Functions without parameters.
+_NATIVE_FUNCTIONS = ("sigmoid", "tanh", "relu", "softplus", "softsign")
+# Positions of the inputs that must be constants, if they are there.
+_WEIGHTS = {"LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3)}
 
 
 def run(model: ir.Model) -> None:
-    """Unrolls f32 nodes of known length in both directions, in place.
-
-    One product takes the inputs of all iterations; each iteration has one with the state.
-    Nodes with clip, lengths of their own for each sequence or rarer activations stay.
-    """
+    """Lowers recurrent layers with constant weights, in place."""
     for node in nodes_of(model.graph):
-        x = input_at(node, 0)
-        if not is_op(node, *_GATES) or x is None or not is_f32(x):
-            continue
-        layout = attribute(node, "layout", 0)
-        length, hidden = dim_at(x, 1 if layout else 0), attribute(node, "hidden_size")
-        hidden = hidden or dim_at(node.inputs[2], 2)  # type: ignore[arg-type]
-        if not length or length > _MAX_ITERATIONS or not hidden or input_at(node, 4) is not None:
-            continue
-        backward = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[
-            attribute(node, "direction", "forward")
-        ]
-        default = _ACTIVATIONS[node.op_type] * len(backward)
-        functions = attribute(node, "activations", default)
-        if "clip" in node.attributes or attribute(node, "input_forget", 0):
-            continue
-        if len(functions) != len(default) or not set(functions) <= _KNOWN:
-            continue
-        chain = Chain(node, model.graph)
-        count = len(default) // len(backward)
-        cells = [
-            _Cell(node, chain, index, hidden, functions[index * count : (index + 1) * count])
-            for index in range(len(backward))
-        ]
-        _unroll(node, x, chain, cells, backward, length)
-        chain.replace()
+        if is_op(node, *OPS) and recurrent_reason(node) is None:
+            _Lowering(node).run()
 
 
-def _unroll(
-    node: ir.Node, x: ir.Value, chain: Chain, cells: list[_Cell], backward: list[bool], length: int
-) -> None:
-    layout = attribute(node, "layout", 0)
-    if layout:
-        x = chain.add("Transpose", [x], perm=[1, 0, 2])
-    zero, one = chain.constant("axis", np.array([0])), chain.constant("direction", np.array([1]))
-    wholes = []
-    for cell, is_backward in zip(cells, backward, strict=True):
-        inputs = chain.add("MatMul", [x, cell.weight])
-        results: list[ir.Value | None] = []
-        for i in range(length):
-            at = chain.constant("iteration", np.array(length - 1 - i if is_backward else i))
-            results.append(
-                chain.add("Unsqueeze", [cell.advance(chain.add("Gather", [inputs, at])), zero])
-            )
-        ordered = results[::-1] if is_backward else results
-        wholes.append(chain.add("Unsqueeze", [chain.add("Concat", ordered, axis=0), one]))
-    for index, values in ((1, [cell.h for cell in cells]), (2, [cell.c for cell in cells])):
-        if index < len(node.outputs):
-            wide = [chain.add("Unsqueeze", [value, zero]) for value in values]
-            last = chain.add("Concat", list(wide), axis=0)
-            chain.give(index, chain.add("Transpose", [last], perm=[1, 0, 2]) if layout else last)
-    y = chain.add("Concat", list(wholes), axis=1)
-    if layout:
-        chain.add("Transpose", [y], perm=[2, 0, 1, 3])
+def recurrent_reason(node: ir.Node) -> str | None:
+    """Returns why a recurrent layer cannot be lowered, or None if it can."""
+    if not is_f32(input_at(node, 0)):
+        return "it does not compute in f32"
+    for index in _WEIGHTS[node.op_type]:
+        value = input_at(node, index)
+        if value is not None and (constant(value) is None or not is_f32(value)):
+            return "its weights are not constant"
+    weights = [constant(input_at(node, index)) for index in (1, 2)]
+    if any(tensor is None or len(tensor.shape) != 3 for tensor in weights):
+        return "its weights do not have three dimensions"
+    for name in _functions(node):
+        if name not in _NATIVE_FUNCTIONS:
+            return f"the activation '{name}' is not supported"
+    if len(_functions(node)) != _directions(node) * len(_FUNCTIONS[node.op_type]):
+        return "its number of activations does not fit its directions"
+    if attribute(node, "input_forget", 0):
+        return "input_forget is not supported"
+    return None
 
 
-class _Cell:
-    """One direction: its weights, and its state so far; h and c are None while they are zero."""
+def _directions(node: ir.Node) -> int:
+    return 2 if attribute(node, "direction", "forward") == "bidirectional" else 1
 
-    def __init__(
-        self, node: ir.Node, chain: Chain, index: int, hidden: int, functions: tuple[str, ...]
-    ) -> None:
-        self._chain, self._op, self._hidden = chain, node.op_type, hidden
-        self._functions = functions
-        self._reset_after = bool(attribute(node, "linear_before_reset", 0))
-        self._index = chain.constant("index", np.array(index))
-        weight, recurrence, bias = node.inputs[1], node.inputs[2], input_at(node, 3)
-        self.weight = self._turned(self._mine(weight))
-        self._recurrence = self._turned(self._mine(recurrence))
-        gates = _GATES[node.op_type] * hidden
-        self._bias = self._recurrent_bias = None
-        if bias is not None:
-            mine = self._mine(bias)
-            assert mine is not None
-            self._bias = self._part(mine, 0, gates, 0)
-            self._recurrent_bias = self._part(mine, gates, 2 * gates, 0)
-        axis = 1 if attribute(node, "layout", 0) else 0
-        self.h = self._mine(input_at(node, 5), axis)
-        self.c = self._mine(input_at(node, 6), axis)
-        peephole = self._mine(input_at(node, 7))
-        self._peepholes = [
-            None if peephole is None else self._part(peephole, at * hidden, (at + 1) * hidden, 0)
-            for at in range(3)
-        ]
 
-    def advance(self, x: ir.Value) -> ir.Value:
-        """Returns the next h, for the product of an input and the weights [N, gates * hidden]."""
-        x = self._sum(x, self._bias)
-        kind: dict[str, Callable[[ir.Value], ir.Value]] = {
-            "RNN": self._rnn,
-            "GRU": self._gru,
-            "LSTM": self._lstm,
-        }
-        self.h = kind[self._op](x)
-        return self.h
+def _functions(node: ir.Node) -> list[str]:
+    given = attribute(node, "activations")
+    if not given:
+        return [*_FUNCTIONS[node.op_type]] * _directions(node)
+    return [str(name).lower() for name in given]
 
-    def _rnn(self, x: ir.Value) -> ir.Value:
-        return self._chain.add(self._functions[0], [self._sum(x, self._recurrent(0, 1))])
 
-    def _gru(self, x: ir.Value) -> ir.Value:
-        f, g = self._functions
-        both = self._sum(self._gate(x, 0, 2), self._recurrent(0, 2))
-        both = self._chain.add(f, [both])
-        z, r = self._gate(both, 0), self._gate(both, 1)
-        if self._reset_after or self.h is None:
-            state = self._recurrent(2, 3)
-            state = state if state is None or not self._reset_after else self._product(r, state)
+class _Lowering:
+    """Replaces one layer."""
+
+    def __init__(self, node: ir.Node) -> None:
+        graph = node.graph
+        assert isinstance(graph, ir.Graph)
+        self._node = node
+        self._graph = graph
+        self._name = node.name or node.op_type
+        self._gates = GATES[node.op_type]
+        recurrent = constant(node.inputs[2])
+        assert recurrent is not None
+        self._hidden = int(recurrent.shape[2])  # type: ignore[arg-type]
+        self._batch_first = bool(attribute(node, "layout", 0))
+        self._nodes: list[ir.Node] = []
+
+    def run(self) -> None:
+        node = self._node
+        x = node.inputs[0]
+        assert x is not None
+        if self._batch_first:
+            x = self._add("Transpose", [x], {"perm": [1, 0, 2]}, _permuted(x.shape, (1, 0, 2)))
+        used = [value.uses() or value.is_graph_output() for value in node.outputs]
+        count = max((i + 1 for i, is_used in enumerate(used) if is_used), default=1)
+        parts = [self._direction(x, index, count) for index in range(_directions(node))]
+        states_axis = int(self._batch_first)
+        replaced = []
+        for i, is_used in enumerate(used):
+            if not is_used:
+                continue
+            axis = states_axis if i else 1
+            result = self._join([part[i] for part in parts], axis)
+            if i == 0 and self._batch_first:
+                perm = (2, 0, 1, 3)
+                shape = _permuted(result.shape, perm)
+                result = self._add("Transpose", [result], {"perm": list(perm)}, shape)
+            replaced.append((node.outputs[i], result))
+        self._graph.insert_before(node, self._nodes)
+        for old, new in replaced:
+            take_over(old, new)
+        self._graph.remove(node, safe=True)
+
+    def _direction(self, x: ir.Value, index: int, count: int) -> list[ir.Value]:
+        """Adds the nodes of one direction; returns `count` outputs: Y, Y_h, Y_c."""
+        node, hidden = self._node, self._hidden
+        rows = self._gates * hidden
+        # A GRU applies its reset gate to the state's product with its last matrix, or before it.
+        resets_after = bool(attribute(node, "linear_before_reset", 0))
+        resets_before = node.op_type == "GRU" and not resets_after
+        width = int(constant(node.inputs[1]).shape[2])  # type: ignore
+        w = self._part(1, index, (rows, width), lambda a: a)
+        r: ir.Value
+        bias = recurrent_bias = candidate = peephole = None
+        if resets_before:
+            r = self._part(2, index, (2 * hidden, hidden), lambda a: a[: 2 * hidden])
+            candidate = self._part(2, index, (hidden, hidden), lambda a: a[2 * hidden :])
         else:
-            state = self._recurrent(2, 3, self._product(r, self.h))
-        new = self._chain.add(g, [self._sum(self._gate(x, 2), state)])
-        # (1 - z) * new + z * h
-        if self.h is None:
-            return self._chain.add("Sub", [new, self._product(z, new)])
-        moved = self._product(z, self._chain.add("Sub", [self.h, new]))
-        return self._chain.add("Add", [new, moved])
+            r = self._part(2, index, (rows, hidden), lambda a: a)
+        if input_at(node, 3) is not None:
+            if node.op_type == "GRU" and resets_after:
+                bias = self._part(3, index, (rows,), lambda a: a[:rows])
+                recurrent_bias = self._part(3, index, (rows,), lambda a: a[rows:])
+            else:
+                bias = self._part(3, index, (rows,), lambda a: a[:rows] + a[rows:])
+        if node.op_type == "LSTM" and input_at(node, 7) is not None:
+            peephole = self._part(7, index, (3 * hidden,), lambda a: a)
+        batch = None if x.shape is None else list(x.shape[:2])
+        projected = self._add(
+            "Linear", [x, w, bias], {}, None if batch is None else [*batch, rows], SPARSERT
+        )
+        states = [self._state(5, index)]
+        states.append(self._state(6, index) if node.op_type == "LSTM" else None)
+        functions = _functions(node)
+        per_direction = len(functions) // _directions(node)
+        backward = attribute(node, "direction", "forward") == "reverse" or index == 1
+        attributes = {
+            "cell": node.op_type.lower(),
+            "activations": functions[index * per_direction : (index + 1) * per_direction],
+            "clip": attribute(node, "clip"),
+            "reverse": int(backward),
+        }
+        inputs = [projected, r, recurrent_bias, candidate, *states, input_at(node, 4), peephole]
+        while inputs[-1] is None:
+            inputs.pop()
+        given = {key: value for key, value in attributes.items() if value is not None}
+        made = ir.node(
+            "Recurrent",
+            inputs,
+            attributes=given,
+            domain=SPARSERT,
+            num_outputs=count,
+            name=self._unique("steps"),
+        )
+        for i, value in enumerate(made.outputs):
+            value.type = x.type
+            if batch is not None:
+                value.shape = ir.Shape([*(batch if i == 0 else batch[1:]), hidden])
+        self._nodes.append(made)
+        return list(made.outputs)
 
-    def _lstm(self, x: ir.Value) -> ir.Value:
-        f, g, h = self._functions
-        x = self._sum(x, self._recurrent(0, 4))
-        i, o, forget, new = (self._gate(x, at) for at in range(4))
-        i = self._chain.add(f, [self._peep(i, 0)])
-        new = self._product(i, self._chain.add(g, [new]))
-        if self.c is not None:
-            forget = self._chain.add(f, [self._peep(forget, 2)])
-            new = self._chain.add("Add", [self._product(forget, self.c), new])
-        self.c = new
-        o = self._chain.add(f, [self._peep(o, 1)])
-        return self._product(o, self._chain.add(h, [new]))
+    def _part(
+        self,
+        position: int,
+        index: int,
+        dims: tuple[int, ...],
+        choose: Callable[[np.ndarray], np.ndarray],
+    ) -> ir.Value:
+        """Returns what `choose` takes of one direction's share of an input, as an initializer."""
+        tensor = constant(self._node.inputs[position])
+        assert tensor is not None
+        name = self._node.inputs[position].name or "weight"  # type: ignore[union-attr]
+        lazy = lazy_tensor(lambda: choose(tensor.numpy()[index]), dims, name)
+        return add_initializer(self._graph, f"{name}_direction_{index}", lazy)
 
-    def _recurrent(self, first: int, end: int, h: ir.Value | None = None) -> ir.Value | None:
-        """Returns the state's part of gates, with its bias; None if it is zero."""
-        h = self.h if h is None else h
-        begin, stop = first * self._hidden, end * self._hidden
-        bias = self._recurrent_bias
-        if bias is not None:
-            bias = self._part(bias, begin, stop, 0)
-        if h is None:
-            return bias
-        weight = self._part(self._recurrence, begin, stop, 1)
-        return self._sum(self._chain.add("MatMul", [h, weight]), bias)
+    def _state(self, position: int, index: int) -> ir.Value | None:
+        """Returns one direction's initial state [batch, hidden]."""
+        value = input_at(self._node, position)
+        if value is None:
+            return None
+        number = add_initializer(self._graph, f"{self._name}_index", np.array(index, np.int64))
+        axis = int(self._batch_first)
+        shape = None
+        if value.shape is not None:
+            shape = [dim for i, dim in enumerate(value.shape) if i != axis]
+        return self._add("Gather", [value, number], {"axis": axis}, shape)
 
-    def _peep(self, x: ir.Value, at: int) -> ir.Value:
-        peephole = self._peepholes[at]
-        if peephole is None or self.c is None:
-            return x
-        return self._chain.add("Add", [x, self._product(peephole, self.c)])
+    def _join(self, parts: list[ir.Value], axis: int) -> ir.Value:
+        """Returns the directions' results side by side along a new axis."""
+        axes = add_initializer(self._graph, f"{self._name}_axes", np.array([axis], np.int64))
+        wide = []
+        for part in parts:
+            shape = None
+            if part.shape is not None:
+                shape = [*part.shape[:axis], 1, *part.shape[axis:]]
+            wide.append(self._add("Unsqueeze", [part, axes], {}, shape))
+        if len(wide) == 1:
+            return wide[0]
+        shape = None
+        if wide[0].shape is not None:
+            shape = [*wide[0].shape[:axis], len(wide), *wide[0].shape[axis + 1 :]]
+        return self._add("Concat", wide, {"axis": axis}, shape)
 
-    def _gate(self, x: ir.Value, at: int, count: int = 1) -> ir.Value:
-        return self._part(x, at * self._hidden, (at + count) * self._hidden, 1)
+    def _add(
+        self,
+        op_type: str,
+        inputs: list[ir.Value | None] | list[ir.Value],
+        attributes: dict[str, object],
+        shape: list | None,
+        domain: str = "",
+    ) -> ir.Value:
+        name = self._unique(op_type.lower())
+        node = make_node(op_type, inputs, attributes, domain, name)
+        output = node.outputs[0]
+        output.type = ir.TensorType(ir.DataType.FLOAT)
+        output.shape = None if shape is None else ir.Shape(shape)
+        self._nodes.append(node)
+        return output
 
-    def _part(self, x: ir.Value, first: int, end: int, axis: int) -> ir.Value:
-        bounds = [
-            self._chain.constant(what, np.array([number]))
-            for what, number in (("first", first), ("end", end), ("along", axis))
-        ]
-        return self._chain.add("Slice", [x, *bounds])
+    def _unique(self, what: str) -> str:
+        return f"{self._name}_{what}_{len(self._nodes)}"
 
-    def _mine(self, x: ir.Value | None, axis: int = 0) -> ir.Value | None:
-        """Returns this direction's part."""
-        return None if x is None else self._chain.add("Gather", [x, self._index], axis=axis)
 
-    def _turned(self, x: ir.Value | None) -> ir.Value:
-        return self._chain.add("Transpose", [x], perm=[1, 0])
-
-    def _sum(self, a: ir.Value, b: ir.Value | None) -> ir.Value:
-        return a if b is None else self._chain.add("Add", [a, b])
-
-    def _product(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self._chain.add("Mul", [a, b])
+def _permuted(shape: ir.Shape | None, perm: tuple[int, ...]) -> list | None:
+    return None if shape is None else [shape[axis] for axis in perm]

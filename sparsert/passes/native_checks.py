@@ -9,6 +9,8 @@ import onnx_ir as ir
 from sparsert.modelfile.opset import BINARY_FN, COMPARE_FN, OP_RULES, REDUCE_FN
 from sparsert.passes.fuse_activations import UNARY_OPS, activation_of
 from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at, is_f32, rank_of
+from sparsert.passes.lower_recurrent import OPS as RECURRENT_OPS
+from sparsert.passes.lower_recurrent import recurrent_reason
 
 MAX_RANK = 8
 
@@ -92,6 +94,7 @@ NATIVE_OPS = (
     | frozenset(REDUCE_FN)
     | _COMPARISONS
     | frozenset(UNARY_OPS)
+    | frozenset(RECURRENT_OPS)
     | frozenset("BitShift BitwiseNot Gemm QuantizeLinear DequantizeLinear".split())
 )
 
@@ -170,6 +173,8 @@ def _reason(node: ir.Node, known: set[ir.Value]) -> str | None:
             return f"'{value.name}' has {rank} dimensions; at most {MAX_RANK} are supported"
         if value.dtype is not None and int(value.dtype) not in _FILE_DTYPES:
             return f"'{value.name}' is of the type {value.dtype.name}"
+    if node.domain == SPARSERT and node.op_type == "Recurrent":
+        return _require_f32(node, known, 6)
     if node.domain == SPARSERT:
         return _require_f32(node, known)
     if node.domain != "":
@@ -215,6 +220,8 @@ def _movement_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
 
 def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     op = node.op_type
+    if op in RECURRENT_OPS:
+        return recurrent_reason(node)
     if op == "Resize":
         return _resize_reason(node, known)
     if op in _WINDOWS:

@@ -6,6 +6,7 @@ works here).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -407,3 +408,83 @@ def attention(
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
         shares /= shares.sum(axis=-1, keepdims=True)
     return np.asarray(np.matmul(shares, v))
+
+
+@dataclasses.dataclass(frozen=True)
+class RecurrentWeights:
+    """What a recurrent layer multiplies its state with.
+
+    `candidate` [H, H]: of a GRU whose last gate takes the state after the reset; `weight` has the
+    other two gates then. `peephole` [3 H]: of an LSTM's gates i, o and f.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray | None = None
+    candidate: np.ndarray | None = None
+    peephole: np.ndarray | None = None
+
+
+def recurrent(
+    x: np.ndarray,
+    cell: str,
+    weights: RecurrentWeights,
+    initial: tuple[np.ndarray | None, np.ndarray | None],
+    lengths: np.ndarray | None,
+    activations: Sequence[str],
+    clip: float | None,
+    reverse: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs the steps of `cell` ("rnn", "lstm", "gru") over x [T, N, gates H], already projected.
+
+    Returns:
+        The states [T, N, H] of all steps, zero behind the end of a sequence; the last state and
+        the last cell [N, H].
+    """
+    steps, batch = x.shape[:2]
+    hidden = weights.weight.shape[1]
+    y = np.zeros((steps, batch, hidden), np.float32)
+    h, c = (
+        np.zeros((batch, hidden), np.float32) if state is None else state.copy()
+        for state in initial
+    )
+    ends = np.full(batch, steps) if lengths is None else np.clip(lengths, 0, steps)
+    if lengths is not None:
+        h[ends == 0] = c[ends == 0] = 0
+    rows = np.arange(batch)
+
+    def gate(number: int, values: np.ndarray) -> np.ndarray:
+        bounded = values if clip is None else np.clip(values, -np.float32(clip), np.float32(clip))
+        return activate(bounded, activations[number])
+
+    for step in range(steps):
+        active = rows[step < ends]
+        if active.size == 0:
+            break
+        at = ends[active] - 1 - step if reverse else np.full(active.size, step)
+        before = h[active]
+        product = before @ weights.weight.T
+        product = product if weights.bias is None else product + weights.bias
+        given = np.split(x[at, active], x.shape[2] // hidden, axis=1)
+        from_state = np.split(product, product.shape[1] // hidden, axis=1)
+        if cell == "rnn":
+            h[active] = gate(0, given[0] + from_state[0])
+        elif cell == "gru":
+            update = gate(0, given[0] + from_state[0])
+            reset = gate(0, given[1] + from_state[1])
+            if weights.candidate is None:
+                last = reset * from_state[2]
+            else:
+                last = (reset * before) @ weights.candidate.T
+            h[active] = (1 - update) * gate(1, given[2] + last) + update * before
+        else:
+            peephole = np.zeros(3 * hidden, np.float32)
+            if weights.peephole is not None:
+                peephole = weights.peephole
+            peep_i, peep_o, peep_f = np.split(peephole, 3)
+            sums = [a + b for a, b in zip(given, from_state, strict=True)]
+            kept = gate(0, sums[2] + peep_f * c[active]) * c[active]
+            c[active] = kept + gate(0, sums[0] + peep_i * c[active]) * gate(1, sums[3])
+            output = gate(0, sums[1] + peep_o * c[active])
+            h[active] = output * activate(c[active], activations[2])
+        y[at, active] = h[active]
+    return y, h, c

@@ -144,6 +144,36 @@ class Attention(OpRun):
         return (y,)
 
 
+class Recurrent(OpRun):
+    """sparsert.Recurrent: the steps of an LSTM, GRU or plain recurrent layer."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray | None = None,
+        candidate: np.ndarray | None = None,
+        initial_h: np.ndarray | None = None,
+        initial_c: np.ndarray | None = None,
+        lengths: np.ndarray | None = None,
+        peephole: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        results = functions.recurrent(
+            x,
+            attributes["cell"],
+            functions.RecurrentWeights(weight, bias, candidate, peephole),
+            (initial_h, initial_c),
+            lengths,
+            attributes["activations"],
+            attributes.get("clip"),
+            bool(attributes.get("reverse")),
+        )
+        return results[: len(self.onnx_node.output)]
+
+
 def _with_residual(y: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
     if residual is None:
         return y
@@ -349,6 +379,7 @@ SPARSERT_OPS: tuple[type[OpRun], ...] = (
     BatchNormalization,
     MatMul,
     Attention,
+    Recurrent,
     _binary_op("Add", np.add),
     _binary_op("Sub", np.subtract),
     _binary_op("Mul", np.multiply),

@@ -145,6 +145,12 @@ ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("Trilu", "", [np.array(1)], {"upper": 0}),
     ("Tile", "", [np.array([1, 2, 1, 1])], {}),
     ("BitCast", "", [], {"to": 6}),
+    (
+        "Recurrent",
+        "sparsert",
+        [np.eye(4, 2, dtype=np.float32), None, np.eye(2, dtype=np.float32)],
+        {"cell": "gru", "activations": ["sigmoid", "tanh"], "clip": 3.0, "reverse": 1},
+    ),
     ("Softmax", "", [], {"axis": 1}),
     ("LogSoftmax", "", [], {}),
     ("Cast", "", [], {"to": 7}),

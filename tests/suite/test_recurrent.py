@@ -1,96 +1,234 @@
-"""RNN, GRU and LSTM: directions, layouts, states and weights that are given or not."""
+"""LSTM, GRU and RNN on every engine: cells, directions, layouts, states, lengths, sizes."""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from sparsert.importers import import_model
-from sparsert.passes import canonicalise
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import sparsert
+from sparsert.errors import SparsertError, UnsupportedOpError
 from tests.suite.harness import (
     ENGINES,
     FUNCTION,
-    Case,
     Engine,
-    check,
-    op_text,
+    assert_close,
+    make_session,
     random_weights,
-    unique,
 )
 
-GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
-WIDTH, HIDDEN, STEPS = 6, 5, 4
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+FUNCTIONS = {"LSTM": 3, "GRU": 2, "RNN": 1}
+WIDTH = 5
 
 
-def case(name: str, op: str, given: str = "", outputs: str = "y, h", **attributes: object) -> Case:
-    """`given`: which of bias, state h, state c and peepholes p there are, by their letters."""
-    direction = str(attributes.get("direction", "forward"))
-    count = 2 if direction == "bidirectional" else 1
-    rows = GATES[op] * HIDDEN
+def layer(
+    op: str,
+    hidden: int,
+    *,
+    sparsity: float = 0.0,
+    bias: bool = True,
+    states: bool = False,
+    lengths: bool = False,
+    peephole: bool = False,
+    outputs: str = "Y Y_h Y_c",
+    **attributes: Any,
+) -> onnx.ModelProto:
+    """A model of one layer on x, and where asked for on h0, c0 and lengths."""
+    directions = 2 if attributes.get("direction") == "bidirectional" else 1
+    rows = GATES[op] * hidden
+    first = attributes.get("layout", 0)
     constants = {
-        "w": random_weights(count, rows, WIDTH, sparsity=0.5, scale=0.5),
-        "r": random_weights(count, rows, HIDDEN, sparsity=0.5, scale=0.5, seed=1),
-        "b": random_weights(count, 2 * rows, scale=0.5, seed=2),
-        "p": random_weights(count, 3 * HIDDEN, scale=0.5, seed=3),
+        "w": random_weights(directions, rows, WIDTH, sparsity=sparsity, scale=0.7),
+        "r": random_weights(directions, rows, hidden, sparsity=sparsity, scale=0.5 / hidden**0.5),
     }
-    constants = {k: v for k, v in constants.items() if k in "wr" or k in given}
-    inputs: dict[str, object] = {"x": [STEPS, "n", WIDTH]}
-    inputs |= {k: [count, "n", HIDDEN] for k in "hc" if k in given}
-    names = [k if k in given else "" for k in ("b", "", "h", "c", "p")]
-    renamed = {"h": "h0", "c": "c0"}
-    inputs = {renamed.get(k, k): v for k, v in inputs.items()}
-    while names and not names[-1]:
-        names.pop()
-    text = ", ".join(["x", "w", "r", *(renamed.get(k, k) for k in names)])
-    return Case(
-        f"{op}_{name}",
-        [f"{outputs} = {op_text(op, text, hidden_size=HIDDEN, **attributes)}"],
-        inputs,
-        constants,
-        outputs=[output for output in outputs.split(", ") if output],
-        sizes=[{"n": 1}, {"n": 3}],
-        tolerance=FUNCTION,
+    if bias:
+        constants["b"] = random_weights(directions, 2 * rows, scale=0.3)
+    if peephole:
+        constants["p"] = random_weights(directions, 3 * hidden, scale=0.5)
+    dims = ["n", directions, hidden] if first else [directions, "n", hidden]
+    inputs: dict[str, tuple[int, list]] = {
+        "x": (TensorProto.FLOAT, ["n", "t", WIDTH] if first else ["t", "n", WIDTH])
+    }
+    if lengths:
+        inputs["lengths"] = (TensorProto.INT32, ["n"])
+    if states:
+        inputs["h0"] = (TensorProto.FLOAT, dims)
+        if op == "LSTM":
+            inputs["c0"] = (TensorProto.FLOAT, dims)
+    there = {*inputs, *constants}
+    names = ["x", "w", "r", "b", "lengths", "h0", *(["c0", "p"] if op == "LSTM" else [])]
+    results = ["Y", "Y_h", *(["Y_c"] if op == "LSTM" else [])]
+    wanted = [name for name in results if name in outputs.split()]
+    node = helper.make_node(
+        op,
+        [name if name in there else "" for name in names],
+        [name if name in wanted else "" for name in results],
+        name="layer",
+        hidden_size=hidden,
+        **attributes,
     )
+    graph = helper.make_graph(
+        [node],
+        "layer",
+        [helper.make_tensor_value_info(name, *spec) for name, spec in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wanted],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
 
 
-def cases() -> list[Case]:
-    """Each way once, for each operator."""
-    found = []
-    for op in GATES:
-        both = "bh" + ("c" if op == "LSTM" else "")
-        outputs = "y, h, c" if op == "LSTM" else "y, h"
-        found.append(case("plain", op))
-        found.append(case("all", op, both, outputs))
-        found.append(case("reverse", op, "b", direction="reverse"))
-        found.append(case("bidirectional", op, both, outputs, direction="bidirectional"))
-        found.append(case("sequence_alone", op, "h", "y"))
-        found.append(case("state_alone", op, "b", ", h"))
-    for given in ("", "b", "h", "bh"):
-        found.append(case(f"reset_after_{given}", "GRU", given, linear_before_reset=1))
-    found.append(case("peepholes", "LSTM", "bhcp", "y, h, c"))
-    found.append(case("peepholes_without_state", "LSTM", "p" + "b", "y, , c"))
-    return found
+def feeds_of(model: onnx.ModelProto, steps: int, batch: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(steps + 10 * batch)
+    feeds = {}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        sizes = {"n": batch, "t": steps}
+        shape = [sizes[d.dim_param] if d.dim_param else d.dim_value for d in dims]
+        if value.name == "lengths":
+            feeds[value.name] = rng.integers(0, steps + 1, shape).astype(np.int32)
+        else:
+            feeds[value.name] = rng.standard_normal(shape).astype(np.float32)
+    return feeds
 
 
-CASES = unique(cases())
+# Options of a layer, by name, for each operator.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no_bias": {"bias": False},
+    "reverse": {"direction": "reverse"},
+    "both": {"direction": "bidirectional", "states": True},
+    "states": {"states": True},
+    "lengths": {"lengths": True, "states": True},
+    "lengths_reverse": {"lengths": True, "direction": "reverse"},
+    "lengths_both": {"lengths": True, "direction": "bidirectional", "states": True},
+    "only_y": {"outputs": "Y"},
+    "only_last": {"outputs": "Y_h"},
+}
+MORE: dict[str, dict[str, dict[str, Any]]] = {
+    "LSTM": {
+        "peephole": {"peephole": True, "states": True},
+        "peephole_both": {"peephole": True, "direction": "bidirectional"},
+        "functions": {"activations": ["Softsign", "Relu", "Tanh"]},
+        "functions_both": {
+            "activations": ["Sigmoid", "Tanh", "Softsign", "Sigmoid", "Softplus", "Tanh"],
+            "direction": "bidirectional",
+        },
+        "only_cell": {"outputs": "Y_c"},
+        "clip": {"clip": 0.3},
+    },
+    "GRU": {
+        "after": {"linear_before_reset": 1},
+        "after_no_bias": {"linear_before_reset": 1, "bias": False},
+        "after_both": {"linear_before_reset": 1, "direction": "bidirectional", "states": True},
+        "after_lengths": {"linear_before_reset": 1, "lengths": True},
+        "functions": {"activations": ["Sigmoid", "Softsign"]},
+        "clip": {"clip": 0.3},
+        "after_clip": {"clip": 0.3, "linear_before_reset": 1},
+    },
+    "RNN": {
+        "relu": {"activations": ["Relu"]},
+        "two": {"activations": ["Relu", "Sigmoid"], "direction": "bidirectional"},
+        "clip": {"clip": 0.3},
+    },
+}
+CASES = [
+    pytest.param(op, options, id=f"{op}-{name}")
+    for op in GATES
+    for name, options in (VARIANTS | MORE[op]).items()
+]
+SIZES = [(1, 1), (5, 3), (4, 1)]
+
+
+def compare(model: onnx.ModelProto, engine: Engine, runs: list[dict[str, np.ndarray]]) -> None:
+    session = make_session(model)
+    loaded = sparsert.load(model, strict=True, **dict(engine.options))
+    for feeds in runs:
+        found = loaded.run(None, feeds)
+        wanted = session.run(None, feeds)
+        for value, got, want in zip(model.graph.output, found, wanted, strict=True):
+            shapes = {name: array.shape for name, array in feeds.items()}
+            assert_close(got, want, FUNCTION, f"{value.name} of {shapes}")
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_recurrent(case: Case, engine: Engine) -> None:
-    check(case, engine)
+@pytest.mark.parametrize(("op", "options"), CASES)
+def test_variants(op: str, options: dict[str, Any], engine: Engine) -> None:
+    model = layer(op, 7, sparsity=0.4, **options)
+    compare(model, engine, [feeds_of(model, *size) for size in SIZES])
 
 
-def test_weights_stay_sparse() -> None:
-    """The products with the inputs and with the state are Linear nodes."""
-    one = case("sparse", "LSTM", "bhc")
-    ops = [node.op_type for node in canonicalise(import_model(one.proto)).graph]
-    assert ops.count("Linear") == 1 + STEPS
-    assert "MatMul" not in ops
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("sparsity", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("hidden", [1, 16, 33])
+@pytest.mark.parametrize("op", list(GATES))
+def test_sizes(op: str, hidden: int, sparsity: float, engine: Engine) -> None:
+    model = layer(op, hidden, sparsity=sparsity, states=True)
+    compare(model, engine, [feeds_of(model, *size) for size in SIZES])
+    if op == "GRU":
+        model = layer(op, hidden, sparsity=sparsity, states=True, linear_before_reset=1)
+        compare(model, engine, [feeds_of(model, *size) for size in SIZES])
 
 
-def test_what_is_not_written_out_stays() -> None:
-    clipped = case("clipped", "LSTM", clip=1.0)
-    assert "LSTM" in [n.op_type for n in canonicalise(import_model(clipped.proto)).graph]
-    unknown = case("unknown", "GRU")
-    unknown.inputs = {"x": ["t", "n", WIDTH]}
-    assert "GRU" in [n.op_type for n in canonicalise(import_model(unknown.proto)).graph]
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("op", list(GATES))
+def test_batch_first(op: str, direction: str, engine: Engine) -> None:
+    """Layout 1, which onnxruntime does not run, against layout 0."""
+    turned = layer(op, 7, layout=1, states=True, direction=direction)
+    plain = layer(op, 7, states=True, direction=direction)
+    feeds = feeds_of(turned, 5, 3)
+    wanted = make_session(plain).run(
+        None, {name: array.swapaxes(0, 1).copy() for name, array in feeds.items()}
+    )
+    found = sparsert.load(turned, strict=True, **dict(engine.options)).run(None, feeds)
+    assert_close(found[0], wanted[0].transpose(2, 0, 1, 3), FUNCTION, "Y")
+    for got, want in zip(found[1:], wanted[1:], strict=True):
+        assert_close(got, want.swapaxes(0, 1), FUNCTION, "state")
+
+
+@pytest.mark.parametrize("op", list(GATES))
+def test_saved_files_give_the_same(op: str, tmp_path) -> None:
+    model = layer(op, 33, sparsity=0.9, direction="bidirectional", lengths=True, states=True)
+    feeds = feeds_of(model, 5, 3)
+    loaded = sparsert.load(model, strict=True)
+    loaded.save(tmp_path / "m.sprt")
+    for got, want in zip(
+        sparsert.load(tmp_path / "m.sprt").run(None, feeds), loaded.run(None, feeds), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_says_how_it_runs() -> None:
+    model = sparsert.load(layer("LSTM", 64, sparsity=0.9), strict=True)
+    model.run(None, feeds_of(layer("LSTM", 64), 5, 1))
+    rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
+    assert len(rows) == 1
+    assert rows[0]["kernel"].startswith("recurrent_f32_")
+    assert "weights of the state" in rows[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"activations": ["Elu", "Tanh", "Tanh"]}, "activation 'elu'"),
+        ({"input_forget": 1}, "input_forget"),
+    ],
+)
+def test_says_what_is_not_native(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnsupportedOpError, match=reason):
+        sparsert.load(layer("LSTM", 7, **options), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("h0", (1, 2, 7)), ("c0", (1, 3, 6)), ("lengths", (2,)), ("x", (0, 3, 5))]
+)
+def test_wrong_shapes_are_errors(name: str, shape: tuple[int, ...]) -> None:
+    model = layer("LSTM", 7, states=True, lengths=True)
+    feeds = feeds_of(model, 5, 3)
+    feeds[name] = np.zeros(shape, feeds[name].dtype)
+    with pytest.raises(SparsertError):
+        sparsert.load(model, strict=True).run(None, feeds)
