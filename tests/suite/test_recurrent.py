@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 import sparsert
 from sparsert.errors import SparsertError, UnsupportedOpError
+from tests.compat import coverage
 from tests.suite.harness import (
     ENGINES,
     FUNCTION,
@@ -232,3 +233,29 @@ def test_wrong_shapes_are_errors(name: str, shape: tuple[int, ...]) -> None:
     feeds[name] = np.zeros(shape, feeds[name].dtype)
     with pytest.raises(SparsertError):
         sparsert.load(model, strict=True).run(None, feeds)
+
+
+NODE_CASES = [
+    case
+    for case in coverage.node_cases()
+    if case.model is not None and case.model.graph.node[0].op_type in GATES
+]
+
+
+@pytest.mark.parametrize("case", NODE_CASES, ids=lambda case: case.name)
+def test_cases_of_onnx_with_constant_weights(case: Any) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    given, wanted = case.data_sets[0]
+    graph = model.graph
+    feeds = dict(zip([value.name for value in graph.input], given, strict=True))
+    weights = {name for i, name in enumerate(graph.node[0].input) if i in (1, 2, 3, 7) and name}
+    kept = [value for value in graph.input if value.name not in weights]
+    del graph.input[:]
+    graph.input.extend(kept)
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(feeds.pop(name), name) for name in sorted(weights)
+    )
+    found = sparsert.load(model, strict=True).run(None, feeds)
+    for got, want in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-6)
