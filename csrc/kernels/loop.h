@@ -98,6 +98,16 @@ static inline void BroadcastStrides(const TensorDesc& x, const Shape& shape, int
   }
 }
 
+// y = fn(a, b) with numpy broadcasting; operands y, a, b.
+static inline Loop<3> MakeBroadcastLoop(const TensorDesc& a, const TensorDesc& b,
+                                        const TensorDesc& y, bool unit_rows) {
+  int64_t a_strides[kMaxRank];
+  int64_t b_strides[kMaxRank];
+  BroadcastStrides(a, y.shape, a_strides);
+  BroadcastStrides(b, y.shape, b_strides);
+  return MakeLoop<3>(y.shape, {y.strides, a_strides, b_strides}, unit_rows);
+}
+
 // Calls body(offsets, n) for every row or part of a row in items [begin, end): `offsets[k]` is the
 // element offset of operand k, `n` the number of elements.
 template <int K, typename Body>

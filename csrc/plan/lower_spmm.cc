@@ -10,6 +10,9 @@ namespace {
 // Bytes from which on the planes of all output rows, or a layer's weights, count as far from L1.
 constexpr int64_t kFarBytes = 384 * 1024;
 
+// Packed weights of a split that several tiles read: about what L2 keeps beside their columns.
+constexpr size_t kSplitBytes = 768 * 1024;
+
 // Rows of a csr2 panel when threads share a layer's rows: as many as find good partners, but two
 // panels for each thread.
 int32_t Csr2Rows(int64_t rows, int64_t threads) {
@@ -18,9 +21,6 @@ int32_t Csr2Rows(int64_t rows, int64_t threads) {
   const int64_t even = (share + 1) / 2 * 2;
   return static_cast<int32_t>(std::max<int64_t>(kMinRows, std::min<int64_t>(kCsr2PanelRows, even)));
 }
-
-// Packed weights of a split that several tiles read: about what L2 keeps beside their columns.
-constexpr size_t kSplitBytes = 768 * 1024;
 
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
 // them.

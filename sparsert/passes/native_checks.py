@@ -283,11 +283,9 @@ def _is_empty(value: ir.Value | None) -> bool:
 
 def _unknown_reason(node: ir.Node) -> str:
     op = node.op_type
-    if op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"):
+    if op in ("Conv", "ConvTranspose", "Gemm", "BatchNormalization"):
         what = "statistics" if op == "BatchNormalization" else "weights"
         tensors = [constant(value) for value in node.inputs[1:]]
-        if op == "MatMul":
-            tensors.append(constant(node.inputs[0]))
         if op == "BatchNormalization" and attribute(node, "training_mode", 0):
             return "it is in training mode"
         if not is_f32(node.outputs[0]):

@@ -18,11 +18,7 @@ BinaryArgs MakeBinaryArgs(BinaryFn fn, const TensorDesc& a, const TensorDesc& b,
   BinaryArgs args;
   args.fn = fn;
   args.act = act;
-  int64_t a_strides[kMaxRank];
-  int64_t b_strides[kMaxRank];
-  BroadcastStrides(a, y.shape, a_strides);
-  BroadcastStrides(b, y.shape, b_strides);
-  args.loop = MakeLoop<3>(y.shape, {y.strides, a_strides, b_strides}, true);
+  args.loop = MakeBroadcastLoop(a, b, y, true);
   return args;
 }
 

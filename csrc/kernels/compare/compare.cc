@@ -1,6 +1,7 @@
 // Compare: arguments, selection and the kernel itself.
 #include "kernels/compare/compare.h"
 
+#include "kernels/dtypes.h"
 #include "kernels/select.h"
 
 namespace sparsert {
@@ -62,30 +63,8 @@ static void CompareBools(const CompareArgs& args, void* const* io, int64_t begin
 void compare_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end,
                         void*) {
   const CompareArgs& args = *static_cast<const CompareArgs*>(args_block);
-  switch (args.dtype) {
-    case DType::kF32:
-      return CompareAs<float>(args, io, begin, end);
-    case DType::kF64:
-      return CompareAs<double>(args, io, begin, end);
-    case DType::kI8:
-      return CompareAs<int8_t>(args, io, begin, end);
-    case DType::kU8:
-      return CompareAs<uint8_t>(args, io, begin, end);
-    case DType::kI16:
-      return CompareAs<int16_t>(args, io, begin, end);
-    case DType::kU16:
-      return CompareAs<uint16_t>(args, io, begin, end);
-    case DType::kI32:
-      return CompareAs<int32_t>(args, io, begin, end);
-    case DType::kU32:
-      return CompareAs<uint32_t>(args, io, begin, end);
-    case DType::kI64:
-      return CompareAs<int64_t>(args, io, begin, end);
-    case DType::kU64:
-      return CompareAs<uint64_t>(args, io, begin, end);
-    default:
-      return CompareBools(args, io, begin, end);
-  }
+  SRT_DISPATCH_NUMBER(args.dtype, T, return CompareAs<T>(args, io, begin, end))
+  CompareBools(args, io, begin, end);
 }
 
 CompareArgs MakeCompareArgs(CompareFn fn, const TensorDesc& a, const TensorDesc& b,
@@ -93,11 +72,7 @@ CompareArgs MakeCompareArgs(CompareFn fn, const TensorDesc& a, const TensorDesc&
   CompareArgs args;
   args.fn = fn;
   args.dtype = a.dtype;
-  int64_t a_strides[kMaxRank];
-  int64_t b_strides[kMaxRank];
-  BroadcastStrides(a, y.shape, a_strides);
-  BroadcastStrides(b, y.shape, b_strides);
-  args.loop = MakeLoop<3>(y.shape, {y.strides, a_strides, b_strides}, false);
+  args.loop = MakeBroadcastLoop(a, b, y, false);
   return args;
 }
 

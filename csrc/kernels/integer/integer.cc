@@ -157,11 +157,7 @@ IntegerArgs MakeIntegerArgs(BinaryFn fn, const TensorDesc& a, const TensorDesc& 
   IntegerArgs args;
   args.fn = fn;
   args.dtype = y.dtype;
-  int64_t a_strides[kMaxRank];
-  int64_t b_strides[kMaxRank];
-  BroadcastStrides(a, y.shape, a_strides);
-  BroadcastStrides(b, y.shape, b_strides);
-  args.loop = MakeLoop<3>(y.shape, {y.strides, a_strides, b_strides}, false);
+  args.loop = MakeBroadcastLoop(a, b, y, false);
   return args;
 }
 
