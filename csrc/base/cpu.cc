@@ -5,13 +5,17 @@
 #include <cstring>
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace sparsert {
 namespace {
 
 constexpr int kIsaCount = static_cast<int>(Isa::kCount);
-const char* const kIsaNames[kIsaCount] = {"scalar", "avx2", "avx512", "neon"};
+const char* const kIsaNames[kIsaCount] = {"scalar", "avx2",  "avx512",
+                                           "avx512vnni", "neon", "neondot"};
 
 void AppendText(char* text, size_t size, const char* more) {
   const size_t used = strlen(text);
@@ -56,9 +60,15 @@ bool IsaAvailable(Isa isa) {
       return IsaAvailable(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512dq");
+    case Isa::kAvx512Vnni:
+      return IsaAvailable(Isa::kAvx512) && __builtin_cpu_supports("avx512vnni");
 #elif defined(__aarch64__)
     case Isa::kNeon:
       return true;
+#if defined(__linux__)
+    case Isa::kNeonDot:
+      return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#endif
 #endif
     default:
       return false;
@@ -86,7 +96,7 @@ CpuTraits DetectCpu(Isa isa) {
   if (l1 > 0) traits.l1d_bytes = l1;
   const int64_t l2 = CacheBytes(amd, 2);
   if (l2 > 0) traits.l2_bytes = l2;
-  if (amd && isa == Isa::kAvx512 && __get_cpuid(1, &a, &b, &c, &d) != 0) {
+  if (amd && isa >= Isa::kAvx512 && __get_cpuid(1, &a, &b, &c, &d) != 0) {
     const unsigned family = (a >> 8 & 15u) + (a >> 20 & 255u);
     if (family == 0x19) traits.fma_per_cycle = 1.0;  // Zen 4 halves its 512-bit vectors
   }

@@ -8,9 +8,17 @@
 namespace sparsert {
 
 // In rising order of preference within an architecture.
-enum class Isa : uint8_t { kScalar = 0, kAvx2 = 1, kAvx512 = 2, kNeon = 3, kCount = 4 };
+enum class Isa : uint8_t {
+  kScalar = 0,
+  kAvx2 = 1,
+  kAvx512 = 2,
+  kAvx512Vnni = 3,  // and products of four bytes
+  kNeon = 4,
+  kNeonDot = 5,  // the same
+  kCount = 6
+};
 
-const char* IsaName(Isa isa);  // "scalar", "avx2", "avx512", "neon"
+const char* IsaName(Isa isa);  // "scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot"
 
 // True when this build has the kernels and this CPU and operating system can run them.
 bool IsaAvailable(Isa isa);

@@ -22,7 +22,8 @@ namespace sparsert {
 
 // True when a CPU chosen to run `isa` also runs kernels of `lower`.
 static inline bool IsaCovers(Isa isa, Isa lower) {
-  return lower == isa || lower == Isa::kScalar || (isa == Isa::kAvx512 && lower == Isa::kAvx2);
+  const bool same_architecture = (isa < Isa::kNeon) == (lower < Isa::kNeon);
+  return lower == Isa::kScalar || (same_architecture && lower <= isa);
 }
 
 // The first row that `isa` covers; false when there is none.

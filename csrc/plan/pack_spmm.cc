@@ -9,6 +9,13 @@
 namespace sparsert {
 namespace {
 
+// Of the bits: a value may be four weights of a byte each.
+bool IsZero(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits == 0;
+}
+
 // Where each column of W goes: its packed K-row, or kDropped.
 constexpr uint32_t kDropped = 0xffffffffu;
 
@@ -219,7 +226,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
       for (int32_t k = 0; k < m.depth; ++k) {
         const float value = row_values[column_of[k]];
         *to = {static_cast<uint32_t>(k), value};  // overwritten when it was a zero
-        to += value != 0.0f;
+        to += !IsZero(value);
       }
       for (uint32_t i = begin; i < end; ++i) row_values[weights.col_idx[i]] = 0.0f;
     }

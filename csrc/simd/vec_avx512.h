@@ -1,4 +1,5 @@
-// Vec over AVX-512 (F, BW, VL, DQ): 16 floats. Include only from x86_avx512.cc files.
+// Vec over AVX-512 (F, BW, VL, DQ): 16 floats. Include only from x86_avx512*.cc files, with SRT_ISA
+// defined.
 #pragma once
 
 #include <immintrin.h>
@@ -6,7 +7,7 @@
 #include <cstdint>
 
 namespace sparsert {
-namespace avx512 {
+namespace SRT_ISA {
 
 struct Vec {
   static constexpr int kLanes = 16;
@@ -162,6 +163,9 @@ inline Vec Round(Vec a) {  // half to even
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
 
+// Of the bits.
+inline Vec Or(Vec a, Vec b) { return {_mm512_or_ps(a.v, b.v)}; }
+
 inline Mask Less(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 inline Mask LessEqual(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
 inline Mask Equal(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
@@ -180,5 +184,5 @@ inline float ReduceAdd(Vec a) { return _mm512_reduce_add_ps(a.v); }
 inline float ReduceMax(Vec a) { return _mm512_reduce_max_ps(a.v); }
 inline float ReduceMin(Vec a) { return _mm512_reduce_min_ps(a.v); }
 
-}  // namespace avx512
+}  // namespace SRT_ISA
 }  // namespace sparsert

@@ -1,4 +1,4 @@
-// Vec over AArch64 NEON: 4 floats. Include only from arm_neon.cc files.
+// Vec over AArch64 NEON: 4 floats. Include only from arm_neon*.cc files, with SRT_ISA defined.
 #pragma once
 
 #include <arm_neon.h>
@@ -6,7 +6,7 @@
 #include <cstdint>
 
 namespace sparsert {
-namespace neon {
+namespace SRT_ISA {
 
 struct Vec {
   static constexpr int kLanes = 4;
@@ -134,6 +134,11 @@ inline Vec Floor(Vec a) { return {vrndmq_f32(a.v)}; }
 inline Vec Ceil(Vec a) { return {vrndpq_f32(a.v)}; }
 inline Vec Round(Vec a) { return {vrndnq_f32(a.v)}; }  // half to even
 
+// Of the bits.
+inline Vec Or(Vec a, Vec b) {
+  return {vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a.v), vreinterpretq_u32_f32(b.v)))};
+}
+
 inline Mask Less(Vec a, Vec b) { return {vcltq_f32(a.v, b.v)}; }
 inline Mask LessEqual(Vec a, Vec b) { return {vcleq_f32(a.v, b.v)}; }
 inline Mask Equal(Vec a, Vec b) { return {vceqq_f32(a.v, b.v)}; }
@@ -164,5 +169,5 @@ inline float ReduceAdd(Vec a) { return vaddvq_f32(a.v); }
 inline float ReduceMax(Vec a) { return vmaxvq_f32(a.v); }
 inline float ReduceMin(Vec a) { return vminvq_f32(a.v); }
 
-}  // namespace neon
+}  // namespace SRT_ISA
 }  // namespace sparsert

@@ -146,6 +146,16 @@ inline Vec Fnma(Vec a, Vec b, Vec c) {  // c - a * b
   SRT_EACH r.v[i] = c.v[i] - a.v[i] * b.v[i];
   return r;
 }
+// Of the bits.
+inline Vec Or(Vec a, Vec b) {
+  uint32_t x[4];
+  uint32_t y[4];
+  memcpy(x, a.v, sizeof(x));
+  memcpy(y, b.v, sizeof(y));
+  SRT_EACH x[i] |= y[i];
+  memcpy(a.v, x, sizeof(x));
+  return a;
+}
 inline Mask IsNan(Vec a) {
   Mask r;
   SRT_EACH r.m[i] = a.v[i] != a.v[i];

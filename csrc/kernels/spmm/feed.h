@@ -37,7 +37,7 @@ void FeedSegments(const FeedColumn& f, const TapSegment* segments) {
 #pragma GCC unroll 4
     for (int i = 0; i < N; ++i) {
       const float* p = plane + base[i];
-      sum = Add(sum, kStep == 1 ? LoadMask(p, masks[i]) : LoadStride2Mask(p, spread[i]));
+      sum = Or(sum, kStep == 1 ? LoadMask(p, masks[i]) : LoadStride2Mask(p, spread[i]));
     }
     Store(f.to + c * f.to_row, sum);
   }
@@ -77,10 +77,11 @@ inline void FeedMixed(const FeedColumn& f, const TapVec& tap, const TapTable& ta
   }
 }
 
-// Fills the tile of one block: K-row i becomes scratch[i * NV * lanes ...].
-template <int NV>
+// Fills the tile of one block: K-row i becomes scratch[i * NV * lanes ...]. Where a tap lies in the
+// padding it gives 0, or with kPad the bits of `fill`.
+template <int NV, bool kPad>
 void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, const float* x,
-              float* scratch) {
+              Vec fill, float* scratch) {
   const uint32_t* channel = m.channels + static_cast<size_t>(block) * m.block_depth;
   const TapVec* taps = a.taps.entries + static_cast<size_t>(tile) * a.taps.taps * a.taps.tile_vecs;
   constexpr int kRow = NV * Vec::kLanes;
@@ -88,6 +89,11 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
   for (uint32_t i = m.run_offsets[block]; i < m.run_offsets[block + 1]; ++i) {
     const FeedRun run = m.runs[i];
     const TapVec* tap = taps + run.tap * a.taps.tile_vecs;
+    Vec pad[NV];  // what joins the lanes that were read
+    if (kPad) {
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) pad[v] = Select(MaskFromBits(tap[v].mask), Zero(), fill);
+    }
     if (tap->uniform == TapMode::kContiguous) {
       Mask masks[NV];
 #pragma GCC unroll 8
@@ -96,7 +102,8 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
         const float* plane = x + channel[c] * a.x_row;
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) {
-          Store(to + c * kRow + v * Vec::kLanes, LoadMask(plane + tap[v].base, masks[v]));
+          const Vec lanes = LoadMask(plane + tap[v].base, masks[v]);
+          Store(to + c * kRow + v * Vec::kLanes, kPad ? Or(lanes, pad[v]) : lanes);
         }
       }
     } else if (tap->uniform == TapMode::kStride2) {
@@ -107,7 +114,8 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
         const float* plane = x + channel[c] * a.x_row;
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) {
-          Store(to + c * kRow + v * Vec::kLanes, LoadStride2Mask(plane + tap[v].base, masks[v]));
+          const Vec lanes = LoadStride2Mask(plane + tap[v].base, masks[v]);
+          Store(to + c * kRow + v * Vec::kLanes, kPad ? Or(lanes, pad[v]) : lanes);
         }
       }
     } else if (tap->uniform == TapMode::kPick) {
@@ -122,13 +130,17 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
         const float* plane = x + channel[c] * a.x_row;
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) {
-          Store(to + c * kRow + v * Vec::kLanes,
-                LoadPicked(plane + tap[v].base, index[v], masks[v]));
+          const Vec lanes = LoadPicked(plane + tap[v].base, index[v], masks[v]);
+          Store(to + c * kRow + v * Vec::kLanes, kPad ? Or(lanes, pad[v]) : lanes);
         }
       }
     } else {
       for (int v = 0; v < NV; ++v) {
-        FeedMixed({x, a.x_row, channel, run.count, to + v * Vec::kLanes, kRow}, tap[v], a.taps);
+        float* column = to + v * Vec::kLanes;
+        FeedMixed({x, a.x_row, channel, run.count, column, kRow}, tap[v], a.taps);
+        for (int c = 0; kPad && c < run.count; ++c) {
+          Store(column + c * kRow, Or(Load(column + c * kRow), pad[v]));
+        }
       }
     }
     to += run.count * kRow;

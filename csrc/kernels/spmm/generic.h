@@ -18,7 +18,7 @@ void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x,
       t->x = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
       t->x_row = a.x_row;
     } else {
-      FeedTile<NV>(a, m, block, tile, x, scratch);
+      FeedTile<NV, false>(a, m, block, tile, x, Zero(), scratch);
       t->x = scratch;
       t->x_row = NV * Vec::kLanes;
     }

@@ -15,13 +15,13 @@ SRT_INLINE Vec LoadTap(const float* plane, const TapVec& tap, const TapTable& ta
     case TapMode::kStride2:
       return LoadStride2Mask(plane + tap.base, MaskFromBits(tap.mask));
     case TapMode::kSegments: {
-      // Lanes outside a segment load as 0, so that adding joins the segments.
+      // Lanes outside a segment load as 0, so that the segments can be joined.
       Vec sum = Zero();
       const TapSegment* s = table.segments + tap.table;
       for (;; ++s) {
         const Mask mask = MaskFromBits(s->mask);
         const float* p = plane + s->base;
-        sum = Add(sum, s->step == 1 ? LoadMask(p, mask) : LoadStride2Mask(p, mask));
+        sum = Or(sum, s->step == 1 ? LoadMask(p, mask) : LoadStride2Mask(p, mask));
         if (s->last) return sum;
       }
     }

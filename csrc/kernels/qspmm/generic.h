@@ -1,0 +1,142 @@
+// qspmm over Vec and groups of four bytes: walks tiles and blocks, calls spmm's feed and the
+// micro-kernels.
+// Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
+#pragma once
+
+#include <cstring>
+
+#include "base/arch.h"
+#include "kernels/qspmm/micro_kernels.h"
+#include "kernels/spmm/feed.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+namespace {
+
+template <typename Micro, int NV>
+void RunTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float* x, QspmmTile* t,
+             float* scratch) {
+  const SpmmArgs& a = args.product;
+  uint32_t fill_bits = args.fill;
+  fill_bits |= fill_bits << 8;
+  fill_bits |= fill_bits << 16;
+  float fill;
+  std::memcpy(&fill, &fill_bits, sizeof(fill));
+  for (int block = 0; block < m.blocks; ++block) {
+    if (a.direct) {
+      t->x = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
+      t->x_row = a.x_row;
+    } else {
+      if (args.fill == 0) {
+        FeedTile<NV, false>(a, m, block, tile, x, Zero(), scratch);
+      } else {
+        FeedTile<NV, true>(a, m, block, tile, x, Set1(fill), scratch);
+      }
+      t->x = scratch;
+      t->x_row = NV * Vec::kLanes;
+    }
+    t->block = block;
+    t->first = block == 0;
+    t->last = block + 1 >= m.blocks;
+    Micro::template Run<NV>(m, *t);
+  }
+}
+
+template <typename Micro, int kMaxVecs>
+SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64_t end,
+                         void* scratch) {
+  const QspmmArgs& q = *static_cast<const QspmmArgs*>(args);
+  const SpmmArgs& a = q.product;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t parts = static_cast<int64_t>(a.tiles) * a.splits;
+    const int part = static_cast<int>(item % parts);
+    const int tile = a.by_rows ? part % a.tiles : part / a.splits;
+    const int split = a.by_rows ? part / a.tiles : part % a.splits;
+    const int group = static_cast<int>(item / parts % a.groups);
+    const int64_t image = item / parts / a.groups;
+    const PackedMatrix& m = a.weights[group];
+    const int64_t vec_begin = static_cast<int64_t>(tile) * a.vecs / a.tiles;
+    const int vecs = static_cast<int>((tile + 1LL) * a.vecs / a.tiles - vec_begin);
+    const int64_t column = vec_begin * Vec::kLanes;
+
+    QspmmTile t;
+    t.args = &q;
+    const int64_t left = a.columns - column;
+    t.partial = left < static_cast<int64_t>(vecs) * Vec::kLanes;
+    t.tail = FirstN(t.partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes);
+    t.y = static_cast<float*>(io[2]) + image * a.y_image + group * a.y_group + column;
+    t.y_row = a.y_row;
+    t.r = io[1] == nullptr
+              ? nullptr
+              : static_cast<const float*>(io[1]) + image * a.r_image + group * a.r_group + column;
+    t.r_row = a.r_row;
+    const int64_t row = static_cast<int64_t>(group) * m.rows;
+    t.start = q.start + row;
+    t.scale = q.scale + row;
+    t.bias = a.bias == nullptr ? nullptr : a.bias + row;
+    const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
+    t.panel_begin = bounds[split];
+    t.panel_end = bounds[split + 1];
+    if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
+    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
+                     (a.direct ? column : 0);
+    float* s = static_cast<float*>(scratch);
+    t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth));
+    switch (vecs) {
+#define SRT_WIDTH(n)                                                                     \
+  case n:                                                                                \
+    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(q, m, tile, x, &t, s);    \
+    break;
+      SRT_WIDTH(1)
+      SRT_WIDTH(2)
+      SRT_WIDTH(3)
+      SRT_WIDTH(4)
+      SRT_WIDTH(5)
+      SRT_WIDTH(6)
+#undef SRT_WIDTH
+      default:
+        break;
+    }
+  }
+}
+
+using DenseMicro = PanelMicro<4, false>;
+using Bsr4Micro = PanelMicro<4, true>;
+using Bsr8Micro = PanelMicro<8, true>;
+using Dense8Micro = PanelMicro<8, false>;
+
+}  // namespace
+
+// The rows of this instruction set in kernels.inc; the width there is the widest tile.
+#define SRT_QSPMM(format, Format, rows, width, isa, IsaId, lanes, offset) \
+  namespace table_##isa {                                                 \
+    struct Format##Width {                                                \
+      static constexpr int kMaxVecs = (width) / (lanes);                  \
+      static constexpr int kOffset = offset;                              \
+    };                                                                    \
+  }
+#include "kernels/qspmm/kernels.inc"
+#undef SRT_QSPMM
+
+#define SRT_TABLE_(isa) table_##isa
+#define SRT_TABLE(isa) SRT_TABLE_(isa)
+#define SRT_DEFINE(Format)                                                                      \
+  static_assert(SRT_TABLE(SRT_ISA)::Format##Width::kOffset == kByteOffset, "as in dot_*.h");    \
+  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,             \
+                     void* scratch);                                                            \
+  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,             \
+                     void* scratch) {                                                           \
+    RunQspmm<Format##Micro, SRT_TABLE(SRT_ISA)::Format##Width::kMaxVecs>(args, io, begin, end,  \
+                                                                         scratch);              \
+  }
+SRT_DEFINE(Dense)
+SRT_DEFINE(Pat4)
+SRT_DEFINE(Bsr4)
+SRT_DEFINE(Bsr8)
+SRT_DEFINE(Dense8)
+#undef SRT_DEFINE
+#undef SRT_TABLE
+#undef SRT_TABLE_
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

@@ -1,0 +1,106 @@
+// The qspmm micro-kernels: one tile times one block of packed weights, a format each.
+// Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
+#pragma once
+
+#include "kernels/qspmm/tile.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+namespace {
+
+// Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
+template <int P, int NV>
+SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const QspmmTile& t,
+                           IntVec (&acc)[4][NV]) {
+  for (int i = 0; i < n; ++i) {
+    const float* x = t.x + *id++ * t.x_row;
+    ByteVec xv[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+      if ((P >> r & 1) == 0) continue;
+      const ByteWeights wv = LoadWeights(w++);
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) acc[r][v] = Dot(xv[v], wv, acc[r][v]);
+    }
+  }
+}
+
+struct Pat4Micro {
+  template <int NV>
+  static void Run(const PackedMatrix& m, const QspmmTile& t) {
+    const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
+    const uint16_t* count = m.counts + at * kPatterns;
+    const uint16_t* id = m.ids + m.id_offsets[at];
+    const float* w = m.values + m.value_offsets[at];
+    for (int p = t.panel_begin; p < t.panel_end; ++p) {
+      const int row = p * 4;
+      const int rows = m.rows - row < 4 ? m.rows - row : 4;
+      IntVec acc[4][NV];
+      BeginPanel<NV>(t, row, rows, acc);
+      AddPattern<1, NV>(count[0], id, w, t, acc);
+      AddPattern<2, NV>(count[1], id, w, t, acc);
+      AddPattern<3, NV>(count[2], id, w, t, acc);
+      AddPattern<4, NV>(count[3], id, w, t, acc);
+      AddPattern<5, NV>(count[4], id, w, t, acc);
+      AddPattern<6, NV>(count[5], id, w, t, acc);
+      AddPattern<7, NV>(count[6], id, w, t, acc);
+      AddPattern<8, NV>(count[7], id, w, t, acc);
+      AddPattern<9, NV>(count[8], id, w, t, acc);
+      AddPattern<10, NV>(count[9], id, w, t, acc);
+      AddPattern<11, NV>(count[10], id, w, t, acc);
+      AddPattern<12, NV>(count[11], id, w, t, acc);
+      AddPattern<13, NV>(count[12], id, w, t, acc);
+      AddPattern<14, NV>(count[13], id, w, t, acc);
+      AddPattern<15, NV>(count[14], id, w, t, acc);
+      count += kPatterns;
+      EndPanel<NV>(t, row, rows, acc);
+    }
+  }
+};
+
+// Panels of MR (4 or 8) rows whose stored columns are whole: blocks of MR x 4, or every column.
+template <int MR, bool kIndexed>
+struct PanelMicro {
+  template <int NV>
+  static void Run(const PackedMatrix& m, const QspmmTile& t) {
+    const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
+    const int depth = m.depth - t.block * m.block_depth;
+    const int block_depth = depth < m.block_depth ? depth : m.block_depth;
+    const uint16_t* count = kIndexed ? m.counts + at : nullptr;
+    const uint16_t* id = kIndexed ? m.ids + m.id_offsets[at] : nullptr;
+    const float* w = m.values + m.value_offsets[at];
+    for (int p = t.panel_begin; p < t.panel_end; ++p) {
+      const int row = p * MR;
+      const int rows = m.rows - row;
+      IntVec acc[MR / 4][4][NV];
+#pragma GCC unroll 2
+      for (int h = 0; h < MR / 4; ++h) BeginPanel<NV>(t, row + 4 * h, rows - 4 * h, acc[h]);
+      const int n = kIndexed ? *count++ : block_depth;
+      const float* x = t.x;
+      for (int i = 0; i < n; ++i) {
+        if (kIndexed) x = t.x + *id++ * t.x_row;
+        ByteVec xv[NV];
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; ++r) {
+          const ByteWeights wv = LoadWeights(w + r);
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) acc[r / 4][r % 4][v] = Dot(xv[v], wv, acc[r / 4][r % 4][v]);
+        }
+        w += MR;
+        if (!kIndexed) x += t.x_row;
+      }
+#pragma GCC unroll 2
+      for (int h = 0; h < MR / 4; ++h) {
+        if (4 * h < rows) EndPanel<NV>(t, row + 4 * h, rows - 4 * h, acc[h]);
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace SRT_ISA
+}  // namespace sparsert

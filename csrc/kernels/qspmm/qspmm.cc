@@ -1,0 +1,47 @@
+// The table of qspmm kernels and the choice among them.
+#include "kernels/qspmm/qspmm.h"
+
+#include "base/arch.h"
+#include "kernels/select.h"
+
+namespace sparsert {
+
+#define SRT_QSPMM(format, Format, rows, width, isa, IsaId, lanes, offset)                 \
+  namespace isa {                                                                         \
+  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,       \
+                     void* scratch);                                                      \
+  }
+#include "kernels/qspmm/kernels.inc"
+#undef SRT_QSPMM
+
+namespace {
+
+const QspmmKernel kKernels[] = {
+#define SRT_QSPMM(format, Format, rows, width, isa, IsaId, lanes, offset)                    \
+  {{&isa::Qspmm##Format, "qspmm_" #format "_i8_" #rows "x" #width "_" #isa, Isa::k##IsaId}, \
+   SpmmFormat::k##Format,                                                                    \
+   lanes,                                                                                    \
+   (width) / (lanes),                                                                        \
+   offset},
+#include "kernels/qspmm/kernels.inc"
+#undef SRT_QSPMM
+};
+
+}  // namespace
+
+bool SelectQspmm(SpmmFormat format, Isa isa, QspmmKernel* kernel) {
+  // Rows stand in falling order of preference within a format.
+  for (const QspmmKernel& candidate : kKernels) {
+    if (candidate.format == format && IsaCovers(isa, candidate.kernel.isa)) {
+      *kernel = candidate;
+      return true;
+    }
+  }
+  return false;
+}
+
+size_t QspmmScratch(const QspmmArgs& a, int lanes, int block_depth) {
+  return SpmmScratch(a.product, lanes, block_depth);
+}
+
+}  // namespace sparsert

@@ -1,0 +1,54 @@
+// qspmm: Y = W * X over bytes, W a packed (sparse or dense) matrix of signed bytes.
+//
+// spmm's algorithm, tiles, taps and formats (see spmm.h) with four input channels in the place of
+// one float: X holds unsigned bytes as [channels / 4][columns][4], and a packed "value" is the four
+// signed weights of such a group; a group counts as non-zero if one of its weights is. Sums are
+// 32-bit and exact:
+//
+//   sum = start[row] + sum over k of W[row][k] * X[k][column]
+//
+// `start` holds the bias less what X's zero point adds. Then, with z = sum * scale[row],
+//
+//   f32:   Y[row][column] = act(z + bias[row] + R[row][column]); rows of Y and R are planes
+//   bytes: Y = clamp(round(z) + zero, low, high), half to even
+//   bytes with R: q as above; Y = clamp(round((q - zero) * sum_scale + (R - r_zero) * r_scale) +
+//          out_zero, out_low, out_high)
+//
+// where Y and R are laid out as X is. Signed bytes are stored with 128 added, their zero points too.
+//
+// io: X, [R or nullptr], Y. What spmm says about overlap, items and scratch holds here too; strides
+// are in groups of four bytes, those of an f32 Y in floats. Rows of a group beyond the last are
+// written as its zero point.
+#pragma once
+
+#include "kernels/spmm/spmm.h"
+
+namespace sparsert {
+
+struct QspmmArgs {
+  SpmmArgs product;  // act, bias and R: of an f32 Y. y_group, r_group: planes of four rows, or rows
+  bool f32_output = false;
+  uint8_t fill = 0;               // X where a tap lies in the padding: its zero point
+  const int32_t* start = nullptr;  // [groups * rows]
+  const float* scale = nullptr;    // [groups * rows]
+  int32_t zero = 0, low = 0, high = 255;
+  float sum_scale = 0.0f, r_scale = 0.0f;
+  int32_t r_zero = 0;
+  int32_t out_zero = 0, out_low = 0, out_high = 255;
+};
+
+struct QspmmKernel {
+  Kernel kernel;
+  SpmmFormat format = SpmmFormat::kDense;
+  int lanes = 0;        // groups of four bytes per vector
+  int max_vecs = 0;     // widest tile
+  int byte_offset = 0;  // the kernel subtracts it from X: start must add it times the row's weights
+};
+
+// The kernel of a format on an instruction set, or the next one down. False if there is none.
+bool SelectQspmm(SpmmFormat format, Isa isa, QspmmKernel* kernel);
+
+// Bytes of scratch per thread.
+size_t QspmmScratch(const QspmmArgs& a, int lanes, int block_depth);
+
+}  // namespace sparsert

@@ -1,0 +1,58 @@
+// Products of groups of four bytes over AArch64 NEON (see dot_scalar.h): by its dot product
+// instruction where SRT_NEON_DOT is defined, else by widening multiplications.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+namespace sparsert {
+namespace SRT_ISA {
+
+struct IntVec {
+  int32x4_t v;
+};
+struct ByteVec {
+  int8x16_t v;
+};
+struct ByteWeights {
+  int8x16_t v;
+};
+// NEON multiplies signed by signed bytes.
+constexpr int kByteOffset = 128;
+
+inline IntVec SetInts(int32_t a) { return {vdupq_n_s32(a)}; }
+inline IntVec LoadInts(const int32_t* p) { return {vld1q_s32(p)}; }
+inline void StoreInts(int32_t* p, IntVec a) { vst1q_s32(p, a.v); }
+inline ByteVec LoadBytes(const float* p) {
+  const uint8x16_t x = vreinterpretq_u8_f32(vld1q_f32(p));
+  return {vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)))};
+}
+inline ByteWeights LoadWeights(const float* p) {
+  return {vreinterpretq_s8_f32(vld1q_dup_f32(p))};
+}
+inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
+#if defined(SRT_NEON_DOT)
+  return {vdotq_s32(acc.v, x.v, w.v)};
+#else
+  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(x.v), vget_low_s8(w.v)));
+  const int32x4_t high = vpaddlq_s16(vmull_high_s8(x.v, w.v));
+  return {vaddq_s32(acc.v, vpaddq_s32(low, high))};
+#endif
+}
+inline Vec ToFloats(IntVec a) { return {vcvtq_f32_s32(a.v)}; }
+inline IntVec ToInts(Vec a) { return {vcvtnq_s32_f32(a.v)}; }
+inline Vec JoinBytes(IntVec a, IntVec b, IntVec c, IntVec d) {
+  const int32x4_t low = vsliq_n_s32(a.v, b.v, 8);
+  const int32x4_t high = vsliq_n_s32(c.v, d.v, 8);
+  return {vreinterpretq_f32_s32(vsliq_n_s32(low, high, 16))};
+}
+template <int n>
+inline Vec ByteToFloats(Vec bytes) {
+  uint32x4_t bits = vreinterpretq_u32_f32(bytes.v);
+  if (n != 0) bits = vshrq_n_u32(bits, n == 0 ? 1 : 8 * n);
+  return {vcvtq_f32_u32(vandq_u32(bits, vdupq_n_u32(255)))};
+}
+
+}  // namespace SRT_ISA
+}  // namespace sparsert
