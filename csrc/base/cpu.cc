@@ -14,8 +14,8 @@ namespace sparsert {
 namespace {
 
 constexpr int kIsaCount = static_cast<int>(Isa::kCount);
-const char* const kIsaNames[kIsaCount] = {"scalar", "avx2",  "avx512",
-                                           "avx512vnni", "neon", "neondot"};
+const char* const kIsaNames[kIsaCount] = {"scalar",     "avx2", "avx512",
+                                          "avx512vnni", "neon", "neondot"};
 
 void AppendText(char* text, size_t size, const char* more) {
   const size_t used = strlen(text);

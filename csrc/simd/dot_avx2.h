@@ -42,11 +42,23 @@ inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
   return {_mm256_add_epi32(acc.v, _mm256_add_epi32(even, odd))};
 }
 inline Vec ToFloats(IntVec a) { return {_mm256_cvtepi32_ps(a.v)}; }
-inline IntVec ToInts(Vec a) { return {_mm256_cvtps_epi32(a.v)}; }
-inline Vec JoinBytes(IntVec a, IntVec b, IntVec c, IntVec d) {
-  const __m256i low = _mm256_or_si256(a.v, _mm256_slli_epi32(b.v, 8));
-  const __m256i high = _mm256_or_si256(_mm256_slli_epi32(c.v, 16), _mm256_slli_epi32(d.v, 24));
-  return {_mm256_castsi256_ps(_mm256_or_si256(low, high))};
+struct ByteRange {
+  __m256i zero, low, high;
+};
+inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high) {
+  return {_mm256_set1_epi16(static_cast<int16_t>(zero)), _mm256_set1_epi8(static_cast<char>(low)),
+          _mm256_set1_epi8(static_cast<char>(high))};
+}
+inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  // Each 128 bits: four numbers of a, then of b, ...; and at last by lane.
+  const __m256i ab = _mm256_packs_epi32(_mm256_cvtps_epi32(a.v), _mm256_cvtps_epi32(b.v));
+  const __m256i cd = _mm256_packs_epi32(_mm256_cvtps_epi32(c.v), _mm256_cvtps_epi32(d.v));
+  const __m256i rows =
+      _mm256_packus_epi16(_mm256_adds_epi16(ab, range.zero), _mm256_adds_epi16(cd, range.zero));
+  const __m256i clamped = _mm256_min_epu8(_mm256_max_epu8(rows, range.low), range.high);
+  const __m256i by_lane = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return {_mm256_castsi256_ps(_mm256_shuffle_epi8(clamped, by_lane))};
 }
 template <int n>
 inline Vec ByteToFloats(Vec bytes) {

@@ -23,18 +23,28 @@ inline IntVec SetInts(int32_t a) { return {_mm512_set1_epi32(a)}; }
 inline IntVec LoadInts(const int32_t* p) { return {_mm512_load_si512(p)}; }
 inline void StoreInts(int32_t* p, IntVec a) { _mm512_store_si512(p, a.v); }
 inline ByteVec LoadBytes(const float* p) { return {_mm512_loadu_si512(p)}; }
-inline ByteWeights LoadWeights(const float* p) {
-  return {_mm512_castps_si512(_mm512_set1_ps(*p))};
-}
+inline ByteWeights LoadWeights(const float* p) { return {_mm512_castps_si512(_mm512_set1_ps(*p))}; }
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
   return {_mm512_dpbusd_epi32(acc.v, x.v, w.v)};
 }
 inline Vec ToFloats(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
-inline IntVec ToInts(Vec a) { return {_mm512_cvtps_epi32(a.v)}; }
-inline Vec JoinBytes(IntVec a, IntVec b, IntVec c, IntVec d) {
-  const __m512i low = _mm512_or_si512(a.v, _mm512_slli_epi32(b.v, 8));
-  const __m512i high = _mm512_or_si512(_mm512_slli_epi32(c.v, 16), _mm512_slli_epi32(d.v, 24));
-  return {_mm512_castsi512_ps(_mm512_or_si512(low, high))};
+struct ByteRange {
+  __m512i zero, low, high;
+};
+inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high) {
+  return {_mm512_set1_epi16(static_cast<int16_t>(zero)), _mm512_set1_epi8(static_cast<char>(low)),
+          _mm512_set1_epi8(static_cast<char>(high))};
+}
+inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  // Each 128 bits: four numbers of a, then of b, ...; and at last by lane.
+  const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32(a.v), _mm512_cvtps_epi32(b.v));
+  const __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32(c.v), _mm512_cvtps_epi32(d.v));
+  const __m512i rows =
+      _mm512_packus_epi16(_mm512_adds_epi16(ab, range.zero), _mm512_adds_epi16(cd, range.zero));
+  const __m512i clamped = _mm512_min_epu8(_mm512_max_epu8(rows, range.low), range.high);
+  const __m512i by_lane =
+      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return {_mm512_castsi512_ps(_mm512_shuffle_epi8(clamped, by_lane))};
 }
 template <int n>
 inline Vec ByteToFloats(Vec bytes) {

@@ -28,9 +28,7 @@ inline ByteVec LoadBytes(const float* p) {
   const uint8x16_t x = vreinterpretq_u8_f32(vld1q_f32(p));
   return {vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)))};
 }
-inline ByteWeights LoadWeights(const float* p) {
-  return {vreinterpretq_s8_f32(vld1q_dup_f32(p))};
-}
+inline ByteWeights LoadWeights(const float* p) { return {vreinterpretq_s8_f32(vld1q_dup_f32(p))}; }
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
 #if defined(SRT_NEON_DOT)
   return {vdotq_s32(acc.v, x.v, w.v)};
@@ -41,11 +39,22 @@ inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
 #endif
 }
 inline Vec ToFloats(IntVec a) { return {vcvtq_f32_s32(a.v)}; }
-inline IntVec ToInts(Vec a) { return {vcvtnq_s32_f32(a.v)}; }
-inline Vec JoinBytes(IntVec a, IntVec b, IntVec c, IntVec d) {
-  const int32x4_t low = vsliq_n_s32(a.v, b.v, 8);
-  const int32x4_t high = vsliq_n_s32(c.v, d.v, 8);
-  return {vreinterpretq_f32_s32(vsliq_n_s32(low, high, 16))};
+struct ByteRange {
+  int16x8_t zero;
+  uint8x16_t low, high;
+};
+inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high) {
+  return {vdupq_n_s16(static_cast<int16_t>(zero)), vdupq_n_u8(static_cast<uint8_t>(low)),
+          vdupq_n_u8(static_cast<uint8_t>(high))};
+}
+inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  const int16x8_t ab = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(a.v)), vcvtnq_s32_f32(b.v));
+  const int16x8_t cd = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(c.v)), vcvtnq_s32_f32(d.v));
+  const uint8x16_t rows =
+      vqmovun_high_s16(vqmovun_s16(vqaddq_s16(ab, range.zero)), vqaddq_s16(cd, range.zero));
+  static const uint8_t kByLane[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  const uint8x16_t clamped = vminq_u8(vmaxq_u8(rows, range.low), range.high);
+  return {vreinterpretq_f32_u8(vqtbl1q_u8(clamped, vld1q_u8(kByLane)))};
 }
 template <int n>
 inline Vec ByteToFloats(Vec bytes) {

@@ -51,20 +51,24 @@ inline Vec ToFloats(IntVec a) {
   for (int i = 0; i < 4; ++i) r.v[i] = static_cast<float>(a.v[i]);
   return r;
 }
-inline IntVec ToInts(Vec a) {  // half to even; |a| < 2^31
-  IntVec r;
-  for (int i = 0; i < 4; ++i) r.v[i] = static_cast<int32_t>(std::nearbyint(a.v[i]));
-  return r;
+// What a rounded number becomes: clamp(number + zero, low, high).
+struct ByteRange {
+  int32_t zero, low, high;
+};
+inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high) {
+  return {zero, low, high};
 }
-// Four bytes per lane from four vectors of 0..255, as the bits of floats.
-inline Vec JoinBytes(IntVec a, IntVec b, IntVec c, IntVec d) {
-  Vec r;
-  uint32_t bits[4];
-  for (int i = 0; i < 4; ++i) {
-    bits[i] = static_cast<uint32_t>(a.v[i]) | static_cast<uint32_t>(b.v[i]) << 8 |
-              static_cast<uint32_t>(c.v[i]) << 16 | static_cast<uint32_t>(d.v[i]) << 24;
+// Four bytes per lane, one of each vector, rounded half to even; their magnitudes are below 2^31.
+inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  const Vec* rows[4] = {&a, &b, &c, &d};
+  uint8_t bytes[16];
+  for (int i = 0; i < 16; ++i) {
+    const auto whole = static_cast<int64_t>(std::nearbyint(rows[i % 4]->v[i / 4])) + range.zero;
+    const int64_t low = whole < range.low ? range.low : whole;
+    bytes[i] = static_cast<uint8_t>(low > range.high ? range.high : low);
   }
-  memcpy(r.v, bits, sizeof(bits));
+  Vec r;
+  memcpy(r.v, bytes, sizeof(bytes));
   return r;
 }
 // Byte `n` of each lane.

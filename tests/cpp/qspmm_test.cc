@@ -103,8 +103,7 @@ float Clamp(float a, int low, int high) {
   return std::min(std::max(a, static_cast<float>(low)), static_cast<float>(high));
 }
 
-void RunProblem(const Problem& p, const QspmmKernel& kernel, const Tiling& tiling,
-                Random* random) {
+void RunProblem(const Problem& p, const QspmmKernel& kernel, const Tiling& tiling, Random* random) {
   context = Describe(p, kernel, tiling);
   const Allocator* allocator = DefaultAllocator();
   const int64_t taps = p.direct ? 1 : p.window.kernel[0] * p.window.kernel[1];

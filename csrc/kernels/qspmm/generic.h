@@ -83,9 +83,9 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
     float* s = static_cast<float*>(scratch);
     t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth));
     switch (vecs) {
-#define SRT_WIDTH(n)                                                                     \
-  case n:                                                                                \
-    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(q, m, tile, x, &t, s);    \
+#define SRT_WIDTH(n)                                                                  \
+  case n:                                                                             \
+    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(q, m, tile, x, &t, s); \
     break;
       SRT_WIDTH(1)
       SRT_WIDTH(2)
@@ -120,14 +120,14 @@ using Dense8Micro = PanelMicro<8, false>;
 
 #define SRT_TABLE_(isa) table_##isa
 #define SRT_TABLE(isa) SRT_TABLE_(isa)
-#define SRT_DEFINE(Format)                                                                      \
-  static_assert(SRT_TABLE(SRT_ISA)::Format##Width::kOffset == kByteOffset, "as in dot_*.h");    \
-  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,             \
-                     void* scratch);                                                            \
-  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,             \
-                     void* scratch) {                                                           \
-    RunQspmm<Format##Micro, SRT_TABLE(SRT_ISA)::Format##Width::kMaxVecs>(args, io, begin, end,  \
-                                                                         scratch);              \
+#define SRT_DEFINE(Format)                                                                     \
+  static_assert(SRT_TABLE(SRT_ISA)::Format##Width::kOffset == kByteOffset, "as in dot_*.h");   \
+  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,            \
+                     void* scratch);                                                           \
+  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,            \
+                     void* scratch) {                                                          \
+    RunQspmm<Format##Micro, SRT_TABLE(SRT_ISA)::Format##Width::kMaxVecs>(args, io, begin, end, \
+                                                                         scratch);             \
   }
 SRT_DEFINE(Dense)
 SRT_DEFINE(Pat4)

@@ -6,10 +6,10 @@
 
 namespace sparsert {
 
-#define SRT_QSPMM(format, Format, rows, width, isa, IsaId, lanes, offset)                 \
-  namespace isa {                                                                         \
-  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,       \
-                     void* scratch);                                                      \
+#define SRT_QSPMM(format, Format, rows, width, isa, IsaId, lanes, offset)           \
+  namespace isa {                                                                   \
+  void Qspmm##Format(const void* args, void* const* io, int64_t begin, int64_t end, \
+                     void* scratch);                                                \
   }
 #include "kernels/qspmm/kernels.inc"
 #undef SRT_QSPMM
@@ -17,11 +17,11 @@ namespace sparsert {
 namespace {
 
 const QspmmKernel kKernels[] = {
-#define SRT_QSPMM(format, Format, rows, width, isa, IsaId, lanes, offset)                    \
+#define SRT_QSPMM(format, Format, rows, width, isa, IsaId, lanes, offset)                   \
   {{&isa::Qspmm##Format, "qspmm_" #format "_i8_" #rows "x" #width "_" #isa, Isa::k##IsaId}, \
-   SpmmFormat::k##Format,                                                                    \
-   lanes,                                                                                    \
-   (width) / (lanes),                                                                        \
+   SpmmFormat::k##Format,                                                                   \
+   lanes,                                                                                   \
+   (width) / (lanes),                                                                       \
    offset},
 #include "kernels/qspmm/kernels.inc"
 #undef SRT_QSPMM

@@ -14,7 +14,8 @@
 //   bytes with R: q as above; Y = clamp(round((q - zero) * sum_scale + (R - r_zero) * r_scale) +
 //          out_zero, out_low, out_high)
 //
-// where Y and R are laid out as X is. Signed bytes are stored with 128 added, their zero points too.
+// where Y and R are laid out as X is, and magnitudes before rounding stay below 2^31. Signed bytes
+// are stored with 128 added, their zero points too.
 //
 // io: X, [R or nullptr], Y. What spmm says about overlap, items and scratch holds here too; strides
 // are in groups of four bytes, those of an f32 Y in floats. Rows of a group beyond the last are
@@ -28,7 +29,7 @@ namespace sparsert {
 struct QspmmArgs {
   SpmmArgs product;  // act, bias and R: of an f32 Y. y_group, r_group: planes of four rows, or rows
   bool f32_output = false;
-  uint8_t fill = 0;               // X where a tap lies in the padding: its zero point
+  uint8_t fill = 0;                // X where a tap lies in the padding: its zero point
   const int32_t* start = nullptr;  // [groups * rows]
   const float* scale = nullptr;    // [groups * rows]
   int32_t zero = 0, low = 0, high = 255;

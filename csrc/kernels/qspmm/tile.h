@@ -87,61 +87,57 @@ SRT_INLINE void EndFloatRow(const QspmmTile& t, int row, const IntVec (&acc)[NV]
   for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, z[v]);
 }
 
-// How four rows become bytes.
-struct Requantise {
-  Vec scale[4];
-  Vec low, high;    // less the zero point: a clamp before rounding gives what one behind it would
-  Vec zero;
-};
-
 SRT_INLINE Vec Clamp(Vec a, Vec low, Vec high) { return Min(Max(a, low), high); }
 
-// q - zero, as a whole number, of one row and vector.
-SRT_INLINE Vec Centred(const Requantise& q, int row, IntVec sum) {
-  return Round(Clamp(Mul(ToFloats(sum), q.scale[row]), q.low, q.high));
-}
+// How four rows and a residual become bytes.
+struct Residual {
+  Vec low, high;  // of the sum's byte, less its zero point
+  Vec sum_scale;
+  Vec zero;
+  Vec scale;
+};
 
 template <int r>
-SRT_INLINE Vec AddResidual(const QspmmArgs& a, Vec centred, Vec r_bytes) {
-  const Vec residual = Sub(ByteToFloats<r>(r_bytes), Set1(static_cast<float>(a.r_zero)));
-  const Vec z =
-      Add(Mul(centred, Set1(a.sum_scale)), Mul(residual, Set1(a.r_scale)));
-  return Round(Clamp(z, Set1(static_cast<float>(a.out_low - a.out_zero)),
-                     Set1(static_cast<float>(a.out_high - a.out_zero))));
+SRT_INLINE Vec AddResidual(const Residual& a, Vec z, Vec bytes) {
+  const Vec centred = Round(Clamp(z, a.low, a.high));
+  return Add(Mul(centred, a.sum_scale), Mul(Sub(ByteToFloats<r>(bytes), a.zero), a.scale));
 }
 
-// Rows row .. row + 3, of which `rows` exist; the others become the zero point.
+// Rows row .. row + 3, of which `rows` exist; the others become the zero point, or with a residual
+// anything.
 template <int NV>
 SRT_INLINE void EndByteRows(const QspmmTile& t, int row, int rows, const IntVec (&acc)[4][NV]) {
   const QspmmArgs& a = *t.args;
-  Requantise q;
+  Vec scale[4];
 #pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) q.scale[r] = Set1(r < rows ? t.scale[row + r] : 0.0f);
-  q.low = Set1(static_cast<float>(a.low - a.zero));
-  q.high = Set1(static_cast<float>(a.high - a.zero));
+  for (int r = 0; r < 4; ++r) scale[r] = Set1(r < rows ? t.scale[row + r] : 0.0f);
   float* y = t.y + row / 4 * t.y_row;
   if (t.r == nullptr) {
-    q.zero = Set1(static_cast<float>(a.zero));
+    const ByteRange range = MakeByteRange(a.zero, a.low, a.high);
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      IntVec bytes[4];
+      Vec z[4];
 #pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) bytes[r] = ToInts(Add(Centred(q, r, acc[r][v]), q.zero));
-      StoreColumn<NV>(t, y, v, JoinBytes(bytes[0], bytes[1], bytes[2], bytes[3]));
+      for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
+      StoreColumn<NV>(t, y, v, RoundToBytes(z[0], z[1], z[2], z[3], range));
     }
     return;
   }
-  const float* residual = t.r + row / 4 * t.r_row;
-  q.zero = Set1(static_cast<float>(a.out_zero));
+  const float* r_bytes = t.r + row / 4 * t.r_row;
+  const ByteRange range = MakeByteRange(a.out_zero, a.out_low, a.out_high);
+  const Residual add = {Set1(static_cast<float>(a.low - a.zero)),
+                        Set1(static_cast<float>(a.high - a.zero)), Set1(a.sum_scale),
+                        Set1(static_cast<float>(a.r_zero)), Set1(a.r_scale)};
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) {
-    const Vec r = LoadColumn<NV>(t, residual, v);
+    const Vec bytes = LoadColumn<NV>(t, r_bytes, v);
+    Vec z[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
     StoreColumn<NV>(
         t, y, v,
-        JoinBytes(ToInts(Add(AddResidual<0>(a, Centred(q, 0, acc[0][v]), r), q.zero)),
-                  ToInts(Add(AddResidual<1>(a, Centred(q, 1, acc[1][v]), r), q.zero)),
-                  ToInts(Add(AddResidual<2>(a, Centred(q, 2, acc[2][v]), r), q.zero)),
-                  ToInts(Add(AddResidual<3>(a, Centred(q, 3, acc[3][v]), r), q.zero))));
+        RoundToBytes(AddResidual<0>(add, z[0], bytes), AddResidual<1>(add, z[1], bytes),
+                     AddResidual<2>(add, z[2], bytes), AddResidual<3>(add, z[3], bytes), range));
   }
 }
 
