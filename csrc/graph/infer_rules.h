@@ -21,6 +21,16 @@ Status InferConvTranspose(const Inference& inf);
 Status InferPool(const Inference& inf);
 Status InferGlobalPool(const Inference& inf);
 
+// infer_quantised.cc
+Status InferQuantizePacked(const Inference& inf);
+Status InferDequantizePacked(const Inference& inf);
+Status InferQuantisedConv(const Inference& inf);
+Status InferQuantisedAdd(const Inference& inf);
+Status InferQuantisedPool(const Inference& inf);
+Status InferLookup(const Inference& inf);
+// Packed planes of so many channels.
+inline int64_t PackedPlanes(int64_t channels) { return (channels + 3) / 4; }
+
 // infer_compute.cc
 Status InferLinear(const Inference& inf);
 Status InferBatchNormalization(const Inference& inf);

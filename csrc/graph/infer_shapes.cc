@@ -57,6 +57,18 @@ Arity OpArity(Op op) {
       return {3, 4, 1};
     case Op::kRecurrent:
       return {2, 8, 3};
+    case Op::kQuantizePacked:
+    case Op::kDequantizePacked:
+    case Op::kQMaxPool:
+    case Op::kQAveragePool:
+      return {1, 1, 1};
+    case Op::kQConv:
+      return {3, 5, 1};
+    case Op::kQDepthwise:
+      return {3, 4, 1};
+    case Op::kQAdd:
+    case Op::kQLookup:
+      return {2, 2, 1};
     case Op::kConcat:
       return {1, kMany, 1};
     case Op::kArgMax:
@@ -161,6 +173,20 @@ Status InferNode(const Inference& inf) {
     case Op::kLayerNormalization:
     case Op::kRMSNormalization:
       return InferNorm(inf);
+    case Op::kQuantizePacked:
+      return InferQuantizePacked(inf);
+    case Op::kDequantizePacked:
+      return InferDequantizePacked(inf);
+    case Op::kQConv:
+    case Op::kQDepthwise:
+      return InferQuantisedConv(inf);
+    case Op::kQAdd:
+      return InferQuantisedAdd(inf);
+    case Op::kQMaxPool:
+    case Op::kQAveragePool:
+      return InferQuantisedPool(inf);
+    case Op::kQLookup:
+      return InferLookup(inf);
     case Op::kAttention:
       return InferAttention(inf);
     case Op::kRecurrent:

@@ -88,7 +88,8 @@ Status ResolveWindow(const Node& node, const Shape& x, Span<int64_t> kernel_shap
   int64_t pads[4] = {};
   AutoPad auto_pad = AutoPad::kNotSet;
   SRT_RETURN_IF_ERROR(ReadWindow(node, x, kernel_shape, window, pads, &auto_pad));
-  const bool is_pool = node.op == Op::kMaxPool || node.op == Op::kAveragePool;
+  const bool is_pool = node.op == Op::kMaxPool || node.op == Op::kAveragePool ||
+                       node.op == Op::kQMaxPool || node.op == Op::kQAveragePool;
   const bool ceil_mode = is_pool && node.IntAttr(AttrKey::k_ceil_mode, 0) != 0;
   const int n = window->spatial_rank;
   for (int i = 0; i < n; ++i) {

@@ -1,6 +1,8 @@
 // The rules of the opset as tables, and the checks of attribute values and geometry.
 #include "modelfile/op_rules.h"
 
+#include <initializer_list>
+
 namespace sparsert {
 namespace {
 
@@ -83,6 +85,24 @@ constexpr OpRule kRules[] = {
     {Op::kRecurrent, 2, 8, 1, 3, Bits(1, 2, 3, 7),
      Attrs(K::k_cell, K::k_activations, K::k_clip, K::k_reverse),
      Attrs(K::k_cell, K::k_activations)},
+    {Op::kQuantizePacked, 1, 1, 1, 1, 0, Attrs(K::k_alpha, K::k_quant),
+     Attrs(K::k_alpha, K::k_quant)},
+    {Op::kDequantizePacked, 1, 1, 1, 1, 0, Attrs(K::k_alpha, K::k_quant, K::k_channels),
+     Attrs(K::k_alpha, K::k_quant, K::k_channels)},
+    {Op::kQConv, 3, 5, 1, 1, Bits(1, 2, 3),
+     kAct | kWindow | Attrs(K::k_group, K::k_to, K::k_quant, K::k_alpha, K::k_beta),
+     Attrs(K::k_to, K::k_quant)},
+    {Op::kQDepthwise, 3, 4, 1, 1, Bits(1, 2, 3),
+     kAct | kWindow | Attrs(K::k_group, K::k_to, K::k_quant), Attrs(K::k_to, K::k_quant)},
+    {Op::kQAdd, 2, 2, 1, 1, 0, Attrs(K::k_alpha, K::k_beta, K::k_quant),
+     Attrs(K::k_alpha, K::k_beta, K::k_quant)},
+    {Op::kQMaxPool, 1, 1, 1, 1, 0, kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode),
+     Attrs(K::k_kernel_shape)},
+    {Op::kQAveragePool, 1, 1, 1, 1, 0,
+     kWindow |
+         Attrs(K::k_kernel_shape, K::k_ceil_mode, K::k_count_include_pad, K::k_alpha, K::k_quant),
+     Attrs(K::k_alpha, K::k_quant)},
+    {Op::kQLookup, 2, 2, 1, 1, Bits(1), 0, 0},
 };
 
 constexpr int64_t kMaxWindowValue = int64_t{1} << 30;
@@ -121,6 +141,10 @@ Limits LimitsOf(Op op, AttrKey key) {
       return EnumLimits<NearestMode>();
     case K::k_keep_aspect_ratio_policy:
       return {0, 2};
+    case K::k_quant:
+      return {0, 255};
+    case K::k_channels:
+      return {1, kMaxWindowValue};
     case K::k_strides:
     case K::k_dilations:
     case K::k_group:
@@ -169,12 +193,16 @@ void CheckPerm(const Attr& attr, const char* where, Problems* problems) {
   }
 }
 
-bool IsFloatMatrix(const Tensor& tensor, int min_rank, int max_rank) {
-  if (tensor.dtype != DType::kF32 || tensor.rank < min_rank || tensor.rank > max_rank) return false;
+bool IsMatrix(const Tensor& tensor, DType dtype, int min_rank, int max_rank) {
+  if (tensor.dtype != dtype || tensor.rank < min_rank || tensor.rank > max_rank) return false;
   for (int i = 0; i < tensor.rank; ++i) {
     if (tensor.dims[i] < 1) return false;
   }
   return true;
+}
+
+bool IsFloatMatrix(const Tensor& tensor, int min_rank, int max_rank) {
+  return IsMatrix(tensor, DType::kF32, min_rank, max_rank);
 }
 
 void CheckVector(const Graph& graph, const Node& node, size_t input, int64_t length,
@@ -223,6 +251,49 @@ void CheckConvolution(const Graph& graph, const Node& node, const char* where, P
   CheckVector(graph, node, 2, channels, where, problems);
 }
 
+// Numbers of the quant attribute: zero points, and at each of `bounds` the lowest and the highest
+// byte.
+void CheckQuant(const Node& node, size_t expected, std::initializer_list<size_t> bounds,
+                const char* where, Problems* problems) {
+  CheckLength(node, K::k_quant, expected, where, problems);
+  const Span<int64_t> quant = node.IntsAttr(K::k_quant);
+  if (quant.size != expected) return;
+  for (const size_t at : bounds) {
+    if (quant[at] <= quant[at + 1]) continue;
+    problems->Add("%s: quant bounds bytes by %lld and %lld", where,
+                  static_cast<long long>(quant[at]), static_cast<long long>(quant[at + 1]));
+  }
+}
+
+void CheckQuantisedConvolution(const Graph& graph, const Node& node, const char* where,
+                               Problems* problems) {
+  const Tensor& weights = graph.tensors[node.inputs[1]];
+  if (!IsMatrix(weights, DType::kI8, 3, 4) || weights.data.encoding != Encoding::kDense) {
+    problems->Add("%s: weights must be i8 of rank 3 or 4 without empty dims", where);
+    return;
+  }
+  CheckWindow(node, weights.rank - 2u, where, problems);
+  CheckVector(graph, node, 2, weights.dims[0], where, problems);
+  const auto to = static_cast<DType>(node.IntAttr(K::k_to, 0));
+  if (to != DType::kF32 && to != DType::kU32) problems->Add("%s: to is neither f32 nor u32", where);
+  const uint32_t start = node.Input(3);
+  if (start != kNoTensor) {
+    const DType dtype = to == DType::kF32 ? DType::kF32 : DType::kI32;
+    const Tensor& t = graph.tensors[start];
+    if (!IsMatrix(t, dtype, 1, 1) || t.dims[0] != weights.dims[0]) {
+      problems->Add("%s: the bias must have one element per output channel, %s", where,
+                    dtype == DType::kF32 ? "f32" : "i32");
+    }
+  }
+  if (to == DType::kF32) {
+    CheckQuant(node, 1, {}, where, problems);
+  } else if (node.Input(4) == kNoTensor) {
+    CheckQuant(node, 4, {2}, where, problems);
+  } else {
+    CheckQuant(node, 8, {2, 6}, where, problems);
+  }
+}
+
 }  // namespace
 
 const OpRule* FindOpRule(Op op) {
@@ -261,6 +332,7 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_perm:
     case K::k_axes:
     case K::k_activations:
+    case K::k_quant:
       return Bits(AttrType::kInts);
     case K::k_value:
       return Bits(AttrType::kInt, AttrType::kFloat);
@@ -319,6 +391,31 @@ void CheckGeometry(const Graph& graph, const Node& node, const char* where, Prob
         problems->Add("%s: the slope must be f32", where);
       }
       break;
+    case Op::kQuantizePacked:
+      CheckQuant(node, 3, {1}, where, problems);
+      break;
+    case Op::kDequantizePacked:
+      CheckQuant(node, 1, {}, where, problems);
+      break;
+    case Op::kQAdd:
+      CheckQuant(node, 5, {3}, where, problems);
+      break;
+    case Op::kQConv:
+    case Op::kQDepthwise:
+      CheckQuantisedConvolution(graph, node, where, problems);
+      break;
+    case Op::kQLookup: {
+      const Tensor& table = graph.tensors[node.inputs[1]];
+      if (table.dtype != DType::kU8 || table.rank != 1 || table.dims[0] != 256) {
+        problems->Add("%s: the table must be 256 u8", where);
+      }
+      break;
+    }
+    case Op::kQAveragePool:
+      CheckQuant(node, 4, {2}, where, problems);
+      if (node.IntsAttr(K::k_kernel_shape).empty()) break;  // global
+      [[fallthrough]];
+    case Op::kQMaxPool:
     case Op::kMaxPool:
     case Op::kAveragePool: {
       const size_t spatial_rank = node.IntsAttr(K::k_kernel_shape).size;

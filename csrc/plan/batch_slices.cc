@@ -76,6 +76,11 @@ class ImageRule {
       case Op::kAveragePool:
       case Op::kGlobalAveragePool:
       case Op::kGlobalMaxPool:
+      case Op::kQuantizePacked:
+      case Op::kDequantizePacked:
+      case Op::kQMaxPool:
+      case Op::kQAveragePool:
+      case Op::kQLookup:
       case Op::kCast:
       case Op::kIdentity:
       // Row-major views: image i stays image i when dimension 0 does.
@@ -100,6 +105,11 @@ class ImageRule {
         return AlignsImages(v, 0) && AlignsImages(v, 1) && AlignsImages(v, 2);
       case Op::kCompare:
         return AlignsImages(v, 0) && (!v.Has(1) || AlignsImages(v, 1));
+      case Op::kQConv:
+      case Op::kQDepthwise:
+        return from_images && (!v.Has(4) || IsBatch(n.Input(4)));
+      case Op::kQAdd:
+        return from_images && IsBatch(n.Input(1));
       case Op::kLinear:
         return from_images && v.InShape(0).rank >= 2;
       case Op::kPRelu:

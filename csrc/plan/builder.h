@@ -34,6 +34,7 @@ class PlanBuilder {
         only_reshaped_(plan->steps.allocator()),
         concat_parts_(plan->steps.allocator()),
         feature_major_(plan->steps.allocator()),
+        is_packed_(plan->steps.allocator()),
         taps_(plan->steps.allocator()) {}
 
   const Graph& graph;
@@ -149,6 +150,7 @@ class PlanBuilder {
   Array<bool> only_reshaped_;       // [tensors] nothing but reshapes reads it
   Array<ConcatPart> concat_parts_;  // [tensors]
   Array<bool> feature_major_;       // [tensors]
+  Array<bool> is_packed_;           // [tensors] holds packed bytes: planes, as floats have them
   Array<TapsEntry> taps_;
 };
 
@@ -165,8 +167,9 @@ Status LowerResize(PlanBuilder* b);
 Status LowerMatMul(PlanBuilder* b);
 Status LowerAttention(PlanBuilder* b);
 Status LowerRecurrent(PlanBuilder* b);
-Status LowerNorm(PlanBuilder* b);   // LayerNormalization, RMSNormalization
-Status LowerIndex(PlanBuilder* b);  // ops that find, pick or scatter elements; Cum*, Trilu
+Status LowerQuantised(PlanBuilder* b);  // QConv and all other ops on packed bytes
+Status LowerNorm(PlanBuilder* b);       // LayerNormalization, RMSNormalization
+Status LowerIndex(PlanBuilder* b);      // ops that find, pick or scatter elements; Cum*, Trilu
 
 // y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over
 // single elements. The tensors are the node's.

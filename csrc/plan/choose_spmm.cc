@@ -51,7 +51,9 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     SpmmChoice choice;
     const auto format = static_cast<SpmmFormat>(f);
     if (forced_format != kAnyFormat && f != forced_format) continue;
-    if (!SelectSpmm(format, isa, &choice.kernel)) continue;
+    const bool found = problem.bytes ? SelectQspmm(format, isa, &choice.kernel)
+                                     : SelectSpmm(format, isa, &choice.kernel);
+    if (!found) continue;
     // Without zeros a sparse format is a dense one with needless indices.
     if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;
     const int lanes = choice.kernel.lanes;

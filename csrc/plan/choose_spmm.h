@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/cpu.h"
-#include "kernels/spmm/spmm.h"
+#include "kernels/qspmm/qspmm.h"
 #include "plan/build_taps.h"
 #include "plan/matrix_stats.h"
 
@@ -19,11 +19,12 @@ struct SpmmProblem {
   int64_t batch = 1;
   int threads = 1;
   bool direct = false;
+  bool bytes = false;      // qspmm instead of spmm
   double feed_cost = 1.0;  // cycles per vector copied by the tile feed
 };
 
 struct SpmmChoice {
-  SpmmKernel kernel;
+  QspmmKernel kernel;  // of spmm too
   Tiling tiling;
   int32_t block_depth = 0;
   double predicted_ns = 0.0;  // one thread

@@ -40,7 +40,30 @@ void ExplainForced(PlanBuilder* b) {
            100.0 * zeros);
 }
 
-Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* key) {
+Status SpmmLayer::NewArgs(const SpmmChoice& choice, SpmmArgs** args, const void** whole) {
+  if (o_.quantised == nullptr) {
+    SRT_RETURN_IF_ERROR(b_->NewArgs(args));
+    *whole = *args;
+    return Status::Ok();
+  }
+  QspmmArgs* bytes = nullptr;
+  SRT_RETURN_IF_ERROR(b_->NewArgs(&bytes));
+  *bytes = *o_.quantised;
+  const int64_t rows = stats_.rows * stats_.groups;
+  auto* start = b_->plan->memory.Allocate<int32_t>(static_cast<size_t>(rows));
+  if (start == nullptr) return Status::OutOfMemory("row sums", rows * sizeof(int32_t));
+  for (int64_t r = 0; r < rows; ++r) {
+    start[r] =
+        static_cast<int32_t>(o_.row_start[r] + choice.kernel.byte_offset * o_.row_weights[r]);
+  }
+  bytes->start = start;
+  *args = &bytes->product;
+  *whole = bytes;
+  return Status::Ok();
+}
+
+Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void** whole,
+                           PackKey* key) {
   PlanBuilder* const b = b_;
   const SpmmOperands& o = o_;
   const bool direct = o.may_be_direct;
@@ -65,7 +88,7 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   SRT_RETURN_IF_ERROR(b->weights->Spmm(*key, &packed));
 
   SpmmArgs* a = nullptr;
-  SRT_RETURN_IF_ERROR(b->NewArgs(&a));
+  SRT_RETURN_IF_ERROR(NewArgs(choice, &a, whole));
   a->batch = static_cast<int32_t>(o.batch);
   a->groups = o.key.groups;
   a->tiles = choice.tiling.tiles;
@@ -138,8 +161,12 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.batch = o_.batch;
   problem.threads = b_->options.threads;
   problem.direct = o_.may_be_direct;
+  problem.bytes = o_.quantised != nullptr;
   problem.feed_cost = FeedCost(o_.window, o_.key.transposed);
-  count_ = RankSpmm(stats_, problem, b_->options.isa, ForcedSpmm(b_->options.format), choices_);
+  const int forced = ForcedSpmm(b_->options.format);
+  count_ = RankSpmm(stats_, problem, b_->options.isa, forced, choices_);
+  // Of bytes there are fewer formats.
+  if (count_ == 0) count_ = RankSpmm(stats_, problem, b_->options.isa, kAnyFormat, choices_);
   const double rows = static_cast<double>(stats_.rows) * stats_.groups;
   for (int n = 0; n < count_; ++n) {
     const SpmmChoice& choice = choices_[n];
@@ -162,9 +189,8 @@ Status SpmmLayer::Prepare(int n, TrialBuffer x, TrialBuffer r, TrialBuffer y, Tr
                           PackKey* key) {
   const SpmmChoice& choice = choices_[n];
   SpmmArgs* args = nullptr;
-  SRT_RETURN_IF_ERROR(FillArgs(choice, &args, key));
+  SRT_RETURN_IF_ERROR(FillArgs(choice, &args, &part->args, key));
   part->kernel = choice.kernel.kernel;
-  part->args = args;
   part->io[0] = x;
   part->io[1] = o_.r_row != 0 ? r : kNoBuffer;
   part->io[2] = y;
@@ -177,15 +203,16 @@ Status SpmmLayer::Prepare(int n, TrialBuffer x, TrialBuffer r, TrialBuffer y, Tr
 Status SpmmLayer::Lower(int n) {
   const SpmmChoice& choice = choices_[n];
   SpmmArgs* args = nullptr;
+  const void* whole = nullptr;
   PackKey key;
-  SRT_RETURN_IF_ERROR(FillArgs(choice, &args, &key));
+  SRT_RETURN_IF_ERROR(FillArgs(choice, &args, &whole, &key));
   const PackedSpmm* packed = nullptr;
   SRT_RETURN_IF_ERROR(b_->weights->Spmm(key, &packed));
   b_->weights->Keep(key);
   b_->info().packed_bytes = packed->bytes();
   if (ForcedSpmm(b_->options.format) != kAnyFormat) ExplainForced(b_);
   const IoRef io[] = {o_.x, o_.r, o_.y};
-  return b_->AddStep(choice.kernel.kernel, args, {io, 3}, SpmmItems(*args),
+  return b_->AddStep(choice.kernel.kernel, whole, {io, 3}, SpmmItems(*args),
                      SpmmScratch(*args, choice.kernel.lanes, choice.block_depth),
                      choice.predicted_ns);
 }

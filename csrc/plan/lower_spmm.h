@@ -19,6 +19,10 @@ struct SpmmOperands {
   uint32_t bias = kNoTensor;
   const float* bias_values = nullptr;  // instead of the tensor: of every row
   Activation act;
+  // Of bytes (key.bytes): all but product and start, which the layer fills in.
+  const QspmmArgs* quantised = nullptr;
+  const int64_t* row_start = nullptr;    // [groups * rows] sums start from, but for byte_offset
+  const int64_t* row_weights = nullptr;  // [groups * rows] sums of the row's weights
 };
 
 // One product and the ways to compute it.
@@ -44,7 +48,9 @@ class SpmmLayer {
   const MatrixStats& stats() const { return stats_; }
 
  private:
-  Status FillArgs(const SpmmChoice& choice, SpmmArgs** args, PackKey* key);
+  // `whole`: what the kernel takes, which holds `args`.
+  Status FillArgs(const SpmmChoice& choice, SpmmArgs** args, const void** whole, PackKey* key);
+  Status NewArgs(const SpmmChoice& choice, SpmmArgs** args, const void** whole);
 
   PlanBuilder* b_;
   const SpmmOperands& o_;

@@ -30,7 +30,8 @@ TensorDesc PlanBuilder::OwnLayout(uint32_t tensor, bool plain) const {
   const TensorFacts& f = facts(tensor);
   if (feature_major_[tensor]) return FeatureMajorDesc(f.shape);
   TensorDesc desc = PlainDesc(f.dtype, f.shape);
-  if (plain || f.dtype != DType::kF32 || f.shape.rank < 3 || desc.plane() <= 1) return desc;
+  const bool in_planes = f.dtype == DType::kF32 || is_packed_[tensor];
+  if (plain || !in_planes || f.shape.rank < 3 || desc.plane() <= 1) return desc;
   desc.strides[1] = PlaneStride(desc.plane());
   desc.strides[0] = desc.strides[1] * f.shape.dims[1];
   return desc;
@@ -97,6 +98,12 @@ Status PlanBuilder::PlaceInputs() {
   for (uint32_t& output : output_of_) output = kNoTensor;
   for (size_t i = graph.outputs.size; i-- > 0;) {
     output_of_[graph.outputs[i]] = static_cast<uint32_t>(i);
+  }
+  SRT_RETURN_IF_ERROR(is_packed_.resize(graph.tensors.size()));
+  for (bool& packed : is_packed_) packed = false;
+  for (const Node& n : graph.nodes) {
+    if (n.op < Op::kQuantizePacked) continue;
+    is_packed_[n.outputs[0]] = facts(n.outputs[0]).dtype == DType::kU32;
   }
   SRT_RETURN_IF_ERROR(ChooseLayouts(graph, plan->facts, &feature_major_));
   SRT_RETURN_IF_ERROR(PlaceConcats(graph, plan->facts, &plan->memory, &concat_parts_));
@@ -167,6 +174,8 @@ uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
   uint32_t candidates[2] = {kNoTensor, kNoTensor};
   if (n.op == Op::kConv) {
     candidates[0] = n.Input(3);
+  } else if (n.op == Op::kQConv) {
+    candidates[0] = n.Input(4);
   } else if (n.op == Op::kUnary || n.op == Op::kBatchNormalization || n.op == Op::kBinary) {
     candidates[0] = n.Input(0);
     if (n.op == Op::kBinary) candidates[1] = n.Input(1);
@@ -183,8 +192,9 @@ uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
       const bool shared = o.ref.kind == IoRef::kArena && o.ref.index == place.ref.index;
       // Elementwise, an operand of the same layout that begins there is read at the same place too.
       const bool same = o.ref.offset == place.ref.offset && SameLayout(o.desc, out);
-      if (shared && other != t && (n.op == Op::kConv || !same)) apart = false;
-      if (other == t && n.op == Op::kConv && other == n.Input(0)) apart = false;
+      const bool product = n.op == Op::kConv || n.op == Op::kQConv;
+      if (shared && other != t && (product || !same)) apart = false;
+      if (other == t && product && other == n.Input(0)) apart = false;
     }
     if (apart) return t;
   }

@@ -131,7 +131,8 @@ Status PlanBuilder::Taps(const Window& window, bool transposed, const Tiling& ti
 
 // Whether input 1 is a matrix that is packed.
 static bool HasWeights(Op op) {
-  return op == Op::kConv || op == Op::kConvTranspose || op == Op::kLinear || op == Op::kRecurrent;
+  return op == Op::kConv || op == Op::kConvTranspose || op == Op::kLinear || op == Op::kRecurrent ||
+         op == Op::kQConv || op == Op::kQDepthwise;
 }
 
 void PlanBuilder::Describe(const Node& n) {
@@ -194,6 +195,15 @@ Status PlanBuilder::LowerNode() {
       return LowerAttention(this);
     case Op::kRecurrent:
       return LowerRecurrent(this);
+    case Op::kQuantizePacked:
+    case Op::kDequantizePacked:
+    case Op::kQConv:
+    case Op::kQDepthwise:
+    case Op::kQAdd:
+    case Op::kQMaxPool:
+    case Op::kQAveragePool:
+    case Op::kQLookup:
+      return LowerQuantised(this);
     case Op::kLayerNormalization:
     case Op::kRMSNormalization:
       return LowerNorm(this);
@@ -254,7 +264,9 @@ Status PlanBuilder::EstimateWork() {
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& n = graph.nodes[i];
     const bool is_linear = n.op == Op::kLinear;
-    if (!is_linear && n.op != Op::kConv && n.op != Op::kConvTranspose) continue;
+    if (!is_linear && n.op != Op::kConv && n.op != Op::kConvTranspose && n.op != Op::kQConv) {
+      continue;
+    }
     const Tensor& w = graph.tensors[n.Input(1)];
     const Shape& out = facts(n.outputs[0]).shape;
     uint64_t nnz = 0;

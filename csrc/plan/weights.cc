@@ -68,7 +68,12 @@ Status Weights::NonZeros(uint32_t tensor, uint64_t* nnz) {
   }
   if (nonzeros_[tensor] < 0) {
     uint64_t counted = 0;
-    SRT_RETURN_IF_ERROR(CountNonZeros(graph_->tensors[tensor].data, &counted));
+    const EncodedTensor& data = graph_->tensors[tensor].data;
+    if (data.value_dtype == DType::kI8) {
+      for (int64_t i = 0; i < data.rows * data.cols; ++i) counted += data.values[i] != 0;
+    } else {
+      SRT_RETURN_IF_ERROR(CountNonZeros(data, &counted));
+    }
     nonzeros_[tensor] = static_cast<int64_t>(counted);
   }
   *nnz = static_cast<uint64_t>(nonzeros_[tensor]);
@@ -80,12 +85,19 @@ Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
   wanted.tensor = key.tensor;
   wanted.transposed = key.transposed;
   wanted.tap_rows = key.tap_rows;
+  wanted.bytes = key.bytes;
+  wanted.depthwise = key.depthwise;
   wanted.groups = key.transposed ? key.groups : 1;
-  wanted.taps = key.transposed ? key.taps : 1;
+  wanted.taps = key.transposed || key.bytes ? key.taps : 1;
   if (!(csr_key_ == wanted)) {
     csr_key_ = PackKey();
-    SRT_RETURN_IF_ERROR(key.transposed ? RearrangeTransposed(key, &csr_)
-                                       : DecodeCsr(graph_->tensors[key.tensor].data, &csr_));
+    if (key.bytes) {
+      SRT_RETURN_IF_ERROR(GroupBytes(key, &csr_));
+    } else if (key.transposed) {
+      SRT_RETURN_IF_ERROR(RearrangeTransposed(key, &csr_));
+    } else {
+      SRT_RETURN_IF_ERROR(DecodeCsr(graph_->tensors[key.tensor].data, &csr_));
+    }
     csr_key_ = wanted;
   }
   *csr = &csr_;
@@ -137,6 +149,45 @@ Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
         if (from[tap] == 0.0f) continue;
         SRT_RETURN_IF_ERROR(csr->col_idx.push_back(static_cast<uint32_t>(c * taps + tap)));
         SRT_RETURN_IF_ERROR(csr->values.push_back(from[tap]));
+      }
+    }
+    SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(static_cast<uint32_t>(csr->values.size())));
+  }
+  return Status::Ok();
+}
+
+// [M][C][taps] signed bytes become [M][ceil(C / 4)][taps] of four bytes. Depthwise [M][1][taps]
+// become ceil(M / 4) groups of four rows that read the same packed plane, each its own byte of it.
+Status Weights::GroupBytes(const PackKey& key, Csr* csr) {
+  const EncodedTensor& data = graph_->tensors[key.tensor].data;
+  const uint8_t* w = data.values;
+  const int64_t taps = key.taps;
+  const int64_t channels = data.cols / taps;
+  const int64_t quads = (channels + 3) / 4;
+  csr->rows = key.depthwise ? (data.rows + 3) / 4 * 4 : data.rows;
+  csr->cols = quads * taps;
+  csr->row_ptr.clear();
+  csr->col_idx.clear();
+  csr->values.clear();
+  SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(0));
+  for (int64_t row = 0; row < csr->rows; ++row) {
+    for (int64_t q = 0; row < data.rows && q < quads; ++q) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        uint8_t bytes[4] = {};
+        if (key.depthwise) {
+          bytes[row % 4] = w[row * taps + tap];
+        } else {
+          for (int64_t c = 4 * q; c < channels && c < 4 * q + 4; ++c) {
+            bytes[c % 4] = w[(row * channels + c) * taps + tap];
+          }
+        }
+        uint32_t bits;
+        float value;
+        memcpy(&bits, bytes, sizeof(bits));
+        memcpy(&value, bytes, sizeof(value));
+        if (bits == 0) continue;
+        SRT_RETURN_IF_ERROR(csr->col_idx.push_back(static_cast<uint32_t>(q * taps + tap)));
+        SRT_RETURN_IF_ERROR(csr->values.push_back(value));
       }
     }
     SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(static_cast<uint32_t>(csr->values.size())));

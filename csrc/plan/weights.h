@@ -19,6 +19,8 @@ struct PackKey {
   bool transposed = false;  // weights of a ConvTranspose: [C][M / g][taps]
   bool tap_rows = false;    // transposed, one group: each (output channel, tap) is a row of its own
   bool vector = false;      // spmv
+  bool bytes = false;       // i8 weights by groups of four channels: a "float" is four of them
+  bool depthwise = false;   // bytes: of each row one of four, in groups of four rows
   uint32_t bias = kNoTensor;  // spmv keeps the bias in lane order
   int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
@@ -31,9 +33,9 @@ struct PackKey {
   bool operator==(const PackKey& o) const {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
            transposed == o.transposed && tap_rows == o.tap_rows && vector == o.vector &&
-           bias == o.bias && format == o.format && direct == o.direct &&
-           block_depth == o.block_depth && csr2_rows == o.csr2_rows && lanes == o.lanes &&
-           panel_rows == o.panel_rows && group_panels == o.group_panels;
+           bytes == o.bytes && depthwise == o.depthwise && bias == o.bias && format == o.format &&
+           direct == o.direct && block_depth == o.block_depth && csr2_rows == o.csr2_rows &&
+           lanes == o.lanes && panel_rows == o.panel_rows && group_panels == o.group_panels;
   }
 };
 
@@ -98,6 +100,7 @@ class Weights {
   // last one asked for is kept, since a layer is packed in several ways in a row.
   Status AsCsr(const PackKey& key, const Csr** csr);
   Status RearrangeTransposed(const PackKey& key, Csr* csr);
+  Status GroupBytes(const PackKey& key, Csr* csr);
   Packing* Find(const PackKey& key) const;
   Status NewPacking(const PackKey& key, Packing** packing);
   void Free(Packing* packing);

@@ -51,6 +51,9 @@ inline Vec ByteToFloats(Vec bytes) {
   const __m512i shifted = _mm512_srli_epi32(_mm512_castps_si512(bytes.v), 8 * n);
   return {_mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(255)))};
 }
+inline Vec MaxBytes(Vec a, Vec b) {
+  return {_mm512_castsi512_ps(_mm512_max_epu8(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+}
 
 }  // namespace SRT_ISA
 }  // namespace sparsert

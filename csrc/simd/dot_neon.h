@@ -62,6 +62,9 @@ inline Vec ByteToFloats(Vec bytes) {
   if (n != 0) bits = vshrq_n_u32(bits, n == 0 ? 1 : 8 * n);
   return {vcvtq_f32_u32(vandq_u32(bits, vdupq_n_u32(255)))};
 }
+inline Vec MaxBytes(Vec a, Vec b) {
+  return {vreinterpretq_f32_u8(vmaxq_u8(vreinterpretq_u8_f32(a.v), vreinterpretq_u8_f32(b.v)))};
+}
 
 }  // namespace SRT_ISA
 }  // namespace sparsert

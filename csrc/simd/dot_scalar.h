@@ -80,6 +80,15 @@ inline Vec ByteToFloats(Vec bytes) {
   for (int i = 0; i < 4; ++i) r.v[i] = static_cast<float>(bits[i] >> (8 * n) & 255u);
   return r;
 }
+inline Vec MaxBytes(Vec a, Vec b) {
+  uint8_t x[16];
+  uint8_t y[16];
+  memcpy(x, a.v, sizeof(x));
+  memcpy(y, b.v, sizeof(y));
+  for (int i = 0; i < 16; ++i) x[i] = x[i] > y[i] ? x[i] : y[i];
+  memcpy(a.v, x, sizeof(x));
+  return a;
+}
 
 }  // namespace SRT_ISA
 }  // namespace sparsert

@@ -16,7 +16,15 @@ namespace sparsert {
 
 namespace {
 
-const QspmmKernel kKernels[] = {
+struct Row {
+  Kernel kernel;
+  SpmmFormat format;
+  int lanes;
+  int max_vecs;
+  int byte_offset;
+};
+
+const Row kRows[] = {
 #define SRT_QSPMM(format, Format, rows, width, isa, IsaId, lanes, offset)                   \
   {{&isa::Qspmm##Format, "qspmm_" #format "_i8_" #rows "x" #width "_" #isa, Isa::k##IsaId}, \
    SpmmFormat::k##Format,                                                                   \
@@ -31,11 +39,14 @@ const QspmmKernel kKernels[] = {
 
 bool SelectQspmm(SpmmFormat format, Isa isa, QspmmKernel* kernel) {
   // Rows stand in falling order of preference within a format.
-  for (const QspmmKernel& candidate : kKernels) {
-    if (candidate.format == format && IsaCovers(isa, candidate.kernel.isa)) {
-      *kernel = candidate;
-      return true;
-    }
+  for (const Row& row : kRows) {
+    if (row.format != format || !IsaCovers(isa, row.kernel.isa)) continue;
+    kernel->kernel = row.kernel;
+    kernel->format = row.format;
+    kernel->lanes = row.lanes;
+    kernel->max_vecs = row.max_vecs;
+    kernel->byte_offset = row.byte_offset;
+    return true;
   }
   return false;
 }

@@ -38,11 +38,7 @@ struct QspmmArgs {
   int32_t out_zero = 0, out_low = 0, out_high = 255;
 };
 
-struct QspmmKernel {
-  Kernel kernel;
-  SpmmFormat format = SpmmFormat::kDense;
-  int lanes = 0;        // groups of four bytes per vector
-  int max_vecs = 0;     // widest tile
+struct QspmmKernel : SpmmKernel {  // `lanes`: groups of four bytes
   int byte_offset = 0;  // the kernel subtracts it from X: start must add it times the row's weights
 };
 

@@ -1,0 +1,129 @@
+// Shape rules of the ops on packed bytes.
+#include <cinttypes>
+
+#include "graph/infer_rules.h"
+
+namespace sparsert {
+namespace {
+
+Status RequirePacked(const Inference& inf, size_t i) {
+  if (inf.In(i).dtype == DType::kU32 && inf.InShape(i).rank >= 2) return inf.RequireNonEmpty(i);
+  return NodeError(inf.node, StatusCode::kShape,
+                   "input %s must hold packed bytes: uint32 of rank 2 or more",
+                   inf.Describe(i).text);
+}
+
+// Conv: any groups of whole packed planes. QDepthwise: one input channel for each output channel.
+Status CheckGroups(const Inference& inf) {
+  const Shape& x = inf.InShape(0);
+  const Shape& w = inf.InShape(1);
+  const bool depthwise = inf.node.op == Op::kQDepthwise;
+  const int64_t group = depthwise ? w.dims[0] : inf.node.IntAttr(AttrKey::k_group, 1);
+  if (group < 1 || w.dims[0] % group != 0 || (depthwise && w.dims[1] != 1)) {
+    return NodeError(inf.node, StatusCode::kShape, "weights %s do not fall into %" PRId64 " groups",
+                     inf.Describe(1).text, group);
+  }
+  if (!depthwise && group > 1 && (w.dims[1] % 4 != 0 || w.dims[0] / group % 4 != 0)) {
+    return NodeError(inf.node, StatusCode::kUnsupported,
+                     "groups of weights %s are no multiples of four channels",
+                     inf.Describe(1).text);
+  }
+  int64_t channels = 0;
+  if (!MulElements(w.dims[1], group, &channels) || x.dims[1] != PackedPlanes(channels)) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "input %s has %" PRId64 " packed planes, weights %s need %" PRId64,
+                     inf.Describe(0).text, x.dims[1], inf.Describe(1).text, PackedPlanes(channels));
+  }
+  return Status::Ok();
+}
+
+Shape WindowOutput(const Shape& x, int64_t planes, const Window& window) {
+  Shape out = x;
+  out.dims[1] = planes;
+  for (int i = 2; i < x.rank; ++i) out.dims[i] = window.out[4 - x.rank + i - 2];
+  return out;
+}
+
+}  // namespace
+
+Status InferQuantizePacked(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
+  Shape out = inf.InShape(0);
+  if (out.rank < 2) {
+    return NodeError(inf.node, StatusCode::kShape, "input %s must have rank 2 or more",
+                     inf.Describe(0).text);
+  }
+  out.dims[1] = PackedPlanes(out.dims[1]);
+  return inf.SetOutput(0, DType::kU32, out);
+}
+
+Status InferDequantizePacked(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(RequirePacked(inf, 0));
+  Shape out = inf.InShape(0);
+  const int64_t channels = inf.node.IntAttr(AttrKey::k_channels, 0);
+  if (PackedPlanes(channels) != out.dims[1]) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "input %s does not hold %" PRId64 " channels by four", inf.Describe(0).text,
+                     channels);
+  }
+  out.dims[1] = channels;
+  return inf.SetOutput(0, DType::kF32, out);
+}
+
+Status InferQuantisedConv(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(RequirePacked(inf, 0));
+  SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "weights"));
+  SRT_RETURN_IF_ERROR(inf.RequireConstant(2, "scales"));
+  const Shape& x = inf.InShape(0);
+  const Shape& w = inf.InShape(1);
+  if (inf.In(1).dtype != DType::kI8 || x.rank < 3 || x.rank > 4 || w.rank != x.rank) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "input %s and int8 weights %s must have the same rank, 3 or 4",
+                     inf.Describe(0).text, inf.Describe(1).text);
+  }
+  SRT_RETURN_IF_ERROR(CheckGroups(inf));
+  Window window;
+  SRT_RETURN_IF_ERROR(
+      ResolveWindow(inf.node, x, {w.dims + 2, static_cast<size_t>(w.rank - 2)}, &window));
+  const auto to = static_cast<DType>(inf.node.IntAttr(AttrKey::k_to, 0));
+  const Shape out =
+      WindowOutput(x, to == DType::kF32 ? w.dims[0] : PackedPlanes(w.dims[0]), window);
+  if (inf.Has(4) && (inf.In(4).dtype != to || !SameShape(inf.InShape(4), out))) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "residual %s must have the output's type and shape %s", inf.Describe(4).text,
+                     ShapeText(out).text);
+  }
+  return inf.SetOutput(0, to, out);
+}
+
+Status InferQuantisedAdd(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(RequirePacked(inf, 0));
+  SRT_RETURN_IF_ERROR(RequirePacked(inf, 1));
+  if (!SameShape(inf.InShape(0), inf.InShape(1))) {
+    return NodeError(inf.node, StatusCode::kShape, "inputs %s and %s differ in shape",
+                     inf.Describe(0).text, inf.Describe(1).text);
+  }
+  return inf.SetOutput(0, DType::kU32, inf.InShape(0));
+}
+
+Status InferQuantisedPool(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(RequirePacked(inf, 0));
+  Shape out = inf.InShape(0);
+  const Span<int64_t> kernel = inf.node.IntsAttr(AttrKey::k_kernel_shape);
+  if (kernel.empty()) {  // global
+    for (int d = 2; d < out.rank; ++d) out.dims[d] = 1;
+    return inf.SetOutput(0, DType::kU32, out);
+  }
+  Window window;
+  SRT_RETURN_IF_ERROR(ResolveWindow(inf.node, out, kernel, &window));
+  return inf.SetOutput(0, DType::kU32, WindowOutput(out, out.dims[1], window));
+}
+
+Status InferLookup(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(RequirePacked(inf, 0));
+  SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "table"));
+  return inf.SetOutput(0, DType::kU32, inf.InShape(0));
+}
+
+}  // namespace sparsert

@@ -1,0 +1,9 @@
+// qpool over plain C++.
+#define SRT_ISA scalar
+#include "simd/vec_scalar.h"
+// The Vec wrapper comes first: what follows is written over it.
+#include "simd/dot_scalar.h"
+// And so is the algorithm.
+#include "kernels/qpool/generic.h"
+
+SRT_DEFINE_KERNEL(qmaxpool_i8_scalar, QmaxPool)

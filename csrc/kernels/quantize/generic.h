@@ -1,0 +1,142 @@
+// Quantize, Dequantize and Add over Vec and groups of four bytes.
+// Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
+#pragma once
+
+#include "kernels/define.h"
+#include "kernels/quantize/quantize.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+
+SRT_INLINE Vec Clamp(Vec a, Vec low, Vec high) { return Min(Max(a, low), high); }
+
+struct Quantiser {
+  Vec scale;
+  Vec low, high;  // less the zero point: floats may be too large to be rounded
+  ByteRange range;
+};
+
+SRT_INLINE Vec Scaled(const Quantiser& q, Vec x) { return Clamp(Div(x, q.scale), q.low, q.high); }
+
+// Four channels of planes, of which `channels` exist.
+SRT_INLINE void QuantizePlane(const Quantiser& q, const float* x, int64_t x_plane, int channels,
+                              int64_t columns, float* y) {
+  for (int64_t i = 0; i < columns; i += Vec::kLanes) {
+    const Mask tail =
+        FirstN(static_cast<int>(columns - i < Vec::kLanes ? columns - i : Vec::kLanes));
+    Vec z[4];
+    for (int r = 0; r < 4; ++r) {
+      z[r] = r < channels ? Scaled(q, LoadMask(x + r * x_plane + i, tail)) : Zero();
+    }
+    StoreMask(y + i, tail, RoundToBytes(z[0], z[1], z[2], z[3], q.range));
+  }
+}
+
+// Channels side by side: one column.
+SRT_INLINE void QuantizeChannels(const Quantiser& q, const float* x, int64_t channels, float* y) {
+  constexpr int kLanes = Vec::kLanes;
+  for (int64_t i = 0; i < channels; i += 4 * kLanes) {
+    Vec v[4];
+    for (int k = 0; k < 4; ++k) {
+      const int64_t left = channels - i - k * kLanes;
+      const Mask mask = FirstN(static_cast<int>(left < 0 ? 0 : left < kLanes ? left : kLanes));
+      // Lanes that do not exist read 0, which becomes the zero point.
+      v[k] = left <= 0 ? Zero() : Scaled(q, LoadMask(x + i + k * kLanes, mask));
+    }
+    const Vec even[2] = {Evens(v[0], v[1]), Evens(v[2], v[3])};
+    const Vec odd[2] = {Odds(v[0], v[1]), Odds(v[2], v[3])};
+    const int64_t left = (channels - i + 3) / 4;
+    StoreMask(y + i / 4, FirstN(static_cast<int>(left < kLanes ? left : kLanes)),
+              RoundToBytes(Evens(even[0], even[1]), Evens(odd[0], odd[1]), Odds(even[0], even[1]),
+                           Odds(odd[0], odd[1]), q.range));
+  }
+}
+
+static void Quantize(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  const Quantiser q = {Set1(a.scale), Set1(static_cast<float>(a.low - a.zero)),
+                       Set1(static_cast<float>(a.high - a.zero)),
+                       MakeByteRange(a.zero, a.low, a.high)};
+  const bool side_by_side = a.columns == 1 && a.x_plane == 1 && a.y_plane == 1;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t image = item / a.planes;
+    const int64_t plane = item % a.planes;
+    const int64_t channels = a.channels - 4 * plane;
+    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + 4 * plane * a.x_plane;
+    float* y = static_cast<float*>(io[1]) + image * a.y_image + plane * a.y_plane;
+    if (side_by_side) {  // to the end of the image, or of the items
+      const int64_t planes = end - item < a.planes - plane ? end - item : a.planes - plane;
+      QuantizeChannels(q, x, channels < 4 * planes ? channels : 4 * planes, y);
+      item += planes - 1;
+    } else {
+      QuantizePlane(q, x, a.x_plane, static_cast<int>(channels < 4 ? channels : 4), a.columns, y);
+    }
+  }
+}
+
+template <int r>
+SRT_INLINE void DequantizeRow(const QuantizeArgs& a, const float* x, float* y) {
+  const Vec zero = Set1(static_cast<float>(a.x_zero));
+  const Vec scale = Set1(a.scale);
+  for (int64_t i = 0; i < a.columns; i += Vec::kLanes) {
+    const int64_t left = a.columns - i;
+    const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
+    StoreMask(y + i, tail, Mul(Sub(ByteToFloats<r>(LoadMask(x + i, tail)), zero), scale));
+  }
+}
+
+static void Dequantize(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t image = item / a.planes;
+    const int64_t plane = item % a.planes;
+    const int64_t channels = a.channels - 4 * plane;
+    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
+    float* y = static_cast<float*>(io[1]) + image * a.y_image + 4 * plane * a.y_plane;
+    DequantizeRow<0>(a, x, y);
+    if (channels > 1) DequantizeRow<1>(a, x, y + a.y_plane);
+    if (channels > 2) DequantizeRow<2>(a, x, y + 2 * a.y_plane);
+    if (channels > 3) DequantizeRow<3>(a, x, y + 3 * a.y_plane);
+  }
+}
+
+struct Addition {
+  Vec a_zero, a_scale, b_zero, b_scale;
+  Vec low, high;
+};
+
+template <int r>
+SRT_INLINE Vec Sum(const Addition& s, Vec a, Vec b) {
+  const Vec x = Mul(Sub(ByteToFloats<r>(a), s.a_zero), s.a_scale);
+  return Clamp(Add(x, Mul(Sub(ByteToFloats<r>(b), s.b_zero), s.b_scale)), s.low, s.high);
+}
+
+static void QAdd(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const QuantizeArgs& args = *static_cast<const QuantizeArgs*>(args_block);
+  const Addition s = {Set1(static_cast<float>(args.x_zero)),
+                      Set1(args.scale),
+                      Set1(static_cast<float>(args.b_zero)),
+                      Set1(args.b_scale),
+                      Set1(static_cast<float>(args.low - args.zero)),
+                      Set1(static_cast<float>(args.high - args.zero))};
+  const ByteRange range = MakeByteRange(args.zero, args.low, args.high);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t image = item / args.planes;
+    const int64_t plane = item % args.planes;
+    const float* a = static_cast<const float*>(io[0]) + image * args.x_image + plane * args.x_plane;
+    const float* b = static_cast<const float*>(io[1]) + image * args.b_image + plane * args.b_plane;
+    float* y = static_cast<float*>(io[2]) + image * args.y_image + plane * args.y_plane;
+    for (int64_t i = 0; i < args.columns; i += Vec::kLanes) {
+      const int64_t left = args.columns - i;
+      const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
+      const Vec av = LoadMask(a + i, tail);
+      const Vec bv = LoadMask(b + i, tail);
+      StoreMask(y + i, tail,
+                RoundToBytes(Sum<0>(s, av, bv), Sum<1>(s, av, bv), Sum<2>(s, av, bv),
+                             Sum<3>(s, av, bv), range));
+    }
+  }
+}
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

@@ -1,0 +1,39 @@
+// Conversions between floats and packed bytes, and what is done to each packed byte alone.
+//
+// Packed bytes are [N, ceil(C / 4), ...]: an element holds the bytes of four successive channels,
+// the first in the lowest byte; channels beyond C hold the zero point. Bytes are unsigned.
+//
+//   Quantize:   byte = clamp(round(x / scale) + zero, low, high), half to even
+//   Dequantize: x = (byte - zero) * scale
+//   Add:        byte = clamp(round((a - a_zero) * a_scale + (b - b_zero) * b_scale) + zero, low,
+//               high)
+//   Lookup:     byte = table[byte]
+#pragma once
+
+#include "kernels/kernel.h"
+
+namespace sparsert {
+
+// io: Quantize: x, y; Dequantize: q, y; Add: a, b, y; Lookup: q, y. A work item is one packed plane
+// of one image. Strides in elements. Add and Lookup may write their first operand.
+struct QuantizeArgs {
+  int64_t batch = 1;
+  int64_t planes = 1;    // packed
+  int64_t channels = 1;  // of the floats
+  int64_t columns = 1;
+  int64_t x_image = 0, x_plane = 0;  // of io[0]
+  int64_t b_image = 0, b_plane = 0;  // of the second operand
+  int64_t y_image = 0, y_plane = 0;
+  float scale = 1.0f, b_scale = 1.0f;
+  int32_t x_zero = 0, b_zero = 0;
+  int32_t zero = 0, low = 0, high = 255;
+  const uint8_t* table = nullptr;  // [256]
+};
+
+enum class QuantizeOp : uint8_t { kQuantize, kDequantize, kAdd, kLookup };
+
+inline int64_t QuantizeItems(const QuantizeArgs& args) { return args.batch * args.planes; }
+
+bool SelectQuantize(QuantizeOp op, Isa isa, Kernel* kernel);
+
+}  // namespace sparsert

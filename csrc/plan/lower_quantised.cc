@@ -1,0 +1,290 @@
+// Lowers the ops on packed bytes.
+#include <cstdio>
+
+#include "graph/infer_rules.h"
+#include "kernels/qpool/qpool.h"
+#include "kernels/quantize/quantize.h"
+#include "plan/builder.h"
+#include "plan/lower_spmm.h"
+
+namespace sparsert {
+namespace {
+
+// Magnitudes that sums of products, and what is rounded, may have: they are 32-bit integers.
+constexpr double kMaxSum = 2147483647.0;
+
+int32_t Quant(const Node& node, size_t i) {
+  return static_cast<int32_t>(node.IntsAttr(AttrKey::k_quant)[i]);
+}
+
+int64_t Columns(const TensorDesc& desc) { return desc.plane(); }
+
+// Strides of images and planes; of rank 2 a plane is one element.
+struct Planes {
+  int64_t image;
+  int64_t plane;
+};
+Planes PlanesOf(const TensorDesc& desc) { return {desc.strides[0], desc.strides[1]}; }
+
+Status LowerSimple(PlanBuilder* b, QuantizeOp op, const char* reason, QuantizeArgs* args) {
+  const Node& node = *b->node;
+  const bool has_two = op == QuantizeOp::kAdd;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  args->batch = b->facts(x).shape.dims[0];
+  args->planes = b->facts(op == QuantizeOp::kDequantize ? x : y).shape.dims[1];
+  args->channels = b->facts(op == QuantizeOp::kDequantize ? y : x).shape.dims[1];
+  args->columns = Columns(b->desc(y));
+  const Planes px = PlanesOf(b->desc(x));
+  const Planes py = PlanesOf(b->desc(y));
+  args->x_image = px.image;
+  args->x_plane = px.plane;
+  args->y_image = py.image;
+  args->y_plane = py.plane;
+  if (has_two) {
+    const Planes pb = PlanesOf(b->desc(node.Input(1)));
+    args->b_image = pb.image;
+    args->b_plane = pb.plane;
+  }
+  Kernel kernel;
+  if (!SelectQuantize(op, b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+  }
+  snprintf(b->info().reason, sizeof(b->info().reason), "%s", reason);
+  const IoRef one[] = {b->ref(x), b->ref(y)};
+  const IoRef two[] = {b->ref(x), b->ref(node.Input(1)), b->ref(y)};
+  const Span<IoRef> io = has_two ? Span<IoRef>{two, 3} : Span<IoRef>{one, 2};
+  const double elements = static_cast<double>(QuantizeItems(*args) * args->columns) * 4.0;
+  return b->AddStep(kernel, args, io, QuantizeItems(*args), 0, elements * 0.1);
+}
+
+Status LowerPackedPool(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  const Shape& in = b->facts(x).shape;
+  const bool max = node.op == Op::kQMaxPool;
+  const Span<int64_t> kernel_shape = node.IntsAttr(AttrKey::k_kernel_shape);
+  QpoolArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  args->batch = in.dims[0];
+  args->planes = in.dims[1];
+  args->columns = Columns(b->desc(y));
+  const Planes px = PlanesOf(b->desc(x));
+  const Planes py = PlanesOf(b->desc(y));
+  args->x_image = px.image;
+  args->x_plane = px.plane;
+  args->y_image = py.image;
+  args->y_plane = py.plane;
+
+  Window w;
+  if (kernel_shape.empty()) {  // global: one row of the whole plane
+    w.in[1] = w.kernel[1] = Columns(b->desc(x));
+  } else {
+    SRT_RETURN_IF_ERROR(ResolveWindow(node, in, kernel_shape, &w));
+  }
+  Kernel kernel;
+  if (max) {
+    int lanes = 0;
+    if (!SelectQmaxPool(b->options.isa, &kernel, &lanes)) {
+      return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+    }
+    SRT_RETURN_IF_ERROR(b->Taps(w, false, MakeTiling(args->columns, lanes, 1, 1), &args->taps));
+  } else {
+    kernel = QaveragePool();
+    for (int d = 0; d < 2; ++d) {
+      args->kernel[d] = w.kernel[d];
+      args->stride[d] = w.stride[d];
+      args->dilation[d] = w.dilation[d];
+      args->pad_begin[d] = w.pad_begin[d];
+      args->in[d] = w.in[d];
+      args->out[d] = w.out[d];
+      args->ends[d] = w.in[d] + w.pad_begin[d] + w.pad_end[d];
+    }
+    args->count_padding = node.IntAttr(AttrKey::k_count_include_pad, 0) != 0;
+    args->scale = node.FloatAttr(AttrKey::k_alpha, 1.0f);
+    args->x_zero = Quant(node, 0);
+    args->zero = Quant(node, 1);
+    args->low = Quant(node, 2);
+    args->high = Quant(node, 3);
+  }
+  snprintf(b->info().reason, sizeof(b->info().reason), "pool of bytes, bound by memory");
+  const IoRef io[] = {b->ref(x), b->ref(y)};
+  const double work_ns = static_cast<double>(QpoolItems(*args) * args->columns) *
+                         static_cast<double>(w.kernel[0] * w.kernel[1]);
+  return b->AddStep(kernel, args, {io, 2}, QpoolItems(*args), 0, work_ns);
+}
+
+// What the rows of a layer start from and are scaled by, padded to whole groups.
+struct Rows {
+  float* scale;
+  float* bias;  // f32 output only, may be nullptr
+  int64_t* start;
+  int64_t* weights;
+};
+
+// Checks that no sum can leave 32 bits.
+Status FillRows(PlanBuilder* b, const QspmmArgs& q, int64_t padded_rows, Rows* rows) {
+  const Node& node = *b->node;
+  const Tensor& w = b->graph.tensors[node.Input(1)];
+  const int64_t count = w.dims[0];
+  const int64_t depth = w.data.cols;
+  const void* scale = nullptr;
+  const void* start = nullptr;
+  SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &scale));
+  if (node.Input(3) != kNoTensor) SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(3), &start));
+  const auto n = static_cast<size_t>(padded_rows);
+  rows->scale = b->plan->memory.Allocate<float>(n);
+  rows->start = b->plan->memory.Allocate<int64_t>(n);
+  rows->weights = b->plan->memory.Allocate<int64_t>(n);
+  rows->bias = q.f32_output && start != nullptr ? b->plan->memory.Allocate<float>(n) : nullptr;
+  if (rows->scale == nullptr || rows->start == nullptr || rows->weights == nullptr ||
+      (q.f32_output && start != nullptr && rows->bias == nullptr)) {
+    return Status::OutOfMemory("rows of a layer", n * 24);
+  }
+  const auto* values = reinterpret_cast<const int8_t*>(w.data.values);
+  for (int64_t r = 0; r < padded_rows; ++r) {
+    rows->scale[r] = 0.0f;
+    rows->start[r] = rows->weights[r] = 0;
+    if (rows->bias != nullptr) rows->bias[r] = 0.0f;
+    if (r >= count) continue;
+    double largest = 0.0;
+    for (int64_t i = 0; i < depth; ++i) {
+      const int value = values[r * depth + i];
+      rows->weights[r] += value;
+      largest += 255.0 * (value < 0 ? -value : value);
+    }
+    rows->scale[r] = static_cast<const float*>(scale)[r];
+    rows->start[r] = -rows->weights[r] * q.fill;
+    if (start != nullptr && q.f32_output) {
+      rows->bias[r] = static_cast<const float*>(start)[r];
+    } else if (start != nullptr) {
+      const int32_t bias = static_cast<const int32_t*>(start)[r];
+      rows->start[r] += bias;
+      largest += bias < 0 ? -static_cast<double>(bias) : static_cast<double>(bias);
+    }
+    const double scaled = largest * (rows->scale[r] < 0 ? -rows->scale[r] : rows->scale[r]);
+    // Twice: with the offset that a kernel subtracts from its bytes.
+    if (2.0 * largest >= kMaxSum || !(scaled < kMaxSum)) {
+      return b->Fail(StatusCode::kUnsupported, "sums may exceed 32 bits");
+    }
+  }
+  return Status::Ok();
+}
+
+bool IsPointwise(const Window& w) {
+  for (int d = 0; d < 2; ++d) {
+    if (w.kernel[d] != 1 || w.stride[d] != 1 || w.pad_begin[d] != 0 || w.in[d] != w.out[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Status LowerQuantisedConv(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  const uint32_t r = node.op == Op::kQConv ? node.Input(4) : kNoTensor;
+  const Shape& in = b->facts(x).shape;
+  const Tensor& weights = b->graph.tensors[node.Input(1)];
+  const bool depthwise = node.op == Op::kQDepthwise;
+
+  QspmmArgs q;
+  q.f32_output = static_cast<DType>(node.IntAttr(AttrKey::k_to, 0)) == DType::kF32;
+  q.fill = static_cast<uint8_t>(Quant(node, 0));
+  if (!q.f32_output) {
+    q.zero = Quant(node, 1);
+    q.low = Quant(node, 2);
+    q.high = Quant(node, 3);
+    if (r != kNoTensor) {
+      q.r_zero = Quant(node, 4);
+      q.out_zero = Quant(node, 5);
+      q.out_low = Quant(node, 6);
+      q.out_high = Quant(node, 7);
+      q.sum_scale = node.FloatAttr(AttrKey::k_alpha, 0.0f);
+      q.r_scale = node.FloatAttr(AttrKey::k_beta, 0.0f);
+    }
+  }
+
+  SpmmOperands o;
+  SRT_RETURN_IF_ERROR(ResolveWindow(
+      node, in, {weights.dims + 2, static_cast<size_t>(weights.rank - 2)}, &o.window));
+  const int64_t row_count = weights.dims[0];
+  const int64_t groups = depthwise ? PackedPlanes(row_count) : node.IntAttr(AttrKey::k_group, 1);
+  const int64_t rows = depthwise ? 4 : row_count / groups;  // of a group
+  Rows values;
+  SRT_RETURN_IF_ERROR(FillRows(b, q, rows * groups, &values));
+  q.scale = values.scale;
+
+  o.key.tensor = node.Input(1);
+  o.key.groups = static_cast<int32_t>(groups);
+  o.key.taps = static_cast<int32_t>(o.window.kernel[0] * o.window.kernel[1]);
+  o.key.bytes = true;
+  o.key.depthwise = depthwise;
+  o.batch = in.dims[0];
+  o.columns = o.window.out[0] * o.window.out[1];
+  const Planes px = PlanesOf(b->desc(x));
+  const Planes py = PlanesOf(b->desc(y));
+  o.may_be_direct = IsPointwise(o.window) && px.plane >= (o.columns + 15) / 16 * 16 &&
+                    b->ref(x).kind == IoRef::kArena;
+  o.x_image = px.image;
+  o.x_row = px.plane;
+  o.x_group = px.plane * (in.dims[1] / groups);
+  const int64_t group_planes = q.f32_output ? rows : PackedPlanes(rows);
+  o.y_image = py.image;
+  o.y_row = py.plane;
+  o.y_group = py.plane * group_planes;
+  if (r != kNoTensor) {
+    const Planes pr = PlanesOf(b->desc(r));
+    o.r_image = pr.image;
+    o.r_row = pr.plane;
+    o.r_group = pr.plane * group_planes;
+  }
+  o.x = b->ref(x);
+  o.r = b->ref(r);
+  o.y = b->ref(y);
+  o.bias_values = values.bias;
+  if (q.f32_output) o.act = FusedActivation(node);
+  o.quantised = &q;
+  o.row_start = values.start;
+  o.row_weights = values.weights;
+  return LowerSpmm(b, o);
+}
+
+}  // namespace
+
+Status LowerQuantised(PlanBuilder* b) {
+  const Node& node = *b->node;
+  if (node.op == Op::kQConv || node.op == Op::kQDepthwise) return LowerQuantisedConv(b);
+  if (node.op == Op::kQMaxPool || node.op == Op::kQAveragePool) return LowerPackedPool(b);
+  QuantizeArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  args->scale = node.FloatAttr(AttrKey::k_alpha, 1.0f);
+  args->b_scale = node.FloatAttr(AttrKey::k_beta, 1.0f);
+  switch (node.op) {
+    case Op::kQuantizePacked:
+      args->zero = Quant(node, 0);
+      args->low = Quant(node, 1);
+      args->high = Quant(node, 2);
+      return LowerSimple(b, QuantizeOp::kQuantize, "floats to bytes", args);
+    case Op::kDequantizePacked:
+      args->x_zero = Quant(node, 0);
+      return LowerSimple(b, QuantizeOp::kDequantize, "bytes to floats", args);
+    case Op::kQAdd:
+      args->x_zero = Quant(node, 0);
+      args->b_zero = Quant(node, 1);
+      args->zero = Quant(node, 2);
+      args->low = Quant(node, 3);
+      args->high = Quant(node, 4);
+      return LowerSimple(b, QuantizeOp::kAdd, "sum of bytes", args);
+    default: {
+      const void* table = nullptr;
+      SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(1), &table));
+      args->table = static_cast<const uint8_t*>(table);
+      return LowerSimple(b, QuantizeOp::kLookup, "a table of 256 bytes", args);
+    }
+  }
+}
+
+}  // namespace sparsert

@@ -1,0 +1,286 @@
+// The ops on packed bytes besides products, on every instruction set, against plain loops that
+// round each step as floats do: results must match to the bit.
+#include "kernels/quantize/quantize.h"
+
+#include <cmath>
+
+#include "kernels/qpool/qpool.h"
+#include "plan/build_taps.h"
+#include "product_harness.h"
+
+namespace sparsert {
+namespace test {
+namespace {
+
+uint8_t* Bytes(Guarded* floats) { return reinterpret_cast<uint8_t*>(floats->data()); }
+
+float Clamp(float a, int low, int high) {
+  return std::fmin(std::fmax(a, static_cast<float>(low)), static_cast<float>(high));
+}
+
+int RoundToByte(float z, int zero, int low, int high) {
+  return static_cast<int>(std::nearbyint(Clamp(z, low - zero, high - zero))) + zero;
+}
+
+// Strides of packed planes or of planes of floats, with something between them.
+struct Layout {
+  int64_t plane, image;
+  Layout(int64_t planes, int64_t columns, bool padded, Random* random)
+      : plane(columns + (padded ? random->Int(0, 3) : 0)), image(plane * planes) {
+    if (padded) image += random->Int(0, 3);
+  }
+  int64_t Size(int64_t batch, int64_t planes, int64_t columns) const {
+    return (batch - 1) * image + (planes - 1) * plane + columns;
+  }
+};
+
+struct Sizes {
+  int64_t batch, channels, columns;
+  bool padded;
+};
+
+std::vector<Sizes> SomeSizes() {
+  std::vector<Sizes> list;
+  for (const int64_t channels : {1, 2, 3, 4, 5, 7, 8, 63, 64, 65, 130}) {
+    for (const int64_t columns : {1, 2, 3, 15, 16, 17, 31, 49}) {
+      list.push_back({channels % 3 == 0 ? 2 : 1, channels, columns, columns % 2 == 1});
+    }
+    list.push_back({2, channels, 1, false});  // channels side by side
+  }
+  return list;
+}
+
+void Finite(QuantizeArgs* a, Random* random) {
+  a->zero = static_cast<int32_t>(random->Int(0, 255));
+  a->low = static_cast<int32_t>(random->Int(0, a->zero));
+  a->high = static_cast<int32_t>(random->Int(a->zero, 255));
+}
+
+void TestConversions(Isa isa, Random* random) {
+  Kernel quantize;
+  Kernel dequantize;
+  Expect(SelectQuantize(QuantizeOp::kQuantize, isa, &quantize) && quantize.isa == isa &&
+             SelectQuantize(QuantizeOp::kDequantize, isa, &dequantize) && dequantize.isa == isa,
+         "a kernel on every instruction set");
+  for (const Sizes& s : SomeSizes()) {
+    context = std::string(quantize.name) + " of " + std::to_string(s.batch) + "x" +
+              std::to_string(s.channels) + "x" + std::to_string(s.columns);
+    const int64_t planes = (s.channels + 3) / 4;
+    const Layout lx(s.channels, s.columns, s.padded, random);
+    const Layout ly(planes, s.columns, s.padded, random);
+    const bool at_end = random->Int(0, 1) == 1;
+    const float nan = std::nanf("");
+    Guarded x(lx.Size(s.batch, s.channels, s.columns), at_end, 0.0f);
+    Guarded y(ly.Size(s.batch, planes, s.columns), at_end, nan);
+    Guarded back(lx.Size(s.batch, s.channels, s.columns), at_end, nan);
+    QuantizeArgs a;
+    a.batch = s.batch;
+    a.planes = planes;
+    a.channels = s.channels;
+    a.columns = s.columns;
+    a.x_image = lx.image;
+    a.x_plane = lx.plane;
+    a.y_image = ly.image;
+    a.y_plane = ly.plane;
+    a.scale = static_cast<float>(random->Uniform(0.01, 2.0));
+    Finite(&a, random);
+    for (int64_t i = 0; i < x.size(); ++i) {
+      const int64_t sort = random->Int(0, 15);
+      x[i] = sort == 0   ? 3e38f
+             : sort == 1 ? -INFINITY
+             : sort == 2 ? a.scale * (static_cast<float>(random->Int(-99, 99)) + 0.5f)
+                         : static_cast<float>(random->Uniform(-200.0, 200.0)) * a.scale;
+    }
+    Run(quantize, &a, {x.data(), y.data()}, QuantizeItems(a), 0);
+    ++checks;
+    for (int64_t n = 0; n < s.batch; ++n) {
+      for (int64_t c = 0; c < 4 * planes; ++c) {
+        for (int64_t i = 0; i < s.columns; ++i) {
+          const float in = c < s.channels ? x[n * lx.image + c * lx.plane + i] / a.scale : 0.0f;
+          const int got = Bytes(&y)[4 * (n * ly.image + c / 4 * ly.plane + i) + c % 4];
+          if (got != RoundToByte(in, a.zero, a.low, a.high)) return Fail("a byte differs");
+        }
+      }
+    }
+
+    QuantizeArgs d = a;
+    d.x_image = ly.image;
+    d.x_plane = ly.plane;
+    d.y_image = lx.image;
+    d.y_plane = lx.plane;
+    d.x_zero = a.zero;
+    Run(dequantize, &d, {y.data(), back.data()}, QuantizeItems(d), 0);
+    ++checks;
+    for (int64_t n = 0; n < s.batch; ++n) {
+      for (int64_t c = 0; c < s.channels; ++c) {
+        for (int64_t i = 0; i < s.columns; ++i) {
+          const int byte = Bytes(&y)[4 * (n * ly.image + c / 4 * ly.plane + i) + c % 4];
+          const float want = static_cast<float>(byte - a.zero) * a.scale;
+          if (back[n * lx.image + c * lx.plane + i] != want) return Fail("a float differs");
+        }
+      }
+    }
+    for (int64_t i = 0; i < back.size() && lx.plane != s.columns; ++i) {
+      if (i % lx.image % lx.plane >= s.columns && i % lx.image < lx.plane * s.channels &&
+          !std::isnan(back[i])) {
+        return Fail("wrote behind a plane");
+      }
+    }
+  }
+}
+
+void TestAddAndLookup(Isa isa, Random* random) {
+  Kernel add;
+  Kernel lookup;
+  Expect(SelectQuantize(QuantizeOp::kAdd, isa, &add) && add.isa == isa &&
+             SelectQuantize(QuantizeOp::kLookup, isa, &lookup),
+         "a kernel on every instruction set");
+  uint8_t table[256];
+  for (uint8_t& byte : table) byte = static_cast<uint8_t>(random->Int(0, 255));
+  for (const Sizes& s : SomeSizes()) {
+    context = std::string(add.name) + " of " + std::to_string(s.channels) + "x" +
+              std::to_string(s.columns);
+    const int64_t planes = (s.channels + 3) / 4;
+    const Layout la(planes, s.columns, s.padded, random);
+    const Layout lb(planes, s.columns, s.padded, random);
+    const int64_t a_size = la.Size(s.batch, planes, s.columns);
+    Guarded x(a_size, true, 0.0f);
+    Guarded b(lb.Size(s.batch, planes, s.columns), true, 0.0f);
+    Guarded y(a_size, true, 0.0f);
+    Guarded looked(a_size, true, 0.0f);
+    for (int64_t i = 0; i < 4 * x.size(); ++i) {
+      Bytes(&x)[i] = static_cast<uint8_t>(random->Int(0, 255));
+    }
+    for (int64_t i = 0; i < 4 * b.size(); ++i) {
+      Bytes(&b)[i] = static_cast<uint8_t>(random->Int(0, 255));
+    }
+    QuantizeArgs a;
+    a.batch = s.batch;
+    a.planes = planes;
+    a.columns = s.columns;
+    a.x_image = a.y_image = la.image;
+    a.x_plane = a.y_plane = la.plane;
+    a.b_image = lb.image;
+    a.b_plane = lb.plane;
+    a.scale = static_cast<float>(random->Uniform(0.1, 2.0));
+    a.b_scale = static_cast<float>(random->Uniform(0.1, 2.0));
+    a.x_zero = static_cast<int32_t>(random->Int(0, 255));
+    a.b_zero = static_cast<int32_t>(random->Int(0, 255));
+    a.table = table;
+    Finite(&a, random);
+    Run(add, &a, {x.data(), b.data(), y.data()}, QuantizeItems(a), 0);
+    Run(lookup, &a, {x.data(), looked.data()}, QuantizeItems(a), 0);
+    ++checks;
+    for (int64_t n = 0; n < s.batch; ++n) {
+      for (int64_t p = 0; p < planes; ++p) {
+        for (int64_t i = 0; i < 4 * s.columns; ++i) {
+          const int64_t at = 4 * (n * la.image + p * la.plane) + i;
+          const int a_byte = Bytes(&x)[at];
+          const int b_byte = Bytes(&b)[4 * (n * lb.image + p * lb.plane) + i];
+          const float left = static_cast<float>(a_byte - a.x_zero) * a.scale;
+          const float right = static_cast<float>(b_byte - a.b_zero) * a.b_scale;
+          if (Bytes(&y)[at] != RoundToByte(left + right, a.zero, a.low, a.high)) {
+            return Fail("a sum differs");
+          }
+          if (Bytes(&looked)[at] != table[a_byte]) return Fail("a looked up byte differs");
+        }
+      }
+    }
+  }
+}
+
+void TestPools(Isa isa, Random* random) {
+  Kernel max;
+  int lanes = 0;
+  Expect(SelectQmaxPool(isa, &max, &lanes) && max.isa == isa, "a kernel on every instruction set");
+  for (int number = 0; number < 200; ++number) {
+    const Window w = RandomWindow(random, false, random->Int(1, 40));
+    context = std::string(max.name) + " number " + std::to_string(number);
+    const int64_t in = w.in[0] * w.in[1];
+    const int64_t planes = random->Int(1, 3);
+    const Layout lx(planes, in, true, random);
+    const Layout ly(planes, w.out[0] * w.out[1], true, random);
+    Guarded x(lx.Size(2, planes, in), number % 2 == 0, 0.0f);
+    Guarded y(ly.Size(2, planes, w.out[0] * w.out[1]), true, 0.0f);
+    Guarded mean(y.size(), true, 0.0f);
+    for (int64_t i = 0; i < 4 * x.size(); ++i) {
+      Bytes(&x)[i] = static_cast<uint8_t>(random->Int(0, 255));
+    }
+    QpoolArgs a;
+    a.batch = 2;
+    a.planes = planes;
+    a.columns = w.out[0] * w.out[1];
+    a.x_image = lx.image;
+    a.x_plane = lx.plane;
+    a.y_image = ly.image;
+    a.y_plane = ly.plane;
+    Bump bump(DefaultAllocator());
+    Must(BuildTaps(w, false, MakeTiling(a.columns, lanes, 1, 1), &bump, &a.taps));
+    for (int d = 0; d < 2; ++d) {
+      a.kernel[d] = w.kernel[d];
+      a.stride[d] = w.stride[d];
+      a.dilation[d] = w.dilation[d];
+      a.pad_begin[d] = w.pad_begin[d];
+      a.in[d] = w.in[d];
+      a.out[d] = w.out[d];
+      a.ends[d] = w.in[d] + 2 * w.pad_begin[d];
+    }
+    a.count_padding = number % 3 == 0;
+    a.scale = static_cast<float>(random->Uniform(0.3, 2.0));
+    a.x_zero = static_cast<int32_t>(random->Int(0, 255));
+    a.zero = static_cast<int32_t>(random->Int(0, 255));
+    a.low = static_cast<int32_t>(random->Int(0, a.zero));
+    Run(max, &a, {x.data(), y.data()}, QpoolItems(a), 0);
+    Run(QaveragePool(), &a, {x.data(), mean.data()}, QpoolItems(a), 0);
+    ++checks;
+    const int64_t taps = w.kernel[0] * w.kernel[1];
+    for (int64_t p = 0; p < 2 * planes; ++p) {
+      const int64_t from = p / planes * lx.image + p % planes * lx.plane;
+      const int64_t to = p / planes * ly.image + p % planes * ly.plane;
+      for (int64_t i = 0; i < 4 * a.columns; ++i) {
+        int largest = 0;
+        int64_t sum = 0;
+        int64_t elements = 0;
+        int64_t padded = 0;
+        for (int64_t t = 0; t < taps; ++t) {
+          const int64_t offset = TapOffset(w, false, i / 4, t);
+          bool inside = true;
+          for (int d = 0; d < 2; ++d) {
+            const int64_t out = d == 0 ? i / 4 / w.out[1] : i / 4 % w.out[1];
+            const int64_t k = d == 0 ? t / w.kernel[1] : t % w.kernel[1];
+            inside &= out * w.stride[d] + k * w.dilation[d] < a.ends[d];
+          }
+          padded += inside;
+          if (offset < 0) continue;
+          const int byte = Bytes(&x)[4 * (from + offset) + i % 4];
+          largest = std::max(largest, byte);
+          sum += byte - a.x_zero;
+          ++elements;
+        }
+        if (Bytes(&y)[4 * to + i] != largest) return Fail("a maximum differs");
+        const int64_t count = std::max<int64_t>(1, a.count_padding ? padded : elements);
+        const float z = static_cast<float>(sum) / static_cast<float>(count) * a.scale;
+        if (Bytes(&mean)[4 * to + i] != RoundToByte(z, a.zero, a.low, a.high)) {
+          return Fail("a mean differs");
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace test
+}  // namespace sparsert
+
+int main() {
+  using namespace sparsert;        // NOLINT
+  using namespace sparsert::test;  // NOLINT
+  Random random(22);
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon}) {
+    if (!IsaAvailable(isa)) continue;
+    TestConversions(isa, &random);
+    TestAddAndLookup(isa, &random);
+    TestPools(isa, &random);
+  }
+  return Finish("quantize_test");
+}
