@@ -222,6 +222,12 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
       Free(packing);
       return status;
     }
+    if (key.depthwise) {  // the last group has the rows that are left, whose planes alone exist
+      Array<PackedMatrix>& groups = packing->spmm.groups;
+      const auto before = static_cast<int64_t>(groups.size() - 1) * 4;
+      groups[groups.size() - 1].rows =
+          static_cast<int32_t>(graph_->tensors[key.tensor].data.rows - before);
+    }
     packing->next = packings_;
     packings_ = packing;
   }

@@ -70,7 +70,8 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
               ? nullptr
               : static_cast<const float*>(io[1]) + image * a.r_image + group * a.r_group + column;
     t.r_row = a.r_row;
-    const int64_t row = static_cast<int64_t>(group) * m.rows;
+    // The last group may have fewer rows than the others.
+    const int64_t row = static_cast<int64_t>(group) * a.weights[0].rows;
     t.start = q.start + row;
     t.scale = q.scale + row;
     t.bias = a.bias == nullptr ? nullptr : a.bias + row;
