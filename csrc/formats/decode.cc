@@ -21,6 +21,11 @@ struct F16Values {
   float operator[](size_t i) const { return HalfToFloat(data[i]); }
 };
 
+struct I8Values {
+  const uint8_t* data;
+  float operator[](size_t i) const { return static_cast<float>(static_cast<int8_t>(data[i])); }
+};
+
 // Calls `body(values)` with the reader of the tensor's values, so that loops are compiled for each.
 template <typename Body>
 Status WithValues(const EncodedTensor& tensor, const Body& body) {
@@ -30,8 +35,9 @@ Status WithValues(const EncodedTensor& tensor, const Body& body) {
   if (tensor.value_dtype == DType::kF16) {
     return body(F16Values{reinterpret_cast<const uint16_t*>(tensor.values)});
   }
+  if (tensor.value_dtype == DType::kI8) return body(I8Values{tensor.values});
   return Status::Error(StatusCode::kInvalidArgument,
-                       "only float constants can be decoded, not dtype %d",
+                       "only f32 and i8 constants can be decoded, not dtype %d",
                        static_cast<int>(tensor.value_dtype));
 }
 

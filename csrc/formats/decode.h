@@ -20,10 +20,10 @@ struct Csr {
   size_t nnz() const { return values.size(); }
 };
 
-// Numbers of a float constant's non-zeros, without decoding it whole.
+// Numbers of a constant's non-zeros, without decoding it whole.
 Status CountNonZeros(const EncodedTensor& tensor, uint64_t* nnz);
 
-// Float constants (f32 or f16 values) only.
+// Constants with f32, f16 or i8 values only.
 Status DecodeCsr(const EncodedTensor& tensor, Csr* csr);
 
 // `out`: [rows * cols] floats, row-major.

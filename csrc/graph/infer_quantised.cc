@@ -13,23 +13,24 @@ Status RequirePacked(const Inference& inf, size_t i) {
                    inf.Describe(i).text);
 }
 
-// Conv: any groups of whole packed planes. QDepthwise: one input channel for each output channel.
+// The weights' channels are their last dimension. QConv: any groups of whole packed planes.
+// QDepthwise: one input channel for each output channel.
 Status CheckGroups(const Inference& inf) {
   const Shape& x = inf.InShape(0);
   const Shape& w = inf.InShape(1);
   const bool depthwise = inf.node.op == Op::kQDepthwise;
   const int64_t group = depthwise ? w.dims[0] : inf.node.IntAttr(AttrKey::k_group, 1);
-  if (group < 1 || w.dims[0] % group != 0 || (depthwise && w.dims[1] != 1)) {
+  if (group < 1 || w.dims[0] % group != 0 || (depthwise && w.dims[w.rank - 1] != 1)) {
     return NodeError(inf.node, StatusCode::kShape, "weights %s do not fall into %" PRId64 " groups",
                      inf.Describe(1).text, group);
   }
-  if (!depthwise && group > 1 && (w.dims[1] % 4 != 0 || w.dims[0] / group % 4 != 0)) {
+  if (!depthwise && group > 1 && (w.dims[w.rank - 1] % 4 != 0 || w.dims[0] / group % 4 != 0)) {
     return NodeError(inf.node, StatusCode::kUnsupported,
                      "groups of weights %s are no multiples of four channels",
                      inf.Describe(1).text);
   }
   int64_t channels = 0;
-  if (!MulElements(w.dims[1], group, &channels) || x.dims[1] != PackedPlanes(channels)) {
+  if (!MulElements(w.dims[w.rank - 1], group, &channels) || x.dims[1] != PackedPlanes(channels)) {
     return NodeError(inf.node, StatusCode::kShape,
                      "input %s has %" PRId64 " packed planes, weights %s need %" PRId64,
                      inf.Describe(0).text, x.dims[1], inf.Describe(1).text, PackedPlanes(channels));
@@ -85,7 +86,7 @@ Status InferQuantisedConv(const Inference& inf) {
   SRT_RETURN_IF_ERROR(CheckGroups(inf));
   Window window;
   SRT_RETURN_IF_ERROR(
-      ResolveWindow(inf.node, x, {w.dims + 2, static_cast<size_t>(w.rank - 2)}, &window));
+      ResolveWindow(inf.node, x, {w.dims + 1, static_cast<size_t>(w.rank - 2)}, &window));
   const auto to = static_cast<DType>(inf.node.IntAttr(AttrKey::k_to, 0));
   const Shape out =
       WindowOutput(x, to == DType::kF32 ? w.dims[0] : PackedPlanes(w.dims[0]), window);

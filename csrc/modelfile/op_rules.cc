@@ -268,7 +268,7 @@ void CheckQuant(const Node& node, size_t expected, std::initializer_list<size_t>
 void CheckQuantisedConvolution(const Graph& graph, const Node& node, const char* where,
                                Problems* problems) {
   const Tensor& weights = graph.tensors[node.inputs[1]];
-  if (!IsMatrix(weights, DType::kI8, 3, 4) || weights.data.encoding != Encoding::kDense) {
+  if (!IsMatrix(weights, DType::kI8, 3, 4)) {
     problems->Add("%s: weights must be i8 of rank 3 or 4 without empty dims", where);
     return;
   }

@@ -12,6 +12,11 @@
 namespace sparsert {
 namespace {
 
+bool IsSparseBytes(const Tensor& tensor) {
+  return tensor.is_constant && tensor.dtype == DType::kI8 &&
+         tensor.data.encoding != Encoding::kDense;
+}
+
 constexpr uint64_t kMaxElements = uint64_t{1} << 40;
 constexpr size_t kMaxShownName = 60;
 
@@ -235,7 +240,8 @@ void Reader::ReadConstant(const TensorRecord& record, const char* where, Tensor*
   data_end_ = record.data_offset + record.data_bytes;
   const bool is_sparse = record.encoding != static_cast<uint8_t>(Encoding::kDense);
   if (record.encoding > static_cast<uint8_t>(Encoding::kBlock) ||
-      (is_sparse && (!is_f32 || tensor->rank < 2 || data.rows == 0 || data.cols == 0))) {
+      (is_sparse && ((!is_f32 && tensor->dtype != DType::kI8) || tensor->rank < 2 ||
+                     data.rows == 0 || data.cols == 0))) {
     problems_.Add("%s: encoding %u does not fit its dtype and shape", where,
                   unsigned{record.encoding});
     return;
@@ -411,6 +417,10 @@ void Reader::CheckNodeIo(const Node& node, const OpRule& rule, const char* where
     } else if (ready[index] == 0) {
       problems_.Add("%s: input %zu (tensor %u) is not produced by an earlier node", where, i,
                     index);
+    } else if (IsSparseBytes(graph_->tensors[index]) &&
+               (i != 1 || (node.op != Op::kQConv && node.op != Op::kQDepthwise))) {
+      problems_.Add("%s: input %zu is i8 and sparse, which only the weights of QConv may be", where,
+                    i);
     } else if (i < 32 && (rule.constants >> i & 1) != 0 && !graph_->tensors[index].is_constant) {
       problems_.Add("%s: input %zu must be a constant", where, i);
     }

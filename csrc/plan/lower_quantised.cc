@@ -142,7 +142,9 @@ Status FillRows(PlanBuilder* b, const QspmmArgs& q, int64_t padded_rows, Rows* r
       (q.f32_output && start != nullptr && rows->bias == nullptr)) {
     return Status::OutOfMemory("rows of a layer", n * 24);
   }
-  const auto* values = reinterpret_cast<const int8_t*>(w.data.values);
+  Array<float> scratch(b->weights->allocator());
+  const float* values = nullptr;
+  SRT_RETURN_IF_ERROR(b->weights->DenseUncached(node.Input(1), &scratch, &values));
   for (int64_t r = 0; r < padded_rows; ++r) {
     rows->scale[r] = 0.0f;
     rows->start[r] = rows->weights[r] = 0;
@@ -150,7 +152,7 @@ Status FillRows(PlanBuilder* b, const QspmmArgs& q, int64_t padded_rows, Rows* r
     if (r >= count) continue;
     double largest = 0.0;
     for (int64_t i = 0; i < depth; ++i) {
-      const int value = values[r * depth + i];
+      const int value = static_cast<int>(values[r * depth + i]);
       rows->weights[r] += value;
       largest += 255.0 * (value < 0 ? -value : value);
     }
@@ -209,7 +211,7 @@ Status LowerQuantisedConv(PlanBuilder* b) {
 
   SpmmOperands o;
   SRT_RETURN_IF_ERROR(ResolveWindow(
-      node, in, {weights.dims + 2, static_cast<size_t>(weights.rank - 2)}, &o.window));
+      node, in, {weights.dims + 1, static_cast<size_t>(weights.rank - 2)}, &o.window));
   const int64_t row_count = weights.dims[0];
   const int64_t groups = depthwise ? PackedPlanes(row_count) : node.IntAttr(AttrKey::k_group, 1);
   const int64_t rows = depthwise ? 4 : row_count / groups;  // of a group

@@ -40,6 +40,12 @@ Status Weights::Dense(uint32_t tensor, const void** data) {
   void* memory = allocator_->allocate(allocator_->context, allocated, kCacheLine);
   if (memory == nullptr) return Status::OutOfMemory("constant", allocated);
   Status status = DecodeDense(t.data, static_cast<float*>(memory));
+  if (t.dtype == DType::kI8) {  // in place, each byte before the float that stood there
+    for (size_t i = 0; i < bytes / sizeof(float); ++i) {
+      const float value = static_cast<const float*>(memory)[i];
+      static_cast<int8_t*>(memory)[i] = static_cast<int8_t>(value);
+    }
+  }
   if (status.ok()) status = dense_.push_back({tensor, memory, allocated});
   if (!status.ok()) {
     allocator_->release(allocator_->context, memory, allocated);
@@ -68,12 +74,7 @@ Status Weights::NonZeros(uint32_t tensor, uint64_t* nnz) {
   }
   if (nonzeros_[tensor] < 0) {
     uint64_t counted = 0;
-    const EncodedTensor& data = graph_->tensors[tensor].data;
-    if (data.value_dtype == DType::kI8) {
-      for (int64_t i = 0; i < data.rows * data.cols; ++i) counted += data.values[i] != 0;
-    } else {
-      SRT_RETURN_IF_ERROR(CountNonZeros(data, &counted));
-    }
+    SRT_RETURN_IF_ERROR(CountNonZeros(graph_->tensors[tensor].data, &counted));
     nonzeros_[tensor] = static_cast<int64_t>(counted);
   }
   *nnz = static_cast<uint64_t>(nonzeros_[tensor]);
@@ -156,11 +157,13 @@ Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
   return Status::Ok();
 }
 
-// [M][C][taps] signed bytes become [M][ceil(C / 4)][taps] of four bytes. Depthwise [M][1][taps]
+// [M][taps][C] signed bytes become [M][ceil(C / 4)][taps] of four bytes. Depthwise [M][taps][1]
 // become ceil(M / 4) groups of four rows that read the same packed plane, each its own byte of it.
 Status Weights::GroupBytes(const PackKey& key, Csr* csr) {
   const EncodedTensor& data = graph_->tensors[key.tensor].data;
-  const uint8_t* w = data.values;
+  Array<float> scratch(allocator_);
+  const float* w = nullptr;
+  SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
   const int64_t taps = key.taps;
   const int64_t channels = data.cols / taps;
   const int64_t quads = (channels + 3) / 4;
@@ -173,12 +176,13 @@ Status Weights::GroupBytes(const PackKey& key, Csr* csr) {
   for (int64_t row = 0; row < csr->rows; ++row) {
     for (int64_t q = 0; row < data.rows && q < quads; ++q) {
       for (int64_t tap = 0; tap < taps; ++tap) {
-        uint8_t bytes[4] = {};
+        const float* of = w + (row * taps + tap) * channels;
+        int8_t bytes[4] = {};
         if (key.depthwise) {
-          bytes[row % 4] = w[row * taps + tap];
+          bytes[row % 4] = static_cast<int8_t>(of[0]);
         } else {
           for (int64_t c = 4 * q; c < channels && c < 4 * q + 4; ++c) {
-            bytes[c % 4] = w[(row * channels + c) * taps + tap];
+            bytes[c % 4] = static_cast<int8_t>(of[c]);
           }
         }
         uint32_t bits;

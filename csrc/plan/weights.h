@@ -54,7 +54,8 @@ class Weights {
 
   // The constant's plain bytes in its own dtype: a view of the file where that is possible.
   Status Dense(uint32_t tensor, const void** data);
-  // The same, but never a cached copy: `scratch` holds it when it must be decoded.
+  // Its numbers as floats (f32 and i8), never a cached copy: `scratch` holds it when it must be
+  // decoded.
   Status DenseUncached(uint32_t tensor, Array<float>* scratch, const float** data);
 
   Status NonZeros(uint32_t tensor, uint64_t* nnz);

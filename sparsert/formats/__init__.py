@@ -9,11 +9,12 @@ from sparsert.formats.encode import (
     encode_smallest,
     fits_f16,
 )
-from sparsert.formats.layout import F16, F32, Encoding, IndexKind, Layout
+from sparsert.formats.layout import F16, F32, I8, Encoding, IndexKind, Layout
 
 __all__ = [
     "F16",
     "F32",
+    "I8",
     "Encoded",
     "Encoding",
     "IndexKind",

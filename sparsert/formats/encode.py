@@ -1,4 +1,6 @@
-"""Encodes float matrices as DENSE, BITMASK or BLOCK bytes and picks the smallest, with NumPy alone.
+"""Encodes matrices of floats or bytes as DENSE, BITMASK or BLOCK and picks the smallest.
+
+NumPy alone does it.
 
 Arrays are walked in panels of whole rows, so temporaries stay at a few MB whatever the tensor.
 A value is stored when it is not zero once rounded to the value dtype: NaN and infinities are
@@ -19,6 +21,7 @@ from sparsert.formats.layout import (
     BLOCK_SIZES,
     F16,
     F32,
+    I8,
     Encoding,
     IndexKind,
     Layout,
@@ -33,7 +36,11 @@ Bytes = NDArray[np.uint8]
 
 _PANEL_ELEMS = 1 << 19
 _PANEL_ROWS = max(BLOCK_SIZES)  # every block shape divides a panel
-_VALUE_TYPES: dict[int, np.dtype[Any]] = {F32: np.dtype("<f4"), F16: np.dtype("<f2")}
+_VALUE_TYPES: dict[int, np.dtype[Any]] = {
+    F32: np.dtype("<f4"),
+    F16: np.dtype("<f2"),
+    I8: np.dtype("|i1"),
+}
 _INDEX_TYPES: dict[int, np.dtype[Any]] = {
     IndexKind.U16: np.dtype("<u2"),
     IndexKind.U32: np.dtype("<u4"),
@@ -71,8 +78,8 @@ def encode_smallest(array: NDArray[Any], value_dtype: int = F32) -> Encoded:
     Sizes are predicted first; only the smallest is built. DENSE wins ties.
 
     Args:
-        array: f32 of any shape (other dtypes, strides and byte orders are converted).
-        value_dtype: F32 (1) or F16 (10), how values are stored.
+        array: f32 of any shape (other dtypes, strides and byte orders are converted); i8 with I8.
+        value_dtype: F32 (1), F16 (10) or I8 (3), how values are stored.
 
     Returns:
         The encoding. Arrays of rank 0 and 1 and arrays without elements are always DENSE.
@@ -131,7 +138,7 @@ def encode_block(
         array: f32 of any shape, seen as a matrix.
         block_rows: 1, 2, 4, 8 or 16; one of the two block sizes must be 1.
         block_cols: as block_rows.
-        value_dtype: F32 or F16.
+        value_dtype: F32, F16 or I8.
         index_kind: an IndexKind, or None for the smallest that can hold the columns.
 
     Raises:
@@ -308,7 +315,7 @@ def _panels(matrix: Matrix) -> Iterator[Matrix]:
 
 def _stored_mask(panel: Matrix, value_dtype: int) -> Mask:
     """Returns which elements are not zero once rounded to the value dtype."""
-    if value_dtype == F32:
+    if value_dtype != F16:
         return np.not_equal(panel, 0)
     return (panel.view(np.uint32) & np.uint32(0x7FFFFFFF)) > np.uint32(_F16_ZERO_BITS)
 

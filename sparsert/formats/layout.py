@@ -7,6 +7,7 @@ from enum import IntEnum
 
 F32 = 1  # onnx.TensorProto.FLOAT
 F16 = 10  # onnx.TensorProto.FLOAT16
+I8 = 3  # onnx.TensorProto.INT8
 
 BLOCK_SIZES = (2, 4, 8, 16)
 BLOCK_SHAPES = ((1, 1), *((n, 1) for n in BLOCK_SIZES), *((1, n) for n in BLOCK_SIZES))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsert.errors import ModelFormatError, describe_problems
-from sparsert.formats import F16, F32, Encoding, IndexKind, Layout, decode
+from sparsert.formats import F16, F32, I8, Encoding, IndexKind, Layout, decode
 from sparsert.formats.layout import BLOCK_SHAPES, matrix_shape
 from sparsert.modelfile import tables
 from sparsert.modelfile.opset import (
@@ -299,8 +299,10 @@ class _Reader:
         encoding = record["encoding"]
         if encoding not in list(Encoding):
             raise ModelFormatError(f"encoding {encoding}, expected 0 to 2")
-        if encoding != Encoding.DENSE and (dtype != F32 or len(static) < 2 or 0 in static):
-            raise ModelFormatError("only f32 matrices with elements may be sparse")
+        if encoding != Encoding.DENSE and (
+            dtype not in (F32, I8) or len(static) < 2 or 0 in static
+        ):
+            raise ModelFormatError("only f32 and i8 matrices with elements may be sparse")
         layout = Layout(
             encoding,
             DTYPE_BYTES[value_dtype],

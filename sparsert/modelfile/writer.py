@@ -21,7 +21,16 @@ from sparsert.errors import (
     UnsupportedOpError,
     describe_problems,
 )
-from sparsert.formats import F16, F32, Encoded, Encoding, encode_dense, encode_smallest, fits_f16
+from sparsert.formats import (
+    F16,
+    F32,
+    I8,
+    Encoded,
+    Encoding,
+    encode_dense,
+    encode_smallest,
+    fits_f16,
+)
 from sparsert.formats.layout import Layout, matrix_shape
 from sparsert.modelfile import tables
 from sparsert.modelfile.lower_node import FileNode, lower_node
@@ -47,6 +56,8 @@ WEIGHTS = ("f32", "f16")
 # Ops whose input 1 is a matrix of weights: what weights="f16" rounds. Other constants (biases,
 # scales, epsilons) keep every bit.
 WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear", "Recurrent")
+# Ops whose input 1 is a matrix of i8.
+BYTE_OPS = ("QConv", "QDepthwise")
 
 
 def write_bytes(
@@ -205,6 +216,7 @@ class _FileBuilder:
         self._data: list[Buffer] = []
         self._data_bytes = 0
         self._weights: set[int] = set()
+        self._byte_weights: set[int] = set()
         self._problems: list[SparsertError] = []
 
     def build(self) -> None:
@@ -212,6 +224,7 @@ class _FileBuilder:
         nodes = self._lower_nodes()
         self._weights = {id(n.inputs[1]) for n in nodes if n.op in WEIGHTED_OPS}
         self._weights |= {id(n.inputs[3]) for n in nodes if has_candidate(n)}
+        self._byte_weights = {id(n.inputs[1]) for n in nodes if n.op in BYTE_OPS}
         inputs = [value for value in self._graph.inputs if value.const_value is None]
         for value in inputs:
             self._try(lambda value=value: self._add_activation(value, boundary=True))
@@ -386,6 +399,8 @@ class _FileBuilder:
             raise ModelFormatError(f"{where}: constant '{name}': {array.shape} is not {dims}")
         if dtype == F32:
             encoded = encode_float(array, id(value) in self._weights, self._weights_as)
+        elif dtype == I8 and id(value) in self._byte_weights:
+            encoded = encode_smallest(array, I8)
         else:
             encoded = _encode_exact(array, dtype, dims)
         layout = encoded.layout

@@ -15,6 +15,7 @@ from sparsert.errors import ModelFormatError
 from sparsert.formats import (
     F16,
     F32,
+    I8,
     Encoded,
     Encoding,
     IndexKind,
@@ -218,3 +219,25 @@ def test_unknown_blocks_are_refused() -> None:
     for block in [(2, 2), (3, 1), (1, 32), (0, 1)]:
         with pytest.raises(ValueError, match="block"):
             encode_block(np.ones((4, 4), np.float32), *block)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (17, 13), (33, 600), (31, 3, 3, 16)])
+@pytest.mark.parametrize("density", DENSITIES)
+def test_bytes(shape: tuple[int, ...], density: float) -> None:
+    rng = np.random.default_rng(5)
+    array = rng.integers(-128, 128, shape).astype(np.int8)
+    array[rng.random(shape) >= density] = 0
+    found = all_encodings(array, I8)
+    for encoded in found:
+        data = np.frombuffer(encoded.tobytes(), np.uint8)
+        values = decode(encoded.layout, data, np.dtype("|i1"))
+        np.testing.assert_array_equal(values, array.reshape(matrix_shape(shape)))
+    assert encode_smallest(array, I8).nbytes == min(encoded.nbytes for encoded in found)
+
+
+@pytest.mark.parametrize(("zeros", "block", "share"), [(0.9, 1, 0.055), (0.8, 4, 0.068)])
+def test_bytes_are_small(zeros: float, block: int, share: float) -> None:
+    rng = np.random.default_rng(6)
+    kept = rng.random((256, 2304 // block)) >= zeros
+    array = rng.integers(1, 128, (256, 2304)).astype(np.int8) * np.repeat(kept, block, axis=1)
+    assert encode_smallest(array, I8).nbytes <= share * 4 * array.size
