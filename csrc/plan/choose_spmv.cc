@@ -32,7 +32,10 @@ int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
     const bool sell = format == SpmvFormat::kSell;
     // Without zeros sell is dense with needless indices.
     if (sell && nnz >= weights) continue;
-    if (!SelectSpmv(format, isa, &choice.kernel, &choice.lanes)) continue;
+    const bool found =
+        p.bytes ? SelectQspmv(format, isa, &choice.kernel, &choice.lanes, &choice.byte_offset)
+                : SelectSpmv(format, isa, &choice.kernel, &choice.lanes);
+    if (!found) continue;
     const int lanes = choice.lanes;
     const double slices = (rows + lanes - 1) / lanes;
     const double vectors = sell ? nnz / lanes : slices * static_cast<double>(p.cols);

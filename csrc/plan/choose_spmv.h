@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/cpu.h"
-#include "kernels/spmv/spmv.h"
+#include "kernels/qspmv/qspmv.h"
 
 namespace sparsert {
 
@@ -11,13 +11,15 @@ struct SpmvProblem {
   int64_t rows = 0;
   int64_t cols = 0;
   uint64_t nnz = 0;
-  int64_t batch = 1;  // vectors, one after the other
+  int64_t batch = 1;   // vectors, one after the other
+  bool bytes = false;  // qspmv instead of spmv
 };
 
 struct SpmvChoice {
   SpmvFormat format = SpmvFormat::kDense;
   Kernel kernel;
   int lanes = 0;
+  int byte_offset = 0;        // of qspmv
   double predicted_ns = 0.0;  // one thread
 };
 

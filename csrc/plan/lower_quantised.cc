@@ -5,7 +5,7 @@
 #include "kernels/qpool/qpool.h"
 #include "kernels/quantize/quantize.h"
 #include "plan/builder.h"
-#include "plan/lower_spmm.h"
+#include "plan/lower_qspmv.h"
 
 namespace sparsert {
 namespace {
@@ -251,6 +251,10 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   o.quantised = &q;
   o.row_start = values.start;
   o.row_weights = values.weights;
+  // Channels of vectors must lie side by side.
+  const bool is_vector = IsPointwise(o.window) && o.columns == 1 && groups == 1 && o.x_row == 1 &&
+                         o.y_row == 1 && o.r_row <= 1;
+  if (is_vector) return LowerQspmv(b, o);
   return LowerSpmm(b, o);
 }
 

@@ -28,19 +28,24 @@ inline IntVec LoadInts(const int32_t* p) {
 inline void StoreInts(int32_t* p, IntVec a) {
   _mm256_store_si256(reinterpret_cast<__m256i*>(p), a.v);
 }
-inline ByteVec LoadBytes(const float* p) {
-  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+inline ByteVec ToBytes(Vec bytes) {
+  const __m256i x = _mm256_castps_si256(bytes.v);
   return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
 }
-inline ByteWeights LoadWeights(const float* p) {
-  const __m256i w = _mm256_castps_si256(_mm256_broadcast_ss(p));
+inline ByteVec LoadBytes(const float* p) { return ToBytes(LoadU(p)); }
+inline ByteVec SetBytes(const float* p) { return ToBytes({_mm256_broadcast_ss(p)}); }
+inline ByteWeights ToWeights(Vec bytes) {
+  const __m256i w = _mm256_castps_si256(bytes.v);
   return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)};
 }
+inline ByteWeights LoadLaneWeights(const float* p) { return ToWeights(LoadU(p)); }
+inline ByteWeights LoadWeights(const float* p) { return ToWeights({_mm256_broadcast_ss(p)}); }
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
   const __m256i even = _mm256_madd_epi16(x.even, w.even);
   const __m256i odd = _mm256_madd_epi16(x.odd, w.odd);
   return {_mm256_add_epi32(acc.v, _mm256_add_epi32(even, odd))};
 }
+inline IntVec AddInts(IntVec a, IntVec b) { return {_mm256_add_epi32(a.v, b.v)}; }
 inline Vec ToFloats(IntVec a) { return {_mm256_cvtepi32_ps(a.v)}; }
 struct ByteRange {
   __m256i zero, low, high;

@@ -23,10 +23,14 @@ inline IntVec SetInts(int32_t a) { return {_mm512_set1_epi32(a)}; }
 inline IntVec LoadInts(const int32_t* p) { return {_mm512_load_si512(p)}; }
 inline void StoreInts(int32_t* p, IntVec a) { _mm512_store_si512(p, a.v); }
 inline ByteVec LoadBytes(const float* p) { return {_mm512_loadu_si512(p)}; }
+inline ByteVec ToBytes(Vec bytes) { return {_mm512_castps_si512(bytes.v)}; }
+inline ByteVec SetBytes(const float* p) { return ToBytes({_mm512_set1_ps(*p)}); }
+inline ByteWeights LoadLaneWeights(const float* p) { return {_mm512_loadu_si512(p)}; }
 inline ByteWeights LoadWeights(const float* p) { return {_mm512_castps_si512(_mm512_set1_ps(*p))}; }
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
   return {_mm512_dpbusd_epi32(acc.v, x.v, w.v)};
 }
+inline IntVec AddInts(IntVec a, IntVec b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline Vec ToFloats(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
 struct ByteRange {
   __m512i zero, low, high;

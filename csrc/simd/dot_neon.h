@@ -24,10 +24,13 @@ constexpr int kByteOffset = 128;
 inline IntVec SetInts(int32_t a) { return {vdupq_n_s32(a)}; }
 inline IntVec LoadInts(const int32_t* p) { return {vld1q_s32(p)}; }
 inline void StoreInts(int32_t* p, IntVec a) { vst1q_s32(p, a.v); }
-inline ByteVec LoadBytes(const float* p) {
-  const uint8x16_t x = vreinterpretq_u8_f32(vld1q_f32(p));
+inline ByteVec ToBytes(Vec bytes) {
+  const uint8x16_t x = vreinterpretq_u8_f32(bytes.v);
   return {vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)))};
 }
+inline ByteVec LoadBytes(const float* p) { return ToBytes({vld1q_f32(p)}); }
+inline ByteVec SetBytes(const float* p) { return ToBytes({vld1q_dup_f32(p)}); }
+inline ByteWeights LoadLaneWeights(const float* p) { return {vreinterpretq_s8_f32(vld1q_f32(p))}; }
 inline ByteWeights LoadWeights(const float* p) { return {vreinterpretq_s8_f32(vld1q_dup_f32(p))}; }
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
 #if defined(SRT_NEON_DOT)
@@ -38,6 +41,7 @@ inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
   return {vaddq_s32(acc.v, vpaddq_s32(low, high))};
 #endif
 }
+inline IntVec AddInts(IntVec a, IntVec b) { return {vaddq_s32(a.v, b.v)}; }
 inline Vec ToFloats(IntVec a) { return {vcvtq_f32_s32(a.v)}; }
 struct ByteRange {
   int16x8_t zero;

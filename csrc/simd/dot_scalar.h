@@ -17,9 +17,9 @@ struct IntVec {
 struct ByteVec {
   uint8_t v[16];
 };
-// Four signed weights, the same in each lane.
+// Four signed weights of each lane.
 struct ByteWeights {
-  int8_t v[4];
+  int8_t v[16];
 };
 constexpr int kByteOffset = 0;
 
@@ -36,15 +36,23 @@ inline ByteVec LoadBytes(const float* p) {
   memcpy(r.v, p, sizeof(r.v));
   return r;
 }
-inline ByteWeights LoadWeights(const float* p) {
+// The lanes' own, or the same four for all.
+inline ByteVec ToBytes(Vec bytes) { return LoadBytes(bytes.v); }
+inline ByteVec SetBytes(const float* p) { return ToBytes(Set1(*p)); }
+inline ByteWeights LoadLaneWeights(const float* p) {
   ByteWeights r;
   memcpy(r.v, p, sizeof(r.v));
   return r;
 }
+inline ByteWeights LoadWeights(const float* p) { return LoadLaneWeights(Set1(*p).v); }
 // acc + the sum of the four products of each lane, exactly.
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
-  for (int i = 0; i < 16; ++i) acc.v[i / 4] += x.v[i] * w.v[i % 4];
+  for (int i = 0; i < 16; ++i) acc.v[i / 4] += x.v[i] * w.v[i];
   return acc;
+}
+inline IntVec AddInts(IntVec a, IntVec b) {
+  for (int i = 0; i < 4; ++i) a.v[i] += b.v[i];
+  return a;
 }
 inline Vec ToFloats(IntVec a) {
   Vec r;

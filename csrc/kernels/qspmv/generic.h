@@ -1,0 +1,128 @@
+// qspmv over Vec and groups of four bytes.
+// Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
+#pragma once
+
+#include <cmath>
+
+#include "base/arch.h"
+#include "kernels/qspmv/qspmv.h"
+#include "simd/vec_math.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+namespace {
+
+// Missing groups of a row are 0: they add nothing, whatever x holds.
+inline IntVec SellSlice(const PackedSlices& m, int slice, const float* x) {
+  IntVec even = SetInts(0);
+  IntVec odd = SetInts(0);
+  for (int block = 0; block < m.col_blocks; ++block) {
+    const size_t at = static_cast<size_t>(block) * m.slices + slice;
+    const uint32_t width = m.widths[at];
+    const uint16_t* id = m.ids + m.offsets[at] * Vec::kLanes;
+    const float* w = m.values + m.offsets[at] * Vec::kLanes;
+    const float* xb = x + block * kSpmvColBlock;
+    uint32_t j = 0;
+    for (; j + 2 <= width; j += 2) {
+      even = Dot(ToBytes(GatherU16(xb, id)), LoadLaneWeights(w), even);
+      odd = Dot(ToBytes(GatherU16(xb, id + Vec::kLanes)), LoadLaneWeights(w + Vec::kLanes), odd);
+      w += 2 * Vec::kLanes;
+      id += 2 * Vec::kLanes;
+    }
+    if (j < width) even = Dot(ToBytes(GatherU16(xb, id)), LoadLaneWeights(w), even);
+  }
+  return AddInts(even, odd);
+}
+
+inline IntVec DenseSlice(const PackedSlices& m, int slice, const float* x) {
+  const float* w = m.values + static_cast<size_t>(slice) * m.cols * Vec::kLanes;
+  IntVec acc[4] = {SetInts(0), SetInts(0), SetInts(0), SetInts(0)};
+  int k = 0;
+  for (; k + 4 <= m.cols; k += 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      acc[i] = Dot(SetBytes(x + k + i), LoadLaneWeights(w + i * Vec::kLanes), acc[i]);
+    }
+    w += 4 * Vec::kLanes;
+  }
+  for (; k < m.cols; ++k, w += Vec::kLanes) {
+    acc[0] = Dot(SetBytes(x + k), LoadLaneWeights(w), acc[0]);
+  }
+  return AddInts(AddInts(acc[0], acc[1]), AddInts(acc[2], acc[3]));
+}
+
+inline float Limit(float a, int low, int high) {
+  const float above = a > static_cast<float>(low) ? a : static_cast<float>(low);
+  return above < static_cast<float>(high) ? above : static_cast<float>(high);
+}
+
+// One row's sum as its byte.
+inline uint8_t ByteOf(const QspmmArgs& q, float z, const uint8_t* r) {
+  float centred = std::nearbyint(Limit(z, q.low - q.zero, q.high - q.zero));
+  if (r == nullptr) return static_cast<uint8_t>(static_cast<int>(centred) + q.zero);
+  const float sum = centred * q.sum_scale;
+  const float residual = static_cast<float>(*r - q.r_zero) * q.r_scale;
+  centred = std::nearbyint(Limit(sum + residual, q.out_low - q.out_zero, q.out_high - q.out_zero));
+  return static_cast<uint8_t>(static_cast<int>(centred) + q.out_zero);
+}
+
+template <bool kSparse>
+void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end) {
+  const QspmvArgs& a = *static_cast<const QspmvArgs*>(args);
+  const QspmmArgs& q = a.output;
+  const PackedSlices& m = a.weights;
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t vector = item / a.chunks;
+    const int64_t chunk = item % a.chunks;
+    const float* x = static_cast<const float*>(io[0]) + vector * a.x_row;
+    const float* r =
+        io[1] == nullptr ? nullptr : static_cast<const float*>(io[1]) + vector * a.r_row;
+    float* y = static_cast<float*>(io[2]) + vector * a.y_row;
+    auto* y_bytes = reinterpret_cast<uint8_t*>(y);
+    const int slice_end = static_cast<int>((chunk + 1) * m.slices / a.chunks);
+    for (int slice = static_cast<int>(chunk * m.slices / a.chunks); slice < slice_end; ++slice) {
+      const uint32_t* row_of = m.row_of + static_cast<size_t>(slice) * Vec::kLanes;
+      alignas(64) int32_t sums[Vec::kLanes];
+      StoreInts(sums, kSparse ? SellSlice(m, slice, x) : DenseSlice(m, slice, x));
+      float z[Vec::kLanes] = {};
+      for (int l = 0; l < Vec::kLanes; ++l) {
+        const uint32_t row = row_of[l];
+        if (row >= static_cast<uint32_t>(m.rows)) continue;
+        z[l] = static_cast<float>(sums[l] + q.start[row]) * q.scale[row];
+        if (q.f32_output) {
+          if (q.product.bias != nullptr) z[l] += q.product.bias[row];
+          if (r != nullptr) z[l] += r[row];
+        } else {
+          y_bytes[row] =
+              ByteOf(q, z[l], r == nullptr ? nullptr : reinterpret_cast<const uint8_t*>(r) + row);
+        }
+      }
+      if (!q.f32_output) continue;
+      Vec out = LoadU(z);
+      ApplyActivation(q.product.act, &out, 1);
+      StoreU(z, out);
+      for (int l = 0; l < Vec::kLanes; ++l) {
+        if (row_of[l] < static_cast<uint32_t>(m.rows)) y[row_of[l]] = z[l];
+      }
+    }
+    if (chunk + 1 == a.chunks && !q.f32_output) {  // channels that only fill the last element
+      const int zero = r == nullptr ? q.zero : q.out_zero;
+      for (int row = m.rows; row % 4 != 0; ++row) y_bytes[row] = static_cast<uint8_t>(zero);
+    }
+  }
+}
+
+}  // namespace
+
+void QspmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
+void QspmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  RunQspmv<false>(args, io, begin, end);
+}
+
+void QspmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
+void QspmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  RunQspmv<true>(args, io, begin, end);
+}
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

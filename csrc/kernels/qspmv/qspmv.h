@@ -1,0 +1,26 @@
+// qspmv: y = W * x over bytes, for one vector x at a time: spmv's slices (see spmv.h) with four
+// input channels in the place of one float, and what qspmm makes of the sums (see qspmm.h).
+//
+// io: X [batch][x_row] packed bytes, [R or nullptr], Y [batch][y_row]: packed bytes or floats, R as
+// Y. A work item is one (vector, chunk of slices).
+#pragma once
+
+#include "kernels/qspmm/qspmm.h"
+#include "kernels/spmv/spmv.h"
+
+namespace sparsert {
+
+struct QspmvArgs {
+  int32_t batch = 1;
+  int32_t chunks = 1;
+  int64_t x_row = 0, r_row = 0, y_row = 0;  // elements between vectors
+  PackedSlices weights;                     // without bias
+  QspmmArgs output;                         // `product`: only bias and act
+};
+
+inline int64_t QspmvItems(const QspmvArgs& a) { return static_cast<int64_t>(a.batch) * a.chunks; }
+
+// `lanes` gets the rows of a slice; `byte_offset` as QspmmKernel's.
+bool SelectQspmv(SpmvFormat format, Isa isa, Kernel* kernel, int* lanes, int* byte_offset);
+
+}  // namespace sparsert

@@ -1,0 +1,120 @@
+// Products of packed bytes for one column: a vector at a time.
+#include "plan/lower_qspmv.h"
+
+#include <algorithm>
+
+#include "plan/choose_candidate.h"
+
+namespace sparsert {
+namespace {
+
+// Groups of weights of an item: a few microseconds of work.
+constexpr int64_t kItemGroups = 16384;
+
+class QspmvLayer {
+ public:
+  QspmvLayer(PlanBuilder* b, const SpmmOperands& operands) : b_(b), o_(operands) {}
+
+  Status Lower() {
+    SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &stats_));
+    SpmvProblem problem;
+    problem.cpu = b_->options.cpu;
+    problem.rows = stats_.rows;
+    problem.cols = stats_.depth;
+    problem.nnz = stats_.nnz;
+    problem.batch = o_.batch;
+    problem.bytes = true;
+    count_ = PredictSpmv(problem, b_->options.isa, choices_);
+    Contest contest;
+    for (int n = 0; n < count_; ++n) {
+      Candidate c;
+      c.format = SpmvFormatName(choices_[n].format);
+      c.kernel = choices_[n].kernel.name;
+      c.predicted_ns = choices_[n].predicted_ns;
+      const bool sell = choices_[n].format == SpmvFormat::kSell;
+      contest.Add(c, n, static_cast<double>(sell ? stats_.nnz : stats_.rows * stats_.depth));
+    }
+    if (count_ == 0) return b_->Fail(StatusCode::kUnsupported, "no matrix kernel in this build");
+    contest.buffer_floats[kTrialX] = static_cast<size_t>(o_.batch * o_.x_image);
+    contest.buffer_floats[kTrialR] = static_cast<size_t>(o_.batch * o_.r_image);
+    contest.buffer_floats[kTrialY] = static_cast<size_t>(o_.batch * o_.y_image);
+    contest.prepare = &Prepare;
+    contest.layer = this;
+    int winner = 0;
+    SRT_RETURN_IF_ERROR(ChooseCandidate(b_, &contest, &winner));
+    QspmvArgs* args = nullptr;
+    PackKey key;
+    SRT_RETURN_IF_ERROR(FillArgs(winner, &args, &key));
+    const PackedSpmv* packed = nullptr;
+    SRT_RETURN_IF_ERROR(b_->weights->Spmv(key, &packed));
+    b_->weights->Keep(key);
+    b_->info().packed_bytes = packed->bytes();
+    const IoRef io[] = {o_.x, o_.r, o_.y};
+    return b_->AddStep(choices_[winner].kernel, args, {io, 3}, QspmvItems(*args), 0,
+                       choices_[winner].predicted_ns);
+  }
+
+ private:
+  Status FillArgs(int n, QspmvArgs** out, PackKey* key) {
+    const SpmvChoice& choice = choices_[n];
+    *key = o_.key;
+    key->vector = true;
+    key->format = static_cast<int>(choice.format);
+    key->lanes = choice.lanes;
+    const PackedSpmv* packed = nullptr;
+    SRT_RETURN_IF_ERROR(b_->weights->Spmv(*key, &packed));
+    QspmvArgs* args = nullptr;
+    SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
+    args->batch = static_cast<int32_t>(o_.batch);
+    args->x_row = o_.x_image;
+    args->r_row = o_.r_image;
+    args->y_row = o_.y_image;
+    args->weights = packed->slices;
+    args->output = *o_.quantised;
+    args->output.product.bias = o_.bias_values;
+    args->output.product.act = o_.act;
+    auto* start = b_->plan->memory.Allocate<int32_t>(static_cast<size_t>(stats_.rows));
+    if (start == nullptr) return Status::OutOfMemory("row sums", stats_.rows * sizeof(int32_t));
+    for (int64_t r = 0; r < stats_.rows; ++r) {
+      start[r] = static_cast<int32_t>(o_.row_start[r] + choice.byte_offset * o_.row_weights[r]);
+    }
+    args->output.start = start;
+    const auto stored = static_cast<int64_t>(
+        choice.format == SpmvFormat::kSell ? stats_.nnz
+                                           : static_cast<uint64_t>(stats_.rows * stats_.depth));
+    args->chunks = static_cast<int32_t>(
+        std::max<int64_t>(1, std::min<int64_t>(packed->slices.slices, stored / kItemGroups)));
+    *out = args;
+    return Status::Ok();
+  }
+
+  static Status Prepare(void* layer, int number, Trial* trial) {
+    auto* self = static_cast<QspmvLayer*>(layer);
+    QspmvArgs* args = nullptr;
+    SRT_RETURN_IF_ERROR(self->FillArgs(number, &args, &trial->key));
+    Trial::Part& part = trial->parts[0];
+    trial->part_count = 1;
+    part.kernel = self->choices_[number].kernel;
+    part.args = args;
+    part.io[0] = kTrialX;
+    part.io[1] = self->o_.r.kind == IoRef::kNone ? kNoBuffer : kTrialR;
+    part.io[2] = kTrialY;
+    part.io_count = 3;
+    part.items = QspmvItems(*args);
+    return Status::Ok();
+  }
+
+  PlanBuilder* b_;
+  const SpmmOperands& o_;
+  MatrixStats stats_;
+  SpmvChoice choices_[kMaxSpmvChoices];
+  int count_ = 0;
+};
+
+}  // namespace
+
+Status LowerQspmv(PlanBuilder* b, const SpmmOperands& operands) {
+  return QspmvLayer(b, operands).Lower();
+}
+
+}  // namespace sparsert
