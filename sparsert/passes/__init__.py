@@ -22,6 +22,7 @@ PASSES: tuple[str, ...] = (
     "expand_functions",
     "lift_constants",
     "infer_shapes",
+    "lower_quantized_nets",
     "unroll_scans",
     "fold_constants",
     "convert_floats",
