@@ -18,6 +18,7 @@ PASSES: tuple[str, ...] = (
     "inline_functions",
     "convert_opset",
     "lift_constants",
+    "expand_qoperators",
     "infer_shapes",
     "expand_functions",
     "lift_constants",

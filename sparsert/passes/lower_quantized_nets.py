@@ -50,10 +50,12 @@ from sparsert.passes.packed_tensors import (
 )
 from sparsert.passes.quantisation import Quantisation, read_floats, read_quantisation
 from sparsert.passes.quantised_layers import (
+    Layer,
     average_of,
     conv_layer,
     find_quantiser,
     linear_layer,
+    shifted_channels,
     sum_of,
     window_of_pool,
 )
@@ -208,6 +210,10 @@ class _Lowering:
     def _add(self, node: ir.Node) -> None:
         a, b = (self._meaning(value) for value in node.inputs)
         first, second = node.inputs
+        if (a is None) != (b is None):
+            x, constants = (a, second) if a is not None else (b, first)
+            assert x is not None
+            self._bytes_layer(shifted_channels(node, x, constants))
         assert first is not None
         assert second is not None
         if a is None or b is None or not same_shape(first, second):
@@ -224,7 +230,7 @@ class _Lowering:
         tensor = None
         for _, layer, own, other in sorted(candidates, key=lambda c: -c[0]):
             if tensor is None:
-                tensor = layer.fused.with_residual(self._editor, own.quant, other, quantiser)
+                tensor = layer.with_residual(self._editor, own.quant, other, quantiser)
         if tensor is None:
             tensor = sum_of(self._editor, a, b, quantiser)
         if tensor is not None:
@@ -250,21 +256,26 @@ class _Lowering:
         x = self._meaning(node.inputs[0])
         self._layer(node, None if x is None else linear_layer(node, x))
 
-    def _layer(self, node: ir.Node, layer: Any) -> None:
+    def _layer(self, node: ir.Node, layer: Layer | None) -> None:
         if layer is None:
             return
-        quantiser = find_quantiser(layer.result, read_quantisation)
-        if quantiser is not None:
-            self._editor.anchor = quantiser.node
-            tensor = layer.as_bytes(self._editor, quantiser)
-            if tensor is not None:
-                tensor.producer = _Producer(node, tensor.producer)
-                self._tensors[quantiser.node.outputs[0]] = tensor
-                return
+        if self._bytes_layer(layer) is not None:
+            return
         self._editor.anchor = node
         y = layer.as_floats(self._editor)
         if y is not None:
             take_over(layer.result, y)
+
+    def _bytes_layer(self, layer: Layer | None) -> ByteTensor | None:
+        """Lowers a layer with a QuantizeLinear behind it."""
+        quantiser = None if layer is None else find_quantiser(layer.result, read_quantisation)
+        if layer is None or quantiser is None:
+            return None
+        self._editor.anchor = quantiser.node
+        tensor = layer.as_bytes(self._editor, quantiser)
+        if tensor is not None:
+            self._tensors[quantiser.node.outputs[0]] = tensor
+        return tensor
 
     def _max_pool(self, node: ir.Node) -> None:
         x, y = self._function(node.inputs[0]), node.outputs[0]
@@ -396,13 +407,6 @@ class _Lowering:
         if levels is not None:
             to = quant.dtype
             take_over(q, self._editor.add("Cast", [levels], to, q.shape, "", to=int(to)))
-
-
-class _Producer:
-    """The node of the graph that a tensor of bytes comes from, and what it has become."""
-
-    def __init__(self, node: ir.Node, fused: Any) -> None:
-        self.node, self.fused = node, fused
 
 
 def _widths(values: list[ir.Value]) -> list[int] | None:

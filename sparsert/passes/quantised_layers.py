@@ -40,6 +40,8 @@ _LANES = 4
 _INT32_MAX = (1 << 31) - 1
 # A bias is rounded to the scale of the sums where that moves the result by no more steps than this.
 _BIAS_STEPS = 1 / 16
+# The weight that stands for 1 where constants are added: they are rounded to 1 / _UNIT of a step.
+_UNIT = 127
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +202,13 @@ class BytesLayer:
     constants: list[Any]  # scale and start
     quant: list[int]
 
+    @property
+    def node(self) -> ir.Node:
+        """The node of the graph whose result it is."""
+        node = self.layer.result.producer()
+        assert node is not None
+        return node
+
     def with_residual(
         self,
         editor: Editor,
@@ -268,14 +277,43 @@ def linear_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
         bias, result = _bias_behind(result, weight.levels.shape[0])
     count = max(1, rank - 2)
     levels = weight.levels.reshape(*weight.levels.shape, *[1] * count)
-    window = {
+    weight = QuantisedWeight(levels, weight.scale)
+    return _layer("QConv", x, rank - 1, weight, bias, _pointwise(count, 1), result)
+
+
+def shifted_channels(node: ir.Node, x: ByteFunction, other: ir.Value | None) -> Layer | None:
+    """Returns the sum of bytes and one constant per channel: a depthwise layer of 1 x 1."""
+    rank = x.tensor.rank
+    values = read_floats(other)
+    if values is None or not 2 <= rank <= 4 or values.ndim > rank or x.quant is None:
+        return None
+    sizes = [1] * (rank - values.ndim) + list(values.shape)
+    axis = int(np.argmax(sizes))
+    if sizes[axis] != values.size or x.tensor.channels(axis) != values.size or values.size < _LANES:
+        return None
+    count = max(1, rank - 2)
+    levels = np.full((values.size, 1, *[1] * count), _UNIT, np.int8)
+    weight = QuantisedWeight(levels, np.full(values.size, 1 / _UNIT))
+    layer = Layer(
+        "QDepthwise",
+        x.tensor,
+        x.quant,
+        axis,
+        weight,
+        values.reshape(-1),
+        _pointwise(count, values.size),
+        node.outputs[0],
+    )
+    return layer if layer.fits() and np.isfinite(values).all() else None
+
+
+def _pointwise(count: int, group: int) -> dict[str, Any]:
+    return {
         "strides": (1,) * count,
         "pads": (0,) * (2 * count),
         "dilations": (1,) * count,
-        "group": 1,
+        "group": group,
     }
-    weight = QuantisedWeight(levels, weight.scale)
-    return _layer("QConv", x, rank - 1, weight, bias, window, result)
 
 
 def _bias_behind(y: ir.Value, rows: int) -> tuple[ir.Value | None, ir.Value]:
