@@ -192,7 +192,7 @@ def conv(
     y = np.zeros((batch, group, rows // group, math.prod(out)), dtype=dtype)
     for tap in _taps(kernel):
         part = padded[_index(..., *_tap_slice(tap, strides, dilations, out))]
-        part = part.reshape(batch, group, channels // group, -1)
+        part = part.reshape(batch, group, channels // group, math.prod(out))
         matrix = weight[_index(slice(None), slice(None), *tap)].reshape(group, rows // group, -1)
         y += np.matmul(matrix, part) if channels != group else matrix * part
     y = y.reshape(batch, rows, *out)
