@@ -191,7 +191,8 @@ class Layer:
         return editor.as_columns(packed) if packed is not None and self._is_rows else packed
 
     def _weight(self, editor: Editor) -> ir.Value:
-        return editor.constant("weight", self.weight.levels)
+        channels_last = np.ascontiguousarray(np.moveaxis(self.weight.levels, 1, -1))
+        return editor.constant("weight", channels_last)
 
 
 @dataclasses.dataclass(frozen=True)

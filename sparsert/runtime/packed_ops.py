@@ -48,6 +48,7 @@ class QConv(OpRun):
         **attributes: Any,
     ) -> _Result:
         quant = attributes["quant"]
+        weight = np.moveaxis(weight, -1, 1)
         group = attributes.get("group") or 1
         ones = [1] * (x.ndim - 2)
         levels = packed.unpack(x, weight.shape[1] * group)
