@@ -14,13 +14,22 @@ constexpr int64_t kMinImageColumns = 64;
 class Groups {
  public:
   Groups(const Graph& graph, const ShapeTable& table)
-      : graph_(graph), table_(table), members_(table.facts.allocator()) {}
+      : graph_(graph),
+        table_(table),
+        members_(table.facts.allocator()),
+        packs_(table.facts.allocator()) {}
 
   Status Build() {
     SRT_RETURN_IF_ERROR(members_.resize(graph_.tensors.size()));
     for (uint32_t t = 0; t < members_.size(); ++t) members_[t] = {t, Fits(t), false};
     for (uint32_t t : graph_.inputs) members_[t].fits = false;
     for (uint32_t t : graph_.outputs) members_[t].fits = false;
+    SRT_RETURN_IF_ERROR(packs_.resize(graph_.tensors.size()));
+    for (bool& packs : packs_) packs = false;
+    for (const Node& node : graph_.nodes) {
+      if (node.op == Op::kQuantizePacked) packs_[node.inputs[0]] = true;
+      if (node.op == Op::kQConv || node.op == Op::kDequantizePacked) packs_[node.outputs[0]] = true;
+    }
     for (const Node& node : graph_.nodes) Visit(node);
     // What holds for one member holds for its group: the root says it.
     for (uint32_t t = 0; t < members_.size(); ++t) {
@@ -117,8 +126,13 @@ class Groups {
         }
         members_[y].gains = true;
         return;
-      // These read and write any layout.
       case Op::kTranspose:
+        // Planes that become packed bytes, or come from them, are columns of what lies before or
+        // behind the Transpose.
+        if (packs_[y]) members_[node.inputs[0]].gains = true;
+        if (packs_[node.inputs[0]]) members_[y].gains = true;
+        return;
+      // These read and write any layout.
       case Op::kSlice:
       case Op::kSplit:
       case Op::kGather:
@@ -166,6 +180,7 @@ class Groups {
   const Graph& graph_;
   const ShapeTable& table_;
   Array<Member> members_;  // [tensors]
+  Array<bool> packs_;      // [tensors] an op on packed bytes reads or writes it as floats
 };
 
 }  // namespace

@@ -18,7 +18,6 @@ DequantizePacked and QuantizePacked, or goes to the pass lower_quantized.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -30,7 +29,6 @@ from sparsert.passes.graph_tools import (
     attribute,
     constant,
     dim_at,
-    input_at,
     is_op,
     known_dims,
     nodes_of,

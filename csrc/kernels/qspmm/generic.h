@@ -79,6 +79,7 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
     t.panel_begin = bounds[split];
     t.panel_end = bounds[split + 1];
     if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
+    t.stream = a.tiles == 1 || a.fetch_weights;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
                      (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);

@@ -8,6 +8,9 @@ namespace sparsert {
 namespace SRT_ISA {
 namespace {
 
+// Streamed weights are fetched this far ahead: the next page, where hardware prefetchers stop.
+constexpr int kWeightsAhead = 1024;
+
 // Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
 template <int P, int NV>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const QspmmTile& t,
@@ -37,6 +40,12 @@ struct Pat4Micro {
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
       const int row = p * 4;
       const int rows = m.rows - row < 4 ? m.rows - row : 4;
+      if (t.stream) {
+#pragma GCC unroll 8
+        for (int line = 0; line < 8; ++line) __builtin_prefetch(w + kWeightsAhead + 16 * line);
+#pragma GCC unroll 4
+        for (int line = 0; line < 4; ++line) __builtin_prefetch(id + kWeightsAhead + 32 * line);
+      }
       IntVec acc[4][NV];
       BeginPanel<NV>(t, row, rows, acc);
       AddPattern<1, NV>(count[0], id, w, t, acc);
@@ -81,6 +90,7 @@ struct PanelMicro {
       const float* x = t.x;
       for (int i = 0; i < n; ++i) {
         if (kIndexed) x = t.x + *id++ * t.x_row;
+        if (t.stream && i % (16 / MR) == 0) __builtin_prefetch(w + kWeightsAhead);
         ByteVec xv[NV];
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);

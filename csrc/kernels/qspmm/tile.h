@@ -26,6 +26,7 @@ struct QspmmTile {
   const float* bias;  // nullptr: zeros
   Mask tail;          // valid lanes of the last vector
   bool partial;       // tail is not full
+  bool stream;        // fetch weights ahead: they lie beyond L1, or, read once, beyond L2
   bool first;         // this block starts the sums
   bool last;          // this block ends them
   int block;
