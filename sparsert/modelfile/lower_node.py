@@ -10,6 +10,7 @@ from sparsert.modelfile.opset import (
     BINARY_FN,
     COMPARE_FN,
     OP_RULES,
+    OPS,
     REDUCE_FN,
     UNARY_DEFAULTS,
     UNARY_FN,
@@ -68,8 +69,10 @@ UNARY_OPS = {
 # Second parameter's name in ONNX, where it is not beta.
 _BETA_NAME = {"selu": "gamma"}
 
+# Operators on packed bytes.
+PACKED_OPS = tuple(op for op, number in OPS.items() if 90 <= number < 100)
 # Operators of the domain sparsert besides those that take an activation.
-_OWN_OPS = ("MatMul", "Attention", "Recurrent")
+_OWN_OPS = ("MatMul", "Attention", "Recurrent", *PACKED_OPS)
 _FAMILIES = {
     "Unary": tuple(UNARY_OPS),
     "Binary": (*BINARY_FN, "BitShift"),
@@ -78,6 +81,8 @@ _FAMILIES = {
 }
 
 FUSED_OPS = ("Conv", "ConvTranspose", "Linear", "BatchNormalization")
+# Operators that ONNX lacks, or gives another meaning.
+_DOMAIN_ONLY = frozenset({*FUSED_OPS, "Attention", "Recurrent", *PACKED_OPS})
 
 # Defaults written out, so that a file says them. Those that depend on a rank stay absent.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -114,6 +119,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "CumProd": {"exclusive": 0, "reverse": 0},
     "Trilu": {"upper": 1},
     "Recurrent": {"reverse": 0},
+    "QConv": {"group": 1},
+    "QDepthwise": {"group": 1},
+    "QMaxPool": {"ceil_mode": 0},
 }
 # Attributes that may be there but say nothing (given the others), and the values they must have.
 _IGNORED: dict[str, tuple[str, ...]] = {
@@ -206,7 +214,7 @@ def _file_op(node: ir.Node, where: str) -> str:
         for op, members in _FAMILIES.items():
             if node.op_type in members:
                 return op
-        if node.op_type in OP_RULES and node.op_type not in (*FUSED_OPS, "Attention", "Recurrent"):
+        if node.op_type in OP_RULES and node.op_type not in _DOMAIN_ONLY:
             return node.op_type
     raise UnsupportedOpError(f"{where}: not an op of the sparsert opset")
 

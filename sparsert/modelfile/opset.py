@@ -82,6 +82,14 @@ OPS = {
     "Tile": 51,
     "BitCast": 52,
     "Recurrent": 60,
+    "QuantizePacked": 90,
+    "DequantizePacked": 91,
+    "QConv": 92,
+    "QDepthwise": 93,
+    "QAdd": 94,
+    "QMaxPool": 95,
+    "QAveragePool": 96,
+    "QLookup": 97,
 }
 
 ATTRS = {
@@ -132,6 +140,8 @@ ATTRS = {
     "cell": 48,
     "activations": 49,
     "clip": 50,
+    "quant": 60,
+    "channels": 61,
 }
 
 
@@ -347,6 +357,35 @@ OP_RULES = {
         attrs=("cell", "activations", "clip", "reverse"),
         required=("cell", "activations"),
     ),
+    "QuantizePacked": OpRule(1, 1, attrs=("alpha", "quant"), required=("alpha", "quant")),
+    "DequantizePacked": OpRule(
+        1, 1, attrs=("alpha", "quant", "channels"), required=("alpha", "quant", "channels")
+    ),
+    "QConv": OpRule(
+        3,
+        5,
+        constants=(1, 2, 3),
+        attrs=(*_ACT, *_WINDOW, "group", "alpha", "beta", "to", "quant"),
+        required=("to", "quant"),
+    ),
+    "QDepthwise": OpRule(
+        3,
+        4,
+        constants=(1, 2, 3),
+        attrs=(*_ACT, *_WINDOW, "group", "to", "quant"),
+        required=("to", "quant"),
+    ),
+    "QAdd": OpRule(2, 2, attrs=("alpha", "beta", "quant"), required=("alpha", "beta", "quant")),
+    "QMaxPool": OpRule(
+        1, 1, attrs=(*_WINDOW, "kernel_shape", "ceil_mode"), required=("kernel_shape",)
+    ),
+    "QAveragePool": OpRule(
+        1,
+        1,
+        attrs=(*_WINDOW, "kernel_shape", "ceil_mode", "count_include_pad", "alpha", "quant"),
+        required=("alpha", "quant"),
+    ),
+    "QLookup": OpRule(2, 2, constants=(1,)),
 }
 
 _INTS = ("strides", "pads", "dilations", "output_padding", "output_shape", "kernel_shape", "perm")
@@ -357,7 +396,7 @@ def attr_types(name: str) -> tuple[AttrType, ...]:
     """Returns the types that attribute `name` may have in a file."""
     if name == "value":
         return AttrType.INT, AttrType.FLOAT
-    if name in (*_INTS, "axes", "activations"):
+    if name in (*_INTS, "axes", "activations", "quant"):
         return (AttrType.INTS,)
     return (AttrType.FLOAT,) if name in _FLOATS else (AttrType.INT,)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsert.modelfile.lower_node import FUSED_OPS, SPARSERT_DOMAIN, UNARY_OPS
+from sparsert.modelfile.lower_node import FUSED_OPS, PACKED_OPS, SPARSERT_DOMAIN, UNARY_OPS
 from sparsert.modelfile.opset import BINARY_FN, COMPARE_FN, DTYPE_NUMPY, REDUCE_FN, enum_names
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def raise_node(
     values = {key: _named(op, key, value) for key, value in attrs.items()}
     constants: list[ir.Value] = []
     domain, op_type = "", op
-    if op in FUSED_OPS:
+    if op in FUSED_OPS or op in PACKED_OPS:
         domain = SPARSERT_DOMAIN
     elif op == "Binary":
         fn = BINARY_FN[attrs["fn"]]

@@ -6,6 +6,7 @@ import dataclasses
 
 import onnx_ir as ir
 
+from sparsert.modelfile.lower_node import PACKED_OPS
 from sparsert.modelfile.opset import BINARY_FN, COMPARE_FN, OP_RULES, REDUCE_FN
 from sparsert.passes.fuse_activations import UNARY_OPS, activation_of
 from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at, is_f32, rank_of
@@ -176,7 +177,7 @@ def _reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     if node.domain == SPARSERT and node.op_type == "Recurrent":
         return _require_f32(node, known, 6)
     if node.domain == SPARSERT:
-        return _require_f32(node, known)
+        return None if node.op_type in PACKED_OPS else _require_f32(node, known)
     if node.domain != "":
         return f"operators of the domain '{node.domain}' are not in the sparsert opset"
     if node.op_type in _MOVEMENT:

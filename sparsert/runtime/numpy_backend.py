@@ -115,9 +115,9 @@ def split_weights(model: ir.Model) -> tuple[Any, dict[str, np.ndarray]]:
 def _make_evaluator(proto: Any) -> Any:
     from onnx.reference import ReferenceEvaluator
 
-    from sparsert.runtime import numpy_ops
+    from sparsert.runtime import numpy_ops, packed_ops
 
-    new_ops = [*numpy_ops.SPARSERT_OPS, *numpy_ops.UNARY_OPS]
+    new_ops = [*numpy_ops.SPARSERT_OPS, *packed_ops.PACKED_OPS, *numpy_ops.UNARY_OPS]
     new_ops += [numpy_ops.AVERAGE_POOL, numpy_ops.GLOBAL_MAX_POOL]
     new_ops += [numpy_ops.LOG_SOFTMAX, numpy_ops.PAD, numpy_ops.GATHER_ELEMENTS]
     new_ops.append(numpy_ops.LOOP)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -177,7 +177,10 @@ def conv(
     group: int,
     auto_pad: str | None,
 ) -> np.ndarray:
-    """Convolution: x [N, C, spatial], weight [M, C/group, kernel], bias [M] -> [N, M, out]."""
+    """Convolution: x [N, C, spatial], weight [M, C/group, kernel], bias [M] -> [N, M, out].
+
+    The result is f32, or the type of integers x.
+    """
     kernel = weight.shape[2:]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     begins, ends = window_pads(x.shape[2:], reach, strides, pads, auto_pad)
@@ -185,10 +188,11 @@ def conv(
     out = [(n - r) // s + 1 for n, r, s in zip(padded.shape[2:], reach, strides, strict=True)]
     batch, channels = x.shape[:2]
     rows = weight.shape[0]
-    y = np.zeros((batch, group, rows // group, math.prod(out)), dtype=np.float32)
+    dtype = x.dtype if x.dtype.kind == "i" else np.dtype(np.float32)
+    y = np.zeros((batch, group, rows // group, math.prod(out)), dtype=dtype)
     for tap in _taps(kernel):
         part = padded[_index(..., *_tap_slice(tap, strides, dilations, out))]
-        part = part.reshape(batch, group, channels // group, -1)
+        part = part.reshape(batch, group, channels // group, math.prod(out))
         matrix = weight[_index(slice(None), slice(None), *tap)].reshape(group, rows // group, -1)
         y += np.matmul(matrix, part) if channels != group else matrix * part
     y = y.reshape(batch, rows, *out)
@@ -259,37 +263,87 @@ def pool(
     With ceil_mode, a window that would start in the end padding is dropped; cells past the
     padding never count.
     """
-    count = len(kernel)
-    size = x.shape[2:]
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    begins, ends = window_pads(size, reach, strides, pads, auto_pad)
-    out, beyond = [], []
-    for i in range(count):
-        span = size[i] + begins[i] + ends[i] - reach[i]
-        n = (-(-span // strides[i]) if ceil_mode else span // strides[i]) + 1
-        if ceil_mode and (n - 1) * strides[i] >= size[i] + begins[i]:
-            n -= 1
-        out.append(n)
-        beyond.append(max(0, (n - 1) * strides[i] + reach[i] - size[i] - begins[i] - ends[i]))
-    far = [e + b for e, b in zip(ends, beyond, strict=True)]
+    windows = _Windows.of(x, kernel, strides, pads, dilations, auto_pad, ceil_mode)
     if kind == "max":
-        y = np.full((*x.shape[:2], *out), -np.inf, dtype=np.float32)
-        padded = _pad(x, begins, far, -np.inf)
-    else:
-        y = np.zeros((*x.shape[:2], *out), dtype=np.float32)
-        padded = _pad(x, begins, far, 0.0)
-        ones = np.ones((1, 1, *size), dtype=np.float32)
-        counted = _pad(ones, begins, ends, 1.0 if count_include_pad else 0.0)
-        counted = _pad(counted, [0] * count, beyond, 0.0)
-        counts = np.zeros((1, 1, *out), dtype=np.float32)
-    for tap in _taps(kernel):
-        where = (slice(None), slice(None), *_tap_slice(tap, strides, dilations, out))
-        if kind == "max":
-            np.maximum(y, padded[where], out=y)
-        else:
-            y += padded[where]
-            counts += counted[where]
-    return y if kind == "max" else y / counts
+        y = np.full((*x.shape[:2], *windows.out), -np.inf, dtype=np.float32)
+        for part in windows.parts(x, -np.inf):
+            np.maximum(y, part, out=y)
+        return y
+    y = windows.sum(x.astype(np.float32, copy=False))
+    return np.asarray(y / windows.counts(count_include_pad))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Windows:
+    """Where the windows of a pool lie; begins and ends are the padding's."""
+
+    size: tuple[int, ...]
+    kernel: Sequence[int]
+    strides: Sequence[int]
+    dilations: Sequence[int]
+    begins: list[int]
+    ends: list[int]
+    out: list[int]
+    beyond: list[int]  # cells of the last windows past the padding
+
+    @staticmethod
+    def of(
+        x: np.ndarray,
+        kernel: Sequence[int],
+        strides: Sequence[int],
+        pads: Sequence[int] | None,
+        dilations: Sequence[int],
+        auto_pad: str | None,
+        ceil_mode: bool,
+    ) -> _Windows:
+        size = x.shape[2:]
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        begins, ends = window_pads(size, reach, strides, pads, auto_pad)
+        out, beyond = [], []
+        for i in range(len(kernel)):
+            span = size[i] + begins[i] + ends[i] - reach[i]
+            n = (-(-span // strides[i]) if ceil_mode else span // strides[i]) + 1
+            if ceil_mode and (n - 1) * strides[i] >= size[i] + begins[i]:
+                n -= 1
+            out.append(n)
+            beyond.append(max(0, (n - 1) * strides[i] + reach[i] - size[i] - begins[i] - ends[i]))
+        return _Windows(size, kernel, strides, dilations, begins, ends, out, beyond)
+
+    def parts(self, x: np.ndarray, padding: float) -> Iterator[np.ndarray]:
+        """Yields, for each tap, its cell of every window."""
+        far = [e + b for e, b in zip(self.ends, self.beyond, strict=True)]
+        padded = _pad(x, self.begins, far, padding)
+        for tap in _taps(self.kernel):
+            yield padded[_index(..., *_tap_slice(tap, self.strides, self.dilations, self.out))]
+
+    def sum(self, x: np.ndarray) -> np.ndarray:
+        """Returns the sum of each window in the type of x."""
+        y = np.zeros((*x.shape[:2], *self.out), dtype=x.dtype)
+        for part in self.parts(x, 0):
+            y += part
+        return y
+
+    def counts(self, count_include_pad: bool) -> np.ndarray:
+        """Returns how many cells of each window count, f32 [1, 1, out]."""
+        ones = np.ones((1, 1, *self.size), dtype=np.float32)
+        counted = _pad(ones, self.begins, self.ends, 1.0 if count_include_pad else 0.0)
+        inner = dataclasses.replace(self, begins=[0] * len(self.out), ends=[0] * len(self.out))
+        return inner.sum(counted)
+
+
+def pool_sums(
+    x: np.ndarray,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int] | None,
+    dilations: Sequence[int],
+    auto_pad: str | None,
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the exact sum of each window of integers x, and its count of cells in f32."""
+    windows = _Windows.of(x, kernel, strides, pads, dilations, auto_pad, ceil_mode)
+    return windows.sum(x), windows.counts(count_include_pad)
 
 
 def resize(

@@ -1,0 +1,177 @@
+"""OpRun classes that teach onnx's reference evaluator the operators on packed bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx.reference.op_run import OpRun
+
+from sparsert.runtime import numpy_functions as functions
+from sparsert.runtime import packed_functions as packed
+
+_Result = tuple[np.ndarray, ...]
+_BYTES = 12  # the number of uint32 in TensorProto.DataType
+
+
+class QuantizePacked(OpRun):
+    """sparsert.QuantizePacked: f32 [N, C, ...] to bytes."""
+
+    op_domain = "sparsert"
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> _Result:
+        return (packed.quantize(x, attributes["alpha"], attributes["quant"]),)
+
+
+class DequantizePacked(OpRun):
+    """sparsert.DequantizePacked: bytes to f32 [N, channels, ...]."""
+
+    op_domain = "sparsert"
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> _Result:
+        zero, channels = attributes["quant"][0], attributes["channels"]
+        return (packed.dequantize(x, attributes["alpha"], zero, channels),)
+
+
+class QConv(OpRun):
+    """sparsert.QConv: a convolution of bytes with i8 weights; bytes or f32 out."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        scale: np.ndarray,
+        start: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        quant = attributes["quant"]
+        group = attributes.get("group") or 1
+        ones = [1] * (x.ndim - 2)
+        levels = packed.unpack(x, weight.shape[1] * group)
+        total = functions.conv(
+            packed.centred(levels, quant[0]),
+            weight.astype(np.int32),
+            None,
+            attributes.get("strides") or ones,
+            attributes.get("pads"),
+            attributes.get("dilations") or ones,
+            group,
+            attributes.get("auto_pad"),
+        )
+        if attributes["to"] != _BYTES:
+            return (_as_f32(total, scale, start, residual, attributes),)
+        zero = quant[1]
+        y = packed.requantize(total, start, scale, quant[1:4])
+        if residual is not None:
+            r_zero, *out = quant[4:]
+            r = packed.unpack(residual, y.shape[1])
+            alpha, beta = attributes["alpha"], attributes["beta"]
+            y, zero = packed.add(y, r, alpha, beta, (zero, r_zero), out), out[0]
+        return (packed.pack(y, zero),)
+
+
+def _as_f32(
+    total: np.ndarray,
+    scale: np.ndarray,
+    start: np.ndarray | None,
+    residual: np.ndarray | None,
+    attributes: dict[str, Any],
+) -> np.ndarray:
+    shape = (-1, *[1] * (total.ndim - 2))
+    y = total.astype(np.float32) * scale.reshape(shape)
+    y = y if start is None else y + start.reshape(shape)
+    y = y if residual is None else y + residual
+    alpha, beta = attributes.get("act_alpha") or 0.0, attributes.get("act_beta") or 0.0
+    return functions.activate(y, attributes.get("act"), alpha, beta)
+
+
+class QDepthwise(QConv):
+    """sparsert.QDepthwise: the same with one filter per channel."""
+
+
+class QAdd(OpRun):
+    """sparsert.QAdd: the sum of two tensors of bytes."""
+
+    op_domain = "sparsert"
+
+    def _run(self, a: np.ndarray, b: np.ndarray, **attributes: Any) -> _Result:
+        a_zero, b_zero, *quant = attributes["quant"]
+        levels = packed.add(
+            packed.unpack(a),
+            packed.unpack(b),
+            attributes["alpha"],
+            attributes["beta"],
+            (a_zero, b_zero),
+            quant,
+        )
+        return (packed.pack(levels, quant[0]),)
+
+
+class QMaxPool(OpRun):
+    """sparsert.QMaxPool: MaxPool of bytes; padding never wins."""
+
+    op_domain = "sparsert"
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> _Result:
+        levels = packed.unpack(x)
+        window = _window(attributes)
+        y = functions.pool(levels.astype(np.float32), "max", **window, count_include_pad=False)
+        return (packed.pack(np.maximum(y, 0).astype(np.uint8), 0),)
+
+
+class QAveragePool(OpRun):
+    """sparsert.QAveragePool: the mean of bytes over windows, or over the planes."""
+
+    op_domain = "sparsert"
+
+    def _run(self, x: np.ndarray, **attributes: Any) -> _Result:
+        x_zero, *quant = attributes["quant"]
+        levels = packed.centred(packed.unpack(x), x_zero).astype(np.int64)
+        if attributes.get("kernel_shape"):
+            include = bool(attributes.get("count_include_pad"))
+            window = {**_window(attributes), "count_include_pad": include}
+            total, count = functions.pool_sums(levels, **window)
+        else:
+            total = levels.sum(axis=tuple(range(2, x.ndim)), keepdims=True)
+            count = np.array(np.prod(x.shape[2:]), np.float32)
+        mean = total.astype(np.float32) / count
+        y = packed.to_bytes(mean * np.float32(attributes["alpha"]), *quant)
+        return (packed.pack(y, quant[0]),)
+
+
+class QLookup(OpRun):
+    """sparsert.QLookup: each byte becomes its entry of a table."""
+
+    op_domain = "sparsert"
+
+    def _run(self, x: np.ndarray, table: np.ndarray) -> _Result:
+        return (packed.pack(table[packed.unpack(x)], 0),)
+
+
+def _window(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Returns where the windows of a pool lie."""
+    kernel = attributes["kernel_shape"]
+    ones = [1] * len(kernel)
+    return {
+        "kernel": kernel,
+        "strides": attributes.get("strides") or ones,
+        "pads": attributes.get("pads"),
+        "dilations": attributes.get("dilations") or ones,
+        "auto_pad": attributes.get("auto_pad"),
+        "ceil_mode": bool(attributes.get("ceil_mode")),
+    }
+
+
+PACKED_OPS: tuple[type[OpRun], ...] = (
+    QuantizePacked,
+    DequantizePacked,
+    QConv,
+    QDepthwise,
+    QAdd,
+    QMaxPool,
+    QAveragePool,
+    QLookup,
+)
