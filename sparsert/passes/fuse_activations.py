@@ -54,19 +54,36 @@ def run(model: ir.Model) -> None:
         producer = value.producer() if value is not None else None
         if producer is None or producer.graph is not model.graph:
             continue
+        producer = behind_moves(producer)
         if not has_single_use(producer.outputs[0]) or "act" in producer.attributes:
             continue
         if is_op(producer, *_BINARY) and is_f32(producer.outputs[0]):
             if any(constant(v) is None and not is_f32(v) for v in producer.inputs):
                 continue
             producer = _into_domain(producer)
-        elif not is_op(producer, *_LAYERS, domain=SPARSERT):
+        elif not is_op(producer, *_LAYERS, domain=SPARSERT) and not gives_floats(producer):
             continue
         name, alpha, beta = activation
         producer.attributes["act"] = ir.AttrString("act", name)
         producer.attributes["act_alpha"] = ir.AttrFloat32("act_alpha", alpha)
         producer.attributes["act_beta"] = ir.AttrFloat32("act_beta", beta)
         bypass(node)
+
+
+def gives_floats(node: ir.Node) -> bool:
+    """Says whether a node is a layer on packed bytes with f32 as its result."""
+    is_layer = is_op(node, "QConv", "QDepthwise", domain=SPARSERT)
+    return is_layer and attribute(node, "to") == int(ir.DataType.FLOAT)
+
+
+def behind_moves(node: ir.Node) -> ir.Node:
+    """Returns the layer on packed bytes that a node moves the only result of, or the node."""
+    if is_op(node, "Transpose", "Squeeze") and has_single_use(node.outputs[0]):
+        source = node.inputs[0]
+        layer = None if source is None else source.producer()
+        if layer is not None and gives_floats(layer) and has_single_use(layer.outputs[0]):
+            return layer
+    return node
 
 
 def activation_of(node: ir.Node) -> Activation | None:

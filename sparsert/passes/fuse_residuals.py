@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from sparsert.passes.fuse_activations import behind_moves, gives_floats
 from sparsert.passes.graph_tools import (
     SPARSERT,
+    attribute,
     has_single_use,
     input_at,
     is_f32,
     is_op,
+    make_node,
     nodes_of,
     replace_node,
     same_shape,
@@ -31,34 +34,65 @@ def run(model: ir.Model) -> None:
             continue
         candidates = []
         for value, residual in ((a, b), (b, a)):
-            layer = value.producer()
-            if layer is not None and _takes_residual(layer) and layer in position:
-                candidates.append((position[layer], layer, residual))
+            last = value.producer()
+            if last is None:
+                continue
+            layer = behind_moves(last)
+            if _takes_residual(layer) and layer in position and not is_op(last, "Squeeze"):
+                candidates.append((position[layer], layer, last, residual))
         if candidates:
-            _, layer, residual = max(candidates, key=lambda candidate: candidate[0])
-            fused = _with_residual(layer, residual)
-            position[fused] = position[node]
-            replace_node(node, fused)
+            _, layer, last, residual = max(candidates, key=lambda candidate: candidate[0])
+            nodes = _with_residual(layer, last, residual)
+            position.update(dict.fromkeys(nodes, position[node]))
+            replace_node(node, nodes)
+            if last is not layer:
+                model.graph.remove(last, safe=True)
             model.graph.remove(layer, safe=True)
 
 
 def _takes_residual(layer: ir.Node) -> bool:
     return (
-        is_op(layer, "Conv", "Linear", domain=SPARSERT)
+        (is_op(layer, "Conv", "Linear", domain=SPARSERT) or _is_packed(layer))
         and "act" not in layer.attributes
-        and input_at(layer, 3) is None
+        and input_at(layer, _place(layer)) is None
         and has_single_use(layer.outputs[0])
     )
 
 
-def _with_residual(layer: ir.Node, residual: ir.Value) -> ir.Node:
+def _is_packed(layer: ir.Node) -> bool:
+    return gives_floats(layer) and layer.op_type == "QConv"
+
+
+def _place(layer: ir.Node) -> int:
+    """Returns which input of a layer the residual is."""
+    return 4 if _is_packed(layer) else 3
+
+
+def _with_residual(layer: ir.Node, last: ir.Node, residual: ir.Value) -> list[ir.Node]:
+    """Returns the layer with a residual, between Transposes if `last` is the one behind it."""
+    name = layer.name or layer.op_type
+    before, after = [], []
+    if last is not layer:
+        back = attribute(last, "perm")
+        there = [back.index(axis) for axis in range(len(back))]
+        before.append(make_node("Transpose", [residual], {"perm": there}, name=f"{name}_turn"))
+        residual, like = before[0].outputs[0], layer.outputs[0]
+        residual.type, residual.shape = like.type, like.shape
+    place = _place(layer)
+    inputs = [input_at(layer, index) for index in range(place)]
     fused = ir.node(
         layer.op_type,
-        [layer.inputs[0], layer.inputs[1], input_at(layer, 2), residual],
+        [*inputs, residual],
         attributes=layer.attributes,
         domain=SPARSERT,
         name=layer.name,
     )
     fused.outputs[0].type = layer.outputs[0].type
     fused.outputs[0].shape = layer.outputs[0].shape
-    return fused
+    if last is not layer:
+        after.append(make_node("Transpose", [fused.outputs[0]], {"perm": back}, name=last.name))
+        after[0].outputs[0].type, after[0].outputs[0].shape = (
+            last.outputs[0].type,
+            last.outputs[0].shape,
+        )
+    return [*before, fused, *after]

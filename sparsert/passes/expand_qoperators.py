@@ -1,0 +1,259 @@
+"""Writes operators on quantised tensors as DequantizeLinear, an f32 operator and QuantizeLinear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from sparsert.passes.graph_tools import (
+    add_initializer,
+    attribute,
+    constant,
+    constant_array,
+    input_at,
+    is_op,
+    make_node,
+    nodes_of,
+    take_over,
+)
+from sparsert.passes.quantisation import BYTES
+
+_MICROSOFT = "com.microsoft"
+_F32 = ir.DataType.FLOAT
+_CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+_POOL_ATTRIBUTES = (*_CONV_ATTRIBUTES, "ceil_mode", "count_include_pad")
+# Operators that take tensors of bytes as they are; the result of each holds bytes of its inputs.
+_ON_BYTES = (
+    *("MaxPool", "Concat", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"),
+    *("Gather", "Expand", "Tile", "Identity", "Resize", "DepthToSpace", "SpaceToDepth"),
+)
+
+
+def run(model: ir.Model) -> None:
+    """Expands QLinearConv, QLinearMatMul and their like of com.microsoft, in place.
+
+    Scales and zero points have to be constants, and weights of convolutions too; other nodes stay.
+    Pools and moves of bytes between such operators get a DequantizeLinear before and a
+    QuantizeLinear behind them, of scale 1.
+    """
+    expander = _Expander(model.graph)
+    for node in nodes_of(model.graph):
+        expander.expand(node)
+
+
+class _Expander:
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._bytes: set[ir.Value] = set()  # what a QuantizeLinear has computed
+        self._node: ir.Node = ir.node("Identity", [])
+        self._count = 0
+
+    def expand(self, node: ir.Node) -> None:
+        """Expands one node, if it is such an operator."""
+        self._node, self._count = node, 0
+        expand: Callable[[ir.Node], bool] | None
+        if node.domain == "":
+            expand = {"QLinearConv": self._conv, "QLinearMatMul": self._matmul}.get(node.op_type)
+        elif node.domain == _MICROSOFT:
+            expand = {
+                "QuantizeLinear": self._same,
+                "DequantizeLinear": self._same,
+                "QGemm": self._gemm,
+                "QLinearAdd": self._binary,
+                "QLinearMul": self._binary,
+                "QLinearConcat": self._concat,
+                "QLinearGlobalAveragePool": self._pool,
+                "QLinearAveragePool": self._pool,
+                "QLinearSigmoid": self._unary,
+                "QLinearLeakyRelu": self._unary,
+                "QLinearSoftmax": self._unary,
+            }.get(node.op_type)
+        else:
+            return
+        if expand is not None and expand(node):
+            self._graph.remove(node, safe=True)
+        elif is_op(node, "QuantizeLinear"):
+            self._bytes.add(node.outputs[0])
+        elif is_op(node, *_ON_BYTES) and node.inputs and node.inputs[0] in self._bytes:
+            self._on_bytes(node)
+
+    def _add(
+        self, op: str, inputs: Sequence[ir.Value | None], dtype: ir.DataType, **attributes: Any
+    ) -> ir.Value:
+        name = f"{self._node.name or self._node.op_type}_{self._count}"
+        self._count += 1
+        made = make_node(op, inputs, attributes, name=name)
+        made.outputs[0].type = ir.TensorType(dtype)
+        self._graph.insert_before(self._node, made)
+        return made.outputs[0]
+
+    def _constant(self, what: str, array: np.ndarray) -> ir.Value:
+        return add_initializer(self._graph, f"{self._node.name}_{what}", array)
+
+    def _floats(
+        self, x: ir.Value | None, scale: ir.Value | None, zero: ir.Value | None, axis: int = 0
+    ) -> ir.Value:
+        return self._add("DequantizeLinear", [x, scale, zero], _F32, axis=axis)
+
+    def _finish(
+        self, y: ir.Value, scale: ir.Value | None, zero: ir.Value | None, default: Any = None
+    ) -> bool:
+        """Lets quantised y take the place of the node's result."""
+        dtype = zero.dtype if zero is not None else default
+        given = None if zero is not None or dtype is None else int(dtype)
+        q = self._add(
+            "QuantizeLinear", [y, scale, zero], dtype or ir.DataType.UINT8, output_dtype=given
+        )
+        take_over(self._node.outputs[0], q)
+        self._bytes.add(q)
+        return True
+
+    def _same(self, node: ir.Node) -> bool:
+        zero = input_at(node, 2)
+        q = node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]
+        if not _are_constant(node, 1, 2) or not _is_scalar(input_at(node, 1)):
+            return False
+        dtype = (None if q is None else q.dtype) or (None if zero is None else zero.dtype)
+        if dtype not in BYTES:
+            return False
+        if node.op_type == "QuantizeLinear":
+            x, scale = node.inputs[:2]
+            assert x is not None
+            return self._finish(x, scale, zero, dtype)
+        take_over(node.outputs[0], self._floats(node.inputs[0], input_at(node, 1), zero))
+        return True
+
+    def _conv(self, node: ir.Node) -> bool:
+        if not _are_constant(node, 1, 2, 3, 4, 5, 6, 7, 8) or not _is_scalar(node.inputs[1]):
+            return False
+        x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = node.inputs[:8]
+        operands = [self._floats(x, x_scale, x_zero), self._floats(w, w_scale, w_zero)]
+        bias = input_at(node, 8)
+        if bias is not None:
+            operands.append(self._floats(bias, self._product(x_scale, w_scale), None))
+        kept = {name: attribute(node, name) for name in _CONV_ATTRIBUTES}
+        return self._finish(self._add("Conv", operands, _F32, **kept), y_scale, y_zero)
+
+    def _product(self, a: ir.Value | None, b: ir.Value | None, factor: float = 1) -> ir.Value:
+        """Returns the scale of sums of products."""
+        scales = [constant_array(value, 1 << 24) for value in (a, b)]
+        assert scales[0] is not None
+        assert scales[1] is not None
+        exact = factor * scales[0].astype(np.float64).reshape(()) * scales[1].astype(np.float64)
+        return self._constant("scale_of_sums", np.asarray(exact, np.float32))
+
+    def _matmul(self, node: ir.Node) -> bool:
+        if not _are_constant(node, 1, 2, 4, 5, 6, 7) or not _is_scalar(node.inputs[1]):
+            return False
+        a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = node.inputs[:8]
+        if not _is_scalar(b_scale) and constant(b) is None:
+            return False
+        operands = [self._floats(a, a_scale, a_zero), self._floats(b, b_scale, b_zero, -1)]
+        return self._finish(self._add("MatMul", operands, _F32), y_scale, y_zero)
+
+    def _gemm(self, node: ir.Node) -> bool:
+        if not _are_constant(node, 1, 2, 3, 4, 5, 6, 7, 8) or not _is_scalar(node.inputs[1]):
+            return False
+        a, a_scale, a_zero, b, b_scale, b_zero = node.inputs[:6]
+        turned, alpha = attribute(node, "transB", 0), attribute(node, "alpha", 1.0)
+        axis = 0 if turned else 1
+        operands = [self._floats(a, a_scale, a_zero), self._floats(b, b_scale, b_zero, axis)]
+        bias = input_at(node, 6)
+        if bias is not None:
+            scale = self._product(a_scale, b_scale, alpha)
+            size = constant_array(scale, 1 << 24)
+            rows = constant_array(bias, 1 << 24)
+            if rows is None or (size is not None and size.size > 1 and rows.shape != size.shape):
+                return False
+            operands.append(self._floats(bias, scale, None))
+        flags = {"transA": attribute(node, "transA", 0), "transB": turned, "alpha": alpha}
+        y = self._add("Gemm", operands, _F32, **flags)
+        y_scale = input_at(node, 7)
+        if y_scale is not None:
+            return self._finish(y, y_scale, input_at(node, 8), _dtype_of(a))
+        take_over(node.outputs[0], y)
+        return True
+
+    def _binary(self, node: ir.Node) -> bool:
+        if not _are_constant(node, 1, 2, 4, 5, 6, 7):
+            return False
+        a, a_scale, a_zero, b, b_scale, b_zero, y_scale = node.inputs[:7]
+        operands = [self._floats(a, a_scale, a_zero), self._floats(b, b_scale, b_zero)]
+        y = self._add(node.op_type.removeprefix("QLinear"), operands, _F32)
+        return self._finish(y, y_scale, input_at(node, 7), _dtype_of(a))
+
+    def _concat(self, node: ir.Node) -> bool:
+        places = [i for i in range(len(node.inputs)) if i < 2 or i % 3 != 2]
+        if not _are_constant(node, *places) or (len(node.inputs) - 2) % 3:
+            return False
+        values = node.inputs[2:]
+        parts = [
+            self._floats(x, scale, zero)
+            for x, scale, zero in zip(values[::3], values[1::3], values[2::3], strict=True)
+        ]
+        y = self._add("Concat", parts, _F32, axis=attribute(node, "axis"))
+        return self._finish(y, node.inputs[0], node.inputs[1])
+
+    def _pool(self, node: ir.Node) -> bool:
+        if not _are_constant(node, 1, 2, 3, 4) or attribute(node, "channels_last", 0):
+            return False
+        x, x_scale, x_zero, y_scale = node.inputs[:4]
+        kept = {name: attribute(node, name) for name in _POOL_ATTRIBUTES}
+        op = node.op_type.removeprefix("QLinear")
+        kept = kept if op == "AveragePool" else {}
+        y = self._add(op, [self._floats(x, x_scale, x_zero)], _F32, **kept)
+        return self._finish(y, y_scale, input_at(node, 4), _dtype_of(x))
+
+    def _unary(self, node: ir.Node) -> bool:
+        if not _are_constant(node, 1, 2, 3, 4):
+            return False
+        x, x_scale, x_zero, y_scale = node.inputs[:4]
+        op = node.op_type.removeprefix("QLinear")
+        kept = {name: attribute(node, name) for name in ("alpha", "axis")}
+        if op == "Softmax" and attribute(node, "opset", 13) < 13:
+            return False
+        y = self._add(op, [self._floats(x, x_scale, x_zero)], _F32, **kept)
+        return self._finish(y, y_scale, input_at(node, 4), _dtype_of(x))
+
+    def _on_bytes(self, node: ir.Node) -> None:
+        """Puts a DequantizeLinear before and a QuantizeLinear behind an operator, of scale 1."""
+        count = len(node.inputs) if node.op_type == "Concat" else 1
+        dtype = _dtype_of(node.inputs[0])
+        if dtype not in BYTES or any(_dtype_of(x) != dtype for x in node.inputs[:count]):
+            return
+        if node.op_type == "Resize" and attribute(node, "mode", "nearest") != "nearest":
+            return
+        if any(value.uses() for value in node.outputs[1:]):
+            return
+        scale = self._constant("scale", np.array(1, np.float32))
+        zero = self._constant("zero", np.array(0, dtype.numpy()))
+        for index, x in enumerate(node.inputs[:count]):
+            node.replace_input_with(index, self._floats(x, scale, zero))
+        y = node.outputs[0]
+        made = make_node("QuantizeLinear", [y, scale, zero], name=f"{node.name}_quantised")
+        q = made.outputs[0]
+        q.type, q.shape = ir.TensorType(dtype), y.shape
+        y.replace_all_uses_with(q, replace_graph_outputs=True)
+        made.replace_input_with(0, y)
+        y.type = ir.TensorType(_F32)
+        q.name, y.name = y.name, f"{y.name}_floats"
+        self._graph.insert_after(node, made)
+        self._bytes.add(q)
+
+
+def _dtype_of(value: ir.Value | None) -> Any:
+    return None if value is None else value.dtype
+
+
+def _are_constant(node: ir.Node, *indices: int) -> bool:
+    """Says whether those of a node's inputs that are there are constants."""
+    values = [input_at(node, index) for index in indices]
+    return all(value is None or constant(value) is not None for value in values)
+
+
+def _is_scalar(value: ir.Value | None) -> bool:
+    tensor = constant(value)
+    return tensor is not None and tensor.size == 1

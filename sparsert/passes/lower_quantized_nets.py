@@ -1,0 +1,433 @@
+"""Turns what lies between DequantizeLinear and QuantizeLinear into operators on packed bytes.
+
+The rule of the numbers. A DequantizeLinear of bytes makes a function of bytes (a table of 256
+numbers); elementwise functions of it stay one, and a QuantizeLinear of it is a QLookup. A Conv,
+Gemm or MatMul of bytes and constant bytes sums exactly in int32. The result of each lowered layer
+differs from ONNX's definition (dequantise, compute in f32, quantise) by at most one unit of its
+QuantizeLinear, and only where the definition's value lies within the rounding errors of f32 of the
+middle between two units; a layer without a QuantizeLinear behind it differs by the rounding errors
+of f32. A bias is rounded to the scale of the sums only where that moves the result by at most 1/16
+of a unit. Maxima, moved data and conversions are exact.
+
+What is not recognised (other operators; scales or zero points that are not constant, or not
+positive normal numbers; scales of blocks, or of channels of activations; integers of other than 8
+bits; weights that do not fit i8 without their zero points; sums beyond int32) stays in f32 between
+DequantizePacked and QuantizePacked, or goes to the pass lower_quantized.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from sparsert.passes.fuse_activations import activation_of
+from sparsert.passes.graph_tools import (
+    SPARSERT,
+    attribute,
+    constant,
+    dim_at,
+    is_op,
+    known_dims,
+    nodes_of,
+    rank_of,
+    same_shape,
+    take_over,
+)
+from sparsert.passes.packed_tensors import (
+    F32,
+    U32,
+    ByteFunction,
+    ByteTensor,
+    Editor,
+    looked_up,
+    packed_shape,
+    quantised,
+)
+from sparsert.passes.quantisation import Quantisation, read_floats, read_quantisation
+from sparsert.passes.quantised_layers import (
+    Layer,
+    average_of,
+    conv_layer,
+    find_quantiser,
+    linear_layer,
+    shifted_channels,
+    sum_of,
+    window_of_pool,
+)
+from sparsert.passes.tables_of_functions import binary_table, unary_table
+
+_BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max")
+# Operators whose result holds nothing but numbers of their first input.
+_MOVES = (
+    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Expand"),
+    *("Identity", "Tile", "GatherElements", "GatherND", "DepthToSpace", "SpaceToDepth"),
+)
+
+
+def run(model: ir.Model) -> None:
+    """Lowers the main graph, in place."""
+    if any(is_op(node, "DequantizeLinear", "QuantizeLinear") for node in model.graph):
+        model.opset_imports[SPARSERT] = 1
+        _Lowering(model.graph).run()
+        common.RemoveUnusedNodesPass()(model)
+        model.graph.sort()
+
+
+class _Lowering:
+    """Walks along the graph with what is known of its values, then back to replace them."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._editor = Editor(graph)
+        self._functions: dict[ir.Value, ByteFunction] = {}  # of float values
+        self._tensors: dict[ir.Value, ByteTensor] = {}  # of values of bytes
+        self._exact: dict[ir.Value, Quantisation] = {}  # floats that are numbers of bytes
+        self._position: dict[ir.Node, int] = {}
+
+    def run(self) -> None:
+        nodes = nodes_of(self._graph)
+        self._position = {node: index for index, node in enumerate(nodes)}
+        for node in nodes:
+            self._editor.anchor = node
+            handler = self._handler(node)
+            if handler is not None:
+                handler(node)
+        for node in reversed(nodes):
+            self._editor.anchor = node
+            self._replace(node)
+
+    def _handler(self, node: ir.Node) -> Callable[[ir.Node], None] | None:
+        if node.domain != "":
+            return None
+        handlers: dict[str, Callable[[ir.Node], None]] = {
+            "DequantizeLinear": self._dequantize,
+            "QuantizeLinear": self._quantize,
+            "Conv": self._conv,
+            "Gemm": self._linear,
+            "MatMul": self._linear,
+            "MaxPool": self._max_pool,
+            "AveragePool": self._average_pool,
+            "GlobalAveragePool": self._average_pool,
+            "Concat": self._concat,
+            **dict.fromkeys(_BINARY, self._binary),
+            **dict.fromkeys(_MOVES, self._move),
+        }
+        if activation_of(node) is not None:
+            return self._unary
+        return handlers.get(node.op_type)
+
+    def _function(self, value: ir.Value | None) -> ByteFunction | None:
+        return None if value is None else self._functions.get(value)
+
+    def _meaning(self, value: ir.Value | None) -> ByteFunction | None:
+        """Returns the bytes of a value that is just dequantised ones."""
+        function = self._function(value)
+        return None if function is None or function.quant is None else function
+
+    # ---- from the inputs to the outputs ----
+
+    def _dequantize(self, node: ir.Node) -> None:
+        q, quant = node.inputs[0], read_quantisation(node)
+        if quant is None or q is None or constant(q) is not None or (rank_of(q) or 0) < 2:
+            return
+        if q not in self._tensors:
+            self._tensors[q] = self._integers(q, quant)
+        tensor = self._tensors[q]
+        self._functions[node.outputs[0]] = ByteFunction(tensor, quant.table(), quant)
+        self._exact[node.outputs[0]] = quant
+
+    def _integers(self, q: ir.Value, quant: Quantisation) -> ByteTensor:
+        """Returns bytes that come from elsewhere, such as an input of the graph."""
+        cast = self._editor.add("Cast", [q], F32, q.shape, "", to=int(F32))
+        tensor = quantised(self._editor, cast, Quantisation(1.0, quant.offset, quant.dtype), q)
+        tensor.is_float = True
+        return tensor
+
+    def _quantize(self, node: ir.Node) -> None:
+        x, q, quant = node.inputs[0], node.outputs[0], read_quantisation(node)
+        if quant is None or x is None or q in self._tensors or constant(x) is not None:
+            return
+        like = q if q.shape is not None else x
+        function, tensor = self._function(x), None
+        if function is not None:
+            tensor = looked_up(self._editor, function, quant, like)
+        if tensor is None:
+            tensor = quantised(self._editor, x, quant, like)
+            tensor.is_float = True
+            tensor.source, tensor.exact = x, self._exact.get(x)
+            if tensor.exact != quant:
+                tensor.exact = None
+        self._tensors[q] = tensor
+
+    def _unary(self, node: ir.Node) -> None:
+        function = self._function(node.inputs[0])
+        if function is not None:
+            table = unary_table(node, function.table)
+            if table is not None and np.array_equal(table, function.table):
+                self._functions[node.outputs[0]] = function
+            elif table is not None:
+                self._functions[node.outputs[0]] = ByteFunction(function.tensor, table)
+
+    def _binary(self, node: ir.Node) -> None:
+        if len(node.inputs) != 2:
+            return
+        a, b = (self._function(value) for value in node.inputs)
+        made = self._with_scalar(node, a, b) or self._of_same(node, a, b)
+        if made is not None:
+            self._functions[node.outputs[0]] = made
+        elif node.op_type == "Add":
+            self._add(node)
+
+    def _with_scalar(
+        self, node: ir.Node, a: ByteFunction | None, b: ByteFunction | None
+    ) -> ByteFunction | None:
+        """Returns the function of bytes that one and a constant number make."""
+        function, other = (b, 0) if a is None else (a, 1)
+        if function is None or (a is not None and b is not None):
+            return None
+        number = read_floats(node.inputs[other], 1)
+        if number is None or number.size != 1 or number.ndim > function.tensor.rank:
+            return None
+        scalar = number.astype(np.float32).reshape(())
+        operands = (function.table, scalar) if other == 1 else (scalar, function.table)
+        return ByteFunction(function.tensor, binary_table(node.op_type, *operands))
+
+    def _of_same(
+        self, node: ir.Node, a: ByteFunction | None, b: ByteFunction | None
+    ) -> ByteFunction | None:
+        """Returns the function of bytes that two of the same bytes make."""
+        if a is None or b is None:
+            return None
+        if a.tensor is not b.tensor:
+            a, b = a.at_root(), b.at_root()
+        if a.tensor is not b.tensor:
+            return None
+        return ByteFunction(a.tensor, binary_table(node.op_type, a.table, b.table))
+
+    def _add(self, node: ir.Node) -> None:
+        a, b = (self._meaning(value) for value in node.inputs)
+        first, second = node.inputs
+        if (a is None) != (b is None):
+            x, constants = (a, second) if a is not None else (b, first)
+            assert x is not None
+            self._bytes_layer(shifted_channels(node, x, constants))
+        assert first is not None
+        assert second is not None
+        if a is None or b is None or not same_shape(first, second):
+            return
+        quantiser = find_quantiser(node.outputs[0])
+        if quantiser is None:
+            return
+        candidates = []
+        for value, own, other in ((first, a, b), (second, b, a)):
+            layer = own.tensor.producer
+            if layer is not None and self._is_alone(value):
+                candidates.append((self._position[layer.node], layer, own, other))
+        self._editor.anchor = quantiser.node
+        tensor = None
+        for _, layer, own, other in sorted(candidates, key=lambda c: -c[0]):
+            if tensor is None:
+                tensor = layer.with_residual(self._editor, own.quant, other, quantiser)
+        if tensor is None:
+            tensor = sum_of(self._editor, a, b, quantiser)
+        if tensor is not None:
+            self._tensors[quantiser.node.outputs[0]] = tensor
+
+    def _is_alone(self, value: ir.Value) -> bool:
+        """Says whether dequantised bytes go to one node only, and they to nothing else."""
+        node = value.producer()
+        q = None if node is None else node.inputs[0]
+        return (
+            q is not None
+            and len(value.uses()) == 1
+            and len(q.uses()) == 1
+            and not value.is_graph_output()
+            and not q.is_graph_output()
+        )
+
+    def _conv(self, node: ir.Node) -> None:
+        x = self._meaning(node.inputs[0])
+        self._layer(node, None if x is None else conv_layer(node, x))
+
+    def _linear(self, node: ir.Node) -> None:
+        x = self._meaning(node.inputs[0])
+        self._layer(node, None if x is None else linear_layer(node, x))
+
+    def _layer(self, node: ir.Node, layer: Layer | None) -> None:
+        if layer is None:
+            return
+        if self._bytes_layer(layer) is not None:
+            return
+        self._editor.anchor = node
+        y = layer.as_floats(self._editor)
+        if y is not None:
+            take_over(layer.result, y)
+
+    def _bytes_layer(self, layer: Layer | None) -> ByteTensor | None:
+        """Lowers a layer with a QuantizeLinear behind it."""
+        quantiser = None if layer is None else find_quantiser(layer.result)
+        if layer is None or quantiser is None:
+            return None
+        self._editor.anchor = quantiser.node
+        tensor = layer.as_bytes(self._editor, quantiser)
+        if tensor is not None:
+            self._tensors[quantiser.node.outputs[0]] = tensor
+        return tensor
+
+    def _max_pool(self, node: ir.Node) -> None:
+        x, y = self._function(node.inputs[0]), node.outputs[0]
+        if x is None or x.tensor.rank not in (3, 4) or any(v.uses() for v in node.outputs[1:]):
+            return
+        if np.isnan(x.table).any() or (np.diff(x.table) < 0).any() or not dim_at(y, 1):
+            return
+        window = window_of_pool(node)
+        pads, kernel = window["pads"], window["kernel_shape"]
+        if any(pad >= kernel[i % len(kernel)] for i, pad in enumerate(pads)):
+            return
+        anchor, editor = node, self._editor
+
+        def make(axis: int) -> ir.Value | None:
+            packed = x.tensor.form(editor, 1) if axis == 1 else None
+            if packed is None:
+                return None
+            saved, editor.anchor = editor.anchor, anchor
+            pooled = editor.add("QMaxPool", [packed], U32, packed_shape(y, 1), **window)
+            editor.anchor = saved
+            return pooled
+
+        tensor = ByteTensor(y, make, 1)
+        self._functions[y] = ByteFunction(tensor, x.table, x.quant)
+
+    def _average_pool(self, node: ir.Node) -> None:
+        x = self._meaning(node.inputs[0])
+        quantiser = find_quantiser(node.outputs[0])
+        if x is None or quantiser is None:
+            return
+        self._editor.anchor = quantiser.node
+        tensor = average_of(self._editor, node, x, quantiser)
+        if tensor is not None:
+            self._tensors[quantiser.node.outputs[0]] = tensor
+
+    def _concat(self, node: ir.Node) -> None:
+        y = node.outputs[0]
+        quantiser = find_quantiser(y)
+        rank = rank_of(y) or 0
+        if quantiser is None or rank < 2 or attribute(node, "axis") % rank != 1:
+            return
+        if quantiser.limits() != [0, 255] or not dim_at(y, 1):
+            return
+        values = [value for value in node.inputs if value is not None]
+        widths = _widths(values)
+        if widths is None or any(width % 4 for width in widths[:-1]):
+            return
+        functions = [self._function(value) for value in values]
+        if not any(functions):
+            return
+        self._editor.anchor = quantiser.node
+        parts = []
+        for value, function in zip(values, functions, strict=True):
+            tensor = None
+            if function is not None:
+                tensor = looked_up(self._editor, function, quantiser.quant, value)
+            if tensor is None:
+                tensor = quantised(self._editor, value, quantiser.quant, value)
+            parts.append(tensor.form(self._editor, 1))
+        if any(part is None for part in parts):
+            return
+        packed = self._editor.add("Concat", parts, U32, packed_shape(y, 1), "", axis=1)
+        self._tensors[quantiser.node.outputs[0]] = ByteTensor.of(y, 1, packed)
+
+    def _move(self, node: ir.Node) -> None:
+        x, y = node.inputs[0], node.outputs[0]
+        if x in self._exact:
+            self._exact[y] = self._exact[x]
+        function = self._function(x)
+        if function is None or not is_op(node, "Reshape", "Flatten", "Squeeze"):
+            return
+        rank, channels = function.tensor.rank, function.tensor.channels(1)
+        sizes = known_dims(x, range(2, rank))
+        if rank < 3 or rank_of(y) != 2 or not sizes or not channels:
+            return
+        if dim_at(y, 1) != channels * math.prod(sizes):
+            return
+        if math.prod(sizes) == 1:
+            tensor = self._rows_of(node, function.tensor)
+        elif function.quant is not None and rank <= 4:
+            tensor = quantised(self._editor, y, function.quant, y)
+            tensor.source, tensor.exact = y, function.quant
+            tensor.planes = function.tensor
+        else:
+            return
+        self._functions[y] = ByteFunction(tensor, function.table, function.quant)
+
+    def _rows_of(self, node: ir.Node, planes: ByteTensor) -> ByteTensor:
+        """Returns [N, C, 1, ...] as the result [N, C] of a node."""
+        editor = self._editor
+
+        def make(axis: int) -> ir.Value | None:
+            packed = planes.form(editor, 1)
+            if packed is None:
+                return None
+            saved, editor.anchor = editor.anchor, node
+            rows = editor.as_rows(packed)
+            editor.anchor = saved
+            return rows
+
+        return ByteTensor(node.outputs[0], make, 1)
+
+    # ---- from the outputs to the inputs ----
+
+    def _replace(self, node: ir.Node) -> None:
+        """Lets the users of a node take bytes instead, and removes it if nothing needs it."""
+        if is_op(node, "DequantizeLinear", "MaxPool", "Reshape", "Flatten", "Squeeze"):
+            self._replace_floats(node)
+        elif is_op(node, "QuantizeLinear"):
+            self._replace_bytes(node)
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            self._graph.remove(node, safe=True)
+
+    def _replace_floats(self, node: ir.Node) -> None:
+        y = node.outputs[0]
+        function = self._meaning(y)
+        if function is None or not (y.uses() or y.is_graph_output()):
+            return
+        assert function.quant is not None
+        tensor = function.tensor
+        if tensor.is_float and tensor.source is None:
+            return  # bytes from elsewhere: lower_quantized knows a shorter way
+        source = tensor.source
+        if source is y:
+            return
+        if source is not None and tensor.exact == function.quant:
+            if not y.is_graph_output():
+                y.replace_all_uses_with(source)
+                return
+            if source.producer() is not None and not source.is_graph_output():
+                take_over(y, source)
+                return
+        floats = tensor.floats(self._editor, function.quant)
+        if floats is not None:
+            take_over(y, floats)
+
+    def _replace_bytes(self, node: ir.Node) -> None:
+        q = node.outputs[0]
+        tensor = self._tensors.get(q)
+        if tensor is None or tensor.is_float or not (q.uses() or q.is_graph_output()):
+            return
+        quant = read_quantisation(node)
+        assert quant is not None
+        levels = tensor.floats(self._editor, Quantisation(1.0, quant.offset, quant.dtype))
+        if levels is not None:
+            to = quant.dtype
+            take_over(q, self._editor.add("Cast", [levels], to, q.shape, "", to=int(to)))
+
+
+def _widths(values: list[ir.Value]) -> list[int] | None:
+    """Returns dimension 1 of each, if all are known."""
+    widths = [dim_at(value, 1) for value in values]
+    known = [width for width in widths if width]
+    return known if len(known) == len(widths) else None

@@ -1,0 +1,435 @@
+"""Convolutions, products and sums of bytes: what they need, and the nodes that they become."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from sparsert.passes.graph_tools import (
+    attribute,
+    constant_scalar,
+    dim_at,
+    has_single_use,
+    input_at,
+    is_op,
+    rank_of,
+)
+from sparsert.passes.packed_tensors import (
+    F32,
+    U32,
+    ByteFunction,
+    ByteTensor,
+    Editor,
+    order_back,
+    packed_shape,
+)
+from sparsert.passes.quantisation import (
+    Quantisation,
+    QuantisedWeight,
+    is_normal,
+    read_floats,
+    read_quantisation,
+    read_weight,
+)
+
+_LANES = 4
+_INT32_MAX = (1 << 31) - 1
+# A bias is rounded to the scale of the sums where that moves the result by no more units than this.
+_BIAS_UNITS = 1 / 16
+# The weight that stands for 1 where constants are added: they are rounded to 1 / _ONE of a unit.
+_ONE = 127
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantiser:
+    """The QuantizeLinear behind a layer, and the clipping between them."""
+
+    node: ir.Node
+    quant: Quantisation
+    low: float
+    high: float
+
+    def limits(self) -> list[int]:
+        """Returns the bytes between which a result stays."""
+        bounds = np.array([self.low, self.high], np.float32)
+        return [int(level) for level in self.quant.levels(bounds)]
+
+
+def only_use(y: ir.Value) -> Any:
+    """Returns the use of a value that has one: node and idx."""
+    return next(iter(y.uses()))
+
+
+def find_quantiser(y: ir.Value) -> Quantiser | None:
+    """Returns the QuantizeLinear that y goes into alone, or through Relu and Clip."""
+    low, high = -math.inf, math.inf
+    while has_single_use(y):
+        use = only_use(y)
+        node = use.node
+        if use.idx != 0:
+            return None
+        if is_op(node, "QuantizeLinear"):
+            quant = read_quantisation(node)
+            return None if quant is None else Quantiser(node, quant, low, high)
+        if is_op(node, "Relu"):
+            at_least, at_most = 0.0, math.inf
+        elif is_op(node, "Clip"):
+            bounds = [
+                default if value is None else constant_scalar(value)
+                for value, default in (
+                    (input_at(node, 1), -math.inf),
+                    (input_at(node, 2), math.inf),
+                )
+            ]
+            if bounds[0] is None or bounds[1] is None or not bounds[0] <= bounds[1]:
+                return None
+            at_least, at_most = bounds[0], bounds[1]
+        else:
+            return None
+        low, high = (min(max(bound, at_least), at_most) for bound in (low, high))
+        y = node.outputs[0]
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A convolution, or a linear layer as a convolution of 1 x 1, of bytes.
+
+    Attributes:
+        op: QConv or QDepthwise.
+        x: the bytes, and the quantisation that says what they stand for.
+        axis: of x's channels, and of the result's.
+        weight: i8 [M, C / group, *kernel].
+        bias: f64 [M], or None.
+        window: attributes of the convolution.
+        result: the value that the nodes of the graph compute.
+        behind: dimensions of size 1 behind the layer's result, of rows [N, M].
+    """
+
+    op: str
+    x: ByteTensor
+    quant: Quantisation
+    axis: int
+    weight: QuantisedWeight
+    bias: NDArray[np.float64] | None
+    window: dict[str, Any]
+    result: ir.Value
+    behind: int = 0
+
+    def as_bytes(self, editor: Editor, quantiser: Quantiser) -> ByteTensor | None:
+        """Adds the layer with bytes as its result; None where scales or bias forbid it."""
+        out = quantiser.quant
+        scale = self.quant.scale * self.weight.scale / out.scale
+        if not is_normal(scale) or not is_normal(out.scale):
+            return None
+        start = None
+        if self.bias is not None:
+            exact = self.bias / (self.quant.scale * self.weight.scale)
+            rounded = np.rint(exact)
+            if not (np.abs(rounded - exact) * scale <= _BIAS_UNITS).all():
+                return None
+            if not (np.abs(rounded) <= _INT32_MAX).all() or not self.fits(rounded):
+                return None
+            start = editor.constant("start", rounded.astype(np.int32))
+        quant = [self.quant.zero, out.zero, *quantiser.limits()]
+        like = quantiser.node.outputs[0]
+        return self._add_bytes(editor, like, [scale.astype(np.float32), start], quant)
+
+    def _add_bytes(
+        self, editor: Editor, like: ir.Value, constants: list[Any], quant: list[int], **more: Any
+    ) -> ByteTensor | None:
+        like = like if like.shape is not None else self.result
+        scale, start = constants[:2]
+        x = self._operand(editor)
+        if x is None or not dim_at(like, self.axis):
+            return None
+        inputs = [x, self._weight(editor), editor.constant("scale", scale), start]
+        residual = more.pop("residual", None)
+        if residual is not None:
+            inputs.append(editor.as_columns(residual) if self.behind else residual)
+        shape = packed_shape(like, self.axis) + [1] * self.behind
+        attributes = {**self.window, "to": int(U32), "quant": quant, **more}
+        y = editor.add(self.op, inputs, U32, shape, **attributes)
+        y = editor.as_rows(y) if self.behind else y
+        tensor = ByteTensor.of(like, self.axis, y)
+        if residual is None:
+            tensor.producer = BytesLayer(self, constants, quant)
+        return tensor
+
+    def as_floats(self, editor: Editor) -> ir.Value | None:
+        """Adds the layer with f32 as its result; None where scales forbid it."""
+        scale = self.quant.scale * self.weight.scale
+        if not is_normal(scale) or self.result.shape is None:
+            return None
+        x = self._operand(editor)
+        if x is None:
+            return None
+        start = None
+        if self.bias is not None:
+            start = editor.constant("start", self.bias.astype(np.float32))
+        constants = [editor.constant("scale", scale.astype(np.float32)), start]
+        back = order_back(len(self.result.shape), self.axis)
+        shape = [self.result.shape[i] for i in np.argsort(back)] + [1] * self.behind
+        attributes = {**self.window, "to": int(F32), "quant": [self.quant.zero]}
+        y = editor.add(self.op, [x, self._weight(editor), *constants], F32, shape, **attributes)
+        return editor.as_rows(y) if self.behind else editor.move(y, back)
+
+    def fits(self, start: Any = 0) -> bool:
+        """Says whether no sum leaves int32."""
+        farthest = max(self.quant.zero, 255 - self.quant.zero)
+        rows = np.abs(self.weight.levels.astype(np.int64)).reshape(self.weight.levels.shape[0], -1)
+        return bool((rows.sum(axis=1) * farthest + np.abs(start) <= _INT32_MAX).all())
+
+    def _operand(self, editor: Editor) -> ir.Value | None:
+        packed = self.x.form(editor, self.axis)
+        return editor.as_columns(packed) if packed is not None and self.x.rank == 2 else packed
+
+    def _weight(self, editor: Editor) -> ir.Value:
+        return editor.constant("weight", self.weight.levels)
+
+
+@dataclasses.dataclass(frozen=True)
+class BytesLayer:
+    """A layer that has become a node with bytes as its result, and could take a residual."""
+
+    layer: Layer
+    constants: list[Any]  # scale and start
+    quant: list[int]
+
+    @property
+    def node(self) -> ir.Node:
+        """The node of the graph whose result it is."""
+        node = self.layer.result.producer()
+        assert node is not None
+        return node
+
+    def with_residual(
+        self,
+        editor: Editor,
+        own: Quantisation,
+        residual: ByteFunction,
+        quantiser: Quantiser,
+    ) -> ByteTensor | None:
+        """Adds the layer once more, with the sum of its result and the residual as its result."""
+        layer, out, r = self.layer, quantiser.quant, residual.quant
+        assert r is not None
+        scales = np.array([own.scale / out.scale, r.scale / out.scale])
+        if (
+            layer.op != "QConv"
+            or layer.behind > 1
+            or own.zero != self.quant[1]
+            or not is_normal(scales)
+        ):
+            return None
+        packed = residual.tensor.form(editor, layer.axis)
+        if packed is None:
+            return None
+        quant = [*self.quant, r.zero, out.zero, *quantiser.limits()]
+        alpha, beta = (float(scale) for scale in scales.astype(np.float32))
+        like = quantiser.node.outputs[0]
+        more = {"residual": packed, "alpha": alpha, "beta": beta}
+        return layer._add_bytes(editor, like, self.constants, quant, **more)
+
+
+def conv_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
+    """Returns a Conv of bytes, or None where there are no kernels for it."""
+    weight = read_weight(input_at(node, 1), 0)
+    if weight is None or weight.levels.ndim not in (3, 4) or x.quant is None:
+        return None
+    count = weight.levels.ndim - 2
+    rows, width = weight.levels.shape[:2]
+    group = attribute(node, "group", 1)
+    if x.tensor.channels(1) != width * group or x.tensor.rank != count + 2:
+        return None
+    is_depthwise = group > 1 and width == 1 and rows == group
+    if group > 1 and not is_depthwise and (width % _LANES or rows // group % _LANES):
+        return None
+    window = {
+        "strides": attribute(node, "strides", (1,) * count),
+        "pads": attribute(node, "pads", (0,) * (2 * count)),
+        "dilations": attribute(node, "dilations", (1,) * count),
+        "group": group,
+        "auto_pad": attribute(node, "auto_pad", "NOTSET"),
+    }
+    op = "QDepthwise" if is_depthwise else "QConv"
+    return _layer(op, x, 1, weight, input_at(node, 2), window, node.outputs[0])
+
+
+def linear_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
+    """Returns a MatMul or Gemm of bytes and constant weights, or None."""
+    rank = x.tensor.rank
+    if not 2 <= rank <= 4 or x.quant is None:
+        return None
+    is_gemm, bias, result = node.op_type == "Gemm", input_at(node, 2), node.outputs[0]
+    transposed = is_gemm and bool(attribute(node, "transB", 0))
+    if is_gemm:
+        if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1 or rank != 2:
+            return None
+        if bias is not None and attribute(node, "beta", 1.0) != 1:
+            return None
+    if rank_of(input_at(node, 1)) != 2:
+        return None
+    weight = read_weight(input_at(node, 1), 0 if transposed else 1)
+    if weight is None or x.tensor.channels(rank - 1) != weight.levels.shape[1]:
+        return None
+    if bias is None:
+        bias, result = _bias_behind(result, weight.levels.shape[0])
+    rows, columns = weight.levels.shape
+    planes = x.tensor.planes
+    if planes is not None:
+        kernel = [planes.channels(axis) or 0 for axis in range(1, planes.rank)]
+        x, axis, behind = ByteFunction(planes, x.table, x.quant), 1, planes.rank - 2
+    else:
+        kernel = [columns, *[1] * max(1, rank - 2)]
+        axis, behind = rank - 1, int(rank == 2)
+    weight = QuantisedWeight(weight.levels.reshape(rows, *kernel), weight.scale)
+    window = _pointwise(len(kernel) - 1, 1)
+    return _layer("QConv", x, axis, weight, bias, window, result, behind)
+
+
+def shifted_channels(node: ir.Node, x: ByteFunction, other: ir.Value | None) -> Layer | None:
+    """Returns the sum of bytes and one constant per channel: a depthwise layer of 1 x 1."""
+    rank = x.tensor.rank
+    values = read_floats(other)
+    if values is None or not 2 <= rank <= 4 or values.ndim > rank or x.quant is None:
+        return None
+    sizes = [1] * (rank - values.ndim) + list(values.shape)
+    axis = int(np.argmax(sizes))
+    if sizes[axis] != values.size or x.tensor.channels(axis) != values.size or values.size < _LANES:
+        return None
+    count = max(1, rank - 2)
+    levels = np.full((values.size, 1, *[1] * count), _ONE, np.int8)
+    weight = QuantisedWeight(levels, np.full(values.size, 1 / _ONE))
+    layer = Layer(
+        "QDepthwise",
+        x.tensor,
+        x.quant,
+        axis,
+        weight,
+        values.reshape(-1),
+        _pointwise(count, values.size),
+        node.outputs[0],
+        int(rank == 2),
+    )
+    return layer if layer.fits() and np.isfinite(values).all() else None
+
+
+def _pointwise(count: int, group: int) -> dict[str, Any]:
+    return {
+        "strides": (1,) * count,
+        "pads": (0,) * (2 * count),
+        "dilations": (1,) * count,
+        "group": group,
+    }
+
+
+def _bias_behind(y: ir.Value, rows: int) -> tuple[ir.Value | None, ir.Value]:
+    """Returns the constant that y alone goes into an Add with, and the sum; else None and y."""
+    if not has_single_use(y) or not is_op(only_use(y).node, "Add"):
+        return None, y
+    add, index = only_use(y).node, only_use(y).idx
+    other = add.inputs[1 - index]
+    values = read_floats(other, rows)
+    if values is None or not _is_row(values, rows) or values.ndim > (rank_of(y) or 0):
+        return None, y
+    return other, add.outputs[0]
+
+
+def _is_row(values: NDArray[np.float64], size: int) -> bool:
+    """Says whether constants are one number, or one for each output of a layer."""
+    return values.size == 1 or (values.size == size and values.shape[-1] == size)
+
+
+def _layer(
+    op: str,
+    x: ByteFunction,
+    axis: int,
+    weight: QuantisedWeight,
+    bias: ir.Value | None,
+    window: dict[str, Any],
+    result: ir.Value,
+    behind: int = 0,
+) -> Layer | None:
+    rows = weight.levels.shape[0]
+    values = None
+    if bias is not None:
+        values = read_floats(bias, rows)
+        if values is None or not _is_row(values, rows) or not np.isfinite(values).all():
+            return None
+        values = np.broadcast_to(values.reshape(-1), (rows,))
+    assert x.quant is not None
+    layer = Layer(op, x.tensor, x.quant, axis, weight, values, window, result, behind)
+    return layer if layer.fits() else None
+
+
+def sum_of(
+    editor: Editor, a: ByteFunction, b: ByteFunction, quantiser: Quantiser
+) -> ByteTensor | None:
+    """Adds QAdd for the sum of two tensors of bytes of the same shape."""
+    assert a.quant is not None
+    assert b.quant is not None
+    axis, out = a.tensor.axis(), quantiser.quant
+    scales = np.array([a.quant.scale / out.scale, b.quant.scale / out.scale])
+    if axis is None or not is_normal(scales):
+        return None
+    packed = [function.tensor.form(editor, axis) for function in (a, b)]
+    if any(value is None for value in packed):
+        return None
+    like = a.tensor.like
+    y = editor.add(
+        "QAdd",
+        packed,
+        U32,
+        packed_shape(like, axis),
+        alpha=float(np.float32(scales[0])),
+        beta=float(np.float32(scales[1])),
+        quant=[a.quant.zero, b.quant.zero, out.zero, *quantiser.limits()],
+    )
+    return ByteTensor.of(like, axis, y)
+
+
+def average_of(
+    editor: Editor, node: ir.Node, x: ByteFunction, quantiser: Quantiser
+) -> ByteTensor | None:
+    """Adds QAveragePool for an AveragePool or GlobalAveragePool of bytes."""
+    assert x.quant is not None
+    out, like = quantiser.quant, node.outputs[0]
+    scale = x.quant.scale / out.scale
+    if x.tensor.rank not in (3, 4) or not is_normal(scale) or not dim_at(like, 1):
+        return None
+    packed = x.tensor.form(editor, 1)
+    if packed is None:
+        return None
+    window = {}
+    if node.op_type == "AveragePool":
+        window = window_of_pool(node)
+        window["count_include_pad"] = attribute(node, "count_include_pad", 0)
+    y = editor.add(
+        "QAveragePool",
+        [packed],
+        U32,
+        packed_shape(like, 1),
+        alpha=float(np.float32(scale)),
+        quant=[x.quant.zero, out.zero, *quantiser.limits()],
+        **window,
+    )
+    return ByteTensor.of(like, 1, y)
+
+
+def window_of_pool(node: ir.Node) -> dict[str, Any]:
+    """Returns the attributes of a pool that say where its windows lie."""
+    kernel = attribute(node, "kernel_shape")
+    count = len(kernel)
+    return {
+        "kernel_shape": kernel,
+        "strides": attribute(node, "strides", (1,) * count),
+        "pads": attribute(node, "pads", (0,) * (2 * count)),
+        "dilations": attribute(node, "dilations", (1,) * count),
+        "auto_pad": attribute(node, "auto_pad", "NOTSET"),
+        "ceil_mode": attribute(node, "ceil_mode", 0),
+    }
