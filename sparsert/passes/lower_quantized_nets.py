@@ -4,15 +4,20 @@ The rule of the numbers. A DequantizeLinear of bytes makes a function of bytes (
 numbers); elementwise functions of it stay one, and a QuantizeLinear of it is a QLookup. A Conv,
 Gemm or MatMul of bytes and constant bytes sums exactly in int32. The result of each lowered layer
 differs from ONNX's definition (dequantise, compute in f32, quantise) by at most one unit of its
-QuantizeLinear, and only where the definition's value lies within the rounding errors of f32 of the
-middle between two units; a layer without a QuantizeLinear behind it differs by the rounding errors
-of f32. A bias is rounded to the scale of the sums only where that moves the result by at most 1/16
-of a unit. Maxima, moved data and conversions are exact.
+QuantizeLinear, and only where the definition's value lies close to the middle between two units:
+within the rounding errors of f32, and of a bias, which is rounded to the scale of the sums only
+where that moves the result by at most 1/16 of a unit. A layer without a QuantizeLinear behind it
+differs by the rounding errors of f32. Maxima, moved data and conversions are exact. Layers in a row
+pass their differences on, as in any engine.
 
-What is not recognised (other operators; scales or zero points that are not constant, or not
-positive normal numbers; scales of blocks, or of channels of activations; integers of other than 8
-bits; weights that do not fit i8 without their zero points; sums beyond int32) stays in f32 between
-DequantizePacked and QuantizePacked, or goes to the pass lower_quantized.
+What is not recognised stays in f32 between DequantizePacked and QuantizePacked, or goes to the pass
+lower_quantized:
+- other operators, such as Resize, Pad, Slice, Split, Transpose, Reshape of planes, Softmax, norms,
+  products of two activations, sums with broadcast, Concat behind channels that are no multiple of
+  4, groups whose channels are none, several filters per channel, 3-D convolutions;
+- scales and zero points that are not constant, or no positive normal numbers, or of blocks, or of
+  the channels of activations; integers of other than 8 bits;
+- weights that do not fit i8 without their zero points; sums beyond int32.
 """
 
 from __future__ import annotations
