@@ -73,6 +73,8 @@ _BETA_NAME = {"selu": "gamma"}
 PACKED_OPS = tuple(op for op, number in OPS.items() if 90 <= number < 100)
 # Operators of the domain sparsert besides those that take an activation.
 _OWN_OPS = ("MatMul", "Attention", "Recurrent", *PACKED_OPS)
+# Those of them that are not also operators of ONNX with the same inputs.
+_ONLY_OWN = ("Attention", "Recurrent", *PACKED_OPS)
 _FAMILIES = {
     "Unary": tuple(UNARY_OPS),
     "Binary": (*BINARY_FN, "BitShift"),
@@ -81,8 +83,6 @@ _FAMILIES = {
 }
 
 FUSED_OPS = ("Conv", "ConvTranspose", "Linear", "BatchNormalization")
-# Operators that ONNX lacks, or gives another meaning.
-_DOMAIN_ONLY = frozenset({*FUSED_OPS, "Attention", "Recurrent", *PACKED_OPS})
 
 # Defaults written out, so that a file says them. Those that depend on a rank stay absent.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -214,7 +214,7 @@ def _file_op(node: ir.Node, where: str) -> str:
         for op, members in _FAMILIES.items():
             if node.op_type in members:
                 return op
-        if node.op_type in OP_RULES and node.op_type not in _DOMAIN_ONLY:
+        if node.op_type in OP_RULES and node.op_type not in (*FUSED_OPS, *_ONLY_OWN):
             return node.op_type
     raise UnsupportedOpError(f"{where}: not an op of the sparsert opset")
 

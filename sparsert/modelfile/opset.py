@@ -140,8 +140,8 @@ ATTRS = {
     "cell": 48,
     "activations": 49,
     "clip": 50,
-    "quant": 60,
-    "channels": 61,
+    "quant": 62,
+    "channels": 63,
 }
 
 

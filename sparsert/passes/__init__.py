@@ -23,6 +23,7 @@ PASSES: tuple[str, ...] = (
     "expand_functions",
     "lift_constants",
     "infer_shapes",
+    "drop_noops",
     "lower_quantized_nets",
     "unroll_scans",
     "fold_constants",

@@ -189,7 +189,11 @@ class _Expander:
         places = [i for i in range(len(node.inputs)) if i < 2 or i % 3 != 2]
         if not _are_constant(node, *places) or (len(node.inputs) - 2) % 3:
             return False
-        parts = [self._floats(*node.inputs[i : i + 3]) for i in range(2, len(node.inputs), 3)]
+        values = node.inputs[2:]
+        parts = [
+            self._floats(x, scale, zero)
+            for x, scale, zero in zip(values[::3], values[1::3], values[2::3], strict=True)
+        ]
         y = self._add("Concat", parts, _F32, axis=attribute(node, "axis"))
         return self._finish(y, node.inputs[0], node.inputs[1])
 

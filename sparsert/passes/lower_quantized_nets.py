@@ -3,20 +3,26 @@
 The rule of the numbers. A DequantizeLinear of bytes makes a function of bytes (a table of 256
 numbers); elementwise functions of it stay one, and a QuantizeLinear of it is a QLookup. A Conv,
 Gemm or MatMul of bytes and constant bytes sums exactly in int32. The result of each lowered layer
-differs from ONNX's definition (dequantise, compute in f32, quantise) by at most one step of its
-QuantizeLinear, and only where the definition's value lies within the rounding errors of f32 of the
-middle between two steps; a layer without a QuantizeLinear behind it differs by the rounding errors
-of f32. A bias is rounded to the scale of the sums only where that moves the result by at most 1/16
-of a step. Maxima, moved data and conversions are exact.
+differs from ONNX's definition (dequantise, compute in f32, quantise) by at most one unit of its
+QuantizeLinear, and only where the definition's value lies close to the middle between two units:
+within the rounding errors of f32, and of a bias, which is rounded to the scale of the sums only
+where that moves the result by at most 1/16 of a unit. A layer without a QuantizeLinear behind it
+differs by the rounding errors of f32. Maxima, moved data and conversions are exact. Layers in a row
+pass their differences on, as in any engine.
 
-What is not recognised (other operators, scales or zero points that are not constant, or not
-positive normal numbers, scales of blocks or of channels of activations, other integers than those of
-8 bits, weights that do not fit i8 without their zero points, sums beyond int32) stays in f32 between
-DequantizePacked and QuantizePacked, or goes to the pass lower_quantized.
+What is not recognised stays in f32 between DequantizePacked and QuantizePacked, or goes to the pass
+lower_quantized:
+- other operators, such as Resize, Pad, Slice, Split, Transpose, Reshape of planes, Softmax, norms,
+  products of two activations, sums with broadcast, Concat behind channels that are no multiple of
+  4, groups whose channels are none, several filters per channel, 3-D convolutions;
+- scales and zero points that are not constant, or no positive normal numbers, or of blocks, or of
+  the channels of activations; integers of other than 8 bits;
+- weights that do not fit i8 without their zero points; sums beyond int32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -166,7 +172,9 @@ class _Lowering:
         function = self._function(node.inputs[0])
         if function is not None:
             table = unary_table(node, function.table)
-            if table is not None:
+            if table is not None and np.array_equal(table, function.table):
+                self._functions[node.outputs[0]] = function
+            elif table is not None:
                 self._functions[node.outputs[0]] = ByteFunction(function.tensor, table)
 
     def _binary(self, node: ir.Node) -> None:
@@ -216,7 +224,7 @@ class _Lowering:
         assert second is not None
         if a is None or b is None or not same_shape(first, second):
             return
-        quantiser = find_quantiser(node.outputs[0], read_quantisation)
+        quantiser = find_quantiser(node.outputs[0])
         if quantiser is None:
             return
         candidates = []
@@ -266,7 +274,7 @@ class _Lowering:
 
     def _bytes_layer(self, layer: Layer | None) -> ByteTensor | None:
         """Lowers a layer with a QuantizeLinear behind it."""
-        quantiser = None if layer is None else find_quantiser(layer.result, read_quantisation)
+        quantiser = None if layer is None else find_quantiser(layer.result)
         if layer is None or quantiser is None:
             return None
         self._editor.anchor = quantiser.node
@@ -301,7 +309,7 @@ class _Lowering:
 
     def _average_pool(self, node: ir.Node) -> None:
         x = self._meaning(node.inputs[0])
-        quantiser = find_quantiser(node.outputs[0], read_quantisation)
+        quantiser = find_quantiser(node.outputs[0])
         if x is None or quantiser is None:
             return
         self._editor.anchor = quantiser.node
@@ -311,7 +319,7 @@ class _Lowering:
 
     def _concat(self, node: ir.Node) -> None:
         y = node.outputs[0]
-        quantiser = find_quantiser(y, read_quantisation)
+        quantiser = find_quantiser(y)
         rank = rank_of(y) or 0
         if quantiser is None or rank < 2 or attribute(node, "axis") % rank != 1:
             return
@@ -345,17 +353,28 @@ class _Lowering:
         function = self._function(x)
         if function is None or not is_op(node, "Reshape", "Flatten", "Squeeze"):
             return
-        rank = function.tensor.rank
-        planes = known_dims(x, range(2, rank))
-        channels = function.tensor.channels(1)
-        if rank < 3 or rank_of(y) != 2 or planes != [1] * (rank - 2) or not channels:
+        rank, channels = function.tensor.rank, function.tensor.channels(1)
+        sizes = known_dims(x, range(2, rank))
+        if rank < 3 or rank_of(y) != 2 or not sizes or not channels:
             return
-        if dim_at(y, 1) != channels:
+        if dim_at(y, 1) != channels * math.prod(sizes):
             return
+        if math.prod(sizes) == 1:
+            tensor = self._rows_of(node, function.tensor)
+        elif function.quant is not None and rank <= 4:
+            tensor = quantised(self._editor, y, function.quant, y)
+            tensor.source, tensor.exact = y, function.quant
+            tensor.planes = function.tensor
+        else:
+            return
+        self._functions[y] = ByteFunction(tensor, function.table, function.quant)
+
+    def _rows_of(self, node: ir.Node, planes: ByteTensor) -> ByteTensor:
+        """Returns [N, C, 1, ...] as the result [N, C] of a node."""
         editor = self._editor
 
         def make(axis: int) -> ir.Value | None:
-            packed = function.tensor.form(editor, 1)
+            packed = planes.form(editor, 1)
             if packed is None:
                 return None
             saved, editor.anchor = editor.anchor, node
@@ -363,8 +382,7 @@ class _Lowering:
             editor.anchor = saved
             return rows
 
-        tensor = ByteTensor(y, make, 1)
-        self._functions[y] = ByteFunction(tensor, function.table, function.quant)
+        return ByteTensor(node.outputs[0], make, 1)
 
     # ---- from the outputs to the inputs ----
 
@@ -386,9 +404,15 @@ class _Lowering:
         tensor = function.tensor
         if tensor.is_float and tensor.source is None:
             return  # bytes from elsewhere: lower_quantized knows a shorter way
-        if tensor.source is not None and tensor.exact == function.quant:
+        source = tensor.source
+        if source is y:
+            return
+        if source is not None and tensor.exact == function.quant:
             if not y.is_graph_output():
-                y.replace_all_uses_with(tensor.source)
+                y.replace_all_uses_with(source)
+                return
+            if source.producer() is not None and not source.is_graph_output():
+                take_over(y, source)
                 return
         floats = tensor.floats(self._editor, function.quant)
         if floats is not None:

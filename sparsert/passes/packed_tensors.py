@@ -21,7 +21,7 @@ from sparsert.passes.quantisation import Quantisation
 _LANES = 4
 U32 = ir.DataType.UINT32
 F32 = ir.DataType.FLOAT
-Dims = Sequence[Any]
+Dims = Sequence[Any] | ir.Shape
 
 
 class Editor:
@@ -105,6 +105,7 @@ class ByteTensor:
         like: a value of its shape.
         exact: if set, `source` holds exactly the numbers that its bytes stand for under it.
         base, base_table: if set, its bytes are base_table[bytes of base].
+        planes: if set, the tensor [N, C, ...] that it is [N, C * ...] of.
         producer: what computed it, for who may do more at once.
     """
 
@@ -123,6 +124,7 @@ class ByteTensor:
         self.exact: Quantisation | None = None
         self.base: ByteTensor | None = None
         self.base_table: NDArray[np.uint8] | None = None
+        self.planes: ByteTensor | None = None
         self.producer: Any = None
 
     @staticmethod
@@ -232,7 +234,9 @@ def quantised(editor: Editor, x: ir.Value, quant: Quantisation, like: ir.Value) 
             moved = editor.move(x, order_of(rank_of(like) or 0, axis))
             shape = packed_shape(like, axis)
             limits = [quant.zero, 0, 255]
-            return editor.add("QuantizePacked", [moved], U32, shape, alpha=quant.scale, quant=limits)
+            return editor.add(
+                "QuantizePacked", [moved], U32, shape, alpha=quant.scale, quant=limits
+            )
         finally:
             editor.anchor = saved
 

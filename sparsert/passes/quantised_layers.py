@@ -33,15 +33,16 @@ from sparsert.passes.quantisation import (
     QuantisedWeight,
     is_normal,
     read_floats,
+    read_quantisation,
     read_weight,
 )
 
 _LANES = 4
 _INT32_MAX = (1 << 31) - 1
-# A bias is rounded to the scale of the sums where that moves the result by no more steps than this.
-_BIAS_STEPS = 1 / 16
-# The weight that stands for 1 where constants are added: they are rounded to 1 / _UNIT of a step.
-_UNIT = 127
+# A bias is rounded to the scale of the sums where that moves the result by no more units than this.
+_BIAS_UNITS = 1 / 16
+# The weight that stands for 1 where constants are added: they are rounded to 1 / _ONE of a unit.
+_ONE = 127
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +60,21 @@ class Quantiser:
         return [int(level) for level in self.quant.levels(bounds)]
 
 
-def find_quantiser(y: ir.Value, read: Any) -> Quantiser | None:
-    """Returns the QuantizeLinear that y goes into alone, or through Relu and Clip.
+def only_use(y: ir.Value) -> Any:
+    """Returns the use of a value that has one: node and idx."""
+    return next(iter(y.uses()))
 
-    Args:
-        y: the result of a layer.
-        read: returns the Quantisation of a node, or None.
-    """
+
+def find_quantiser(y: ir.Value) -> Quantiser | None:
+    """Returns the QuantizeLinear that y goes into alone, or through Relu and Clip."""
     low, high = -math.inf, math.inf
     while has_single_use(y):
-        use = y.uses()[0]
+        use = only_use(y)
         node = use.node
         if use.idx != 0:
             return None
         if is_op(node, "QuantizeLinear"):
-            quant = read(node)
+            quant = read_quantisation(node)
             return None if quant is None else Quantiser(node, quant, low, high)
         if is_op(node, "Relu"):
             at_least, at_most = 0.0, math.inf
@@ -107,6 +108,7 @@ class Layer:
         bias: f64 [M], or None.
         window: attributes of the convolution.
         result: the value that the nodes of the graph compute.
+        behind: dimensions of size 1 behind the layer's result, of rows [N, M].
     """
 
     op: str
@@ -117,6 +119,7 @@ class Layer:
     bias: NDArray[np.float64] | None
     window: dict[str, Any]
     result: ir.Value
+    behind: int = 0
 
     def as_bytes(self, editor: Editor, quantiser: Quantiser) -> ByteTensor | None:
         """Adds the layer with bytes as its result; None where scales or bias forbid it."""
@@ -128,7 +131,7 @@ class Layer:
         if self.bias is not None:
             exact = self.bias / (self.quant.scale * self.weight.scale)
             rounded = np.rint(exact)
-            if not (np.abs(rounded - exact) * scale <= _BIAS_STEPS).all():
+            if not (np.abs(rounded - exact) * scale <= _BIAS_UNITS).all():
                 return None
             if not (np.abs(rounded) <= _INT32_MAX).all() or not self.fits(rounded):
                 return None
@@ -148,11 +151,11 @@ class Layer:
         inputs = [x, self._weight(editor), editor.constant("scale", scale), start]
         residual = more.pop("residual", None)
         if residual is not None:
-            inputs.append(editor.as_columns(residual) if self._is_rows else residual)
-        shape = packed_shape(like, self.axis) + [1] * self._is_rows
+            inputs.append(editor.as_columns(residual) if self.behind else residual)
+        shape = packed_shape(like, self.axis) + [1] * self.behind
         attributes = {**self.window, "to": int(U32), "quant": quant, **more}
         y = editor.add(self.op, inputs, U32, shape, **attributes)
-        y = editor.as_rows(y) if self._is_rows else y
+        y = editor.as_rows(y) if self.behind else y
         tensor = ByteTensor.of(like, self.axis, y)
         if residual is None:
             tensor.producer = BytesLayer(self, constants, quant)
@@ -171,10 +174,10 @@ class Layer:
             start = editor.constant("start", self.bias.astype(np.float32))
         constants = [editor.constant("scale", scale.astype(np.float32)), start]
         back = order_back(len(self.result.shape), self.axis)
-        shape = [self.result.shape[i] for i in np.argsort(back)] + [1] * self._is_rows
+        shape = [self.result.shape[i] for i in np.argsort(back)] + [1] * self.behind
         attributes = {**self.window, "to": int(F32), "quant": [self.quant.zero]}
         y = editor.add(self.op, [x, self._weight(editor), *constants], F32, shape, **attributes)
-        return editor.as_rows(y) if self._is_rows else editor.move(y, back)
+        return editor.as_rows(y) if self.behind else editor.move(y, back)
 
     def fits(self, start: Any = 0) -> bool:
         """Says whether no sum leaves int32."""
@@ -182,13 +185,9 @@ class Layer:
         rows = np.abs(self.weight.levels.astype(np.int64)).reshape(self.weight.levels.shape[0], -1)
         return bool((rows.sum(axis=1) * farthest + np.abs(start) <= _INT32_MAX).all())
 
-    @property
-    def _is_rows(self) -> bool:
-        return self.x.rank == 2
-
     def _operand(self, editor: Editor) -> ir.Value | None:
         packed = self.x.form(editor, self.axis)
-        return editor.as_columns(packed) if packed is not None and self._is_rows else packed
+        return editor.as_columns(packed) if packed is not None and self.x.rank == 2 else packed
 
     def _weight(self, editor: Editor) -> ir.Value:
         channels_last = np.ascontiguousarray(np.moveaxis(self.weight.levels, 1, -1))
@@ -221,7 +220,12 @@ class BytesLayer:
         layer, out, r = self.layer, quantiser.quant, residual.quant
         assert r is not None
         scales = np.array([own.scale / out.scale, r.scale / out.scale])
-        if layer.op != "QConv" or own.zero != self.quant[1] or not is_normal(scales):
+        if (
+            layer.op != "QConv"
+            or layer.behind > 1
+            or own.zero != self.quant[1]
+            or not is_normal(scales)
+        ):
             return None
         packed = residual.tensor.form(editor, layer.axis)
         if packed is None:
@@ -276,10 +280,17 @@ def linear_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
         return None
     if bias is None:
         bias, result = _bias_behind(result, weight.levels.shape[0])
-    count = max(1, rank - 2)
-    levels = weight.levels.reshape(*weight.levels.shape, *[1] * count)
-    weight = QuantisedWeight(levels, weight.scale)
-    return _layer("QConv", x, rank - 1, weight, bias, _pointwise(count, 1), result)
+    rows, columns = weight.levels.shape
+    planes = x.tensor.planes
+    if planes is not None:
+        kernel = [planes.channels(axis) or 0 for axis in range(1, planes.rank)]
+        x, axis, behind = ByteFunction(planes, x.table, x.quant), 1, planes.rank - 2
+    else:
+        kernel = [columns, *[1] * max(1, rank - 2)]
+        axis, behind = rank - 1, int(rank == 2)
+    weight = QuantisedWeight(weight.levels.reshape(rows, *kernel), weight.scale)
+    window = _pointwise(len(kernel) - 1, 1)
+    return _layer("QConv", x, axis, weight, bias, window, result, behind)
 
 
 def shifted_channels(node: ir.Node, x: ByteFunction, other: ir.Value | None) -> Layer | None:
@@ -293,8 +304,8 @@ def shifted_channels(node: ir.Node, x: ByteFunction, other: ir.Value | None) -> 
     if sizes[axis] != values.size or x.tensor.channels(axis) != values.size or values.size < _LANES:
         return None
     count = max(1, rank - 2)
-    levels = np.full((values.size, 1, *[1] * count), _UNIT, np.int8)
-    weight = QuantisedWeight(levels, np.full(values.size, 1 / _UNIT))
+    levels = np.full((values.size, 1, *[1] * count), _ONE, np.int8)
+    weight = QuantisedWeight(levels, np.full(values.size, 1 / _ONE))
     layer = Layer(
         "QDepthwise",
         x.tensor,
@@ -304,6 +315,7 @@ def shifted_channels(node: ir.Node, x: ByteFunction, other: ir.Value | None) -> 
         values.reshape(-1),
         _pointwise(count, values.size),
         node.outputs[0],
+        int(rank == 2),
     )
     return layer if layer.fits() and np.isfinite(values).all() else None
 
@@ -319,16 +331,19 @@ def _pointwise(count: int, group: int) -> dict[str, Any]:
 
 def _bias_behind(y: ir.Value, rows: int) -> tuple[ir.Value | None, ir.Value]:
     """Returns the constant that y alone goes into an Add with, and the sum; else None and y."""
-    if not has_single_use(y) or not is_op(y.uses()[0].node, "Add"):
+    if not has_single_use(y) or not is_op(only_use(y).node, "Add"):
         return None, y
-    add = y.uses()[0].node
-    other = add.inputs[1 - y.uses()[0].idx]
+    add, index = only_use(y).node, only_use(y).idx
+    other = add.inputs[1 - index]
     values = read_floats(other, rows)
-    if values is None or values.size not in (1, rows) or values.ndim > (rank_of(y) or 0):
-        return None, y
-    if values.ndim > 0 and values.shape[-1] not in (1, rows):
+    if values is None or not _is_row(values, rows) or values.ndim > (rank_of(y) or 0):
         return None, y
     return other, add.outputs[0]
+
+
+def _is_row(values: NDArray[np.float64], size: int) -> bool:
+    """Says whether constants are one number, or one for each output of a layer."""
+    return values.size == 1 or (values.size == size and values.shape[-1] == size)
 
 
 def _layer(
@@ -339,16 +354,17 @@ def _layer(
     bias: ir.Value | None,
     window: dict[str, Any],
     result: ir.Value,
+    behind: int = 0,
 ) -> Layer | None:
     rows = weight.levels.shape[0]
     values = None
     if bias is not None:
         values = read_floats(bias, rows)
-        if values is None or values.size not in (1, rows) or not np.isfinite(values).all():
+        if values is None or not _is_row(values, rows) or not np.isfinite(values).all():
             return None
         values = np.broadcast_to(values.reshape(-1), (rows,))
     assert x.quant is not None
-    layer = Layer(op, x.tensor, x.quant, axis, weight, values, window, result)
+    layer = Layer(op, x.tensor, x.quant, axis, weight, values, window, result, behind)
     return layer if layer.fits() else None
 
 

@@ -41,7 +41,7 @@ def unary_table(node: ir.Node, table: Table) -> Table | None:
     opset = helper.make_opsetid("", onnx.defs.onnx_opset_version())
     evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=[opset]))
     with np.errstate(all="ignore"):
-        result = evaluator.run(None, {names[0]: table})
+        result: Any = evaluator.run(None, {names[0]: table})
     return np.asarray(result[0], np.float32).reshape(table.shape)
 
 

@@ -118,7 +118,8 @@ class QMaxPool(OpRun):
 
     def _run(self, x: np.ndarray, **attributes: Any) -> _Result:
         levels = packed.unpack(x)
-        y = functions.pool(levels.astype(np.float32), "max", *_window(attributes), False)
+        window = _window(attributes)
+        y = functions.pool(levels.astype(np.float32), "max", **window, count_include_pad=False)
         return (packed.pack(np.maximum(y, 0).astype(np.uint8), 0),)
 
 
@@ -132,7 +133,8 @@ class QAveragePool(OpRun):
         levels = packed.centred(packed.unpack(x), x_zero).astype(np.int64)
         if attributes.get("kernel_shape"):
             include = bool(attributes.get("count_include_pad"))
-            total, count = functions.pool_sums(levels, *_window(attributes), include)
+            window = {**_window(attributes), "count_include_pad": include}
+            total, count = functions.pool_sums(levels, **window)
         else:
             total = levels.sum(axis=tuple(range(2, x.ndim)), keepdims=True)
             count = np.array(np.prod(x.shape[2:]), np.float32)
@@ -150,18 +152,18 @@ class QLookup(OpRun):
         return (packed.pack(table[packed.unpack(x)], 0),)
 
 
-def _window(attributes: dict[str, Any]) -> tuple[Any, ...]:
-    """Returns kernel, strides, pads, dilations, auto_pad and ceil_mode."""
+def _window(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Returns where the windows of a pool lie."""
     kernel = attributes["kernel_shape"]
     ones = [1] * len(kernel)
-    return (
-        kernel,
-        attributes.get("strides") or ones,
-        attributes.get("pads"),
-        attributes.get("dilations") or ones,
-        attributes.get("auto_pad"),
-        bool(attributes.get("ceil_mode")),
-    )
+    return {
+        "kernel": kernel,
+        "strides": attributes.get("strides") or ones,
+        "pads": attributes.get("pads"),
+        "dilations": attributes.get("dilations") or ones,
+        "auto_pad": attributes.get("auto_pad"),
+        "ceil_mode": bool(attributes.get("ceil_mode")),
+    }
 
 
 PACKED_OPS: tuple[type[OpRun], ...] = (

@@ -58,6 +58,17 @@ def make_model(
 
 # op_type, domain, inputs after x (arrays, or None for absent ones), attributes
 S = "sparsert"
+INT8_WEIGHTS = np.arange(4 * 12 * 9).reshape(4, 12, 3, 3).astype(np.int8)
+# Operators whose first input is packed bytes.
+ON_BYTES = (
+    "DequantizePacked",
+    "QConv",
+    "QDepthwise",
+    "QAdd",
+    "QMaxPool",
+    "QAveragePool",
+    "QLookup",
+)
 ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("Conv", S, [weights(4, 3, 3, 3), np.zeros(4, np.float32)], {"act": "relu6"}),
     ("Conv", S, [weights(4, 3, 5)], {"strides": [2], "pads": [2, 2], "group": 1}),
@@ -151,6 +162,41 @@ ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
         [np.eye(4, 2, dtype=np.float32), None, np.eye(2, dtype=np.float32)],
         {"cell": "gru", "activations": ["sigmoid", "tanh"], "clip": 3.0, "reverse": 1},
     ),
+    ("QuantizePacked", S, [], {"alpha": 0.5, "quant": [128, 0, 255]}),
+    ("DequantizePacked", S, [], {"alpha": 0.5, "quant": [3], "channels": 11}),
+    (
+        "QConv",
+        S,
+        [INT8_WEIGHTS, np.ones(4, np.float32), np.arange(4, dtype=np.int32)],
+        {"to": 12, "quant": [128, 3, 0, 255], "strides": [2, 1], "pads": [1, 1, 1, 1]},
+    ),
+    (
+        "QConv",
+        S,
+        [INT8_WEIGHTS, np.ones(4, np.float32), np.ones(4, np.float32)],
+        {"to": 1, "quant": [7], "act": "silu", "act_alpha": 1.0},
+    ),
+    (
+        "QDepthwise",
+        S,
+        [np.ones((12, 1, 3, 3), np.int8), np.ones(12, np.float32)],
+        {"to": 12, "quant": [128, 3, 0, 255], "group": 12},
+    ),
+    (
+        "QAdd",
+        S,
+        [np.zeros((1, 3, 1, 1), np.uint32)],
+        {"alpha": 0.5, "beta": 2.0, "quant": [0, 1, 2, 3, 4]},
+    ),
+    ("QMaxPool", S, [], {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
+    ("QAveragePool", S, [], {"alpha": 0.5, "quant": [0, 1, 2, 255]}),
+    (
+        "QAveragePool",
+        S,
+        [],
+        {"alpha": 0.5, "quant": [0, 1, 2, 255], "kernel_shape": [2, 2], "count_include_pad": 1},
+    ),
+    ("QLookup", S, [np.arange(256).astype(np.uint8)], {}),
     ("Softmax", "", [], {"axis": 1}),
     ("LogSoftmax", "", [], {}),
     ("Cast", "", [], {"to": 7}),
@@ -161,6 +207,8 @@ ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
 def one_node_model(index: int) -> ir.Model:
     op_type, domain, arrays, attributes = ONE_NODE[index]
     x = activation("x", ["N", 3, 8, None])
+    if op_type in ON_BYTES:
+        x.type = ir.TensorType(ir.DataType.UINT32)
     inputs = [None if a is None else constant(f"c{i}", a) for i, a in enumerate(arrays)]
     outputs = [activation("y"), activation("z")] if op_type == "Split" else [activation("y")]
     node = ir.node(op_type, [x, *inputs], attributes, domain=domain, outputs=outputs, name="n")

@@ -91,8 +91,12 @@ def cnn() -> Net:
     b = net.add("Relu", net.conv(a, 16, 16))
     b = net.conv(b, 16, 16)
     a = net.add("Relu", net.add("Add", a, b))
-    d = net.add("Clip", net.conv(a, 16, 16, group=16), net.constant(np.float32(0)),
-                net.constant(np.float32(6)))
+    d = net.add(
+        "Clip",
+        net.conv(a, 16, 16, group=16),
+        net.constant(np.float32(0)),
+        net.constant(np.float32(6)),
+    )
     p = net.add("MaxPool", d, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     q = net.add("AveragePool", a, kernel_shape=[2, 2], strides=[2, 2])
     c = net.add("Concat", p, q, axis=1)

@@ -1,0 +1,172 @@
+"""Quantised networks and layers: every engine computes the bytes that the interpreter does."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnxruntime.quantization import QuantFormat, QuantType
+
+import sparsert
+from sparsert.errors import BackendError, ModelFormatError
+from tests.passes.pass_checks import apply, build, feeds_for
+from tests.passes.quantised_checks import Y_SCALE, Layers, definition, names, units_of
+from tests.passes.quantised_models import NETS, feeds_of, quantised
+from tests.suite.harness import ENGINES, NETWORK, Engine, assert_close
+
+
+@functools.cache
+def native_reason() -> str:
+    """Why this build cannot run packed bytes; empty if it can."""
+    layers = Layers().start().add("Identity", ["xd"], "y")
+    try:
+        sparsert.load(layers.model())
+    except (ModelFormatError, BackendError) as error:
+        return f"no kernels for packed bytes: {error}"
+    return ""
+
+
+def _layers(signed: bool = False) -> Layers:
+    return Layers(signed).start().weight((8, 8, 3, 3), scale=np.linspace(2e-3, 6e-3, 8), axis=0)
+
+
+def _conv(**attributes: Any) -> onnx.ModelProto:
+    layers = _layers().bias(8).add("Conv", ["xd", "wd", "b"], "c", **attributes)
+    return layers.add("Relu", ["c"], "r").end("r").model()
+
+
+def _odd_conv(signed: bool) -> onnx.ModelProto:
+    layers = Layers(signed).start().weight((7, 5, 3, 2)).bias(7)
+    return layers.add("Conv", ["xd", "wd", "b"], "c").end("c").model({"x": (2, 5, 7, 9)})
+
+
+def _depthwise(out: str) -> onnx.ModelProto:
+    layers = Layers().start().weight((7, 1, 3, 3)).bias(7)
+    layers.add("Conv", ["xd", "wd", "b"], "c", group=7, pads=[1, 1, 1, 1])
+    layers.end("c") if out == "bytes" else layers.add("Sigmoid", ["c"], "y")
+    return layers.model({"x": ("N", 7, 6, 5)})
+
+
+def _residual() -> onnx.ModelProto:
+    layers = _layers().add("Conv", ["xd", "wd"], "c", pads=[1, 1, 1, 1]).middle("c", "d")
+    return layers.add("Add", ["d", "xd"], "a").add("Relu", ["a"], "r").end("r").model()
+
+
+def _floats_out() -> onnx.ModelProto:
+    layers = _layers().bias(8).add("Conv", ["xd", "wd", "b"], "c", pads=[1, 1, 1, 1])
+    return layers.add("Add", ["c", "x"], "a").add("Relu", ["a"], "y").model()
+
+
+def _unary(op: str, **attributes: Any) -> onnx.ModelProto:
+    return Layers().start().add(op, ["xd"], "u", **attributes).end("u").model()
+
+
+def _sum() -> onnx.ModelProto:
+    shapes = {"x": ("N", 5, 4, 3), "z": ("N", 5, 4, 3)}
+    return Layers().start("x", "z").add("Add", ["xd", "zd"], "a").end("a").model(shapes)
+
+
+def _concat() -> onnx.ModelProto:
+    shapes = {"x": ("N", 8, 4, 3), "z": ("N", 5, 4, 3)}
+    layers = Layers().start("x", "z").add("Concat", ["xd", "zd"], "c", axis=1)
+    return layers.end("c").model(shapes)
+
+
+def _product(*shape: int | str) -> onnx.ModelProto:
+    layers = Layers().start().weight((12, 7), scale=np.linspace(2e-3, 6e-3, 7), axis=1).bias(7)
+    layers.add("MatMul", ["xd", "wd"], "p").add("Add", ["p", "b"], "a")
+    return layers.end("a").model({"x": shape})
+
+
+def _bytes_through() -> onnx.ModelProto:
+    layers = Layers().start().weight((8, 8, 1, 1)).add("Conv", ["xd", "wd"], "c")
+    layers.add("QuantizeLinear", ["c", "ys", "yz"], "y")
+    shapes = {"x": ("N", 8, 6, 5)}
+    return build(layers.nodes, shapes, ["y"], layers.constants, opset=21, output_dtype=2)
+
+
+LAYERS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "conv": lambda: _conv(pads=[1, 1, 1, 1]),
+    "conv with strides": lambda: _conv(strides=[2, 2], pads=[1, 0, 1, 2]),
+    "conv with dilations": lambda: _conv(dilations=[1, 2]),
+    "odd conv, u8": lambda: _odd_conv(False),
+    "odd conv, s8": lambda: _odd_conv(True),
+    "depthwise": lambda: _depthwise("bytes"),
+    "depthwise to f32": lambda: _depthwise("f32"),
+    "residual": _residual,
+    "conv to f32": _floats_out,
+    "lookup": lambda: _unary("Sigmoid"),
+    "sum": _sum,
+    "concat": _concat,
+    "max pool": lambda: _unary("MaxPool", kernel_shape=[3, 2], pads=[1, 0, 1, 1]),
+    "average pool": lambda: _unary("AveragePool", kernel_shape=[2, 2], strides=[2, 2]),
+    "mean": lambda: _unary("GlobalAveragePool"),
+    "rows": lambda: _product("N", 12),
+    "tokens": lambda: _product("N", "T", 12),
+    "bytes out": _bytes_through,
+}
+
+
+@functools.cache
+def interpreter(name: str) -> sparsert.Model:
+    """The interpreter's model of a layer, or of a network."""
+    proto = LAYERS[name]() if name in LAYERS else network(name)
+    return sparsert.load(proto, backend="numpy", strict=True)
+
+
+@functools.cache
+def network(name: str) -> onnx.ModelProto:
+    """A network, quantised per channel."""
+    return quantised(name, QuantFormat.QDQ, QuantType.QUInt8, per_channel=True)
+
+
+def on(engine: Engine, name: str) -> sparsert.Model:
+    """The same on an engine."""
+    if not engine.is_native:
+        return interpreter(name)
+    if native_reason():
+        pytest.skip(native_reason())
+    return sparsert.load(bytes(interpreter(name)._native_file()), **dict(engine.options))
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_layer(name: str, engine: Engine, size: int) -> None:
+    proto = LAYERS[name]()
+    feeds = feeds_for(proto, {"N": size, "T": 3})
+    found = on(engine, name).run(None, feeds)
+    exact = interpreter(name).run(None, feeds)
+    for got, want, defined in zip(found, exact, definition(proto, feeds), strict=True):
+        if "f32" in name:
+            assert_close(got, want, NETWORK, name)
+            np.testing.assert_allclose(got, defined, rtol=1e-4, atol=1e-4)
+        else:
+            np.testing.assert_array_equal(got, want, err_msg=name)
+            units = units_of(defined, got, 1 if got.dtype == np.uint8 else float(Y_SCALE))
+            assert units.max() <= (2 if name == "residual" else 1)
+            assert (units > 0).sum() <= max(1, 0.05 * units.size)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("name", NETS)
+def test_network(name: str, engine: Engine) -> None:
+    model = on(engine, name)
+    for feeds in feeds_of(NETS[name]().shape, 2):
+        for got, want in zip(
+            model.run(None, feeds), interpreter(name).run(None, feeds), strict=True
+        ):
+            largest = float(np.abs(want).max())
+            # Functions in f32 may move a byte, and later ones with it.
+            limit = 0.0 if name in ("cnn", "mlp") else 0.03
+            assert float(np.abs(got - want).max()) <= limit * largest
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_no_layer_is_left_in_floats(name: str) -> None:
+    found = names(apply(LAYERS[name]()))
+    assert not {"Conv", "Linear", "Add", "Sigmoid", "MaxPool", "AveragePool"} & set(found)
