@@ -280,6 +280,7 @@ bool FoldReduce(const Inference& inf, const bool reduced[kMaxRank], int64_t* out
   const DType dtype = inf.In(0).dtype;
   const int64_t* in = Values(inf, 0);
   const int64_t n = x.elements();
+  if (n == 0) return false;
   for (int64_t i = 0; i < n; ++i, cursor.Next()) {
     bool is_first = true;
     for (int d = 0; d < x.rank; ++d) is_first = is_first && (!reduced[d] || cursor.index[d] == 0);

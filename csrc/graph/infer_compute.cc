@@ -124,10 +124,6 @@ Status InferReduce(const Inference& inf) {
   const bool keep = inf.node.IntAttr(AttrKey::k_keepdims, 1) != 0;
   Shape out;
   for (int d = 0; d < x.rank; ++d) {
-    if (reduced[d] && x.dims[d] == 0) {
-      return NodeError(inf.node, StatusCode::kShape, "reduced axis %d of input %s is empty", d,
-                       inf.Describe(0).text);
-    }
     if (!reduced[d]) out.dims[out.rank++] = x.dims[d];
     if (reduced[d] && keep) out.dims[out.rank++] = 1;
   }

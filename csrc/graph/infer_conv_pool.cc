@@ -84,7 +84,9 @@ Status InferPool(const Inference& inf) {
   const Span<int64_t> kernel = inf.node.IntsAttr(AttrKey::k_kernel_shape);
   Window window;
   SRT_RETURN_IF_ERROR(ResolveWindow(inf.node, x, kernel, &window));
-  return inf.SetOutput(0, DType::kF32, WindowOutput(x, x.dims[1], window));
+  const Shape out = WindowOutput(x, x.dims[1], window);
+  SRT_RETURN_IF_ERROR(inf.SetOutput(0, DType::kF32, out));
+  return inf.node.outputs.size > 1 ? inf.SetOutput(1, DType::kI64, out) : Status::Ok();
 }
 
 Status InferGlobalPool(const Inference& inf) {

@@ -27,8 +27,9 @@ Arity OpArity(Op op) {
     case Op::kRange:
     case Op::kWhere:
       return {3, 3, 1};
-    case Op::kUnary:
     case Op::kMaxPool:
+      return {1, 1, 2};
+    case Op::kUnary:
     case Op::kAveragePool:
     case Op::kGlobalAveragePool:
     case Op::kGlobalMaxPool:
@@ -77,6 +78,12 @@ Arity OpArity(Op op) {
       return {3, 3, 1};
     case Op::kTrilu:
       return {1, 2, 1};
+    case Op::kGridSample:
+      return {2, 2, 1};
+    case Op::kRoiAlign:
+      return {3, 3, 1};
+    case Op::kDeformColumns:
+      return {2, 3, 1};
     case Op::kSplit:
       return {1, 2, kMany};
     case Op::kSlice:
@@ -193,6 +200,12 @@ Status InferNode(const Inference& inf) {
       return InferTile(inf);
     case Op::kBitCast:
       return InferBitCast(inf);
+    case Op::kGridSample:
+      return InferGridSample(inf);
+    case Op::kRoiAlign:
+      return InferRoiAlign(inf);
+    case Op::kDeformColumns:
+      return InferDeformColumns(inf);
   }
   return NodeError(inf.node, StatusCode::kUnsupported, "op number %u is unknown",
                    static_cast<unsigned>(inf.node.op));

@@ -225,7 +225,7 @@ Status ResolveResize(const NodeView& view, ResizeRange* range) {
   const Shape& x = view.InShape(0);
   *range = ResizeRange();
   range->out = x;
-  for (int d = 0; d < kMaxRank; ++d) range->scale[d] = 1.0f;
+  for (int d = 0; d < kMaxRank; ++d) range->scale[d] = range->end[d] = 1.0f;
   SRT_RETURN_IF_ERROR(view.RequireNonEmpty(0));
 
   int axes[kMaxRank];
@@ -247,12 +247,29 @@ Status ResolveResize(const NodeView& view, ResizeRange* range) {
     }
   }
 
+  const bool is_crop = view.node.IntAttr(AttrKey::k_coordinate_transformation_mode, 0) ==
+                       static_cast<int64_t>(CoordinateMode::kTfCropAndResize);
+  if (is_crop) {
+    float roi[2 * kMaxRank];
+    size_t count = 0;
+    if (!view.Has(1)) return NodeError(view.node, StatusCode::kShape, "a crop needs its roi");
+    SRT_RETURN_IF_ERROR(view.KnownFloats(1, "roi", roi, &count, 2 * kMaxRank));
+    if (count != 2 * n) return WrongCount(view, "roi", count, 2 * n);
+    for (size_t k = 0; k < n; ++k) {
+      range->begin[axes[k]] = roi[k];
+      range->end[axes[k]] = roi[n + k];
+    }
+  }
+
   // ONNX before opset 13 marks the one that is not used by an empty tensor.
   const bool has_scales = view.Has(2) && view.InShape(2).elements() != 0;
   const bool has_sizes = view.Has(3) && view.InShape(3).elements() != 0;
   if (has_scales == has_sizes) {
     return NodeError(view.node, StatusCode::kShape, "needs either scales or sizes, has %s",
                      has_scales ? "both" : "neither");
+  }
+  if (is_crop && has_scales) {
+    return NodeError(view.node, StatusCode::kUnsupported, "a crop needs sizes instead of scales");
   }
   if (has_scales) {
     float scales[kMaxRank];

@@ -38,8 +38,11 @@ Status ResolveSplitAxis(const NodeView& view, int* axis);
 Status ResolveSplitSize(const NodeView& view, int axis, size_t output, int64_t* size);
 
 // Resize: output shape and the scale of each dimension as given (scales) or as out / in (sizes).
+// A crop lies between begin and end, 0 and 1 being the ends of the dimension.
 struct ResizeRange {
   float scale[kMaxRank] = {};
+  float begin[kMaxRank] = {};
+  float end[kMaxRank] = {};
   Shape out;
 };
 Status ResolveResize(const NodeView& view, ResizeRange* range);

@@ -228,6 +228,10 @@ Status PlanBuilder::LowerNode() {
     case Op::kCumProd:
     case Op::kTrilu:
       return LowerIndex(this);
+    case Op::kGridSample:
+    case Op::kRoiAlign:
+    case Op::kDeformColumns:
+      return LowerSample(this);
     default:
       return LowerMovement(this);
   }

@@ -105,6 +105,7 @@ void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* in
       if (fault->index.reported.exchange(true)) return;
       fault->index.index = own.index;
       fault->index.size = own.size;
+      fault->index.low = own.low;
       fault->node = step.node;
       return;
     }
@@ -136,10 +137,10 @@ void RunSlices(void* context, int64_t begin, int64_t end, int worker) {
 Status DescribeFault(const Graph& graph, const RunFault& fault) {
   if (!fault.index.reported) return Status::Ok();
   const Node& node = graph.nodes[fault.node];
-  const uint32_t indices = node.Input(1);
+  const uint32_t indices = node.Input(node.op == Op::kRoiAlign ? 2 : 1);
   return NodeError(node, StatusCode::kInvalidArgument,
                    "index %" PRId64 " of '%s' is outside of [%" PRId64 ", %" PRId64 ")",
-                   fault.index.index, NameText(graph.tensors[indices].name).text, -fault.index.size,
+                   fault.index.index, NameText(graph.tensors[indices].name).text, fault.index.low,
                    fault.index.size);
 }
 

@@ -51,7 +51,7 @@ static void GatherIndexed(const GatherArgs& args, void* const* io, int64_t begin
   const auto resolve = [&](Index index) {
     const int64_t at = index < 0 ? index + args.axis_size : index;
     if (at >= 0 && at < args.axis_size) return at;
-    ReportIndex(io[3], index, args.axis_size);
+    ReportIndex(io[3], index, args.axis_size, -args.axis_size);
     return int64_t{-1};
   };
   ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {

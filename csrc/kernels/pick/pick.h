@@ -49,7 +49,7 @@ int64_t PickPlace(const PickArgs& args, const Index* indices, int64_t t, void* f
     int64_t at = static_cast<int64_t>(index[j]);
     if (at < 0) at += args.size[j];
     if (at < 0 || at >= args.size[j]) {
-      ReportIndex(fault, static_cast<int64_t>(index[j]), args.size[j]);
+      ReportIndex(fault, static_cast<int64_t>(index[j]), args.size[j], -args.size[j]);
       return -1;
     }
     place += at * args.stride[j];
