@@ -116,7 +116,7 @@ Status MemoryLimit(const char* text, uint64_t* limit) {
 }
 
 Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
-  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr, nullptr};
+  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, 0, nullptr, nullptr};
   const srt_options& o = options == nullptr ? none : *options;
   if (o.threads < 0 || o.threads > kMaxThreads) {
     return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 to %d", o.threads,
@@ -133,6 +133,7 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   SRT_RETURN_IF_ERROR(sparsert::FindPlanInputs(model->graph, &model->plan_inputs));
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);
+  model->options.allow_empty = o.allow_empty != 0;
   model->options.clock = &sparsert::ClockNs;
   model->budget = o.budget == nullptr ? nullptr : &o.budget->budget;
   if (model->options.threads > 1) {

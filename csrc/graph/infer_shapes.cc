@@ -331,7 +331,8 @@ Status SetInputValue(uint32_t index, const void* value, ShapeTable* table) {
 // `value`: nullptr unless it is known. `symbol_sizes`: one per symbol, -1 until an input gives it a
 // size; nullptr: the declared shape is not looked at.
 Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
-                Array<int64_t>* symbol_sizes, const void* value, ShapeTable* table) {
+                Array<int64_t>* symbol_sizes, const void* value, bool allow_empty,
+                ShapeTable* table) {
   const Tensor& tensor = graph.tensors[index];
   const NameText name(tensor.name);
   if (!ShapeWithinLimits(shape)) {
@@ -341,7 +342,7 @@ Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
   }
   for (int d = 0; d < shape.rank; ++d) {
     // A file that declares an input empty means it; a run with an empty batch hardly does.
-    const bool declared = tensor.rank == shape.rank && tensor.dims[d] == 0;
+    const bool declared = allow_empty || (tensor.rank == shape.rank && tensor.dims[d] == 0);
     if (shape.dims[d] == 0 && value == nullptr && !declared) {
       return Status::Error(StatusCode::kShape, "input '%s' has a dimension of size 0: %s",
                            name.text, ShapeText(shape).text);
@@ -400,7 +401,7 @@ Status Inference::SetOutput(size_t i, DType dtype, const Shape& shape) const {
 }
 
 Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* table,
-                   bool as_declared, Span<const void*> input_values) {
+                   bool as_declared, Span<const void*> input_values, bool allow_empty) {
   table->facts.clear();
   table->values.clear();
   SRT_RETURN_IF_ERROR(table->facts.resize(graph.tensors.size()));
@@ -418,7 +419,8 @@ Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* tab
   for (size_t i = 0; i < graph.inputs.size; ++i) {
     SRT_RETURN_IF_ERROR(SetInput(graph, graph.inputs[i], input_shapes[i],
                                  as_declared ? &symbol_sizes : nullptr,
-                                 input_values.empty() ? nullptr : input_values[i], table));
+                                 input_values.empty() ? nullptr : input_values[i], allow_empty,
+                                 table));
   }
 
   for (const Node& node : graph.nodes) {

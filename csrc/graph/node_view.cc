@@ -188,8 +188,8 @@ Status NodeView::RequireConstant(size_t i, const char* what) const {
                    Describe(i).text);
 }
 
-Status NodeView::RequireNonEmpty(size_t i) const {
-  for (int d = 0; d < InShape(i).rank; ++d) {
+Status NodeView::RequireNonEmpty(size_t i, int first) const {
+  for (int d = first; d < InShape(i).rank; ++d) {
     if (InShape(i).dims[d] == 0) {
       return NodeError(node, StatusCode::kShape, "input %s has a dimension of size 0",
                        Describe(i).text);

@@ -71,7 +71,7 @@ struct NodeView {
 
   Status RequireF32(size_t i) const;
   Status RequireConstant(size_t i, const char* what) const;
-  Status RequireNonEmpty(size_t i) const;  // no dimension of size 0
+  Status RequireNonEmpty(size_t i, int first = 0) const;  // from dimension `first` on, none is 0
 };
 
 // The i-th value of a dense float constant (f32 or f16 storage).

@@ -78,6 +78,7 @@ typedef struct {
   int32_t threads;                /* of one run, the caller's included; 0: srt_usable_cores() */
   const char* isa;                /* NULL: $SPARSERT_ISA, else the best of this machine */
   int32_t tune;                   /* SRT_TUNE_... */
+  int32_t allow_empty;            /* 1: inputs may have dimensions of size 0 */
   const srt_allocator* allocator; /* NULL: the C library's; copied */
   srt_budget* budget;             /* NULL: a run counts no cores; else it outlives the model */
 } srt_options;

@@ -132,7 +132,7 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_padding_mode:
       return EnumLimits<GridPadding>();
     case K::k_sampling_ratio:
-      return {0, kMaxWindowValue};
+      return {0, 4096};
     case K::k_nearest_mode:
       return EnumLimits<NearestMode>();
     case K::k_keep_aspect_ratio_policy:

@@ -173,6 +173,14 @@ Status PlanBuilder::LowerNode() {
     plan->places[n.outputs[0]].placed = true;
   }
   Describe(n);
+  bool is_empty = !IsReshape(n.op);  // those share memory, and need a place
+  for (uint32_t t : n.outputs) {
+    is_empty = is_empty && (t == kNoTensor || facts(t).shape.elements() == 0);
+  }
+  if (is_empty) {
+    snprintf(info().reason, sizeof(info().reason), "its output is empty");
+    return Status::Ok();
+  }
   if (info().weights != 0) {
     SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &info().nonzeros));
   }
@@ -341,7 +349,8 @@ void SetSliceBytes(const Graph& graph, Plan* plan) {
 
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
-  SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts, true, input_values));
+  SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts, true, input_values,
+                                  options.allow_empty));
   SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);

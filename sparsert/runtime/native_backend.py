@@ -117,6 +117,7 @@ class NativeBackend:
         isa: an instruction set by name; None: $SPARSERT_ISA, else the best of this machine.
         tune: True measures every candidate kernel, "auto" the close ones, False none. What was
             measured is kept in the tuning cache and not measured again.
+        allow_empty: dimensions of inputs may be 0, as where a fallback found nothing.
 
     Raises:
         ModelFormatError: the bytes are not a valid .sprt file.
@@ -131,6 +132,7 @@ class NativeBackend:
         threads: int | None = None,
         isa: str | None = None,
         tune: bool | str = "auto",
+        allow_empty: bool = False,
     ) -> None:
         self._core = import_core()
         self._label = label
@@ -140,7 +142,12 @@ class NativeBackend:
             raise errors.ModelFormatError(f"{label}: the file is empty")
         try:
             self._model = self._core.Model(
-                self.file, threads or 0, isa or "", _TUNE[tune], process_budget(threads)
+                self.file,
+                threads or 0,
+                isa or "",
+                _TUNE[tune],
+                process_budget(threads),
+                allow_empty,
             )
         except self._core.NativeError as error:
             raise self._translate(error) from None
