@@ -417,10 +417,9 @@ Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* tab
   SRT_RETURN_IF_ERROR(symbol_sizes.resize(graph.symbols.size()));
   for (int64_t& size : symbol_sizes) size = -1;
   for (size_t i = 0; i < graph.inputs.size; ++i) {
-    SRT_RETURN_IF_ERROR(SetInput(graph, graph.inputs[i], input_shapes[i],
-                                 as_declared ? &symbol_sizes : nullptr,
-                                 input_values.empty() ? nullptr : input_values[i], allow_empty,
-                                 table));
+    SRT_RETURN_IF_ERROR(
+        SetInput(graph, graph.inputs[i], input_shapes[i], as_declared ? &symbol_sizes : nullptr,
+                 input_values.empty() ? nullptr : input_values[i], allow_empty, table));
   }
 
   for (const Node& node : graph.nodes) {

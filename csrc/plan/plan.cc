@@ -349,8 +349,8 @@ void SetSliceBytes(const Graph& graph, Plan* plan) {
 
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
-  SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts, true, input_values,
-                                  options.allow_empty));
+  SRT_RETURN_IF_ERROR(
+      InferShapes(graph, input_shapes, &plan->facts, true, input_values, options.allow_empty));
   SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);

@@ -16,8 +16,8 @@ struct PlanOptions {
   CpuTraits cpu;
   int threads = 1;
   Tune tune = Tune::kAuto;
-  int format = -1;  // kAnyFormat, kWinogradFormat, or the SpmmFormat of every matrix layer
-  bool allow_empty = false;   // inputs may have dimensions of size 0
+  int format = -1;           // kAnyFormat, kWinogradFormat, or the SpmmFormat of every matrix layer
+  bool allow_empty = false;  // inputs may have dimensions of size 0
   uint64_t memory_limit = 0;  // bytes of one tensor, and of a run's arena; 0: none
   // Wall clock for measured choices in nanoseconds; nullptr turns them off.
   uint64_t (*clock)() = nullptr;
