@@ -9,6 +9,9 @@ namespace sparsert {
 // is known at plan time takes no memory of a run.
 Status CheckTensorBytes(const Graph& graph, const ShapeTable& table, uint64_t limit);
 
+// The same for outputs of the graph alone.
+Status CheckOutputBytes(const Graph& graph, const ShapeTable& table, uint64_t limit);
+
 // The same for the arena.
 Status CheckArenaBytes(const Plan& plan, uint64_t limit);
 

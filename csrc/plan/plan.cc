@@ -351,7 +351,6 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
   SRT_RETURN_IF_ERROR(
       InferShapes(graph, input_shapes, &plan->facts, true, input_values, options.allow_empty));
-  SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
   ShapeTable whole(plan->facts.facts.allocator());
@@ -362,6 +361,10 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
       std::swap(whole, plan->facts);
       std::swap(plan->facts, slice);
     }
+  }
+  SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));
+  if (cut.images != 0) {
+    SRT_RETURN_IF_ERROR(CheckOutputBytes(graph, whole, options.memory_limit));
   }
   PlanOptions slice_options = options;
   if (cut.slice_per_thread) slice_options.threads = 1;

@@ -161,3 +161,17 @@ def test_large_ranges(dtype: type) -> None:
     for bounds in ((3, 30, 2), (-5, 20000, 3), (9000, -4, -1)):
         a, b, c = (np.array(bound, dtype) for bound in bounds)
         np.testing.assert_array_equal(model(a=a, b=b, c=c), np.arange(*bounds, dtype=dtype))
+
+
+def test_a_large_batch_runs_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the whole batch would take at once is no reason to refuse it; its result is."""
+    nodes = ["a = Conv<pads=[1,1,1,1]>(x, w)", "b = Relu(a)", "y = GlobalAveragePool(b)"]
+    w = np.ones((16, 3, 3, 3), np.float32)
+    proto = build(nodes, {"x": ["n", 3, 64, 64]}, {"w": w})
+    monkeypatch.setenv("SPARSERT_MEMORY_LIMIT", str(8 << 20))
+    model = sparsert.load(proto, threads=1, strict=True)
+    x = np.ones((64, 3, 64, 64), np.float32)
+    assert model(x).shape == (64, 16, 1, 1)
+    monkeypatch.setenv("SPARSERT_MEMORY_LIMIT", str(1 << 20))
+    with pytest.raises(BackendError, match="limit"):
+        sparsert.load(proto, threads=1, strict=True)(x)

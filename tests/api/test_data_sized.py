@@ -29,6 +29,7 @@ def detector() -> onnx.ModelProto:
             "a = RoiAlign<output_height=4, output_width=4, sampling_ratio=2>(f, r, z)",
             "c = Conv<pads=[1,1,1,1]>(a, w2)",
             "m = MaxPool<kernel_shape=[2,2], strides=[2,2]>(c)",
+            'u = Resize<mode="linear">(m, , twice)',
             "v = Flatten(m)",
             "h = Gemm<transB=1>(v, w3, b3)",
             "y = Softmax<axis=1>(h)",
@@ -42,11 +43,12 @@ def detector() -> onnx.ModelProto:
             "two": np.array(2),
             "zero": i64(0),
             "nothing": np.array(0),
+            "twice": np.array([1, 1, 2, 2], F32),
             "w2": random_weights(6, 4, 3, 3, sparsity=0.6),
             "w3": random_weights(5, 24, sparsity=0.5),
             "b3": random_weights(5, scale=1.0),
         },
-        outputs=("y", "r", "n"),
+        outputs=("y", "r", "n", "u"),
     )
 
 

@@ -42,6 +42,27 @@ def arg_cases() -> list[Case]:
                     )
                 )
     cases.append(Case("ArgMax_one", ["y = ArgMax<axis=0>(x)"], {"x": (1,)}, tolerance=EXACT))
+    rng = np.random.default_rng(3)
+    long = {
+        "ties": rng.integers(0, 9, (5, 397)),
+        "rising": np.tile(np.arange(397), (5, 1)),
+        "falling": np.tile(-np.arange(397), (5, 1)),
+        "ends": np.where(np.arange(397) % 396 == 0, 1, 0)[None].repeat(5, 0),
+    }
+    for label, values in long.items():
+        for op in ("ArgMax", "ArgMin"):
+            for name, dtype in NUMBERS.items():
+                for last in (0, 1):
+                    x = values.astype({1: np.float32, 6: np.int32, 7: np.int64}[dtype])
+                    cases.append(
+                        Case(
+                            f"{op}_{name}_long_{label}_{last}",
+                            [f"y = {op}<axis=1, select_last_index={last}>(x)"],
+                            {"x": (dtype, [5, 397])},
+                            feeds={"x": x},
+                            tolerance=EXACT,
+                        )
+                    )
     return cases
 
 
