@@ -333,7 +333,12 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
     for part in segment(graph, problems):
         if part.is_native:
             native = NativeBackend(
-                write_bytes(part.model), label, options["threads"], options["isa"], options["tune"]
+                write_bytes(part.model),
+                label,
+                options["threads"],
+                options["isa"],
+                options["tune"],
+                allow_empty=True,
             )
             parts.append((None, part.inputs, part.outputs, native))
             continue

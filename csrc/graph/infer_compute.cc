@@ -40,7 +40,7 @@ Status InferLinear(const Inference& inf) {
   SRT_RETURN_IF_ERROR(inf.RequireF32(0));
   SRT_RETURN_IF_ERROR(inf.RequireF32(1));
   SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "weights"));
-  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0, 1));
   SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(1));
   const Shape& x = inf.InShape(0);
   const Shape& w = inf.InShape(1);
@@ -124,10 +124,6 @@ Status InferReduce(const Inference& inf) {
   const bool keep = inf.node.IntAttr(AttrKey::k_keepdims, 1) != 0;
   Shape out;
   for (int d = 0; d < x.rank; ++d) {
-    if (reduced[d] && x.dims[d] == 0) {
-      return NodeError(inf.node, StatusCode::kShape, "reduced axis %d of input %s is empty", d,
-                       inf.Describe(0).text);
-    }
     if (!reduced[d]) out.dims[out.rank++] = x.dims[d];
     if (reduced[d] && keep) out.dims[out.rank++] = 1;
   }

@@ -30,7 +30,8 @@ constexpr OpRule kRules[] = {
     {Op::kUnary, 1, 1, 1, 1, 0, Attrs(K::k_fn, K::k_alpha, K::k_beta), kFn},
     {Op::kPRelu, 2, 2, 1, 1, Bits(1), 0, 0},
     {Op::kBinary, 2, 2, 1, 1, 0, kAct | kFn, kFn},
-    {Op::kMaxPool, 1, 1, 1, 1, 0, kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode),
+    {Op::kMaxPool, 1, 1, 1, 2, 0,
+     kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode, K::k_storage_order),
      Attrs(K::k_kernel_shape)},
     {Op::kAveragePool, 1, 1, 1, 1, 0,
      kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode, K::k_count_include_pad),
@@ -51,7 +52,8 @@ constexpr OpRule kRules[] = {
     {Op::kPad, 2, 4, 1, 1, 0, Attrs(K::k_mode), 0},
     {Op::kResize, 1, 4, 1, 1, 0,
      Attrs(K::k_mode, K::k_coordinate_transformation_mode, K::k_nearest_mode, K::k_axes,
-           K::k_keep_aspect_ratio_policy),
+           K::k_keep_aspect_ratio_policy, K::k_antialias, K::k_exclude_outside, K::k_cubic_coeff_a,
+           K::k_extrapolation_value),
      0},
     {Op::kReduce, 1, 2, 1, 1, 0, Attrs(K::k_fn, K::k_keepdims, K::k_noop_with_empty_axes), kFn},
     {Op::kSoftmax, 1, 1, 1, 1, 0, Attrs(K::k_axis), 0},
@@ -83,6 +85,14 @@ constexpr OpRule kRules[] = {
     {Op::kRecurrent, 2, 8, 1, 3, Bits(1, 2, 3, 7),
      Attrs(K::k_cell, K::k_activations, K::k_clip, K::k_reverse),
      Attrs(K::k_cell, K::k_activations)},
+    {Op::kGridSample, 2, 2, 1, 1, 0, Attrs(K::k_mode, K::k_padding_mode, K::k_align_corners), 0},
+    {Op::kRoiAlign, 3, 3, 1, 1, 0,
+     Attrs(K::k_mode, K::k_coordinate_transformation_mode, K::k_output_shape, K::k_sampling_ratio,
+           K::k_spatial_scale),
+     Attrs(K::k_output_shape)},
+    {Op::kDeformColumns, 2, 3, 1, 1, 0,
+     Attrs(K::k_kernel_shape, K::k_strides, K::k_pads, K::k_dilations, K::k_group),
+     Attrs(K::k_kernel_shape)},
 };
 
 constexpr int64_t kMaxWindowValue = int64_t{1} << 30;
@@ -114,9 +124,15 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_auto_pad:
       return EnumLimits<AutoPad>();
     case K::k_mode:
-      return op == Op::kResize ? EnumLimits<ResizeMode>() : EnumLimits<PadMode>();
+      if (op == Op::kRoiAlign) return EnumLimits<RoiMode>();
+      return op == Op::kPad ? EnumLimits<PadMode>() : EnumLimits<ResizeMode>();
     case K::k_coordinate_transformation_mode:
+      if (op == Op::kRoiAlign) return EnumLimits<RoiCoordinates>();
       return EnumLimits<CoordinateMode>();
+    case K::k_padding_mode:
+      return EnumLimits<GridPadding>();
+    case K::k_sampling_ratio:
+      return {0, 4096};
     case K::k_nearest_mode:
       return EnumLimits<NearestMode>();
     case K::k_keep_aspect_ratio_policy:
@@ -155,6 +171,10 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_reverse:
     case K::k_upper:
     case K::k_select_last_index:
+    case K::k_align_corners:
+    case K::k_storage_order:
+    case K::k_antialias:
+    case K::k_exclude_outside:
       return {0, 1};
     default:
       return {INT64_MIN, INT64_MAX};
@@ -251,6 +271,9 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_beta:
     case K::k_epsilon:
     case K::k_clip:
+    case K::k_cubic_coeff_a:
+    case K::k_extrapolation_value:
+    case K::k_spatial_scale:
       return Bits(AttrType::kFloat);
     case K::k_strides:
     case K::k_pads:
@@ -329,6 +352,13 @@ void CheckGeometry(const Graph& graph, const Node& node, const char* where, Prob
       }
       break;
     }
+    case Op::kRoiAlign:
+      CheckLength(node, K::k_output_shape, 2, where, problems);
+      break;
+    case Op::kDeformColumns:
+      CheckLength(node, K::k_kernel_shape, 2, where, problems);
+      CheckWindow(node, 2, where, problems);
+      break;
     default:
       break;
   }

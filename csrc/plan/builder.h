@@ -165,8 +165,9 @@ Status LowerResize(PlanBuilder* b);
 Status LowerMatMul(PlanBuilder* b);
 Status LowerAttention(PlanBuilder* b);
 Status LowerRecurrent(PlanBuilder* b);
-Status LowerNorm(PlanBuilder* b);   // LayerNormalization, RMSNormalization
-Status LowerIndex(PlanBuilder* b);  // ops that find, pick or scatter elements; Cum*, Trilu
+Status LowerNorm(PlanBuilder* b);    // LayerNormalization, RMSNormalization
+Status LowerSample(PlanBuilder* b);  // GridSample, RoiAlign, DeformColumns
+Status LowerIndex(PlanBuilder* b);   // ops that find, pick or scatter elements; Cum*, Trilu
 
 // y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over
 // single elements. The tensors are the node's.

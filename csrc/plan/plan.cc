@@ -9,6 +9,7 @@
 #include "kernels/copy/copy.h"
 #include "plan/batch_slices.h"
 #include "plan/builder.h"
+#include "plan/check_memory.h"
 
 namespace sparsert {
 namespace {
@@ -71,6 +72,7 @@ Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> 
   for (size_t i = 0; i < io.size; ++i) {
     step.io[i] = io[i];
     if (io[i].kind == IoRef::kArena) buffers_[io[i].index].last = node_index;
+    step.may_fault |= io[i].kind == IoRef::kFault;
   }
   step.items = items;
   step.chunk = items < 1 ? 1 : items;
@@ -171,6 +173,14 @@ Status PlanBuilder::LowerNode() {
     plan->places[n.outputs[0]].placed = true;
   }
   Describe(n);
+  bool is_empty = !IsReshape(n.op);  // those share memory, and need a place
+  for (uint32_t t : n.outputs) {
+    is_empty = is_empty && (t == kNoTensor || facts(t).shape.elements() == 0);
+  }
+  if (is_empty) {
+    snprintf(info().reason, sizeof(info().reason), "its output is empty");
+    return Status::Ok();
+  }
   if (info().weights != 0) {
     SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &info().nonzeros));
   }
@@ -226,6 +236,10 @@ Status PlanBuilder::LowerNode() {
     case Op::kCumProd:
     case Op::kTrilu:
       return LowerIndex(this);
+    case Op::kGridSample:
+    case Op::kRoiAlign:
+    case Op::kDeformColumns:
+      return LowerSample(this);
     default:
       return LowerMovement(this);
   }
@@ -335,7 +349,8 @@ void SetSliceBytes(const Graph& graph, Plan* plan) {
 
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
-  SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts, true, input_values));
+  SRT_RETURN_IF_ERROR(
+      InferShapes(graph, input_shapes, &plan->facts, true, input_values, options.allow_empty));
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
   ShapeTable whole(plan->facts.facts.allocator());
@@ -346,6 +361,10 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
       std::swap(whole, plan->facts);
       std::swap(plan->facts, slice);
     }
+  }
+  SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));
+  if (cut.images != 0) {
+    SRT_RETURN_IF_ERROR(CheckOutputBytes(graph, whole, options.memory_limit));
   }
   PlanOptions slice_options = options;
   if (cut.slice_per_thread) slice_options.threads = 1;
@@ -360,7 +379,7 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
     SetSliceBytes(graph, plan);
     std::swap(plan->facts, whole);
   }
-  return status;
+  return status.ok() ? CheckArenaBytes(*plan, options.memory_limit) : status;
 }
 
 }  // namespace sparsert

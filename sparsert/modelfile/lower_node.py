@@ -69,7 +69,9 @@ UNARY_OPS = {
 _BETA_NAME = {"selu": "gamma"}
 
 # Operators of the domain sparsert besides those that take an activation.
-_OWN_OPS = ("MatMul", "Attention", "Recurrent")
+_OWN_OPS = ("MatMul", "Attention", "Recurrent", "DeformColumns")
+# Those of them that are not also operators of ONNX with the same inputs.
+_ONLY_OWN = ("Attention", "Recurrent", "DeformColumns")
 _FAMILIES = {
     "Unary": tuple(UNARY_OPS),
     "Binary": (*BINARY_FN, "BitShift"),
@@ -114,18 +116,25 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "CumProd": {"exclusive": 0, "reverse": 0},
     "Trilu": {"upper": 1},
     "Recurrent": {"reverse": 0},
+    "GridSample": {"mode": "linear", "padding_mode": "zeros", "align_corners": 0},
+    "RoiAlign": {
+        "mode": "avg",
+        "coordinate_transformation_mode": "half_pixel",
+        "output_height": 1,
+        "output_width": 1,
+        "sampling_ratio": 0,
+        "spatial_scale": 1.0,
+    },
+    "DeformColumns": {"group": 1},
 }
 # Attributes that may be there but say nothing (given the others), and the values they must have.
 _IGNORED: dict[str, tuple[str, ...]] = {
     "Conv": ("kernel_shape",),
     "ConvTranspose": ("kernel_shape",),
-    "MaxPool": ("storage_order",),
-    "Resize": ("cubic_coeff_a", "extrapolation_value", "exclude_outside"),
     "Cast": ("saturate", "round_mode"),
     "LayerNormalization": ("stash_type",),
     "RMSNormalization": ("stash_type",),
 }
-_FIXED: dict[str, dict[str, Any]] = {"Resize": {"antialias": 0}}
 
 
 @dataclass
@@ -150,6 +159,9 @@ def lower_node(node: ir.Node) -> FileNode:
     values = {name: _attr_value(attr, where) for name, attr in node.attributes.items()}
     inputs = list(node.inputs)
     op = _file_op(node, where)
+    outputs = list(node.outputs)
+    while len(outputs) > 1 and not outputs[-1].name and not outputs[-1].uses():
+        outputs.pop()
     if op == "Unary":
         values = _unary_values(node, inputs, values, where)
         inputs = inputs[:1]
@@ -160,7 +172,7 @@ def lower_node(node: ir.Node) -> FileNode:
     elif op == "ConstantOfShape":
         values = _fill_value(values)
     elif op == "Resize":
-        inputs = [None if i == 1 else value for i, value in enumerate(inputs)]
+        _resize_values(inputs, values)
     if "act" in values:
         _fill_act(values, where)
     if values.get("auto_pad") == "VALID":
@@ -168,15 +180,13 @@ def lower_node(node: ir.Node) -> FileNode:
         values.pop("pads", None)
     for name in _IGNORED.get(op, ()):
         values.pop(name, None)
-    for name, fixed in _FIXED.get(op, {}).items():
-        if values.pop(name, fixed) != fixed:
-            raise UnsupportedOpError(f"{where}: {name} must be {fixed}")
+    if op == "MaxPool" and (len(outputs) == 1 or values.get("storage_order") == 0):
+        values.pop("storage_order", None)
     values = {**_DEFAULTS.get(op, {}), **values}
+    if op == "RoiAlign":
+        values["output_shape"] = (values.pop("output_height"), values.pop("output_width"))
     while inputs and inputs[-1] is None:
         inputs.pop()
-    outputs = list(node.outputs)
-    while len(outputs) > 1 and not outputs[-1].name and not outputs[-1].uses():
-        outputs.pop()
     _check(op, inputs, outputs, values, where)
     attrs = {name: _number(op, name, value, where) for name, value in values.items()}
     return FileNode(op, node.name or "", inputs, outputs, attrs)
@@ -206,7 +216,7 @@ def _file_op(node: ir.Node, where: str) -> str:
         for op, members in _FAMILIES.items():
             if node.op_type in members:
                 return op
-        if node.op_type in OP_RULES and node.op_type not in (*FUSED_OPS, "Attention", "Recurrent"):
+        if node.op_type in OP_RULES and node.op_type not in (*FUSED_OPS, *_ONLY_OWN):
             return node.op_type
     raise UnsupportedOpError(f"{where}: not an op of the sparsert opset")
 
@@ -245,6 +255,22 @@ def _unary_values(
     if values:
         raise UnsupportedOpError(f"{where}: unknown attributes {', '.join(sorted(values))}")
     return result
+
+
+def _resize_values(inputs: list[ir.Value | None], values: dict[str, Any]) -> None:
+    """Leaves out what says nothing in a Resize of its mode and coordinates."""
+    if values.get("coordinate_transformation_mode") != "tf_crop_and_resize":
+        values.pop("extrapolation_value", None)
+        if len(inputs) > 1:
+            inputs[1] = None
+    if values.get("mode") != "cubic":
+        values.pop("cubic_coeff_a", None)
+    if values.get("mode", "nearest") == "nearest":
+        values.pop("antialias", None)
+        values.pop("exclude_outside", None)
+    for name in ("antialias", "exclude_outside"):
+        if values.get(name) == 0:
+            values.pop(name)
 
 
 def _scalar(value: ir.Value, where: str) -> float:

@@ -25,6 +25,8 @@ def run(model: ir.Model) -> None:
     """
     target = onnx.defs.onnx_opset_version()
     version = model.opset_imports.get("", target)
+    if version < 16:
+        _keep_old_roi_align(model)
     if version < _SCRIPT_OLDEST:
         before, version = version, _convert_with_onnx(model, _SCRIPT_OLDEST)
         if before < 11:
@@ -73,6 +75,14 @@ def _keep_old_resize(model: ir.Model) -> None:
                 ("nearest_mode", "floor"),
             ):
                 node.attributes[name] = ir.AttrString(name, value)
+
+
+def _keep_old_roi_align(model: ir.Model) -> None:
+    """Says where the elements of a RoiAlign lay before opset 16, whose default is another one."""
+    for node in _all_nodes(model):
+        if node.domain == "" and node.op_type == "RoiAlign":
+            name = "coordinate_transformation_mode"
+            node.attributes[name] = ir.AttrString(name, "output_half_pixel")
 
 
 def _set_modes_of_grid_samples(model: ir.Model) -> None:

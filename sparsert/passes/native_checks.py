@@ -54,6 +54,8 @@ _NUMBERS: dict[str, tuple[int, ...]] = {
     "CumSum": (1,),
     "CumProd": (1,),
 }
+# Operators whose results are as large as their data says.
+_SIZED_BY_DATA = frozenset("Compress NonMaxSuppression NonZero Unique".split())
 _SCATTERS = frozenset({"ScatterElements", "ScatterND"})
 # Inputs that must be known when a plan is made, of all operators.
 _KNOWN_INPUTS: dict[str, tuple[int, ...]] = {
@@ -61,7 +63,7 @@ _KNOWN_INPUTS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(_REDUCTIONS, (1,)),
     **{op: indices for op, indices in _NUMBERS.items() if indices},
     "Pad": (1, 2, 3),
-    "Resize": (2, 3),
+    "Resize": (1, 2, 3),
     "ConstantOfShape": (0,),
     "Range": (0, 1, 2),
 }
@@ -74,7 +76,8 @@ _FOLDED = (
     | frozenset({"Floor", "Ceil", "Neg", "Abs", "Where"})
 )
 _COORDINATES = frozenset(
-    "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric".split()
+    "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric "
+    "tf_crop_and_resize".split()
 )
 INTEGERS = frozenset(
     {
@@ -228,11 +231,7 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         rank = rank_of(input_at(node, 0))
         if rank is not None and rank not in (3, 4):
             return f"only 1-D and 2-D pools are supported; this one has {rank - 2} dimensions"
-        if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
-            return "its Indices output is used"
         return _require_f32(node, known)
-    if op in _REDUCTIONS and _is_empty(input_at(node, 0)):
-        return "it reduces an empty tensor"
     if op in _REDUCTIONS:
         reason = _require_f32(node, known, 1)
         return reason or _require_known(node, (1,), known)
@@ -243,6 +242,10 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         return "it compares f16" if half else None
     if op == "MatMul":
         return _require_f32(node, known)
+    if op == "GridSample":
+        return _grid_reason(node) or _require_f32(node, known)
+    if op == "RoiAlign":
+        return _require_f32(node, known, 2)
     if op in _NORMS:
         if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
             return "only its first output is supported"
@@ -269,16 +272,21 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     return _unknown_reason(node)
 
 
+def _grid_reason(node: ir.Node) -> str | None:
+    rank = rank_of(input_at(node, 0))
+    if rank is not None and not 3 <= rank <= 5:
+        return f"only 1 to 3 spatial dimensions are supported; this one has {rank - 2}"
+    if rank == 5 and attribute(node, "mode", "linear") == "cubic":
+        return "cubic over 3 dimensions is not supported"
+    return None
+
+
 def _require_number(node: ir.Node) -> str | None:
     value = input_at(node, 0)
     if value is not None and (value.dtype in INTEGERS or is_f32(value)):
         return None
     kind = "an unknown type" if value is None or value.dtype is None else value.dtype.name
     return f"it computes with {kind}"
-
-
-def _is_empty(value: ir.Value | None) -> bool:
-    return value is not None and value.shape is not None and 0 in list(value.shape)
 
 
 def _unknown_reason(node: ir.Node) -> str:
@@ -298,18 +306,22 @@ def _unknown_reason(node: ir.Node) -> str:
                 return f"only 1-D and 2-D are supported; this one has {len(weight.shape) - 2}-D"
             return "its weights or bias are not constant"
         return f"its {what} are not constant or not a matrix"
+    if op in _SIZED_BY_DATA:
+        return "the size of its output depends on data; a plan is made for fixed sizes"
     return "the operator is not in the sparsert opset"
 
 
 def _resize_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     mode = attribute(node, "mode", "nearest")
-    if mode not in ("nearest", "linear"):
+    if mode not in ("nearest", "linear", "cubic"):
         return f"Resize mode '{mode}' is not supported"
     coordinates = attribute(node, "coordinate_transformation_mode", "half_pixel")
     if coordinates not in _COORDINATES:
         return f"the coordinates '{coordinates}' are not supported"
-    if attribute(node, "antialias", 0):
-        return "antialias is not supported"
+    if coordinates == "tf_crop_and_resize":
+        if input_at(node, 3) is None:
+            return "it crops and has scales instead of sizes"
+        return _require_f32(node, known, 2) or _require_known(node, (1, 3), known)
     return _require_f32(node, known, 1) or _require_known(node, (2, 3), known)
 
 

@@ -292,6 +292,36 @@ def pool(
     return y if kind == "max" else y / counts
 
 
+def max_places(
+    x: np.ndarray,
+    y: np.ndarray,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int] | None,
+    dilations: Sequence[int],
+    auto_pad: str | None,
+    column_major: bool,
+) -> np.ndarray:
+    """Returns where the maxima `y` of windows first stand in `x`, numbered through all of it."""
+    size, out = x.shape[2:], y.shape[2:]
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    begins, _ = window_pads(size, reach, strides, pads, auto_pad)
+    ends = [
+        max(0, (n - 1) * s + r - have - begin)
+        for n, s, r, have, begin in zip(out, strides, reach, size, begins, strict=True)
+    ]
+    numbers = np.arange(np.prod(size)).reshape(size, order="F" if column_major else "C")
+    inside = _pad(numbers[None, None].astype(np.float64), begins, ends, -1.0)
+    padded = _pad(x, begins, ends, -np.inf)
+    places = np.full(y.shape, -1, np.int64)
+    for tap in _taps(kernel):
+        where = (slice(None), slice(None), *_tap_slice(tap, strides, dilations, out))
+        at = inside[where].astype(np.int64)
+        places = np.where((places < 0) & (padded[where] == y) & (at >= 0), at, places)
+    planes = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * len(size))
+    return np.maximum(places, 0) + planes * numbers.size
+
+
 def resize(
     x: np.ndarray,
     scales: Sequence[float] | None,

@@ -201,7 +201,7 @@ void TestHostile() {
       if (t.Infer().ok()) ++failures;
     }
   }
-  for (int op = 1; op <= 32; ++op) {  // scalars, empty vectors and large values everywhere
+  for (int op = 1; op <= 63; ++op) {  // scalars, empty vectors and large values everywhere
     for (int variant = 0; variant < 4; ++variant) {
       for (int inputs = 1; inputs <= 5; ++inputs) {
         TEST_GRAPH(t);

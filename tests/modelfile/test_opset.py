@@ -12,6 +12,7 @@ from sparsert.modelfile.opset import (
     BINARY_FN,
     COMPARE_FN,
     COORDINATE_MODE,
+    GRID_PADDING,
     NEAREST_MODE,
     OP_RULES,
     OPS,
@@ -19,6 +20,8 @@ from sparsert.modelfile.opset import (
     RECURRENT_CELL,
     REDUCE_FN,
     RESIZE_MODE,
+    ROI_COORDINATES,
+    ROI_MODE,
     UNARY_FN,
     attr_types,
 )
@@ -53,6 +56,9 @@ def test_functions() -> None:
         "ResizeMode": [camel(name) for name in RESIZE_MODE],
         "CoordinateMode": [camel(name) for name in COORDINATE_MODE],
         "NearestMode": [camel(name) for name in NEAREST_MODE],
+        "GridPadding": [camel(name) for name in GRID_PADDING],
+        "RoiMode": [camel(name) for name in ROI_MODE],
+        "RoiCoordinates": [camel(name) for name in ROI_COORDINATES],
     }
     for enum, names in enums.items():
         body = re.search(rf"enum class {enum} : uint8_t {{(.*?)}};", text, re.DOTALL)
