@@ -88,8 +88,8 @@ Status MatrixLayer::EnterSpmv(Contest* contest) {
     c.format = SpmvFormatName(spmv_[n].format);
     c.kernel = spmv_[n].kernel.name;
     c.predicted_ns = spmv_[n].predicted_ns;
-    const bool sell = spmv_[n].format == SpmvFormat::kSell;
-    contest->Add(c, n, static_cast<double>(sell ? info.nonzeros : info.weights));
+    const bool dense = spmv_[n].format == SpmvFormat::kDense;
+    contest->Add(c, n, static_cast<double>(dense ? info.weights : info.nonzeros));
   }
   return Status::Ok();
 }

@@ -13,6 +13,9 @@ constexpr int64_t kFarBytes = 384 * 1024;
 // Packed weights of a split that several tiles read: about what L2 keeps beside their columns.
 constexpr size_t kSplitBytes = 768 * 1024;
 
+// Partial sums of a split: what L2 keeps beside the slabs of X and the weights that stream through.
+constexpr int64_t kSumsBytes = 256 * 1024;
+
 // Rows of a csr2 panel when threads share a layer's rows: as many as find good partners, but two
 // panels for each thread.
 int32_t Csr2Rows(int64_t rows, int64_t threads) {
@@ -112,6 +115,11 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   if (direct && a->tiles > 1 && far > 0 && (threads == 1 || a->by_rows)) {
     splits = std::max(splits, far + 1);
     a->by_rows = true;
+  }
+  if (direct && packed->groups[0].blocks > 1) {
+    const int64_t tile_bytes = static_cast<int64_t>(a->tile_vecs) * choice.kernel.lanes *
+                               static_cast<int64_t>(sizeof(float));
+    splits = std::max(splits, stats_.rows * tile_bytes / kSumsBytes);
   }
   a->splits = static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(splits, panels)));
   auto* bounds =

@@ -61,6 +61,11 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
       _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)));
   return {_mm512_i32gather_ps(i, base, 4)};
 }
+// The next of p[0], p[1], ... in each lane whose bit is set, from the lowest on; the others are 0.
+// Reads p[0 .. 15].
+inline Vec Spread(const float* p, uint32_t bits) {
+  return {_mm512_maskz_expand_ps(static_cast<__mmask16>(bits), _mm512_loadu_ps(p))};
+}
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) {
   const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
