@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "kernels/dwconv/dwconv.h"
+#include "kernels/phases/phases.h"
 #include "plan/builder.h"
 #include "plan/lower_winograd.h"
 
@@ -67,7 +68,7 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
       args->bands = static_cast<int32_t>(std::min<int64_t>(b->options.threads, args->out_h));
     }
   } else {
-    SRT_RETURN_IF_ERROR(b->Taps(window, false, tiling, &args->taps));
+    SRT_RETURN_IF_ERROR(b->Taps(window, false, false, tiling, &args->taps));
   }
   const Planes px = PlanesOf(b->desc(x));
   const Planes py = PlanesOf(b->desc(y));
@@ -169,6 +170,60 @@ Status LowerTapRows(PlanBuilder* b, const Window& window) {
   return b->AddCopy(from, o.y, to, b->ref(y));
 }
 
+// Whether splitting the input into the phases of the strides takes less than picking each tap's
+// columns apart: every second column is picked from two loads, of other strides a lane at a time.
+bool GainsByPhases(const Window& w) {
+  constexpr int64_t kManyReads = 8;  // of an element, by the taps
+  if (w.stride[1] < 2 || w.stride[0] > kMaxPhaseStride || w.stride[1] > kMaxPhaseStride) {
+    return false;
+  }
+  const int64_t taps = w.kernel[0] * w.kernel[1];
+  if (w.stride[1] == 2) return taps >= kManyReads * w.stride[0] * w.stride[1];
+  return w.kernel[1] > w.stride[1] || (w.stride[1] == 4 && w.kernel[1] > 1);
+}
+
+// The phases that some tap reads along one dimension, a bit each.
+uint32_t UsedPhases(const Window& w, int d) {
+  uint32_t used = 0;
+  for (int64_t k = 0; k < w.kernel[d]; ++k) {
+    const int64_t from_pad = k * w.dilation[d] - w.pad_begin[d];
+    used |= 1u << ((from_pad % w.stride[d] + w.stride[d]) % w.stride[d]);
+  }
+  return used;
+}
+
+// Appends the step that splits the input of `o` and lets it read the phases.
+Status AddPhases(PlanBuilder* b, int64_t channels, SpmmOperands* o) {
+  PhasesArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  args->planes = o->batch * channels;
+  args->channels = channels;
+  args->in_h = o->window.in[0];
+  args->in_w = o->window.in[1];
+  args->layout = PlaneLayout(o->window, true);
+  args->used_h = UsedPhases(o->window, 0);
+  args->used_w = UsedPhases(o->window, 1);
+  args->x_image = o->x_image;
+  args->x_plane = o->x_row;
+  args->y_plane = args->layout.floats();
+  Kernel kernel;
+  if (!SelectPhases(b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kUnsupported, "no kernel for this instruction set");
+  }
+  IoRef phases;
+  const int64_t floats = args->planes * args->y_plane;
+  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(floats) * sizeof(float), &phases));
+  const IoRef io[] = {o->x, phases};
+  SRT_RETURN_IF_ERROR(
+      b->AddStep(kernel, args, {io, 2}, PhasesItems(*args), 0, static_cast<double>(floats) * 0.2));
+  o->phased = true;
+  o->x = phases;
+  o->x_row = args->y_plane;
+  o->x_group = args->y_plane * (channels / o->key.groups);
+  o->x_image = args->y_plane * channels;
+  return Status::Ok();
+}
+
 }  // namespace
 
 Status LowerConv(PlanBuilder* b) {
@@ -240,6 +295,7 @@ Status LowerConv(PlanBuilder* b) {
   o.y = b->ref(y);
   o.bias = node.Input(2);
   o.act = FusedActivation(node);
+  if (!transposed && GainsByPhases(window)) SRT_RETURN_IF_ERROR(AddPhases(b, channels_in, &o));
   return LowerConvolution(b, o);
 }
 

@@ -68,7 +68,8 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.columns = p.columns;
   a.direct = p.direct;
   Bump bump(allocator);
-  if (!p.direct) Must(BuildTaps(p.window, p.transposed, tiling, &bump, &a.taps));
+  if (!p.direct)
+    Must(BuildTaps(p.window, p.transposed, PlaneLayout(p.window, false), tiling, &bump, &a.taps));
 
   // Direct rows may be read up to a whole vector; by taps nothing behind the plane may be.
   const int64_t plane = p.window.in[0] * p.window.in[1];
