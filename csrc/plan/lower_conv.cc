@@ -5,6 +5,7 @@
 #include "kernels/dwconv/dwconv.h"
 #include "kernels/phases/phases.h"
 #include "plan/builder.h"
+#include "plan/lower_output_phases.h"
 #include "plan/lower_winograd.h"
 
 namespace sparsert {
@@ -100,76 +101,6 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
   return b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), 0, work_ns);
 }
 
-// Whether every output element of a transposed convolution comes from one tap of one input element.
-bool TapsStandApart(const Window& w) {
-  for (int d = 0; d < 2; ++d) {
-    if (w.kernel[d] != w.stride[d] || w.pad_begin[d] != 0 || w.out[d] != w.in[d] * w.stride[d]) {
-      return false;
-    }
-  }
-  return w.kernel[0] * w.kernel[1] > 1;
-}
-
-// Such a convolution: a pointwise one whose rows are (output channel, tap) into a temporary, which
-// is then dealt out to the output's elements.
-Status LowerTapRows(PlanBuilder* b, const Window& window) {
-  const Node& node = *b->node;
-  const uint32_t x = node.Input(0);
-  const uint32_t y = node.outputs[0];
-  const int64_t taps = window.kernel[0] * window.kernel[1];
-  const int64_t channels = b->facts(y).shape.dims[1];
-  const int64_t columns = window.in[0] * window.in[1];
-  const Planes px = PlanesOf(b->desc(x));
-  const Planes py = PlanesOf(b->desc(y));
-  const Planes pt = {(columns + 15) / 16 * 16 * channels * taps, (columns + 15) / 16 * 16};
-
-  SpmmOperands o;
-  o.key.tensor = node.Input(1);
-  o.key.transposed = o.key.tap_rows = true;
-  for (int d = 0; d < 2; ++d) o.window.in[d] = o.window.out[d] = window.in[d];
-  o.window.spatial_rank = window.spatial_rank;
-  o.batch = b->facts(x).shape.dims[0];
-  o.columns = columns;
-  o.may_be_direct = px.plane >= pt.plane && b->ref(x).kind == IoRef::kArena;
-  o.x_image = px.image;
-  o.x_row = px.plane;
-  o.y_image = pt.image;
-  o.y_row = pt.plane;
-  o.x = b->ref(x);
-  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(o.batch * pt.image) * sizeof(float), &o.y));
-  if (node.Input(2) != kNoTensor) {
-    const void* data = nullptr;
-    SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &data));
-    auto* repeated = b->plan->memory.Allocate<float>(static_cast<size_t>(channels * taps));
-    if (repeated == nullptr) return Status::OutOfMemory("bias", channels * taps * sizeof(float));
-    for (int64_t i = 0; i < channels * taps; ++i) {
-      repeated[i] = static_cast<const float*>(data)[i / taps];
-    }
-    o.bias_values = repeated;
-  }
-  o.act = FusedActivation(node);
-  SRT_RETURN_IF_ERROR(LowerSpmm(b, o));
-
-  // [image][channel][tap row][row][tap column][column], as the temporary and as the output have it:
-  // both tap columns of an output row are written while it is in cache.
-  TensorDesc from;
-  from.shape.rank = 6;
-  const int64_t row = window.out[1];
-  const int64_t dims[6] = {o.batch,      channels,         window.kernel[0],
-                           window.in[0], window.kernel[1], window.in[1]};
-  const int64_t from_strides[6] = {pt.image,     pt.plane * taps, pt.plane * window.kernel[1],
-                                   window.in[1], pt.plane,        1};
-  const int64_t to_strides[6] = {py.image, py.plane,        row, row * window.kernel[0],
-                                 1,        window.kernel[1]};
-  TensorDesc to = from;
-  for (int d = 0; d < 6; ++d) {
-    from.shape.dims[d] = to.shape.dims[d] = dims[d];
-    from.strides[d] = from_strides[d];
-    to.strides[d] = to_strides[d];
-  }
-  return b->AddCopy(from, o.y, to, b->ref(y));
-}
-
 // Whether splitting the input into the phases of the strides takes less than picking each tap's
 // columns apart: every second column is picked from two loads, of other strides a lane at a time.
 bool GainsByPhases(const Window& w) {
@@ -248,7 +179,7 @@ Status LowerConv(PlanBuilder* b) {
     return LowerDepthwise(b, window, channels_out / channels_in);
   }
 
-  if (transposed && groups == 1 && TapsStandApart(window)) return LowerTapRows(b, window);
+  if (transposed && HasOutputPhases(window, groups)) return LowerOutputPhases(b, window);
 
   const Planes px = PlanesOf(b->desc(x));
   const Planes py = PlanesOf(b->desc(y));

@@ -75,7 +75,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   a->columns = o.columns;
   a->direct = direct;
   if (!direct) {
-    SRT_RETURN_IF_ERROR(b->Taps(o.window, o.key.transposed, o.phased, choice.tiling, &a->taps));
+    SRT_RETURN_IF_ERROR(
+        b->Taps(o.window, o.key.by_transposed_taps(), o.phased, choice.tiling, &a->taps));
   }
   a->x_image = o.x_image;
   a->x_group = o.x_group;
@@ -139,7 +140,7 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.batch = o_.batch;
   problem.threads = b_->options.threads;
   problem.direct = o_.may_be_direct;
-  problem.feed_cost = FeedCost(o_.window, o_.key.transposed, o_.phased);
+  problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
   count_ = RankSpmm(stats_, problem, b_->options.isa, ForcedSpmm(b_->options.format), choices_);
   const double rows = static_cast<double>(stats_.rows) * stats_.groups;
   for (int n = 0; n < count_; ++n) {

@@ -79,13 +79,14 @@ Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
   PackKey wanted;  // only what the matrix itself depends on
   wanted.tensor = key.tensor;
   wanted.transposed = key.transposed;
-  wanted.tap_rows = key.tap_rows;
+  wanted.phases = key.phases;
   wanted.groups = key.transposed ? key.groups : 1;
   wanted.taps = key.transposed ? key.taps : 1;
   if (!(csr_key_ == wanted)) {
     csr_key_ = PackKey();
-    SRT_RETURN_IF_ERROR(key.transposed ? RearrangeTransposed(key, &csr_)
-                                       : DecodeCsr(graph_->tensors[key.tensor].data, &csr_));
+    SRT_RETURN_IF_ERROR(key.phases.used() ? RearrangePhases(key, &csr_)
+                        : key.transposed  ? RearrangeTransposed(key, &csr_)
+                                          : DecodeCsr(graph_->tensors[key.tensor].data, &csr_));
     csr_key_ = wanted;
   }
   *csr = &csr_;
@@ -112,15 +113,14 @@ void Weights::EndPlanning() {
   csr_.values.reset();
 }
 
-// [C][M / g][taps] becomes [M][C / g][taps]: channel c belongs to group c / (C / g). With tap_rows,
-// [C][M * taps] becomes [M * taps][C].
+// [C][M / g][taps] becomes [M][C / g][taps]: channel c belongs to group c / (C / g).
 Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
   const Tensor& t = graph_->tensors[key.tensor];
   Array<float> scratch(allocator_);
   const float* w = nullptr;
   SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
   const int64_t channels = t.data.rows;
-  const int64_t taps = key.tap_rows ? 1 : key.taps;
+  const int64_t taps = key.taps;
   const int64_t group_in = channels / key.groups;
   const int64_t group_out = t.data.cols / taps;
   csr->rows = group_out * key.groups;
@@ -140,6 +140,53 @@ Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
       }
     }
     SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(static_cast<uint32_t>(csr->values.size())));
+  }
+  return Status::Ok();
+}
+
+// [C][M][kernel] becomes [phases][M][C][taps].
+Status Weights::RearrangePhases(const PackKey& key, Csr* csr) {
+  const Tensor& t = graph_->tensors[key.tensor];
+  Array<float> scratch(allocator_);
+  const float* w = nullptr;
+  SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
+  const OutputPhases& p = key.phases;
+  const int64_t channels = t.data.rows;
+  const int64_t kernel = static_cast<int64_t>(p.kernel[0]) * p.kernel[1];
+  const int64_t taps = static_cast<int64_t>(p.taps[0]) * p.taps[1];
+  const int64_t rows = t.data.cols / kernel;  // of one phase
+  csr->rows = rows * p.phases();
+  csr->cols = channels * taps;
+  csr->row_ptr.clear();
+  csr->col_idx.clear();
+  csr->values.clear();
+  SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(0));
+  Array<int64_t> at(allocator_);  // [taps] the element of the kernel that a tap is, or -1
+  SRT_RETURN_IF_ERROR(at.resize(static_cast<size_t>(taps)));
+  for (int32_t phase = 0; phase < p.phases(); ++phase) {
+    const int32_t in_stride[2] = {phase / p.stride[1], phase % p.stride[1]};
+    for (int32_t tap = 0; tap < taps; ++tap) {
+      const int32_t of_window[2] = {tap / p.taps[1], tap % p.taps[1]};
+      int64_t k[2];
+      bool inside = true;
+      for (int d = 0; d < 2; ++d) {
+        k[d] = in_stride[d] + p.pad[d] - p.stride[d] * (of_window[d] - p.before[d]);
+        inside = inside && k[d] >= 0 && k[d] < p.kernel[d];
+      }
+      at[static_cast<size_t>(tap)] = inside ? k[0] * p.kernel[1] + k[1] : -1;
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t c = 0; c < channels; ++c) {
+        const float* from = w + (c * rows + row) * kernel;
+        for (int64_t tap = 0; tap < taps; ++tap) {
+          const int64_t k = at[static_cast<size_t>(tap)];
+          if (k < 0 || from[k] == 0.0f) continue;
+          SRT_RETURN_IF_ERROR(csr->col_idx.push_back(static_cast<uint32_t>(c * taps + tap)));
+          SRT_RETURN_IF_ERROR(csr->values.push_back(from[k]));
+        }
+      }
+      SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(static_cast<uint32_t>(csr->values.size())));
+    }
   }
   return Status::Ok();
 }

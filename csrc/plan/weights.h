@@ -11,14 +11,34 @@
 
 namespace sparsert {
 
+// A transposed convolution as one of stride 1: its rows are (phase of the output, output channel),
+// and output element q of a phase reads input elements q - before, ..., q - before + taps - 1.
+// Phases read some of these only; their weights for the others are 0. Index 0 is the height.
+struct OutputPhases {
+  int32_t kernel[2] = {0, 0};  // zeros: none
+  int32_t stride[2] = {0, 0};
+  int32_t pad[2] = {0, 0};
+  int32_t before[2] = {0, 0};
+  int32_t taps[2] = {0, 0};
+
+  bool used() const { return kernel[0] != 0; }
+  int32_t phases() const { return stride[0] * stride[1]; }
+  bool operator==(const OutputPhases& o) const {
+    for (int d = 0; d < 2; ++d) {
+      if (kernel[d] != o.kernel[d] || stride[d] != o.stride[d] || pad[d] != o.pad[d]) return false;
+    }
+    return true;
+  }
+};
+
 // What a packing depends on besides the weights themselves.
 struct PackKey {
   uint32_t tensor = kNoTensor;
   int32_t groups = 1;
   int32_t taps = 1;
-  bool transposed = false;  // weights of a ConvTranspose: [C][M / g][taps]
-  bool tap_rows = false;    // transposed, one group: each (output channel, tap) is a row of its own
-  bool vector = false;      // spmv
+  bool transposed = false;    // weights of a ConvTranspose: [C][M / g][taps]
+  OutputPhases phases;        // transposed, one group: not by taps of the transposed window
+  bool vector = false;        // spmv
   uint32_t bias = kNoTensor;  // spmv keeps the bias in lane order
   int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
@@ -28,9 +48,12 @@ struct PackKey {
   int32_t panel_rows = 0;    // winograd: of a panel; 0 for the other kernels
   int32_t group_panels = 0;  // winograd
 
+  // Whether the window that K-rows stand for is a transposed convolution's.
+  bool by_transposed_taps() const { return transposed && !phases.used(); }
+
   bool operator==(const PackKey& o) const {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
-           transposed == o.transposed && tap_rows == o.tap_rows && vector == o.vector &&
+           transposed == o.transposed && phases == o.phases && vector == o.vector &&
            bias == o.bias && format == o.format && direct == o.direct &&
            block_depth == o.block_depth && csr2_rows == o.csr2_rows && lanes == o.lanes &&
            panel_rows == o.panel_rows && group_panels == o.group_panels;
@@ -98,6 +121,7 @@ class Weights {
   // last one asked for is kept, since a layer is packed in several ways in a row.
   Status AsCsr(const PackKey& key, const Csr** csr);
   Status RearrangeTransposed(const PackKey& key, Csr* csr);
+  Status RearrangePhases(const PackKey& key, Csr* csr);
   Packing* Find(const PackKey& key) const;
   Status NewPacking(const PackKey& key, Packing** packing);
   void Free(Packing* packing);
