@@ -12,6 +12,10 @@ const Allocator* DefaultAllocator();
 // Nanoseconds since some fixed moment, never going back.
 uint64_t ClockNs();
 
+// Pages of a read-only mapping of a file leave this process's memory, and come back when they are
+// read again. Only whole pages do.
+void ForgetPages(const void* begin, size_t bytes);
+
 class Mutex {
  public:
   Mutex();

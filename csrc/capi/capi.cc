@@ -55,6 +55,9 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
+// Smaller files take longer to read again than their memory is worth.
+constexpr size_t kForgetBytes = 32 << 20;
+
 static_assert(SRT_MAX_RANK == sparsert::kMaxRank, "the C header repeats the core's rank limit");
 
 int32_t Report(const Status& status, srt_error* error) {
@@ -102,7 +105,7 @@ srt_shape ToC(const Shape& shape) {
 }
 
 Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
-  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr, nullptr};
+  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr, nullptr, 0};
   const srt_options& o = options == nullptr ? none : *options;
   if (o.threads < 0 || o.threads > kMaxThreads) {
     return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 to %d", o.threads,
@@ -119,6 +122,11 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);
   model->options.clock = &sparsert::ClockNs;
+  if (o.is_mapped != 0) {
+    model->weights.set_mapped(true);
+    // The checks have read them all.
+    if (size >= kForgetBytes) sparsert::ForgetPages(bytes, size);
+  }
   model->budget = o.budget == nullptr ? nullptr : &o.budget->budget;
   if (model->options.threads > 1) {
     SRT_RETURN_IF_ERROR(

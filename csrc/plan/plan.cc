@@ -298,6 +298,7 @@ Status PlanBuilder::Build() {
     node = &graph.nodes[i];
     info().first_step = static_cast<uint32_t>(plan->steps.size());
     SRT_RETURN_IF_ERROR(LowerNode());
+    if (HasWeights(node->op)) weights->Forget(node->Input(1));
     if (!work_.empty()) work_left_ -= work_[i];
   }
   SRT_RETURN_IF_ERROR(WriteGraphOutputs());

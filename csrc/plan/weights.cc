@@ -4,7 +4,15 @@
 #include <cstring>
 #include <new>
 
+#include "base/platform.h"
+
 namespace sparsert {
+namespace {
+
+// Smaller constants take longer to read again than their memory is worth.
+constexpr size_t kForgetBytes = 1 << 20;
+
+}  // namespace
 
 Weights::~Weights() {
   while (packings_ != nullptr) {
@@ -70,9 +78,27 @@ Status Weights::NonZeros(uint32_t tensor, uint64_t* nnz) {
     uint64_t counted = 0;
     SRT_RETURN_IF_ERROR(CountNonZeros(graph_->tensors[tensor].data, &counted));
     nonzeros_[tensor] = static_cast<int64_t>(counted);
+    Forget(tensor);
   }
   *nnz = static_cast<uint64_t>(nonzeros_[tensor]);
   return Status::Ok();
+}
+
+Status Weights::IsFull(const PackKey& key, bool* full) {
+  const EncodedTensor& data = graph_->tensors[key.tensor].data;
+  *full = false;
+  if (key.transposed || data.encoding != Encoding::kDense) return Status::Ok();
+  uint64_t nnz = 0;
+  SRT_RETURN_IF_ERROR(NonZeros(key.tensor, &nnz));
+  *full = static_cast<double>(nnz) >=
+          kFullDensity * static_cast<double>(data.rows) * static_cast<double>(data.cols);
+  return Status::Ok();
+}
+
+void Weights::Forget(uint32_t tensor) {
+  const EncodedTensor& data = graph_->tensors[tensor].data;
+  const size_t bytes = static_cast<size_t>(data.stored_values) * DTypeSize(data.value_dtype);
+  if (mapped_ && bytes >= kForgetBytes) ForgetPages(data.values, bytes);
 }
 
 Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
@@ -100,9 +126,18 @@ Status Weights::Stats(const PackKey& key, MatrixStats* stats) {
       return Status::Ok();
     }
   }
-  const Csr* csr = nullptr;
-  SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
-  SRT_RETURN_IF_ERROR(ComputeStats(*csr, key.groups, stats));
+  bool full = false;
+  SRT_RETURN_IF_ERROR(IsFull(key, &full));
+  if (full) {
+    const EncodedTensor& data = graph_->tensors[key.tensor].data;
+    uint64_t nnz = 0;
+    SRT_RETURN_IF_ERROR(NonZeros(key.tensor, &nnz));
+    *stats = FullStats(data.rows, data.cols, key.groups, nnz);
+  } else {
+    const Csr* csr = nullptr;
+    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    SRT_RETURN_IF_ERROR(ComputeStats(*csr, key.groups, stats));
+  }
   return stats_.push_back({key, *stats});
 }
 
@@ -209,11 +244,18 @@ Status Weights::NewPacking(const PackKey& key, Packing** packing) {
 Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
   Packing* packing = Find(key);
   if (packing == nullptr) {
+    const auto format = static_cast<SpmmFormat>(key.format);
+    bool full = false;
+    SRT_RETURN_IF_ERROR(IsFull(key, &full));
+    full = full && SpmmIsDense(format);
     const Csr* csr = nullptr;
-    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    if (!full) SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    const Status status = PackSpmm(*csr, key.groups, key.taps, static_cast<SpmmFormat>(key.format),
-                                   key.direct, key.block_depth, key.csr2_rows, &packing->spmm);
+    DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
+    const Status status = full ? PackDenseSpmm(&rows, key.groups, key.taps, format, key.direct,
+                                               key.block_depth, &packing->spmm)
+                               : PackSpmm(*csr, key.groups, key.taps, format, key.direct,
+                                          key.block_depth, key.csr2_rows, &packing->spmm);
     if (!status.ok()) {
       Free(packing);
       return status;
@@ -228,13 +270,19 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
 Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
   Packing* packing = Find(key);
   if (packing == nullptr) {
+    const auto format = static_cast<SpmvFormat>(key.format);
+    bool full = false;
+    SRT_RETURN_IF_ERROR(IsFull(key, &full));
+    full = full && format == SpmvFormat::kDense;
     const Csr* csr = nullptr;
-    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
-    const void* bias = nullptr;
-    if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &bias));
+    if (!full) SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    const void* data = nullptr;
+    if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &data));
+    const auto* bias = static_cast<const float*>(data);
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    const Status status = PackSpmv(*csr, static_cast<const float*>(bias),
-                                   static_cast<SpmvFormat>(key.format), key.lanes, &packing->spmv);
+    DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
+    const Status status = full ? PackDenseSpmv(&rows, bias, key.lanes, &packing->spmv)
+                               : PackSpmv(*csr, bias, format, key.lanes, &packing->spmv);
     if (!status.ok()) {
       Free(packing);
       return status;

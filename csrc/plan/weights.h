@@ -5,6 +5,7 @@
 #include "formats/decode.h"
 #include "graph/graph.h"
 #include "plan/matrix_stats.h"
+#include "plan/pack_dense.h"
 #include "plan/pack_spmm.h"
 #include "plan/pack_spmv.h"
 #include "plan/pack_winograd.h"
@@ -73,6 +74,9 @@ class Weights {
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
+  // The file is a read-only mapping: what was packed of it may leave memory.
+  void set_mapped(bool mapped) { mapped_ = mapped; }
+
   // The constant's plain bytes in its own dtype: a view of the file where that is possible.
   Status Dense(uint32_t tensor, const void** data);
   // The same, but never a cached copy: `scratch` holds it when it must be decoded.
@@ -85,6 +89,8 @@ class Weights {
   Status Spmm(const PackKey& key, const PackedSpmm** packed);
   Status Spmv(const PackKey& key, const PackedSpmv** packed);
   Status Winograd(const PackKey& key, const PackedWinograd** packed);
+  // A node's weights have been packed: the file's copy is needed no longer.
+  void Forget(uint32_t tensor);
   // Frees what only planning needs.
   void EndPlanning();
   // A plan's steps use the packing: it stays until the model goes.
@@ -117,6 +123,9 @@ class Weights {
     MatrixStats stats;
   };
 
+  // Whether the weights lie row by row in the file with hardly any zeros between them: then they
+  // are packed without CSR.
+  Status IsFull(const PackKey& key, bool* full);
   // The weights of a layer as CSR [rows][channels * taps], transposed convolutions rearranged. The
   // last one asked for is kept, since a layer is packed in several ways in a row.
   Status AsCsr(const PackKey& key, const Csr** csr);
@@ -134,6 +143,7 @@ class Weights {
   Csr csr_;
   PackKey csr_key_;
   Packing* packings_ = nullptr;
+  bool mapped_ = false;
 };
 
 }  // namespace sparsert

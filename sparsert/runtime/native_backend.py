@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import mmap
 import os
 import threading
 import weakref
@@ -139,7 +140,12 @@ class NativeBackend:
             raise errors.ModelFormatError(f"{label}: the file is empty")
         try:
             self._model = self._core.Model(
-                self.file, threads or 0, isa or "", _TUNE[tune], process_budget(threads)
+                self.file,
+                threads or 0,
+                isa or "",
+                _TUNE[tune],
+                process_budget(threads),
+                mapped=isinstance(file, mmap.mmap),
             )
         except self._core.NativeError as error:
             raise self._translate(error) from None

@@ -25,6 +25,7 @@ struct PhaseLayout {
   int64_t phase = 0;  // floats between phases, with room for a vector behind the last row
 
   int64_t Offset(int64_t ih, int64_t iw) const {
+    if (stride_h == 1 && stride_w == 1) return ih * row + iw;  // no division
     return (ih % stride_h * stride_w + iw % stride_w) * phase + ih / stride_h * row + iw / stride_w;
   }
   int64_t floats() const { return stride_h * stride_w * phase; }
