@@ -94,6 +94,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   a->fetch_weights = SpmmIsPanel(choice.kernel.format) &&
                      static_cast<int64_t>(packed->values.size_bytes()) > kFarBytes;
   a->weights = packed->groups.data();
+  a->fetch_x = direct && o.x_row * stats_.depth * static_cast<int64_t>(sizeof(float)) >
+                             b->options.cpu.l2_bytes / 2;
   a->act = o.act;
   a->bias = o.bias_values;
   if (o.bias != kNoTensor) {
