@@ -82,9 +82,10 @@ def load(
             return Model(_hybrid(graph, problems, label, options), None, options)
         if problems:
             return Model(_oracle(graph, label), None, options)
-        from sparsert.modelfile import write_bytes
+        from sparsert.modelfile import write_aligned
 
-        file = write_bytes(graph)
+        file = write_aligned(graph)
+        del graph
     if backend == "numpy":
         from sparsert.runtime.native_backend import aligned_bytes
 
@@ -301,11 +302,11 @@ def _native_sprt(src: Any, example_inputs: Any, dynamic_shapes: Any) -> Any:
     file = _read_sprt(src)
     if file is not None:
         return file
-    from sparsert.modelfile import write_bytes
+    from sparsert.modelfile import write_aligned
 
     graph = _canonical(src, example_inputs, dynamic_shapes)
     _require_native(graph, _label(src))
-    return write_bytes(graph)
+    return write_aligned(graph)
 
 
 def _require_native(graph: ir.Model, label: str) -> None:
@@ -322,7 +323,7 @@ def _oracle(graph: ir.Model, label: str) -> Any:
 
 def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str, Any]) -> Any:
     """Native segments with a fallback engine between them, and a warning that names the ops."""
-    from sparsert.modelfile import write_bytes
+    from sparsert.modelfile import write_aligned
     from sparsert.runtime.fallback import FallbackSegment, segment
     from sparsert.runtime.graph_backend import HybridBackend, specs_of
     from sparsert.runtime.native_backend import NativeBackend
@@ -333,7 +334,7 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
     for part in segment(graph, problems):
         if part.is_native:
             native = NativeBackend(
-                write_bytes(part.model),
+                write_aligned(part.model),
                 label,
                 options["threads"],
                 options["isa"],

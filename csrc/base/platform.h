@@ -15,6 +15,10 @@ uint64_t ClockNs();
 // Bytes of main memory; 0: unknown.
 uint64_t PhysicalBytes();
 
+// Pages of a read-only mapping of a file leave this process's memory, and come back when they are
+// read again. Only whole pages do.
+void ForgetPages(const void* begin, size_t bytes);
+
 class Mutex {
  public:
   Mutex();

@@ -55,6 +55,9 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
+// Smaller files take longer to read again than their memory is worth.
+constexpr size_t kForgetBytes = 32 << 20;
+
 static_assert(SRT_MAX_RANK == sparsert::kMaxRank, "the C header repeats the core's rank limit");
 
 int32_t Report(const Status& status, srt_error* error) {
@@ -116,7 +119,7 @@ Status MemoryLimit(const char* text, uint64_t* limit) {
 }
 
 Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
-  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, 0, nullptr, nullptr};
+  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, 0, nullptr, nullptr, 0};
   const srt_options& o = options == nullptr ? none : *options;
   if (o.threads < 0 || o.threads > kMaxThreads) {
     return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 to %d", o.threads,
@@ -135,6 +138,11 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   model->options.tune = static_cast<sparsert::Tune>(o.tune);
   model->options.allow_empty = o.allow_empty != 0;
   model->options.clock = &sparsert::ClockNs;
+  if (o.is_mapped != 0) {
+    model->weights.set_mapped(true);
+    // The checks have read them all.
+    if (size >= kForgetBytes) sparsert::ForgetPages(bytes, size);
+  }
   model->budget = o.budget == nullptr ? nullptr : &o.budget->budget;
   if (model->options.threads > 1) {
     SRT_RETURN_IF_ERROR(

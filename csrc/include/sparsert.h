@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define SRT_ABI_VERSION 1
+#define SRT_ABI_VERSION 2
 #define SRT_MAX_RANK 8
 
 typedef struct srt_model srt_model;
@@ -81,6 +81,9 @@ typedef struct {
   int32_t allow_empty;            /* 1: inputs may have dimensions of size 0 */
   const srt_allocator* allocator; /* NULL: the C library's; copied */
   srt_budget* budget;             /* NULL: a run counts no cores; else it outlives the model */
+  /* 1: the file's bytes are a read-only mapping of a file, whose pages leave memory once they are
+   * packed; they are read again when another plan is made. */
+  int32_t is_mapped;
 } srt_options;
 
 typedef struct {

@@ -89,7 +89,8 @@ class PlanBuilder {
   // Copies `from` into `to` element by element through their strides (same shape, same dtype).
   Status AddCopy(const TensorDesc& from_desc, IoRef from, const TensorDesc& to_desc, IoRef to);
 
-  Status Taps(const Window& window, bool transposed, const Tiling& tiling, TapTable* table);
+  Status Taps(const Window& window, bool transposed, bool phased, const Tiling& tiling,
+              TapTable* table);
 
   NodePlan& info() { return plan->nodes[node_index]; }
   Status Fail(StatusCode code, const char* what) const;  // names the current node
@@ -117,6 +118,7 @@ class PlanBuilder {
   struct TapsEntry {
     Window window;
     bool transposed;
+    bool phased;
     Tiling tiling;
     TapTable table;
   };

@@ -46,7 +46,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
   const double density =
       static_cast<double>(stats.nnz) /
       (static_cast<double>(stats.rows * stats.groups) * static_cast<double>(stats.depth));
-  const bool full = stats.nnz == static_cast<uint64_t>(stats.rows * stats.groups * stats.depth);
+  const bool full = density >= kFullDensity;
   for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
     SpmmChoice choice;
     const auto format = static_cast<SpmmFormat>(f);

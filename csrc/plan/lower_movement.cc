@@ -12,12 +12,6 @@
 namespace sparsert {
 namespace {
 
-IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
-  // Wraps around for negative shifts, which is what adding them needs.
-  ref.offset += static_cast<size_t>(elements * static_cast<int64_t>(DTypeSize(dtype)));
-  return ref;
-}
-
 bool SamePlace(const IoRef& a, const IoRef& b) {
   return a.kind == b.kind && a.index == b.index && a.constant == b.constant && a.offset == b.offset;
 }

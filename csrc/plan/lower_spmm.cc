@@ -27,9 +27,10 @@ int32_t Csr2Rows(int64_t rows, int64_t threads) {
 
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
 // them.
-double FeedCost(const Window& w, bool transposed) {
+double FeedCost(const Window& w, bool transposed, bool phased) {
   if (transposed) return 12.0;
   if (w.stride[1] == 1 && w.in[1] == w.out[1]) return 1.5;
+  if (phased && (w.in[1] + w.stride[1] - 1) / w.stride[1] == w.out[1]) return 1.5;
   return w.out[1] % 16 == 0 ? 3.0 : 6.0;
 }
 
@@ -77,7 +78,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   a->columns = o.columns;
   a->direct = direct;
   if (!direct) {
-    SRT_RETURN_IF_ERROR(b->Taps(o.window, o.key.transposed, choice.tiling, &a->taps));
+    SRT_RETURN_IF_ERROR(
+        b->Taps(o.window, o.key.by_transposed_taps(), o.phased, choice.tiling, &a->taps));
   }
   a->x_image = o.x_image;
   a->x_group = o.x_group;
@@ -95,6 +97,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   a->fetch_weights = SpmmIsPanel(choice.kernel.format) &&
                      static_cast<int64_t>(packed->values.size_bytes()) > kFarBytes;
   a->weights = packed->groups.data();
+  a->fetch_x = direct && o.x_row * stats_.depth * static_cast<int64_t>(sizeof(float)) >
+                             b->options.cpu.l2_bytes / 2;
   a->act = o.act;
   a->bias = o.bias_values;
   if (o.bias != kNoTensor) {
@@ -146,7 +150,7 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.batch = o_.batch;
   problem.threads = b_->options.threads;
   problem.direct = o_.may_be_direct;
-  problem.feed_cost = FeedCost(o_.window, o_.key.transposed);
+  problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
   count_ = RankSpmm(stats_, problem, b_->options.isa, ForcedSpmm(b_->options.format), choices_);
   const double rows = static_cast<double>(stats_.rows) * stats_.groups;
   for (int n = 0; n < count_; ++n) {

@@ -12,6 +12,7 @@ struct SpmmOperands {
   int64_t batch = 1;
   int64_t columns = 0;
   bool may_be_direct = false;
+  bool phased = false;  // x holds the phases of its planes
   int64_t x_image = 0, x_group = 0, x_row = 0;
   int64_t r_image = 0, r_group = 0, r_row = 0;
   int64_t y_image = 0, y_group = 0, y_row = 0;

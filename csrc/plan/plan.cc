@@ -111,12 +111,12 @@ Status PlanBuilder::AddCopy(const TensorDesc& from_desc, IoRef from, const Tenso
   return Status::Ok();
 }
 
-Status PlanBuilder::Taps(const Window& window, bool transposed, const Tiling& tiling,
+Status PlanBuilder::Taps(const Window& window, bool transposed, bool phased, const Tiling& tiling,
                          TapTable* table) {
   for (const TapsEntry& entry : taps_) {
-    if (entry.transposed == transposed && SameWindow(entry.window, window) &&
-        entry.tiling.lanes == tiling.lanes && entry.tiling.tiles == tiling.tiles &&
-        entry.tiling.vecs == tiling.vecs) {
+    if (entry.transposed == transposed && entry.phased == phased &&
+        SameWindow(entry.window, window) && entry.tiling.lanes == tiling.lanes &&
+        entry.tiling.tiles == tiling.tiles && entry.tiling.vecs == tiling.vecs) {
       *table = entry.table;
       return Status::Ok();
     }
@@ -125,8 +125,10 @@ Status PlanBuilder::Taps(const Window& window, bool transposed, const Tiling& ti
   memset(static_cast<void*>(&entry), 0, sizeof(entry));
   entry.window = window;
   entry.transposed = transposed;
+  entry.phased = phased;
   entry.tiling = tiling;
-  SRT_RETURN_IF_ERROR(BuildTaps(window, transposed, tiling, &plan->memory, &entry.table));
+  SRT_RETURN_IF_ERROR(BuildTaps(window, transposed, PlaneLayout(window, phased), tiling,
+                                &plan->memory, &entry.table));
   *table = entry.table;
   return taps_.push_back(entry);
 }
@@ -310,6 +312,7 @@ Status PlanBuilder::Build() {
     node = &graph.nodes[i];
     info().first_step = static_cast<uint32_t>(plan->steps.size());
     SRT_RETURN_IF_ERROR(LowerNode());
+    if (HasWeights(node->op)) weights->Forget(node->Input(1));
     if (!work_.empty()) work_left_ -= work_[i];
   }
   SRT_RETURN_IF_ERROR(WriteGraphOutputs());

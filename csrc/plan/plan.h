@@ -42,6 +42,12 @@ inline IoRef FaultRef() {
   return ref;
 }
 
+// Wraps around for negative shifts, which is what adding them needs.
+inline IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
+  ref.offset += static_cast<size_t>(elements) * DTypeSize(dtype);
+  return ref;
+}
+
 constexpr int kMaxStepIo = 8;
 
 struct Step {

@@ -65,7 +65,7 @@ class Budget {
 class Model {
  public:
   Model(const py::buffer& file, int threads, const std::string& isa, int tune,
-        std::shared_ptr<Budget> budget, bool allow_empty)
+        std::shared_ptr<Budget> budget, bool allow_empty, bool mapped)
       : view_(file.request()), budget_(std::move(budget)) {
     srt_options options = {};
     options.struct_bytes = sizeof(options);
@@ -74,6 +74,7 @@ class Model {
     options.tune = tune;
     options.allow_empty = allow_empty ? 1 : 0;
     options.budget = budget_ == nullptr ? nullptr : budget_->get();
+    options.is_mapped = mapped ? 1 : 0;
     srt_error error = {};
     int code = 0;
     {
@@ -508,9 +509,9 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
       .def(py::init<const py::buffer&, int, const std::string&, int, std::shared_ptr<Budget>,
-                    bool>(),
+                    bool, bool>(),
            py::arg("file"), py::arg("threads"), py::arg("isa"), py::arg("tune"),
-           py::arg("budget") = nullptr, py::arg("allow_empty") = false)
+           py::arg("budget") = nullptr, py::arg("allow_empty") = false, py::arg("mapped") = false)
       .def_property_readonly("inputs", [](const Model& model) { return model.Tensors(true); })
       .def_property_readonly("outputs", [](const Model& model) { return model.Tensors(false); })
       .def_property_readonly("plan_inputs", &Model::PlanInputs)

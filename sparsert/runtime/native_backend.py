@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import mmap
 import os
 import threading
 import weakref
@@ -148,6 +149,7 @@ class NativeBackend:
                 _TUNE[tune],
                 process_budget(threads),
                 allow_empty,
+                mapped=isinstance(file, mmap.mmap),
             )
         except self._core.NativeError as error:
             raise self._translate(error) from None

@@ -21,6 +21,7 @@ struct Problem {
   int32_t block_depth = 1;
   int32_t splits = 1;
   bool by_rows = false;
+  bool fetches = false;
   int32_t csr2_rows = kCsr2PanelRows;
   bool has_bias = false;
   bool has_residual = false;
@@ -68,7 +69,8 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.columns = p.columns;
   a.direct = p.direct;
   Bump bump(allocator);
-  if (!p.direct) Must(BuildTaps(p.window, p.transposed, tiling, &bump, &a.taps));
+  if (!p.direct)
+    Must(BuildTaps(p.window, p.transposed, PlaneLayout(p.window, false), tiling, &bump, &a.taps));
 
   // Direct rows may be read up to a whole vector; by taps nothing behind the plane may be.
   const int64_t plane = p.window.in[0] * p.window.in[1];
@@ -113,6 +115,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   }
   a.split_panels = bounds.data();
   a.by_rows = p.by_rows;
+  a.fetch_x = a.fetch_ahead = a.fetch_weights = p.fetches;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
       SpmmScratch(a, kernel.lanes, p.block_depth));
@@ -183,6 +186,7 @@ Problem SomeProblem(int number, int64_t columns, Random* random) {
   }
   static const int32_t kCsr2Rows[] = {2, 16, 64, kCsr2PanelRows};
   p.by_rows = random->Int(0, 1) == 1;
+  p.fetches = random->Int(0, 1) == 1;
   p.csr2_rows = kCsr2Rows[random->Int(0, 3)];
   return p;
 }

@@ -116,7 +116,7 @@ void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Rando
     a.out_h = w.out[0];
     a.out_w = w.out[1];
   } else {
-    Must(BuildTaps(w, false, tiling, &bump, &a.taps));
+    Must(BuildTaps(w, false, PlaneLayout(w, false), tiling, &bump, &a.taps));
   }
   const int64_t in_channels = a.channels / a.multiplier;
   a.x_plane = plane;

@@ -42,6 +42,7 @@ def all_cases() -> list[Case]:
     lines = [
         "kernel_shape=[3], strides=[2]",
         "kernel_shape=[4], strides=[4], pads=[2,1], ceil_mode=1",
+        "kernel_shape=[4], strides=[4]",
         "kernel_shape=[2], dilations=[5]",
         "kernel_shape=[49]",
     ]
@@ -58,6 +59,7 @@ def all_cases() -> list[Case]:
     narrow = {
         "width": "kernel_shape=[3,3], pads=[1,1,1,1]",
         "half_width": "kernel_shape=[2,2], strides=[2,2], ceil_mode=1",
+        "quarter_width": "kernel_shape=[2,4], strides=[2,4], ceil_mode=1",
         "padded_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]",
         "left_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[1,1,0,0], ceil_mode=1",
         "right_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[0,0,1,1]",

@@ -76,6 +76,7 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     t.act = a.act;
     t.ahead = a.fetch_ahead;
     t.stream = a.tiles == 1 || a.fetch_weights;
+    t.fetch_x = a.fetch_x;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
                      (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);

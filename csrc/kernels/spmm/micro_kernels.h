@@ -211,6 +211,11 @@ struct Csr2Micro {
   }
 };
 
+// The first panels of a block that read X fetch its K-rows, this many columns ahead: behind them,
+// nearly all rows are there.
+constexpr int kColumnsAhead = 6;
+constexpr int kFetchingPanels = 8;
+
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
 struct PanelMicro {
@@ -240,8 +245,15 @@ struct PanelMicro {
       }
       const int n = kIndexed ? *count++ : block_depth;
       const float* x = t.x;
+      const bool fetch = t.fetch_x && p < t.panel_begin + (kIndexed ? kFetchingPanels : 1);
       for (int i = 0; i < n; ++i) {
         if (kIndexed) x = t.x + *id++ * t.x_row;
+        if (fetch && i + kColumnsAhead < n) {
+          const float* next =
+              kIndexed ? t.x + id[kColumnsAhead - 1] * t.x_row : x + kColumnsAhead * t.x_row;
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) __builtin_prefetch(next + v * Vec::kLanes);
+        }
         if (t.stream && i % (16 / MR) == 0) __builtin_prefetch(w + kWeightsAhead);
         Vec xv[NV];
 #pragma GCC unroll 8

@@ -94,6 +94,7 @@ struct SpmmArgs {
   bool by_rows = false;        // items go on by tiles of a row split; else by row splits of a tile
   bool fetch_ahead = false;    // R and Y are larger than what stays in L2: prefetch their rows
   bool fetch_weights = false;  // every tile reads many weights anew: prefetch them
+  bool fetch_x = false;        // X, read directly, is larger than what stays in L2
   TapTable taps;
   // Strides in floats.
   int64_t x_image = 0, x_group = 0, x_row = 0;
