@@ -10,8 +10,8 @@ namespace {
 // Bytes from which on the planes of all output rows, or a layer's weights, count as far from L1.
 constexpr int64_t kFarBytes = 384 * 1024;
 
-// Packed weights of a split that several tiles read: about what L2 keeps beside their columns.
-constexpr size_t kSplitBytes = 768 * 1024;
+// Packed weights that several tiles read: about what L2 keeps beside their columns.
+constexpr int64_t kSplitBytes = 768 * 1024;
 
 // Rows of a csr2 panel when threads share a layer's rows: as many as find good partners, but two
 // panels for each thread.
@@ -106,12 +106,22 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
     splits = std::max(splits, threads);
     a->by_rows = true;
   }
-  // The tiles of a split follow each other: weights that the first one reads from memory, the
-  // others find in L2.
-  const auto far = static_cast<int64_t>(packed->bytes() / kSplitBytes);
-  if (direct && a->tiles > 1 && far > 0 && (threads == 1 || a->by_rows)) {
-    splits = std::max(splits, far + 1);
+  // Weights that exceed L2 are read once, whatever the number of tiles: a block of them at a time,
+  // or those of a few rows.
+  const int64_t blocks = packed->groups[0].blocks;
+  const auto weight_bytes = static_cast<int64_t>(packed->bytes());
+  const int64_t share = b->options.cpu.l2_bytes / 4;
+  if (direct && a->tiles > 1 && weight_bytes > kSplitBytes && (threads == 1 || a->by_rows)) {
     a->by_rows = true;
+    a->by_blocks = blocks > 1;
+    splits = std::max(
+        splits, a->by_blocks ? weight_bytes / blocks / share + 1 : weight_bytes / kSplitBytes + 1);
+  }
+  // So do the partial sums of a split.
+  if (direct && blocks > 1) {
+    const int64_t width = static_cast<int64_t>(a->by_blocks ? a->vecs : a->tile_vecs) *
+                          choice.kernel.lanes * static_cast<int64_t>(sizeof(float));
+    splits = std::max(splits, (packed->groups[0].rows * width + share - 1) / share);
   }
   a->splits = static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(splits, panels)));
   auto* bounds =
