@@ -1,6 +1,7 @@
-// What the core asks of the operating system: default memory, a clock, a lock.
+// What the core asks of the operating system: default memory, a clock, a lock, mapped files.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/array.h"
@@ -11,6 +12,10 @@ const Allocator* DefaultAllocator();
 
 // Nanoseconds since some fixed moment, never going back.
 uint64_t ClockNs();
+
+// The pages within bytes[0, size) of a mapped file need not stay in memory: they are read again
+// when they are used. Only for mapped files: other memory would lose what it holds.
+void ForgetPages(const void* bytes, size_t size);
 
 class Mutex {
  public:

@@ -102,7 +102,7 @@ srt_shape ToC(const Shape& shape) {
 }
 
 Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
-  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr, nullptr};
+  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr, nullptr, 0};
   const srt_options& o = options == nullptr ? none : *options;
   if (o.threads < 0 || o.threads > kMaxThreads) {
     return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 to %d", o.threads,
@@ -114,7 +114,10 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   SRT_RETURN_IF_ERROR(sparsert::ChooseIsa(o.isa, &model->options.isa));
   model->options.cpu = sparsert::DetectCpu(model->options.isa);
   SRT_RETURN_IF_ERROR(sparsert::FormatFromName(getenv("SPARSERT_FORMAT"), &model->options.format));
-  SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph));
+  const bool is_mapped = o.is_mapped != 0;
+  SRT_RETURN_IF_ERROR(
+      sparsert::ReadModel(bytes, size, &model->allocator, &model->graph, is_mapped));
+  if (is_mapped) model->weights.SetMappedFile(bytes, size);
   SRT_RETURN_IF_ERROR(sparsert::FindPlanInputs(model->graph, &model->plan_inputs));
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);

@@ -80,6 +80,8 @@ typedef struct {
   int32_t tune;                   /* SRT_TUNE_... */
   const srt_allocator* allocator; /* NULL: the C library's; copied */
   srt_budget* budget;             /* NULL: a run counts no cores; else it outlives the model */
+  int32_t is_mapped; /* 1: the model's bytes are a mapped file: pages that have been read
+                        need not stay in memory */
 } srt_options;
 
 typedef struct {

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <new>
 
+#include "base/platform.h"
+
 namespace sparsert {
 
 Weights::~Weights() {
@@ -69,6 +71,7 @@ Status Weights::NonZeros(uint32_t tensor, uint64_t* nnz) {
   if (nonzeros_[tensor] < 0) {
     uint64_t counted = 0;
     SRT_RETURN_IF_ERROR(CountNonZeros(graph_->tensors[tensor].data, &counted));
+    ForgetFile();
     nonzeros_[tensor] = static_cast<int64_t>(counted);
   }
   *nnz = static_cast<uint64_t>(nonzeros_[tensor]);
@@ -87,6 +90,7 @@ Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
     SRT_RETURN_IF_ERROR(key.transposed ? RearrangeTransposed(key, &csr_)
                                        : DecodeCsr(graph_->tensors[key.tensor].data, &csr_));
     csr_key_ = wanted;
+    ForgetFile();
   }
   *csr = &csr_;
   return Status::Ok();
@@ -105,7 +109,12 @@ Status Weights::Stats(const PackKey& key, MatrixStats* stats) {
   return stats_.push_back({key, *stats});
 }
 
+void Weights::ForgetFile() const {
+  if (file_.size != 0) ForgetPages(file_.data, file_.size);
+}
+
 void Weights::EndPlanning() {
+  ForgetFile();
   csr_key_ = PackKey();
   csr_.row_ptr.reset();
   csr_.col_idx.reset();
@@ -214,6 +223,7 @@ Status Weights::Winograd(const PackKey& key, const PackedWinograd** packed) {
     shape.block_depth = key.block_depth;
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
     const Status status = PackWinograd(filters, shape, &packing->winograd);
+    ForgetFile();
     if (!status.ok()) {
       Free(packing);
       return status;

@@ -62,6 +62,11 @@ class Weights {
   Status Spmm(const PackKey& key, const PackedSpmm** packed);
   Status Spmv(const PackKey& key, const PackedSpmv** packed);
   Status Winograd(const PackKey& key, const PackedWinograd** packed);
+  // The file that the constants lie in: its pages are given back when they have been decoded.
+  void SetMappedFile(const void* bytes, size_t size) {
+    file_ = {static_cast<const char*>(bytes), size};
+  }
+
   // Frees what only planning needs.
   void EndPlanning();
   // A plan's steps use the packing: it stays until the model goes.
@@ -102,8 +107,11 @@ class Weights {
   Status NewPacking(const PackKey& key, Packing** packing);
   void Free(Packing* packing);
 
+  void ForgetFile() const;
+
   const Graph* graph_;
   const Allocator* allocator_;
+  Span<char> file_;  // empty: not mapped
   Array<DenseCopy> dense_;
   Array<int64_t> nonzeros_;  // [tensors], -1 = not counted yet
   Array<StatsEntry> stats_;

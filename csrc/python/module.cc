@@ -65,7 +65,7 @@ class Budget {
 class Model {
  public:
   Model(const py::buffer& file, int threads, const std::string& isa, int tune,
-        std::shared_ptr<Budget> budget)
+        std::shared_ptr<Budget> budget, bool is_mapped)
       : view_(file.request()), budget_(std::move(budget)) {
     srt_options options = {};
     options.struct_bytes = sizeof(options);
@@ -73,6 +73,7 @@ class Model {
     options.isa = isa.empty() ? nullptr : isa.c_str();
     options.tune = tune;
     options.budget = budget_ == nullptr ? nullptr : budget_->get();
+    options.is_mapped = is_mapped ? 1 : 0;
     srt_error error = {};
     int code = 0;
     {
@@ -497,9 +498,10 @@ PYBIND11_MODULE(_core, m) {
       .def("after_fork", &Budget::AfterFork);
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
-      .def(py::init<const py::buffer&, int, const std::string&, int, std::shared_ptr<Budget>>(),
+      .def(py::init<const py::buffer&, int, const std::string&, int, std::shared_ptr<Budget>,
+                    bool>(),
            py::arg("file"), py::arg("threads"), py::arg("isa"), py::arg("tune"),
-           py::arg("budget") = nullptr)
+           py::arg("budget") = nullptr, py::arg("is_mapped") = false)
       .def_property_readonly("inputs", [](const Model& model) { return model.Tensors(true); })
       .def_property_readonly("outputs", [](const Model& model) { return model.Tensors(false); })
       .def_property_readonly("plan_inputs", &Model::PlanInputs)

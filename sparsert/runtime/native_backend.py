@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import mmap
 import os
 import threading
 import weakref
@@ -110,7 +111,8 @@ class NativeBackend:
     """Runs a .sprt file in the C++ core. Safe to call from many threads at once.
 
     Args:
-        file: the file's bytes (any buffer); kept, since weights are read from it in place.
+        file: the file's bytes (any buffer); kept, since weights are read from it in place. Pages of
+            a mapped file that only planning reads do not stay in memory.
         label: names the model in error messages.
         threads: for one run; None: as many cores as this process may use.
         isa: an instruction set by name; None: $SPARSERT_ISA, else the best of this machine.
@@ -139,7 +141,12 @@ class NativeBackend:
             raise errors.ModelFormatError(f"{label}: the file is empty")
         try:
             self._model = self._core.Model(
-                self.file, threads or 0, isa or "", _TUNE[tune], process_budget(threads)
+                self.file,
+                threads or 0,
+                isa or "",
+                _TUNE[tune],
+                process_budget(threads),
+                is_mapped=isinstance(file, mmap.mmap),
             )
         except self._core.NativeError as error:
             raise self._translate(error) from None
