@@ -135,6 +135,32 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   return Status::Ok();
 }
 
+// What plans for other shapes keep in memory serves this one too, unless another format promises
+// much more; so a model of many shapes is not packed for each of them.
+void SpmmLayer::ShareKept() {
+  constexpr double kWorthPacking = 1.2;
+  bool is_kept[kMaxSpmmChoices] = {};
+  double kept_ns = 0.0;
+  for (int n = 0; n < count_; ++n) {
+    PackKey key = o_.key;
+    key.format = static_cast<int>(choices_[n].kernel.format);
+    key.direct = o_.may_be_direct;
+    key.block_depth = choices_[n].block_depth;
+    const int32_t depth = b_->weights->KeptDepth(key);
+    if (depth == 0) continue;
+    choices_[n].block_depth = depth;
+    is_kept[n] = true;
+    if (kept_ns == 0.0) kept_ns = choices_[n].predicted_ns;  // best first
+  }
+  if (kept_ns == 0.0 || b_->options.tune == Tune::kFull) return;
+  int left = 0;
+  for (int n = 0; n < count_; ++n) {
+    if (!is_kept[n] && choices_[n].predicted_ns * kWorthPacking > kept_ns) continue;
+    choices_[left++] = choices_[n];
+  }
+  count_ = left;
+}
+
 Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &stats_));
   SpmmProblem problem;
@@ -150,6 +176,7 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.direct = o_.may_be_direct;
   problem.feed_cost = FeedCost(o_.window, o_.key.transposed);
   count_ = RankSpmm(stats_, problem, b_->options.isa, ForcedSpmm(b_->options.format), choices_);
+  ShareKept();
   const double rows = static_cast<double>(stats_.rows) * stats_.groups;
   for (int n = 0; n < count_; ++n) {
     const SpmmChoice& choice = choices_[n];

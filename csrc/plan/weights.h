@@ -69,6 +69,9 @@ class Weights {
 
   // Frees what only planning needs.
   void EndPlanning();
+  // The block depth of a packing for spmm that a plan keeps, of the same matrix in the format of
+  // `key` and about as deep as it says; 0: there is none.
+  int32_t KeptDepth(const PackKey& key) const;
   // A plan's steps use the packing: it stays until the model goes.
   void Keep(const PackKey& key);
   // Forgets a packing that lost a measured choice, unless a plan keeps it.

@@ -66,18 +66,3 @@ def test_results_are_those_of_the_bytes(path: Path) -> None:
         ids = rng.integers(0, WORDS, (2, tokens), np.int64)
         (got,), (want,) = (m.run(None, {"ids": ids}) for m in (mapped, whole))
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
-
-
-def test_plans_share_packed_weights(path: Path) -> None:
-    """A plan per shape, the oldest dropped; weights are packed once for each way to run them."""
-    model = sparsert.load(path, tune=False, threads=1)
-    sizes, plans = [], []
-    for tokens in range(64, 129):
-        model.run(None, {"ids": np.zeros((1, tokens), np.int64)})
-        backend = model._backend
-        sizes.append(backend.memory()["packed_bytes"])  # type: ignore[attr-defined]
-        plans.append(len(backend._plans))  # type: ignore[attr-defined]
-    assert max(plans) == 16
-    # 65 shapes; block depths follow the width of a tile, of which there are a few.
-    assert len(set(sizes)) <= 6
-    assert sizes[-1] <= 6 * sizes[0]
