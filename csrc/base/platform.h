@@ -1,6 +1,7 @@
-// What the core asks of the operating system: default memory, a clock, a lock.
+// What the core asks of the operating system: default memory, a clock, a lock, mapped files.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/array.h"

@@ -132,17 +132,14 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   model->options.cpu = sparsert::DetectCpu(model->options.isa);
   SRT_RETURN_IF_ERROR(sparsert::FormatFromName(getenv("SPARSERT_FORMAT"), &model->options.format));
   SRT_RETURN_IF_ERROR(MemoryLimit(getenv("SPARSERT_MEMORY_LIMIT"), &model->options.memory_limit));
-  SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph));
+  const bool forget = o.is_mapped != 0 && size >= kForgetBytes;
+  SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph, forget));
   SRT_RETURN_IF_ERROR(sparsert::FindPlanInputs(model->graph, &model->plan_inputs));
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);
   model->options.allow_empty = o.allow_empty != 0;
   model->options.clock = &sparsert::ClockNs;
-  if (o.is_mapped != 0) {
-    model->weights.set_mapped(true);
-    // The checks have read them all.
-    if (size >= kForgetBytes) sparsert::ForgetPages(bytes, size);
-  }
+  if (o.is_mapped != 0) model->weights.SetMappedFile(bytes, size);
   model->budget = o.budget == nullptr ? nullptr : &o.budget->budget;
   if (model->options.threads > 1) {
     SRT_RETURN_IF_ERROR(

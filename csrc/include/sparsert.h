@@ -160,7 +160,9 @@ SRT_API int32_t srt_budget_peak(const srt_budget* budget);
 /* In the child of a fork, before its models are told: no thread runs. */
 SRT_API void srt_budget_after_fork(srt_budget* budget);
 
-/* `bytes` (64-byte aligned, [size]) must stay readable and unchanged until the model is freed. */
+/* `bytes` (64-byte aligned, [size]) must stay readable and unchanged until the model is freed. With
+ * srt_options.is_mapped they must lie in a file's mapping that is only read: the contents of other
+ * memory would be lost. */
 SRT_API int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,
                                srt_model** model, srt_error* error);
 SRT_API void srt_model_free(srt_model* model);

@@ -10,8 +10,8 @@ namespace {
 // Bytes from which on the planes of all output rows, or a layer's weights, count as far from L1.
 constexpr int64_t kFarBytes = 384 * 1024;
 
-// Packed weights of a split that several tiles read: about what L2 keeps beside their columns.
-constexpr size_t kSplitBytes = 768 * 1024;
+// Packed weights that several tiles read: about what L2 keeps beside their columns.
+constexpr int64_t kSplitBytes = 768 * 1024;
 
 // Partial sums of a split: what L2 keeps beside the slabs of X and the weights that stream through.
 constexpr int64_t kSumsBytes = 256 * 1024;
@@ -113,12 +113,22 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
     splits = std::max(splits, threads);
     a->by_rows = true;
   }
-  // The tiles of a split follow each other: weights that the first one reads from memory, the
-  // others find in L2.
-  const auto far = static_cast<int64_t>(packed->bytes() / kSplitBytes);
-  if (direct && a->tiles > 1 && far > 0 && (threads == 1 || a->by_rows)) {
-    splits = std::max(splits, far + 1);
+  // Weights that exceed L2 are read once, whatever the number of tiles: a block of them at a time,
+  // or those of a few rows.
+  const int64_t blocks = packed->groups[0].blocks;
+  const auto weight_bytes = static_cast<int64_t>(packed->bytes());
+  const int64_t share = b->options.cpu.l2_bytes / 4;
+  if (direct && a->tiles > 1 && weight_bytes > kSplitBytes && (threads == 1 || a->by_rows)) {
     a->by_rows = true;
+    a->by_blocks = blocks > 1;
+    splits = std::max(
+        splits, a->by_blocks ? weight_bytes / blocks / share + 1 : weight_bytes / kSplitBytes + 1);
+  }
+  // So do the partial sums of a split.
+  if (direct && blocks > 1) {
+    const int64_t width = static_cast<int64_t>(a->by_blocks ? a->vecs : a->tile_vecs) *
+                          choice.kernel.lanes * static_cast<int64_t>(sizeof(float));
+    splits = std::max(splits, (packed->groups[0].rows * width + share - 1) / share);
   }
   if (direct && packed->groups[0].blocks > 1) {
     const int64_t tile_bytes = static_cast<int64_t>(a->tile_vecs) * choice.kernel.lanes *
@@ -137,6 +147,32 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   return Status::Ok();
 }
 
+// What plans for other shapes keep in memory serves this one too, unless another format promises
+// much more; so a model of many shapes is not packed for each of them.
+void SpmmLayer::ShareKept() {
+  constexpr double kWorthPacking = 1.2;
+  bool is_kept[kMaxSpmmChoices] = {};
+  double kept_ns = 0.0;
+  for (int n = 0; n < count_; ++n) {
+    PackKey key = o_.key;
+    key.format = static_cast<int>(choices_[n].kernel.format);
+    key.direct = o_.may_be_direct;
+    key.block_depth = choices_[n].block_depth;
+    const int32_t depth = b_->weights->KeptDepth(key);
+    if (depth == 0) continue;
+    choices_[n].block_depth = depth;
+    is_kept[n] = true;
+    if (kept_ns == 0.0) kept_ns = choices_[n].predicted_ns;  // best first
+  }
+  if (kept_ns == 0.0 || b_->options.tune == Tune::kFull) return;
+  int left = 0;
+  for (int n = 0; n < count_; ++n) {
+    if (!is_kept[n] && choices_[n].predicted_ns * kWorthPacking > kept_ns) continue;
+    choices_[left++] = choices_[n];
+  }
+  count_ = left;
+}
+
 Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &stats_));
   SpmmProblem problem;
@@ -152,6 +188,7 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.direct = o_.may_be_direct;
   problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
   count_ = RankSpmm(stats_, problem, b_->options.isa, ForcedSpmm(b_->options.format), choices_);
+  ShareKept();
   const double rows = static_cast<double>(stats_.rows) * stats_.groups;
   for (int n = 0; n < count_; ++n) {
     const SpmmChoice& choice = choices_[n];

@@ -45,6 +45,7 @@ class SpmmLayer {
   const MatrixStats& stats() const { return stats_; }
 
  private:
+  void ShareKept();
   Status FillArgs(const SpmmChoice& choice, SpmmArgs** args, PackKey* key);
 
   PlanBuilder* b_;

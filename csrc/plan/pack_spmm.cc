@@ -265,6 +265,10 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
     }
   }
 
+  // These stay as long as the model does.
+  SRT_RETURN_IF_ERROR(packed->counts.shrink());
+  SRT_RETURN_IF_ERROR(packed->ids.shrink());
+  SRT_RETURN_IF_ERROR(packed->values.shrink());
   for (int32_t g = 0; g < groups; ++g) {
     PackedMatrix& m = packed->groups[g];
     const Start& s = starts[g];

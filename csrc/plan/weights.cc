@@ -1,6 +1,7 @@
 // Weights: decoding and packing on demand.
 #include "plan/weights.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -11,6 +12,7 @@ namespace {
 
 // Smaller constants take longer to read again than their memory is worth.
 constexpr size_t kForgetBytes = 1 << 20;
+constexpr size_t kForgetFileBytes = 32 << 20;
 
 }  // namespace
 
@@ -142,6 +144,8 @@ Status Weights::Stats(const PackKey& key, MatrixStats* stats) {
 }
 
 void Weights::EndPlanning() {
+  // Matrices too small to be forgotten one by one are many in a large model.
+  if (mapped_ && file_.size >= kForgetFileBytes) ForgetPages(file_.data, file_.size);
   csr_key_ = PackKey();
   csr_.row_ptr.reset();
   csr_.col_idx.reset();
@@ -318,6 +322,23 @@ Status Weights::Winograd(const PackKey& key, const PackedWinograd** packed) {
   }
   *packed = &packing->winograd;
   return Status::Ok();
+}
+
+int32_t Weights::KeptDepth(const PackKey& key) const {
+  int32_t best = 0;
+  double best_ratio = 2.0;  // slabs of half or twice the best size cost a few per cent
+  for (const Packing* p = packings_; p != nullptr; p = p->next) {
+    PackKey same = p->key;
+    same.block_depth = key.block_depth;
+    same.csr2_rows = key.csr2_rows;
+    if (!p->kept || !(same == key)) continue;
+    const double ratio = static_cast<double>(std::max(p->key.block_depth, key.block_depth)) /
+                         std::min(p->key.block_depth, key.block_depth);
+    if (ratio > best_ratio) continue;
+    best_ratio = ratio;
+    best = p->key.block_depth;
+  }
+  return best;
 }
 
 void Weights::Keep(const PackKey& key) {

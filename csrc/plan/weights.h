@@ -75,7 +75,10 @@ class Weights {
   Weights& operator=(const Weights&) = delete;
 
   // The file is a read-only mapping: what was packed of it may leave memory.
-  void set_mapped(bool mapped) { mapped_ = mapped; }
+  void SetMappedFile(const void* bytes, size_t size) {
+    mapped_ = true;
+    file_ = {static_cast<const char*>(bytes), size};
+  }
 
   // The constant's plain bytes in its own dtype: a view of the file where that is possible.
   Status Dense(uint32_t tensor, const void** data);
@@ -93,6 +96,9 @@ class Weights {
   void Forget(uint32_t tensor);
   // Frees what only planning needs.
   void EndPlanning();
+  // The block depth of a packing for spmm that a plan keeps, of the same matrix in the format of
+  // `key` and about as deep as it says; 0: there is none.
+  int32_t KeptDepth(const PackKey& key) const;
   // A plan's steps use the packing: it stays until the model goes.
   void Keep(const PackKey& key);
   // Forgets a packing that lost a measured choice, unless a plan keeps it.
@@ -144,6 +150,7 @@ class Weights {
   PackKey csr_key_;
   Packing* packings_ = nullptr;
   bool mapped_ = false;
+  Span<char> file_;
 };
 
 }  // namespace sparsert

@@ -508,8 +508,8 @@ PYBIND11_MODULE(_core, m) {
       .def("after_fork", &Budget::AfterFork);
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
-      .def(py::init<const py::buffer&, int, const std::string&, int, std::shared_ptr<Budget>,
-                    bool, bool>(),
+      .def(py::init<const py::buffer&, int, const std::string&, int, std::shared_ptr<Budget>, bool,
+                    bool>(),
            py::arg("file"), py::arg("threads"), py::arg("isa"), py::arg("tune"),
            py::arg("budget") = nullptr, py::arg("allow_empty") = false, py::arg("mapped") = false)
       .def_property_readonly("inputs", [](const Model& model) { return model.Tensors(true); })

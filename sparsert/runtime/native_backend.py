@@ -112,7 +112,8 @@ class NativeBackend:
     """Runs a .sprt file in the C++ core. Safe to call from many threads at once.
 
     Args:
-        file: the file's bytes (any buffer); kept, since weights are read from it in place.
+        file: the file's bytes (any buffer); kept, since weights are read from it in place. Pages of
+            a mapped file that only planning reads do not stay in memory.
         label: names the model in error messages.
         threads: for one run; None: as many cores as this process may use.
         isa: an instruction set by name; None: $SPARSERT_ISA, else the best of this machine.

@@ -22,6 +22,7 @@ struct Problem {
   int32_t splits = 1;
   bool by_rows = false;
   bool fetches = false;
+  bool by_blocks = false;
   int32_t csr2_rows = kCsr2PanelRows;
   bool has_bias = false;
   bool has_residual = false;
@@ -33,17 +34,18 @@ struct Problem {
 
 std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling) {
   char text[400];
-  std::snprintf(text, sizeof(text),
-                "%s: batch %d, %d groups of %lldx%lld, %s, kernel %lldx%lld, %lld columns in %d "
-                "tiles of %d vectors, blocks of %d, %d splits, bias %d, residual %d, act %d, "
-                "density %.2f, sparsity %d",
-                kernel.kernel.name, p.batch, p.groups, static_cast<long long>(p.rows),
-                static_cast<long long>(p.channels),
-                p.direct ? "direct" : (p.transposed ? "transposed taps" : "taps"),
-                static_cast<long long>(p.window.kernel[0]),
-                static_cast<long long>(p.window.kernel[1]), static_cast<long long>(p.columns),
-                tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits, p.has_bias, p.has_residual,
-                static_cast<int>(p.act.fn), p.density, static_cast<int>(p.sparsity));
+  std::snprintf(
+      text, sizeof(text),
+      "%s: batch %d, %d groups of %lldx%lld, %s, kernel %lldx%lld, %lld columns in %d "
+      "tiles of %d vectors, blocks of %d, %d splits, by blocks %d, bias %d, residual %d, act %d, "
+      "density %.2f, sparsity %d",
+      kernel.kernel.name, p.batch, p.groups, static_cast<long long>(p.rows),
+      static_cast<long long>(p.channels),
+      p.direct ? "direct" : (p.transposed ? "transposed taps" : "taps"),
+      static_cast<long long>(p.window.kernel[0]), static_cast<long long>(p.window.kernel[1]),
+      static_cast<long long>(p.columns), tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits,
+      p.by_blocks, p.has_bias, p.has_residual, static_cast<int>(p.act.fn), p.density,
+      static_cast<int>(p.sparsity));
   return text;
 }
 
@@ -116,6 +118,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.split_panels = bounds.data();
   a.by_rows = p.by_rows;
   a.fetch_x = a.fetch_ahead = a.fetch_weights = p.fetches;
+  a.by_blocks = p.by_blocks;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
       SpmmScratch(a, kernel.lanes, p.block_depth));
@@ -187,6 +190,7 @@ Problem SomeProblem(int number, int64_t columns, Random* random) {
   static const int32_t kCsr2Rows[] = {2, 16, 64, kCsr2PanelRows};
   p.by_rows = random->Int(0, 1) == 1;
   p.fetches = random->Int(0, 1) == 1;
+  p.by_blocks = random->Int(0, 1) == 1;
   p.csr2_rows = kCsr2Rows[random->Int(0, 3)];
   return p;
 }
