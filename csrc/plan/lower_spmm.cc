@@ -113,6 +113,9 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
     splits = std::max(splits, far + 1);
     a->by_rows = true;
   }
+  if (o.split_bytes != 0) {
+    splits = std::max(splits, static_cast<int64_t>(packed->bytes() / o.split_bytes) + 1);
+  }
   a->splits = static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(splits, panels)));
   auto* bounds =
       b->plan->memory.Allocate<int32_t>(static_cast<size_t>(a->groups) * (a->splits + 1));
@@ -125,7 +128,7 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
   return Status::Ok();
 }
 
-Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
+Status SpmmLayer::Rank() {
   SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &stats_));
   SpmmProblem problem;
   problem.cpu = b_->options.cpu;
@@ -140,20 +143,32 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.direct = o_.may_be_direct;
   problem.feed_cost = FeedCost(o_.window, o_.key.transposed);
   count_ = RankSpmm(stats_, problem, b_->options.isa, ForcedSpmm(b_->options.format), choices_);
-  const double rows = static_cast<double>(stats_.rows) * stats_.groups;
+  return Status::Ok();
+}
+
+Candidate SpmmLayer::CandidateOf(int n) const {
+  const SpmmChoice& choice = choices_[n];
+  Candidate c;
+  c.format = SpmmFormatName(choice.kernel.format);
+  c.kernel = choice.kernel.kernel.name;
+  c.predicted_ns = choice.predicted_ns;
+  c.tiles = choice.tiling.tiles;
+  c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
+  c.block_depth = choice.block_depth;
+  return c;
+}
+
+double SpmmLayer::StoredOf(int n) const {
+  if (!SpmmIsDense(choices_[n].kernel.format)) return static_cast<double>(stats_.nnz);
+  return static_cast<double>(stats_.rows) * stats_.groups * static_cast<double>(stats_.depth);
+}
+
+Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
+  SRT_RETURN_IF_ERROR(Rank());
   for (int n = 0; n < count_; ++n) {
-    const SpmmChoice& choice = choices_[n];
-    Candidate c;
-    c.format = SpmmFormatName(choice.kernel.format);
-    c.kernel = choice.kernel.kernel.name;
-    c.predicted_ns = choice.predicted_ns + extra_ns;
-    c.tiles = choice.tiling.tiles;
-    c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
-    c.block_depth = choice.block_depth;
-    const double stored = SpmmIsDense(choice.kernel.format)
-                              ? rows * static_cast<double>(stats_.depth)
-                              : static_cast<double>(stats_.nnz);
-    contest->Add(c, first_number + n, stored);
+    Candidate c = CandidateOf(n);
+    c.predicted_ns += extra_ns;
+    contest->Add(c, first_number + n, StoredOf(n));
   }
   return Status::Ok();
 }
@@ -204,7 +219,7 @@ namespace {
 Status PrepareSpmm(void* layer, int number, Trial* trial) {
   trial->part_count = 1;
   return static_cast<SpmmLayer*>(layer)->Prepare(number, kTrialX, kTrialR, kTrialY,
-                                                 &trial->parts[0], &trial->key);
+                                                 &trial->parts[0], &trial->keys[0]);
 }
 
 }  // namespace

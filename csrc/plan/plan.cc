@@ -253,8 +253,8 @@ Status PlanBuilder::EstimateWork() {
   SRT_RETURN_IF_ERROR(work_.resize(graph.nodes.size()));
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& n = graph.nodes[i];
-    const bool is_linear = n.op == Op::kLinear;
-    if (!is_linear && n.op != Op::kConv && n.op != Op::kConvTranspose) continue;
+    if (!HasWeights(n.op)) continue;
+    const bool is_rows = n.op == Op::kLinear || n.op == Op::kRecurrent;
     const Tensor& w = graph.tensors[n.Input(1)];
     const Shape& out = facts(n.outputs[0]).shape;
     uint64_t nnz = 0;
@@ -264,7 +264,7 @@ Status PlanBuilder::EstimateWork() {
                                                              static_cast<double>(w.data.cols);
     const double columns =
         static_cast<double>(out.elements()) /
-        static_cast<double>(std::max<int64_t>(1, out.dims[is_linear ? out.rank - 1 : 1]));
+        static_cast<double>(std::max<int64_t>(1, out.dims[is_rows ? out.rank - 1 : 1]));
     work_[i] = per_column * columns;
     work_left_ += work_[i];
   }

@@ -48,8 +48,8 @@ struct Matrix {
     Expect(SelectSpmv(o.format, isa, &kernel, &lanes), "no product");
     Must(PackSpmv(csr, has_bias ? bias.data() : nullptr, o.format, lanes, &packed));
     product->run = kernel.run;
-    product->args.weights = packed.slices;
-    product->args.chunks = static_cast<int32_t>(random->Int(1, packed.slices.slices));
+    product->vector.weights = packed.slices;
+    product->vector.chunks = static_cast<int32_t>(random->Int(1, packed.slices.slices));
   }
   std::vector<double> Times(const std::vector<double>& x) const {
     std::vector<double> y(bias.begin(), bias.end());

@@ -16,7 +16,11 @@ static const Kernel kKernels[] = {
 size_t RecurrentScratch(const RecurrentArgs& args) {
   // Of each sequence h, a second state and the products of all gates.
   const int64_t vectors = 2 + GatesOf(args.cell);
-  return static_cast<size_t>(args.batch * vectors * args.hidden) * sizeof(float);
+  const int64_t sequences = args.group == 0 ? args.batch : args.column_row;
+  const size_t states = static_cast<size_t>(sequences * vectors * args.hidden) * sizeof(float);
+  const size_t a = args.state.columns_scratch;
+  const size_t b = args.candidate.columns_scratch;
+  return states + (a > b ? a : b);
 }
 
 bool SelectRecurrent(const RecurrentArgs&, Isa isa, Kernel* kernel) {
