@@ -34,7 +34,8 @@ TensorDesc MatrixDesc(int64_t rows, int64_t cols, int64_t row_stride, int64_t co
   return desc;
 }
 
-// The vectors of a slice, [count][size], as columns [size][count], each row padded to whole vectors.
+// The vectors of a slice, [count][size], as columns [size][count], each row padded to whole
+// vectors.
 struct Columns {
   int64_t size, width;
 
@@ -191,16 +192,16 @@ Status MatrixLayer::AddTranspose(Trial* trial, const TensorDesc& from_desc, Tria
 Status MatrixLayer::PrepareSpmm(int n, Trial* trial) {
   const int64_t slices = slice_ < o_.batch ? kTrialSlices : 1;
   for (int64_t i = 0; i < slices; ++i) {
-    SRT_RETURN_IF_ERROR(AddTranspose(trial, in_.vectors(slice_), kTrialX, in_.columns(slice_),
-                                     kTrialColumnsX));
+    SRT_RETURN_IF_ERROR(
+        AddTranspose(trial, in_.vectors(slice_), kTrialX, in_.columns(slice_), kTrialColumnsX));
     if (o_.has_residual) {
-      SRT_RETURN_IF_ERROR(AddTranspose(trial, out_.vectors(slice_), kTrialR, out_.columns(slice_),
-                                       kTrialColumnsR));
+      SRT_RETURN_IF_ERROR(
+          AddTranspose(trial, out_.vectors(slice_), kTrialR, out_.columns(slice_), kTrialColumnsR));
     }
     SRT_RETURN_IF_ERROR(spmm_.Prepare(n, kTrialColumnsX, kTrialColumnsR, kTrialColumnsY,
                                       &trial->parts[trial->part_count++], &trial->keys[0]));
-    SRT_RETURN_IF_ERROR(AddTranspose(trial, out_.columns(slice_), kTrialColumnsY,
-                                     out_.vectors(slice_), kTrialY));
+    SRT_RETURN_IF_ERROR(
+        AddTranspose(trial, out_.columns(slice_), kTrialColumnsY, out_.vectors(slice_), kTrialY));
   }
   trial->share = static_cast<double>(slices * slice_) / static_cast<double>(o_.batch);
   return Status::Ok();

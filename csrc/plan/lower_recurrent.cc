@@ -96,14 +96,22 @@ Status RecurrentLayer::FillArgs() {
   const Shape& y = b_->facts(node_.outputs[0]).shape;
   args_.cell = static_cast<Cell>(node_.IntAttr(AttrKey::k_cell, 0));
   args_.reverse = node_.IntAttr(AttrKey::k_reverse, 0) != 0;
+  args_.couples = node_.IntAttr(AttrKey::k_input_forget, 0) != 0;
   args_.clip = node_.FloatAttr(AttrKey::k_clip, INFINITY);
   args_.steps = y.dims[0];
   args_.batch = y.dims[1];
   args_.hidden = y.dims[2];
   const Span<int64_t> functions = node_.IntsAttr(AttrKey::k_activations);
   Activation* const targets[] = {&args_.f, &args_.g, &args_.h};
+  const void* parameters = nullptr;
+  if (node_.Input(8) != kNoTensor) {
+    SRT_RETURN_IF_ERROR(b_->ConstantData(node_.Input(8), &parameters));
+  }
   for (size_t i = 0; i < functions.size && i < 3; ++i) {
     targets[i]->fn = static_cast<UnaryFn>(functions[i]);
+    if (parameters == nullptr) continue;
+    targets[i]->alpha = static_cast<const float*>(parameters)[2 * i];
+    targets[i]->beta = static_cast<const float*>(parameters)[2 * i + 1];
   }
   if (node_.Input(7) != kNoTensor) {
     const void* peephole = nullptr;
@@ -231,9 +239,8 @@ Status RecurrentLayer::Pack(int number, RecurrentArgs* args, PackKey (&keys)[2])
     args->column_row = PlaneStride(group_);
   }
   for (size_t i = 0; i < matrices().size; ++i) {
-    SRT_RETURN_IF_ERROR(columns
-                            ? PackColumns(list_[i], number - kFirstSpmm, products[i], &keys[i])
-                            : PackVector(list_[i], number, products[i], &keys[i]));
+    SRT_RETURN_IF_ERROR(columns ? PackColumns(list_[i], number - kFirstSpmm, products[i], &keys[i])
+                                : PackVector(list_[i], number, products[i], &keys[i]));
   }
   return Status::Ok();
 }

@@ -33,7 +33,7 @@ struct Trial {
   };
   static constexpr int kMaxParts = 8;
 
-  PackKey keys[2];  // of the weights packed for it
+  PackKey keys[2];     // of the weights packed for it
   double share = 1.0;  // of the layer's work; less than all of it is run as it is
   Part parts[kMaxParts];
   int part_count = 0;

@@ -113,7 +113,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "CumSum": {"exclusive": 0, "reverse": 0},
     "CumProd": {"exclusive": 0, "reverse": 0},
     "Trilu": {"upper": 1},
-    "Recurrent": {"reverse": 0},
+    "Recurrent": {"reverse": 0, "input_forget": 0},
 }
 # Attributes that may be there but say nothing (given the others), and the values they must have.
 _IGNORED: dict[str, tuple[str, ...]] = {

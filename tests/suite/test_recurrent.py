@@ -109,6 +109,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "only_y": {"outputs": "Y"},
     "only_last": {"outputs": "Y_h"},
 }
+# Every function of ONNX that has parameters, the given ones and the defaults.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "leaky": {"activations": ["LeakyRelu"], "activation_alpha": [0.3]},
+    "leaky_default": {"activations": ["LeakyRelu"]},
+    "thresholded": {"activations": ["ThresholdedRelu"], "activation_alpha": [0.2]},
+    "thresholded_default": {"activations": ["ThresholdedRelu"]},
+    "scaled_tanh_default": {"activations": ["ScaledTanh"]},
+    "affine_default": {"activations": ["Affine"]},
+    "scaled_tanh": {
+        "activations": ["ScaledTanh"],
+        "activation_alpha": [1.7],
+        "activation_beta": [0.6],
+    },
+    "hard_sigmoid": {
+        "activations": ["HardSigmoid"],
+        "activation_alpha": [0.3],
+        "activation_beta": [0.4],
+    },
+    "hard_sigmoid_default": {"activations": ["HardSigmoid"]},
+    "elu": {"activations": ["Elu"], "activation_alpha": [0.7]},
+    "elu_default": {"activations": ["Elu"]},
+    "affine": {"activations": ["Affine"], "activation_alpha": [0.5], "activation_beta": [0.1]},
+    "softsign": {"activations": ["Softsign"]},
+    "softplus": {"activations": ["Softplus"]},
+}
 MORE: dict[str, dict[str, dict[str, Any]]] = {
     "LSTM": {
         "peephole": {"peephole": True, "states": True},
@@ -120,6 +145,19 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
         },
         "only_cell": {"outputs": "Y_c"},
         "clip": {"clip": 0.3},
+        "coupled": {"input_forget": 1, "states": True},
+        "coupled_peephole": {"input_forget": 1, "peephole": True, "lengths": True},
+        "parameters": {
+            "activations": ["HardSigmoid", "LeakyRelu", "ScaledTanh"],
+            "activation_alpha": [0.3, 0.1, 1.2],
+            "activation_beta": [0.45, 0.8],
+        },
+        "parameters_both": {
+            "activations": ["HardSigmoid", "Tanh", "Elu", "Sigmoid", "Affine", "ThresholdedRelu"],
+            "activation_alpha": [0.3, 0.6, 0.5, 0.1],
+            "activation_beta": [0.4, 0.2],
+            "direction": "bidirectional",
+        },
     },
     "GRU": {
         "after": {"linear_before_reset": 1},
@@ -129,8 +167,18 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
         "functions": {"activations": ["Sigmoid", "Softsign"]},
         "clip": {"clip": 0.3},
         "after_clip": {"clip": 0.3, "linear_before_reset": 1},
+        "parameters": {
+            "activations": ["HardSigmoid", "Elu"],
+            "activation_alpha": [0.3, 0.5],
+            "activation_beta": [0.45],
+        },
+        "after_parameters": {
+            "activations": ["HardSigmoid", "LeakyRelu"],
+            "linear_before_reset": 1,
+        },
     },
     "RNN": {
+        **PARAMETERS,
         "relu": {"activations": ["Relu"]},
         "two": {"activations": ["Relu", "Sigmoid"], "direction": "bidirectional"},
         "clip": {"clip": 0.3},
@@ -142,6 +190,8 @@ CASES = [
     for name, options in (VARIANTS | MORE[op]).items()
 ]
 SIZES = [(1, 1), (5, 3), (4, 1)]
+# Whole vectors of sequences, and a few more; more than one group.
+WIDE_SIZES = [(3, 16), (4, 21), (2, 131)]
 
 
 def compare(model: onnx.ModelProto, engine: Engine, runs: list[dict[str, np.ndarray]]) -> None:
@@ -160,6 +210,19 @@ def compare(model: onnx.ModelProto, engine: Engine, runs: list[dict[str, np.ndar
 def test_variants(op: str, options: dict[str, Any], engine: Engine) -> None:
     model = layer(op, 7, sparsity=0.4, **options)
     compare(model, engine, [feeds_of(model, *size) for size in SIZES])
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
+@pytest.mark.parametrize("options", ["plain", "lengths_both", "states"])
+@pytest.mark.parametrize("op", list(GATES))
+def test_batches(op: str, options: str, sparsity: float, engine: Engine) -> None:
+    variants = [VARIANTS[options]]
+    if op == "GRU":
+        variants.append(variants[0] | {"linear_before_reset": 1})
+    for variant in variants:
+        model = layer(op, 19, sparsity=sparsity, **variant)
+        compare(model, engine, [feeds_of(model, *size) for size in WIDE_SIZES])
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -204,24 +267,33 @@ def test_saved_files_give_the_same(op: str, tmp_path) -> None:
 
 
 def test_says_how_it_runs() -> None:
-    model = sparsert.load(layer("LSTM", 64, sparsity=0.9), strict=True)
+    model = sparsert.load(layer("LSTM", 64, sparsity=0.9), strict=True, threads=1)
     model.run(None, feeds_of(layer("LSTM", 64), 5, 1))
     rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
     assert len(rows) == 1
     assert rows[0]["kernel"].startswith("recurrent_f32_")
-    assert "weights of the state" in rows[0]["reason"]
+    assert "one sequence after the other" in rows[0]["reason"]
+    model.run(None, feeds_of(layer("LSTM", 64), 5, 20))
+    rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
+    assert "20 sequences side by side" in rows[0]["reason"]
+    assert {"sell", "dense", "csr"} <= {each["format"] for each in rows[0]["candidates"]}
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"activations": ["Elu", "Tanh", "Tanh"]}, "activation 'elu'"),
-        ({"input_forget": 1}, "input_forget"),
-    ],
-)
-def test_says_what_is_not_native(options: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UnsupportedOpError, match=reason):
-        sparsert.load(layer("LSTM", 7, **options), strict=True)
+@pytest.mark.parametrize(("batch", "sparsity"), [(1, 0.9), (20, 0.0), (20, 0.9)])
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_candidates_are_measured(op: str, batch: int, sparsity: float) -> None:
+    source = layer(op, 64, sparsity=sparsity)
+    model = sparsert.load(source, strict=True, tune=True)
+    model.run(None, feeds_of(source, 5, batch))
+    (row,) = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
+    measured = [each for each in row["candidates"] if each["measured_ns"] > 0]
+    assert len(measured) > 1
+    assert measured[0]["measured_ns"] == min(each["measured_ns"] for each in measured)
+
+
+def test_says_what_is_not_native() -> None:
+    with pytest.raises(UnsupportedOpError, match="activation 'foo'"):
+        sparsert.load(layer("LSTM", 7, activations=["Foo", "Tanh", "Tanh"]), strict=True)
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,8 @@ static void StepGruLanes(const RecurrentArgs& args, const RecurrentLanes& lanes)
         product = Mul(fn.F(Add(reset.rows[i], LoadU(sums + hidden * row))), product);
       }
       float* h = lanes.h + (j + i) * row;
-      const Vec next = GruCell(fn, Add(update.rows[i], LoadU(sums)),
-                               Add(candidate.rows[i], product), LoadU(h));
+      const Vec next =
+          GruCell(fn, Add(update.rows[i], LoadU(sums)), Add(candidate.rows[i], product), LoadU(h));
       y.rows[i] = RenewState(lanes, h, next);
     }
     for (int i = rows; i < Vec::kLanes; ++i) y.rows[i] = Zero();
@@ -214,9 +214,8 @@ class RecurrentGroup {
   void Begin(const void* initial, float* columns) const {
     for (int64_t j = 0; j < args_.hidden; ++j) {
       for (int64_t n = 0; n < args_.column_row; ++n) {
-        const bool is_given =
-            initial != nullptr && n < count_ &&
-            (io_[3] == nullptr || StepsOf(args_, io_[3], first_ + n) > 0);
+        const bool is_given = initial != nullptr && n < count_ &&
+                              (io_[3] == nullptr || StepsOf(args_, io_[3], first_ + n) > 0);
         columns[j * args_.column_row + n] =
             is_given ? static_cast<const float*>(initial)[(first_ + n) * args_.hidden + j] : 0.0f;
       }

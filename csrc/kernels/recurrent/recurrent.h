@@ -37,7 +37,7 @@ struct RecurrentArgs {
   StateProduct candidate;  // GRU: the last gate if it takes the state after the reset; or unused
   const float* peephole = nullptr;  // LSTM: [i, o, f][hidden], or nullptr
   int64_t group = 0;                // sequences side by side; 0: one after the other
-  int64_t column_row = 0;  // floats between the rows of a group's columns, whole vectors
+  int64_t column_row = 0;           // floats between the rows of a group's columns, whole vectors
 };
 
 constexpr int64_t GatesOf(Cell cell) {
