@@ -296,8 +296,41 @@ def test_says_what_is_not_native() -> None:
         sparsert.load(layer("LSTM", 7, activations=["Foo", "Tanh", "Tanh"]), strict=True)
 
 
+@pytest.mark.parametrize("op", list(GATES))
+def test_weights_of_run_time_fall_back(op: str) -> None:
+    model = layer(op, 7, states=True)
+    weights = next(each for each in model.graph.initializer if each.name == "r")
+    model.graph.input.append(
+        helper.make_tensor_value_info("r", TensorProto.FLOAT, list(weights.dims))
+    )
+    array = onnx.numpy_helper.to_array(weights)
+    model.graph.initializer.remove(weights)
+    with pytest.raises(UnsupportedOpError, match="its weights are not constant"):
+        sparsert.load(model, strict=True)
+    feeds = feeds_of(model, 5, 3) | {"r": array}
+    with pytest.warns(UserWarning, match=op):
+        found = sparsert.load(model).run(None, feeds)
+    wanted = make_session(model).run(None, feeds)
+    for got, want in zip(found, wanted, strict=True):
+        assert_close(got, want, FUNCTION)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("batch", [3, 20])
+@pytest.mark.parametrize("op", list(GATES))
+def test_lengths_of_zero(op: str, batch: int, engine: Engine) -> None:
+    model = layer(op, 7, lengths=True, states=True, direction="bidirectional")
+    feeds = feeds_of(model, 5, batch)
+    feeds["lengths"][:] = 0
+    loaded = sparsert.load(model, strict=True, **dict(engine.options))
+    for got in loaded.run(None, feeds):
+        assert not got.any()
+    feeds["lengths"][::2] = 5
+    compare(model, engine, [feeds])
+
+
 @pytest.mark.parametrize(
-    ("name", "shape"), [("h0", (1, 2, 7)), ("c0", (1, 3, 6)), ("lengths", (2,)), ("x", (0, 3, 5))]
+    ("name", "shape"), [("h0", (1, 2, 7)), ("c0", (1, 3, 6)), ("lengths", (2,)), ("x", (0, 3, 5)), ("x", (5, 0, 5))]
 )
 def test_wrong_shapes_are_errors(name: str, shape: tuple[int, ...]) -> None:
     model = layer("LSTM", 7, states=True, lengths=True)
