@@ -23,12 +23,28 @@ constexpr int64_t kMaxGroup = 128;
 // A trial has so many steps: the first one meets the weights cold, as a run does.
 constexpr int64_t kTrialSteps = 6;
 
+// Sequences from which on they always go side by side, and make their projection themselves.
+constexpr int64_t kMinProjected = 16;
+// Columns of a projection. Its result stays in L2 until the steps read it, if there are few; but
+// weights that L2 does not hold beside it are read less often, if there are many.
+constexpr int64_t kSparseColumns = 128;
+constexpr int64_t kDenseColumns = 256;
+
 // Nanoseconds per element of a gate: its function, and its way from or to a group's columns.
 constexpr double kGateNs = 0.5;
 constexpr double kTransposeNs = 0.15;
 
 // Numbers of candidates: those of spmv, then those of spmm.
 constexpr int kFirstSpmm = kMaxSpmvChoices;
+
+// Groups of about equal size, enough for the threads if each has a vector.
+int64_t GroupOf(int64_t batch, int64_t threads) {
+  batch = std::max<int64_t>(1, batch);
+  const int64_t vectors = (batch + 15) / 16;
+  const int64_t groups =
+      std::max((batch + kMaxGroup - 1) / kMaxGroup, std::min<int64_t>(threads, vectors));
+  return groups == 1 ? batch : (vectors + groups - 1) / groups * 16;
+}
 
 // What multiplies the state, or the state after the reset.
 struct Matrix {
@@ -55,11 +71,11 @@ class RecurrentLayer {
   Status Lower();
 
  private:
+  bool projects() const { return b_->projection.recurrent == b_->node_index; }
   bool has_candidate() const { return candidate_.tensor != kNoTensor; }
   const Span<Matrix*> matrices() { return {list_, has_candidate() ? size_t{2} : size_t{1}}; }
 
   Status FillArgs();
-  void ChooseGroup();
   Status RankMatrix(Matrix* matrix);
   void EnterSpmv(Contest* contest);
   void EnterSpmm(Contest* contest);
@@ -119,15 +135,6 @@ Status RecurrentLayer::FillArgs() {
     args_.peephole = static_cast<const float*>(peephole);
   }
   return Status::Ok();
-}
-
-// Groups of about equal size, enough for the threads if each has a vector.
-void RecurrentLayer::ChooseGroup() {
-  const int64_t batch = std::max<int64_t>(1, args_.batch);
-  const int64_t vectors = (batch + 15) / 16;
-  const int64_t groups = std::max((batch + kMaxGroup - 1) / kMaxGroup,
-                                  std::min<int64_t>(b_->options.threads, vectors));
-  group_ = groups == 1 ? batch : (vectors + groups - 1) / groups * 16;
 }
 
 Status RecurrentLayer::RankMatrix(Matrix* matrix) {
@@ -275,6 +282,14 @@ Status RecurrentLayer::Append(int winner) {
   SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
   PackKey keys[2];
   SRT_RETURN_IF_ERROR(Pack(winner, args, keys));
+  if (projects()) {
+    args->projection.run = b_->projection.run;
+    args->projection.columns = b_->projection.args;
+    args->projection.columns_scratch = b_->projection.scratch_bytes;
+    args->width = b_->projection.width;
+    args->chunk_steps = b_->projection.steps;
+    args->projection_row = b_->projection.row;
+  }
   NodePlan& info = b_->info();
   info.packed_bytes = 0;
   for (size_t i = 0; i < matrices().size; ++i) {
@@ -302,7 +317,11 @@ Status RecurrentLayer::Append(int winner) {
     return b_->Fail(StatusCode::kInternal, "no kernel for these operands");
   }
   IoRef io[7];
-  SRT_RETURN_IF_ERROR(b_->Plain(node_.Input(0), &io[0]));
+  if (projects()) {
+    io[0] = b_->projection.x;
+  } else {
+    SRT_RETURN_IF_ERROR(b_->Plain(node_.Input(0), &io[0]));
+  }
   for (size_t i = 0; i < 3; ++i) {
     if (node_.Input(4 + i) == kNoTensor) continue;
     SRT_RETURN_IF_ERROR(b_->Plain(node_.Input(4 + i), &io[1 + i]));
@@ -311,8 +330,9 @@ Status RecurrentLayer::Append(int winner) {
     if (node_.outputs[i] == kNoTensor) continue;
     SRT_RETURN_IF_ERROR(b_->PlainOutput(node_.outputs[i], &io[4 + i]));
   }
-  SRT_RETURN_IF_ERROR(b_->AddStep(kernel, args, {io, 7}, RecurrentItems(*args),
-                                  RecurrentScratch(*args), info.predicted_ns));
+  SRT_RETURN_IF_ERROR(
+      b_->AddStep(kernel, args, {io, 7}, RecurrentItems(*args), RecurrentScratch(*args),
+                  info.predicted_ns + (projects() ? b_->projection.predicted_ns : 0.0)));
   for (size_t i = 0; i < node_.outputs.size; ++i) {
     if (node_.outputs[i] == kNoTensor) continue;
     SRT_RETURN_IF_ERROR(b_->FinishPlain(node_.outputs[i], io[4 + i]));
@@ -322,7 +342,7 @@ Status RecurrentLayer::Append(int winner) {
 
 Status RecurrentLayer::Lower() {
   SRT_RETURN_IF_ERROR(FillArgs());
-  ChooseGroup();
+  group_ = GroupOf(args_.batch, b_->options.threads);
   for (Matrix* matrix : matrices()) SRT_RETURN_IF_ERROR(RankMatrix(matrix));
   if (has_candidate()) {
     const EncodedTensor& data = b_->graph.tensors[candidate_.tensor].data;
@@ -333,7 +353,7 @@ Status RecurrentLayer::Lower() {
   // A forced format is one of spmm's; a single sequence is no business of theirs.
   const bool forced = ForcedSpmm(b_->options.format) != kAnyFormat;
   Contest contest;
-  if (!forced || args_.batch <= 1) EnterSpmv(&contest);
+  if (!projects() && (!forced || args_.batch <= 1)) EnterSpmv(&contest);
   if (!forced || args_.batch > 1) EnterSpmm(&contest);
   if (contest.count == 0) {
     return b_->Fail(StatusCode::kUnsupported, "no matrix kernel in this build");
@@ -351,5 +371,99 @@ Status RecurrentLayer::Lower() {
 }  // namespace
 
 Status LowerRecurrent(PlanBuilder* b) { return RecurrentLayer(b).Lower(); }
+
+bool PlanBuilder::IsProjection() const {
+  const Node& n = *node;
+  if (n.op != Op::kLinear || n.Input(3) != kNoTensor || FusedActivation(n).fn != UnaryFn::kNone ||
+      node_index + 1 >= graph.nodes.size()) {
+    return false;
+  }
+  const uint32_t y = n.outputs[0];
+  const Node& next = graph.nodes[node_index + 1];
+  const Shape& shape = facts(y).shape;
+  return next.op == Op::kRecurrent && next.Input(0) == y && last_use_[y] == node_index + 1 &&
+         output_of_[y] == kNoTensor && concat_parts_[y].whole == kNoTensor && !feature_major_[y] &&
+         shape.dims[1] >= kMinProjected && shape.elements() != 0;
+}
+
+namespace {
+
+// The product of a projection and what of it a trial runs.
+struct ProjectionTrial {
+  SpmmLayer* layer;
+  double share;
+};
+
+Status PrepareProjection(void* trial_of, int number, Trial* trial) {
+  const auto* of = static_cast<const ProjectionTrial*>(trial_of);
+  trial->part_count = 1;
+  trial->share = of->share;
+  return of->layer->Prepare(number, kTrialX, kNoBuffer, kTrialY, &trial->parts[0], &trial->keys[0]);
+}
+
+}  // namespace
+
+Status LowerProjection(PlanBuilder* b) {
+  const Node& n = *b->node;
+  const Shape& y = b->facts(n.outputs[0]).shape;
+  const int64_t steps = y.dims[0];
+  const int64_t group = GroupOf(y.dims[1], b->options.threads);
+  const bool dense = 2 * b->info().nonzeros > b->info().weights;
+  const int64_t columns = dense ? kDenseColumns : kSparseColumns;
+  const int64_t chunk = std::max<int64_t>(1, std::min(steps, columns / group));
+  // The vector more is for reads of whole vectors that begin at any column.
+  const int64_t row = PlaneStride(chunk * group + 16);
+  SpmmOperands o;
+  o.key.tensor = n.Input(1);
+  o.columns = chunk * group;
+  o.may_be_direct = true;
+  o.x_row = o.y_row = row;
+  o.x_image = b->graph.tensors[n.Input(1)].data.cols * o.x_row;
+  o.y_image = y.dims[2] * o.y_row;
+  o.bias = n.Input(2);
+  SpmmLayer layer(b, o);
+  SRT_RETURN_IF_ERROR(layer.Rank());
+  const double chunks = static_cast<double>((steps + chunk - 1) / chunk) *
+                        static_cast<double>((y.dims[1] + group - 1) / group);
+  Contest contest;
+  for (int i = 0; i < layer.count(); ++i) {
+    Candidate c = layer.CandidateOf(i);
+    c.predicted_ns *= chunks;
+    contest.Add(c, i, layer.StoredOf(i));
+  }
+  if (contest.count == 0) return b->Fail(StatusCode::kUnsupported, "no spmm kernel in this build");
+  contest.buffer_floats[kTrialX] = layer.x_floats();
+  contest.buffer_floats[kTrialY] = layer.y_floats();
+  ProjectionTrial trial = {&layer, 1.0 / chunks};
+  contest.prepare = &PrepareProjection;
+  contest.layer = &trial;
+  int winner = 0;
+  SRT_RETURN_IF_ERROR(ChooseCandidate(b, &contest, &winner));
+
+  Trial::Part part;
+  PackKey key;
+  SRT_RETURN_IF_ERROR(layer.Prepare(winner, kTrialX, kNoBuffer, kTrialY, &part, &key));
+  const PackedSpmm* packed = nullptr;
+  SRT_RETURN_IF_ERROR(b->weights->Spmm(key, &packed));
+  b->weights->Keep(key);
+  if (ForcedSpmm(b->options.format) != kAnyFormat) ExplainForced(b);
+  NodePlan& info = b->info();
+  info.packed_bytes = packed->bytes();
+  info.kernel = part.kernel.name;
+  info.isa = part.kernel.isa;
+  const size_t said = strlen(info.reason);
+  snprintf(info.reason + said, sizeof(info.reason) - said,
+           "; %lld steps at a time, by the Recurrent behind it", static_cast<long long>(chunk));
+  Projection& projection = b->projection;
+  projection.recurrent = b->node_index + 1;
+  projection.run = part.kernel.run;
+  projection.args = static_cast<const SpmmArgs*>(part.args);
+  projection.scratch_bytes = part.scratch_bytes;
+  projection.steps = chunk;
+  projection.row = row;
+  projection.width = b->graph.tensors[n.Input(1)].data.cols;
+  projection.predicted_ns = info.predicted_ns;
+  return b->Plain(n.Input(0), &projection.x);
+}
 
 }  // namespace sparsert

@@ -163,7 +163,10 @@ Status PlanBuilder::LowerNode() {
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
   SRT_RETURN_IF_ERROR(ChooseRowconv());
-  if (rowconv.pool == RowconvChoice::kNoPool) {
+  const bool is_projection = IsProjection();
+  if (is_projection) {
+    plan->places[n.outputs[0]].placed = true;  // it has no memory
+  } else if (rowconv.pool == RowconvChoice::kNoPool) {
     SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
   } else {
     // The step writes what the pool makes of the node's output; that itself has no memory.
@@ -179,7 +182,7 @@ Status PlanBuilder::LowerNode() {
     case Op::kConvTranspose:
       return rowconv.used ? LowerRowconv(this) : LowerConv(this);
     case Op::kLinear:
-      return LowerLinear(this);
+      return is_projection ? LowerProjection(this) : LowerLinear(this);
     case Op::kUnary:
     case Op::kBinary:
     case Op::kPRelu:

@@ -160,11 +160,12 @@ class _Lowering:
         if node.op_type == "LSTM" and input_at(node, 7) is not None:
             peephole = self._part(7, index, (3 * hidden,), lambda a: a)
         batch = None if x.shape is None else list(x.shape[:2])
+        states = [self._state(5, index)]
+        states.append(self._state(6, index) if node.op_type == "LSTM" else None)
+        # Right before the steps, which may then make the product by themselves.
         projected = self._add(
             "Linear", [x, w, bias], {}, None if batch is None else [*batch, rows], SPARSERT
         )
-        states = [self._state(5, index)]
-        states.append(self._state(6, index) if node.op_type == "LSTM" else None)
         per_direction = len(_FUNCTIONS[node.op_type])
         own = slice(index * per_direction, (index + 1) * per_direction)
         functions = [_NATIVE_FUNCTIONS[name] for name in _functions(node)[own]]

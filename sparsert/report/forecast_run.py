@@ -322,8 +322,8 @@ class _Bench:
     def _ideal_speedup(self, nodes: Sequence[Mapping[str, Any]]) -> float:
         """Multiply-adds of all prunable layers over those of their weights that are left.
 
-        A weight of Conv, Linear and Recurrent is used once per position of the output, one of ConvTranspose
-        once per position of the input; borders count like the rest.
+        A weight of Conv, Linear and Recurrent is used once per position of the output, one of
+        ConvTranspose once per position of the input; borders count like the rest.
         """
         all_macs = macs_left = 0.0
         for layer in self._source.layers:

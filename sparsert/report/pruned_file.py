@@ -223,7 +223,8 @@ def _share(layers: list[PrunableLayer], label: str) -> list[PrunableLayer]:
     ]
     if not layers:
         raise ValueError(
-            f"{label}: no weights to prune (no convolution, linear or recurrent layer with constant weights)"
+            f"{label}: no weights to prune (no convolution, linear or recurrent layer with "
+            "constant weights)"
         )
     if all(layer.left_alone for layer in shared):
         reasons = ", ".join(f"{layer.name} ({layer.left_alone})" for layer in shared)

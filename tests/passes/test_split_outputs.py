@@ -11,7 +11,8 @@ from tests.passes.pass_checks import build, node
 
 
 def repeated() -> onnx.ModelProto:
-    model = build([node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["z"])], {"x": (3, 4)}, ["y", "z"])
+    nodes = [node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["z"])]
+    model = build(nodes, {"x": (3, 4)}, ["y", "z"])
     model.graph.output.insert(0, model.graph.output[0])
     model.graph.output.append(model.graph.output[1])
     return model

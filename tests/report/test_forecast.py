@@ -253,7 +253,11 @@ def test_layers_that_are_left_alone():
 
 def test_recurrent_layers():
     model = build(
-        ["a = LSTM<hidden_size=8>(x, wl, rl)", "b = Squeeze(a, one)", "y = GRU<hidden_size=8>(b, wg, rg)"],
+        [
+            "a = LSTM<hidden_size=8>(x, wl, rl)",
+            "b = Squeeze(a, one)",
+            "y = GRU<hidden_size=8>(b, wg, rg)",
+        ],
         {"x": [5, 2, 12]},
         {
             "wl": random_weights(1, 32, 12),

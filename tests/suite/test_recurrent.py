@@ -276,6 +276,11 @@ def test_says_how_it_runs() -> None:
     model.run(None, feeds_of(layer("LSTM", 64), 5, 20))
     rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
     assert "20 sequences side by side" in rows[0]["reason"]
+    assert {"dense", "csr"} <= {each["format"] for each in rows[0]["candidates"]}
+    (row,) = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Linear"]
+    assert "5 steps at a time, by the Recurrent behind it" in row["reason"]
+    model.run(None, feeds_of(layer("LSTM", 64), 5, 8))
+    rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
     assert {"sell", "dense", "csr"} <= {each["format"] for each in rows[0]["candidates"]}
 
 
@@ -330,7 +335,14 @@ def test_lengths_of_zero(op: str, batch: int, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("h0", (1, 2, 7)), ("c0", (1, 3, 6)), ("lengths", (2,)), ("x", (0, 3, 5)), ("x", (5, 0, 5))]
+    ("name", "shape"),
+    [
+        ("h0", (1, 2, 7)),
+        ("c0", (1, 3, 6)),
+        ("lengths", (2,)),
+        ("x", (0, 3, 5)),
+        ("x", (5, 0, 5)),
+    ],
 )
 def test_wrong_shapes_are_errors(name: str, shape: tuple[int, ...]) -> None:
     model = layer("LSTM", 7, states=True, lengths=True)

@@ -12,9 +12,11 @@ namespace SRT_ISA {
 
 // A vector of sequences at one step.
 struct RecurrentLanes {
-  const float* x[Vec::kLanes];  // [gates][hidden]; nullptr: no sequence, or it has ended
-  float* y[Vec::kLanes];        // [hidden]; nullptr: no sequence
-  Mask active;                  // those with an x
+  // [gates][hidden], or an input with a projection; nullptr: no sequence, or it has ended.
+  const float* x[Vec::kLanes];
+  const float* projected;  // rows [gates][hidden], if there is one
+  float* y[Vec::kLanes];   // [hidden]; nullptr: no sequence
+  Mask active;             // those with an x
   bool all_active;
   float* h;        // rows of columns, as are the next two
   float* c;        // LSTM: the cell; GRU: the state after the reset
@@ -48,12 +50,35 @@ static Vec RenewState(const RecurrentLanes& lanes, float* at, Vec h) {
   return Select(lanes.active, h, Zero());
 }
 
+// What a gate gets from the inputs, for elements j and on: rows of sequences.
+template <bool kProjected>
+class GateInputs {
+ public:
+  GateInputs(const RecurrentArgs& args, const RecurrentLanes& lanes, int64_t at, Mask elements)
+      : row_(args.projection_row) {
+    if constexpr (kProjected) {
+      projected_ = lanes.projected + at * row_;
+    } else {
+      LoadSquare(lanes, at, elements, &square_);
+    }
+  }
+  Vec Row(int i) const {
+    if constexpr (kProjected) return LoadU(projected_ + i * row_);
+    return square_.rows[i];
+  }
+
+ private:
+  const int64_t row_;
+  const float* projected_ = nullptr;
+  Square square_;
+};
+
 // Rows of what is left of `hidden` behind row j.
 static int RowsAt(int64_t j, int64_t hidden) {
   return static_cast<int>(hidden - j < Vec::kLanes ? hidden - j : Vec::kLanes);
 }
 
-template <bool kUsual>
+template <bool kUsual, bool kProjected>
 static void StepLstmLanes(const RecurrentArgs& args, const RecurrentLanes& lanes) {
   const GateFunctions<kUsual> fn(args);
   const int64_t hidden = args.hidden;
@@ -61,13 +86,16 @@ static void StepLstmLanes(const RecurrentArgs& args, const RecurrentLanes& lanes
   Peepholes see = {Zero(), Zero(), Zero()};
   for (int64_t j = 0; j < hidden; j += Vec::kLanes) {
     const Mask elements = LanesAt(j, hidden);
-    Square x[4], y;
-    for (int g = 0; g < 4; ++g) LoadSquare(lanes, g * hidden + j, elements, &x[g]);
+    const GateInputs<kProjected> x[4] = {{args, lanes, j, elements},
+                                         {args, lanes, hidden + j, elements},
+                                         {args, lanes, 2 * hidden + j, elements},
+                                         {args, lanes, 3 * hidden + j, elements}};
+    Square y;
     const int rows = RowsAt(j, hidden);
     for (int i = 0; i < rows; ++i) {
       Vec gate[4];
       for (int g = 0; g < 4; ++g) {
-        gate[g] = Add(x[g].rows[i], LoadU(lanes.product + (g * hidden + j + i) * row));
+        gate[g] = Add(x[g].Row(i), LoadU(lanes.product + (g * hidden + j + i) * row));
       }
       if (args.peephole != nullptr) {
         const float* peephole = args.peephole + j + i;
@@ -85,24 +113,23 @@ static void StepLstmLanes(const RecurrentArgs& args, const RecurrentLanes& lanes
 }
 
 // Of a GRU that resets first: the state after the reset.
-template <bool kUsual>
+template <bool kUsual, bool kProjected>
 static void ResetLanes(const RecurrentArgs& args, const RecurrentLanes& lanes) {
   const GateFunctions<kUsual> fn(args);
   const int64_t hidden = args.hidden;
   const int64_t row = args.column_row;
   for (int64_t j = 0; j < hidden; j += Vec::kLanes) {
-    Square x;
-    LoadSquare(lanes, hidden + j, LanesAt(j, hidden), &x);
+    const GateInputs<kProjected> x(args, lanes, hidden + j, LanesAt(j, hidden));
     const int rows = RowsAt(j, hidden);
     for (int i = 0; i < rows; ++i) {
       const int64_t at = (j + i) * row;
-      const Vec reset = fn.F(Add(x.rows[i], LoadU(lanes.product + hidden * row + at)));
+      const Vec reset = fn.F(Add(x.Row(i), LoadU(lanes.product + hidden * row + at)));
       StoreU(lanes.c + at, Mul(reset, LoadU(lanes.h + at)));
     }
   }
 }
 
-template <bool kUsual>
+template <bool kUsual, bool kProjected>
 static void StepGruLanes(const RecurrentArgs& args, const RecurrentLanes& lanes) {
   const GateFunctions<kUsual> fn(args);
   const int64_t hidden = args.hidden;
@@ -110,20 +137,20 @@ static void StepGruLanes(const RecurrentArgs& args, const RecurrentLanes& lanes)
   const bool reset_first = args.candidate.run != nullptr;
   for (int64_t j = 0; j < hidden; j += Vec::kLanes) {
     const Mask elements = LanesAt(j, hidden);
-    Square update, reset, candidate, y;
-    LoadSquare(lanes, j, elements, &update);
-    if (!reset_first) LoadSquare(lanes, hidden + j, elements, &reset);
-    LoadSquare(lanes, 2 * hidden + j, elements, &candidate);
+    const GateInputs<kProjected> update(args, lanes, j, elements);
+    const GateInputs<kProjected> reset(args, lanes, hidden + j, elements);
+    const GateInputs<kProjected> candidate(args, lanes, 2 * hidden + j, elements);
+    Square y;
     const int rows = RowsAt(j, hidden);
     for (int i = 0; i < rows; ++i) {
       const float* sums = lanes.product + (j + i) * row;
       Vec product = LoadU(sums + 2 * hidden * row);
       if (!reset_first) {
-        product = Mul(fn.F(Add(reset.rows[i], LoadU(sums + hidden * row))), product);
+        product = Mul(fn.F(Add(reset.Row(i), LoadU(sums + hidden * row))), product);
       }
       float* h = lanes.h + (j + i) * row;
       const Vec next =
-          GruCell(fn, Add(update.rows[i], LoadU(sums)), Add(candidate.rows[i], product), LoadU(h));
+          GruCell(fn, Add(update.Row(i), LoadU(sums)), Add(candidate.Row(i), product), LoadU(h));
       y.rows[i] = RenewState(lanes, h, next);
     }
     for (int i = rows; i < Vec::kLanes; ++i) y.rows[i] = Zero();
@@ -131,19 +158,19 @@ static void StepGruLanes(const RecurrentArgs& args, const RecurrentLanes& lanes)
   }
 }
 
-template <bool kUsual>
+template <bool kUsual, bool kProjected>
 static void StepRnnLanes(const RecurrentArgs& args, const RecurrentLanes& lanes) {
   const GateFunctions<kUsual> fn(args);
   const int64_t hidden = args.hidden;
   const int64_t row = args.column_row;
   for (int64_t j = 0; j < hidden; j += Vec::kLanes) {
     const Mask elements = LanesAt(j, hidden);
-    Square x, y;
-    LoadSquare(lanes, j, elements, &x);
+    const GateInputs<kProjected> x(args, lanes, j, elements);
+    Square y;
     const int rows = RowsAt(j, hidden);
     for (int i = 0; i < rows; ++i) {
       const int64_t at = (j + i) * row;
-      const Vec h = fn.F(Add(x.rows[i], LoadU(lanes.product + at)));
+      const Vec h = fn.F(Add(x.Row(i), LoadU(lanes.product + at)));
       y.rows[i] = RenewState(lanes, lanes.h + at, h);
     }
     for (int i = rows; i < Vec::kLanes; ++i) y.rows[i] = Zero();
@@ -151,14 +178,27 @@ static void StepRnnLanes(const RecurrentArgs& args, const RecurrentLanes& lanes)
   }
 }
 
-template <bool kUsual>
-static void StepLanes(const RecurrentArgs& args, const RecurrentLanes& lanes) {
-  if (args.cell == Cell::kLstm) {
-    StepLstmLanes<kUsual>(args, lanes);
+template <bool kUsual, bool kProjected>
+static void StepLanes(const RecurrentArgs& args, const RecurrentLanes& lanes, bool resets) {
+  if (resets) {
+    ResetLanes<kUsual, kProjected>(args, lanes);
+  } else if (args.cell == Cell::kLstm) {
+    StepLstmLanes<kUsual, kProjected>(args, lanes);
   } else if (args.cell == Cell::kGru) {
-    StepGruLanes<kUsual>(args, lanes);
+    StepGruLanes<kUsual, kProjected>(args, lanes);
   } else {
-    StepRnnLanes<kUsual>(args, lanes);
+    StepRnnLanes<kUsual, kProjected>(args, lanes);
+  }
+}
+
+// One vector of sequences; `resets`: only the state after the reset.
+static void StepLanes(const RecurrentArgs& args, const RecurrentLanes& lanes, bool resets) {
+  if (args.projection.run != nullptr) {
+    IsUsual(args) ? StepLanes<true, true>(args, lanes, resets)
+                  : StepLanes<false, true>(args, lanes, resets);
+  } else {
+    IsUsual(args) ? StepLanes<true, false>(args, lanes, resets)
+                  : StepLanes<false, false>(args, lanes, resets);
   }
 }
 
@@ -166,13 +206,15 @@ static void StepLanes(const RecurrentArgs& args, const RecurrentLanes& lanes) {
 class RecurrentGroup {
  public:
   RecurrentGroup(const RecurrentArgs& args, void* const* io, int64_t item, float* scratch)
-      : args_(args), io_(io), first_(item * args.group), usual_(IsUsual(args)) {
+      : args_(args), io_(io), first_(item * args.group) {
     count_ = args.batch - first_ < args.group ? args.batch - first_ : args.group;
     const int64_t rows = args.hidden * args.column_row;
     h_ = scratch;
     c_ = h_ + rows;
     product_ = c_ + rows;
-    scratch_ = product_ + GatesOf(args.cell) * rows;
+    inputs_ = product_ + GatesOf(args.cell) * rows;
+    projected_ = inputs_ + args.width * args.projection_row;
+    scratch_ = projected_ + GatesOf(args.cell) * args.hidden * args.projection_row;
     for (int64_t n = 0; n < count_; ++n) {
       const int64_t steps = StepsOf(args, io[3], first_ + n);
       steps_ = steps > steps_ ? steps : steps_;
@@ -186,11 +228,12 @@ class RecurrentGroup {
     const int64_t reset_product = 2 * args_.hidden * args_.column_row;
     for (int64_t step = 0; step < args_.steps; ++step) {
       const bool any = step < steps_;
+      if (any && args_.projection.run != nullptr && step % args_.chunk_steps == 0) Project(step);
       if (any) Multiply(args_.state, step, h_, product_);
       if (any && resets_first) {
         for (int64_t n = 0; n < count_; n += Vec::kLanes) {
           const RecurrentLanes lanes = At(step, n);
-          usual_ ? ResetLanes<true>(args_, lanes) : ResetLanes<false>(args_, lanes);
+          StepLanes(args_, lanes, true);
         }
         Multiply(args_.candidate, step, c_, product_ + reset_product);
       }
@@ -201,7 +244,7 @@ class RecurrentGroup {
             if (y != nullptr) CopyState(nullptr, y, args_.hidden);
           }
         } else {
-          usual_ ? StepLanes<true>(args_, lanes) : StepLanes<false>(args_, lanes);
+          StepLanes(args_, lanes, false);
         }
       }
     }
@@ -229,6 +272,26 @@ class RecurrentGroup {
     }
   }
 
+  // The inputs of steps `first` and on become columns, and those the sums of the gates.
+  void Project(int64_t first) const {
+    for (int64_t s = 0; s < args_.chunk_steps && first + s < args_.steps; ++s) {
+      for (int64_t n = 0; n < count_; n += Vec::kLanes) {
+        const RecurrentLanes lanes = At(first + s, n);
+        const Mask sequences = LanesAt(n, count_);
+        for (int64_t j = 0; j < args_.width; j += Vec::kLanes) {
+          Square x;
+          LoadSquare(lanes, j, LanesAt(j, args_.width), &x);
+          float* to = inputs_ + j * args_.projection_row + s * args_.group + n;
+          const int rows = RowsAt(j, args_.width);
+          for (int i = 0; i < rows; ++i) {
+            StoreMask(to + i * args_.projection_row, sequences, x.rows[i]);
+          }
+        }
+      }
+    }
+    Multiply(args_.projection, 0, inputs_, projected_);
+  }
+
   // Every other step begins where the one before has ended: of a matrix larger than the cache, that
   // is still there.
   void Multiply(const StateProduct& product, int64_t step, float* columns, float* result) const {
@@ -242,8 +305,10 @@ class RecurrentGroup {
 
   // The vector of sequences n and on of the group.
   RecurrentLanes At(int64_t step, int64_t n) const {
-    const int64_t gates = GatesOf(args_.cell) * args_.hidden;
+    const bool projects = args_.projection.run != nullptr;
+    const int64_t x_row = projects ? args_.width : GatesOf(args_.cell) * args_.hidden;
     RecurrentLanes lanes;
+    lanes.projected = projects ? projected_ + step % args_.chunk_steps * args_.group + n : nullptr;
     lanes.h = h_ + n;
     lanes.c = c_ + n;
     lanes.product = product_ + n;
@@ -258,7 +323,7 @@ class RecurrentGroup {
       const int64_t at = (args_.reverse && !ended ? length - 1 - step : step) * args_.batch + item;
       lanes.y[l] = static_cast<float*>(io_[4]) + at * args_.hidden;
       if (ended) continue;
-      lanes.x[l] = static_cast<const float*>(io_[0]) + at * gates;
+      lanes.x[l] = static_cast<const float*>(io_[0]) + at * x_row;
       active |= 1u << l;
     }
     lanes.active = MaskFromBits(active);
@@ -271,10 +336,11 @@ class RecurrentGroup {
   int64_t first_;
   int64_t count_ = 0;
   int64_t steps_ = 0;  // of the longest sequence
-  bool usual_;
   float* h_;
   float* c_;
   float* product_;
+  float* inputs_;     // of the projection
+  float* projected_;  // what it gives
   float* scratch_;
 };
 

@@ -21,8 +21,9 @@ struct StateProduct {
   size_t columns_scratch = 0;
 };
 
-// io: X [steps][batch][gates][hidden], initial h and c [batch][hidden], lengths [batch] (i32; the
-// last three may be nullptr), Y [steps][batch][hidden], the last h and c (may be nullptr).
+// io: X [steps][batch][gates][hidden], or [steps][batch][width] with a projection; initial h and c
+// [batch][hidden], lengths [batch] (i32; the last three may be nullptr), Y [steps][batch][hidden],
+// the last h and c (may be nullptr).
 //
 // A sequence shorter than `steps` has zeros in the rest of Y, and no steps there; one without steps
 // has zeros as its last h and c.
@@ -38,6 +39,13 @@ struct RecurrentArgs {
   const float* peephole = nullptr;  // LSTM: [i, o, f][hidden], or nullptr
   int64_t group = 0;                // sequences side by side; 0: one after the other
   int64_t column_row = 0;           // floats between the rows of a group's columns, whole vectors
+
+  // Of groups: the products of the inputs with their weights, made for a few steps at a time, so
+  // that they are still in cache when the steps come to them. Unused: X holds them already.
+  StateProduct projection;
+  int64_t width = 0;           // elements of an input
+  int64_t chunk_steps = 0;     // that are projected together
+  int64_t projection_row = 0;  // floats between rows; a vector more than chunk_steps * group
 };
 
 constexpr int64_t GatesOf(Cell cell) {
