@@ -182,7 +182,8 @@ def find_layers(
         strides = _ints(node, "strides")
         also = node.inputs[3] if has_candidate(node) else None
         if also is not None:
-            shape = (shape[0] + (content.tensors[also].dims or (0,))[0], *shape[1:])
+            dims = content.tensors[also].dims or (0,)
+            shape = (shape[0] + int(dims[0]), *shape[1:])
         found.append(
             PrunableLayer(name, node.op, number, index, shape, groups, strides, reason, also)
         )

@@ -1,6 +1,7 @@
 // Recurrent against a double reference on every ISA: cells, formats, lengths, states, tails.
 #include "kernels/recurrent/recurrent.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "plan/build_taps.h"
@@ -25,7 +26,8 @@ struct Options {
   float clip;
   bool couples;
   SpmvFormat format;
-  int64_t group;  // 0: one sequence after the other; else by `columns_format`
+  int64_t group;     // 0: one after the other; else by `columns_format`
+  int64_t together;  // steps that are projected at a time; 0: no projection
   SpmmFormat columns_format;
   double density;
 };
@@ -33,7 +35,7 @@ struct Options {
 // A packed matrix and its plain image.
 struct Matrix {
   Matrix(int64_t row_count, int64_t col_count, const Options& o, bool has_bias, Isa isa,
-         Random* random, StateProduct* product)
+         Random* random, StateProduct* product, int64_t steps = 1)
       : rows(row_count), cols(col_count), packed(DefaultAllocator()), columns(DefaultAllocator()) {
     values = RandomMatrix(rows, cols, o.density, Sparsity::kRandom, random);
     bias.assign(static_cast<size_t>(rows), 0.0f);
@@ -43,7 +45,7 @@ struct Matrix {
     Csr csr(DefaultAllocator());
     FillCsr(values, rows, cols, &csr);
     if (o.group != 0) {
-      PackColumns(csr, o, isa, random, product);
+      PackColumns(csr, o, steps * o.group, isa, random, product);
       return;
     }
     Kernel kernel;
@@ -54,20 +56,20 @@ struct Matrix {
     product->vector.weights = packed.slices;
     product->vector.chunks = static_cast<int32_t>(random->Int(1, packed.slices.slices));
   }
-  void PackColumns(const Csr& csr, const Options& o, Isa isa, Random* random,
+  void PackColumns(const Csr& csr, const Options& o, int64_t width, Isa isa, Random* random,
                    StateProduct* product) {
     SpmmKernel kernel;
     Expect(SelectSpmm(o.columns_format, isa, &kernel), "no product");
     const auto depth = static_cast<int32_t>(random->Int(1, cols));
     Must(PackSpmm(csr, 1, 1, o.columns_format, true, depth, 16, &columns));
-    const Tiling tiling = MakeTiling(o.group, kernel.lanes, kernel.max_vecs, kernel.max_vecs);
+    const Tiling tiling = MakeTiling(width, kernel.lanes, kernel.max_vecs, kernel.max_vecs);
     const PackedMatrix& m = columns.groups[0];
     spmm.tiles = tiling.tiles;
     spmm.vecs = tiling.vecs;
     spmm.tile_vecs = tiling.tile_vecs;
-    spmm.columns = o.group;
+    spmm.columns = width;
     spmm.direct = true;
-    spmm.x_row = spmm.y_row = ColumnRow(o.group);
+    spmm.x_row = spmm.y_row = ColumnRow(width);
     spmm.weights = columns.groups.data();
     spmm.splits = static_cast<int32_t>(random->Int(1, m.panels));
     bounds.resize(static_cast<size_t>(spmm.splits) + 1);
@@ -78,7 +80,7 @@ struct Matrix {
     product->columns = &spmm;
     product->columns_scratch = SpmmScratch(spmm, kernel.lanes, m.block_depth);
   }
-  static int64_t ColumnRow(int64_t group) { return (group + 15) / 16 * 16; }
+  static int64_t ColumnRow(int64_t width) { return (width + 31) / 16 * 16; }
   std::vector<double> Times(const std::vector<double>& x) const {
     std::vector<double> y(bias.begin(), bias.end());
     for (int64_t i = 0; i < rows * cols; ++i) {
@@ -111,7 +113,8 @@ void CheckRecurrent(const Sizes& z, const Options& o, Isa isa) {
   const size_t hidden = static_cast<size_t>(z.hidden);
   const int64_t gates = GatesOf(o.cell);
   const bool is_lstm = o.cell == Cell::kLstm;
-  Tensor x(DType::kF32, {z.steps, z.batch, gates * z.hidden});
+  const int64_t width = o.together == 0 ? gates * z.hidden : z.hidden + 2;
+  Tensor x(DType::kF32, {z.steps, z.batch, width});
   Tensor h0(DType::kF32, {z.batch, z.hidden});
   Tensor c0(DType::kF32, {z.batch, z.hidden});
   Tensor lengths(DType::kI32, {z.batch});
@@ -143,6 +146,14 @@ void CheckRecurrent(const Sizes& z, const Options& o, Isa isa) {
   StateProduct unused;
   const Matrix candidate(z.hidden, z.hidden, o, false, isa, &random,
                          o.reset_first ? &args.candidate : &unused);
+  const Matrix projection(gates * z.hidden, width, o, true, isa, &random,
+                          o.together != 0 ? &args.projection : &unused,
+                          std::max<int64_t>(1, o.together));
+  if (o.together != 0) {
+    args.width = width;
+    args.chunk_steps = o.together;
+    args.projection_row = Matrix::ColumnRow(o.together * o.group);
+  }
   Kernel kernel;
   Expect(SelectRecurrent(args, isa, &kernel) && kernel.isa == isa, "no kernel");
   Run(kernel, &args,
@@ -169,9 +180,14 @@ void CheckRecurrent(const Sizes& z, const Options& o, Isa isa) {
     for (int64_t step = 0; step < length; ++step) {
       const int64_t t = o.reverse ? length - 1 - step : step;
       const int64_t row = t * z.batch + n;
+      std::vector<double> inputs;
+      for (int64_t i = 0; i < width; ++i) {
+        inputs.push_back(static_cast<double>(x.F(row * width + i)));
+      }
+      if (o.together != 0) inputs = projection.Times(inputs);
       const auto input = [&](int64_t gate, size_t j) {
-        const int64_t at = (row * gates + gate) * z.hidden + static_cast<int64_t>(j);
-        return static_cast<double>(x.F(at));
+        const size_t at = static_cast<size_t>(gate) * hidden + j;
+        return inputs[at];
       };
       const std::vector<double> product = state.Times(h);
       const auto sum = [&](int64_t gate, size_t j) {
@@ -233,6 +249,7 @@ void TestRecurrent() {
         o.format = number / 3 % 2 != 0 ? SpmvFormat::kSell : SpmvFormat::kDense;
         o.couples = o.cell == Cell::kLstm && number % 7 < 3;
         if (number % 4 != 0) o.group = number % 4 == 1 ? z.batch + 1 : 16 * (number % 4 - 1);
+        if (o.group != 0 && number % 3 != 0) o.together = 1 + number % 5;
         o.columns_format = static_cast<SpmmFormat>(number % static_cast<int>(SpmmFormat::kCount));
         o.density = number % 5 == 0 ? 0.0 : number % 5 == 1 ? 1.0 : 0.2;
         CheckRecurrent(z, o, isa);
