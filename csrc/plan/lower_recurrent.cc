@@ -447,6 +447,8 @@ Status LowerProjection(PlanBuilder* b) {
   SRT_RETURN_IF_ERROR(b->weights->Spmm(key, &packed));
   b->weights->Keep(key);
   if (ForcedSpmm(b->options.format) != kAnyFormat) ExplainForced(b);
+  Projection& projection = b->projection;
+  SRT_RETURN_IF_ERROR(b->Plain(n.Input(0), &projection.x));
   NodePlan& info = b->info();
   info.packed_bytes = packed->bytes();
   info.kernel = part.kernel.name;
@@ -454,7 +456,6 @@ Status LowerProjection(PlanBuilder* b) {
   const size_t said = strlen(info.reason);
   snprintf(info.reason + said, sizeof(info.reason) - said,
            "; %lld steps at a time, by the Recurrent behind it", static_cast<long long>(chunk));
-  Projection& projection = b->projection;
   projection.recurrent = b->node_index + 1;
   projection.run = part.kernel.run;
   projection.args = static_cast<const SpmmArgs*>(part.args);
@@ -463,7 +464,7 @@ Status LowerProjection(PlanBuilder* b) {
   projection.row = row;
   projection.width = b->graph.tensors[n.Input(1)].data.cols;
   projection.predicted_ns = info.predicted_ns;
-  return b->Plain(n.Input(0), &projection.x);
+  return Status::Ok();
 }
 
 }  // namespace sparsert

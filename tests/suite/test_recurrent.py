@@ -17,6 +17,7 @@ from tests.suite.harness import (
     FUNCTION,
     Engine,
     assert_close,
+    build,
     make_session,
     random_weights,
 )
@@ -223,6 +224,37 @@ def test_batches(op: str, options: str, sparsity: float, engine: Engine) -> None
     for variant in variants:
         model = layer(op, 19, sparsity=sparsity, **variant)
         compare(model, engine, [feeds_of(model, *size) for size in WIDE_SIZES])
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("batch", [2, 70])
+def test_between_other_layers(batch: int, engine: Engine) -> None:
+    """Inputs and outputs that other layers would have in another layout."""
+    model = build(
+        [
+            "a = LayerNormalization(x, scale)",
+            "b = LSTM<hidden_size=8>(a, w0, r0)",
+            "c = Squeeze(b, one)",
+            'd = GRU<hidden_size=6, direction="bidirectional">(c, w1, r1)',
+            "e = Transpose<perm=[0, 2, 1, 3]>(d)",
+            "f = Reshape(e, shape)",
+            "g = MatMul(f, w2)",
+            "y = Add(g, c)",
+        ],
+        {"x": [3, batch, 20]},
+        {
+            "scale": random_weights(20, scale=1.0),
+            "w0": random_weights(1, 32, 20),
+            "r0": random_weights(1, 32, 8, seed=1),
+            "one": np.array([1]),
+            "w1": random_weights(2, 18, 8, seed=2),
+            "r1": random_weights(2, 18, 6, seed=3),
+            "shape": np.array([0, 0, -1]),
+            "w2": random_weights(12, 8, seed=4),
+        },
+    )
+    x = np.random.default_rng(batch).standard_normal((3, batch, 20)).astype(np.float32)
+    compare(model, engine, [{"x": x}])
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
