@@ -161,8 +161,8 @@ class Arenas {
     }
     void* arena = nullptr;
     if (posix_memalign(&arena, 64, bytes_) != 0) return nullptr;
-    // Kernels read, but do not use, what lies between rows. Bytes of former pointers or integers are
-    // denormal numbers there, which slow every multiplication down.
+    // Kernels read, but do not use, what lies between rows. Bytes of former pointers or integers
+    // are denormal numbers there, which slow every multiplication down.
     std::memset(arena, 0, bytes_);
     return arena;
   }
