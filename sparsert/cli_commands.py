@@ -115,7 +115,7 @@ def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
     type=click.Choice(["f32", "f16"]),
     default="f32",
     show_default=True,
-    help="How the weights of convolutions and linear layers are stored.",
+    help="How the weights of convolutions, linear and recurrent layers are stored.",
 )
 @_formats
 def convert(source: Path, destination: Path, weights: str, as_json: bool, markdown: bool) -> None:

@@ -47,8 +47,12 @@ enum class UnaryFn : uint8_t {
   kAsinh = 37,
   kAcosh = 38,
   kAtanh = 39,
-  kCount = 40,
+  // Of the gates of recurrent layers alone.
+  kAffine = 40,      // alpha * x + beta
+  kScaledTanh = 41,  // alpha * tanh(beta * x)
+  kCount = 42,
 };
+constexpr int64_t kUnaryFns = 40;  // those of Unary and of fused activations
 
 enum class BinaryFn : uint8_t {
   kAdd = 0,

@@ -57,7 +57,7 @@ Arity OpArity(Op op) {
     case Op::kAttention:
       return {3, 4, 1};
     case Op::kRecurrent:
-      return {2, 8, 3};
+      return {2, 9, 3};
     case Op::kConcat:
       return {1, kMany, 1};
     case Op::kArgMax:
@@ -250,7 +250,7 @@ Status CheckOperands(const Inference& inf) {
     }
   }
   const Attr* act = node.FindAttr(AttrKey::k_act);
-  if (act != nullptr && (act->i < 0 || act->i >= static_cast<int64_t>(UnaryFn::kCount))) {
+  if (act != nullptr && (act->i < 0 || act->i >= kUnaryFns)) {
     return NodeError(node, StatusCode::kModelFormat, "activation %" PRId64 " is unknown", act->i);
   }
   return Status::Ok();

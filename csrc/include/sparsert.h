@@ -218,7 +218,8 @@ SRT_API int32_t srt_plan_candidate(const srt_plan* plan, int32_t node, int32_t i
 SRT_API int32_t srt_plan_slices(const srt_plan* plan, int64_t* images);
 SRT_API int32_t srt_plan_step_count(const srt_plan* plan);
 
-/* `arena`: srt_plan_arena_bytes() bytes, 64-byte aligned, used by this run alone. `inputs`,
+/* `arena`: srt_plan_arena_bytes() bytes, 64-byte aligned, used by this run alone; zero before the
+ * first one, or left-over bytes that are denormal numbers may slow it down. `inputs`,
  * `outputs`: row-major buffers of the plan's shapes, one per input and output, each aligned to its
  * element size; they must not overlap. `step_ns`: NULL, or [srt_plan_step_count()] for the time of
  * each step. SRT_INVALID_ARGUMENT when an input leads to an index outside of its dimension, such as

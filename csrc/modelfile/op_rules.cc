@@ -82,8 +82,8 @@ constexpr OpRule kRules[] = {
     {Op::kTrilu, 1, 2, 1, 1, 0, Attrs(K::k_upper), 0},
     {Op::kTile, 2, 2, 1, 1, 0, 0, 0},
     {Op::kBitCast, 1, 1, 1, 1, 0, Attrs(K::k_to), Attrs(K::k_to)},
-    {Op::kRecurrent, 2, 8, 1, 3, Bits(1, 2, 3, 7),
-     Attrs(K::k_cell, K::k_activations, K::k_clip, K::k_reverse),
+    {Op::kRecurrent, 2, 9, 1, 3, Bits(1, 2, 3, 7, 8),
+     Attrs(K::k_cell, K::k_activations, K::k_clip, K::k_reverse, K::k_input_forget),
      Attrs(K::k_cell, K::k_activations)},
     {Op::kGridSample, 2, 2, 1, 1, 0, Attrs(K::k_mode, K::k_padding_mode, K::k_align_corners), 0},
     {Op::kRoiAlign, 3, 3, 1, 1, 0,
@@ -111,12 +111,12 @@ constexpr Limits EnumLimits() {
 Limits LimitsOf(Op op, AttrKey key) {
   switch (key) {
     case K::k_act:
-      return EnumLimits<UnaryFn>();
+      return {0, kUnaryFns - 1};
     case K::k_fn:
       if (op == Op::kBinary) return EnumLimits<BinaryFn>();
       if (op == Op::kReduce) return EnumLimits<ReduceFn>();
       if (op == Op::kCompare) return EnumLimits<CompareFn>();
-      return {1, static_cast<int64_t>(UnaryFn::kCount) - 1};
+      return {1, kUnaryFns - 1};
     case K::k_cell:
       return EnumLimits<Cell>();
     case K::k_activations:
@@ -169,6 +169,7 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_sorted:
     case K::k_exclusive:
     case K::k_reverse:
+    case K::k_input_forget:
     case K::k_upper:
     case K::k_select_last_index:
     case K::k_align_corners:

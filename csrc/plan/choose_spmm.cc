@@ -95,9 +95,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         stored = groups * static_cast<double>((stats.rows + mr - 1) / mr) * mr *
                  static_cast<double>(stats.depth);
         cycles = stored * nv / fma *
-                     (mr == 4    ? 1.15
-                      : nv > 2.4 ? 1.05
-                                 : 1.3) +
+                     (mr == 4     ? 1.15
+                      : nv > 2.4  ? 1.05
+                      : nv <= 1.0 ? 0.8  // twice the sums of four rows, which wait for each other
+                                  : 1.3) +
                  panels * (8.0 + mr * nv);
         break;
       case SpmmFormat::kCsr:

@@ -13,9 +13,6 @@ constexpr int64_t kFarBytes = 384 * 1024;
 // Packed weights that several tiles read: about what L2 keeps beside their columns.
 constexpr int64_t kSplitBytes = 768 * 1024;
 
-// Partial sums of a split: what L2 keeps beside the slabs of X and the weights that stream through.
-constexpr int64_t kSumsBytes = 256 * 1024;
-
 // Rows of a csr2 panel when threads share a layer's rows: as many as find good partners, but two
 // panels for each thread.
 int32_t Csr2Rows(int64_t rows, int64_t threads) {
@@ -130,10 +127,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, PackKey* ke
                           choice.kernel.lanes * static_cast<int64_t>(sizeof(float));
     splits = std::max(splits, (packed->groups[0].rows * width + share - 1) / share);
   }
-  if (direct && packed->groups[0].blocks > 1) {
-    const int64_t tile_bytes = static_cast<int64_t>(a->tile_vecs) * choice.kernel.lanes *
-                               static_cast<int64_t>(sizeof(float));
-    splits = std::max(splits, stats_.rows * tile_bytes / kSumsBytes);
+  if (o.split_bytes != 0) {
+    splits = std::max(splits, static_cast<int64_t>(packed->bytes() / o.split_bytes) + 1);
   }
   a->splits = static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(splits, panels)));
   auto* bounds =
@@ -173,7 +168,7 @@ void SpmmLayer::ShareKept() {
   count_ = left;
 }
 
-Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
+Status SpmmLayer::Rank() {
   SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &stats_));
   SpmmProblem problem;
   problem.cpu = b_->options.cpu;
@@ -189,20 +184,32 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
   count_ = RankSpmm(stats_, problem, b_->options.isa, ForcedSpmm(b_->options.format), choices_);
   ShareKept();
-  const double rows = static_cast<double>(stats_.rows) * stats_.groups;
+  return Status::Ok();
+}
+
+Candidate SpmmLayer::CandidateOf(int n) const {
+  const SpmmChoice& choice = choices_[n];
+  Candidate c;
+  c.format = SpmmFormatName(choice.kernel.format);
+  c.kernel = choice.kernel.kernel.name;
+  c.predicted_ns = choice.predicted_ns;
+  c.tiles = choice.tiling.tiles;
+  c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
+  c.block_depth = choice.block_depth;
+  return c;
+}
+
+double SpmmLayer::StoredOf(int n) const {
+  if (!SpmmIsDense(choices_[n].kernel.format)) return static_cast<double>(stats_.nnz);
+  return static_cast<double>(stats_.rows) * stats_.groups * static_cast<double>(stats_.depth);
+}
+
+Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
+  SRT_RETURN_IF_ERROR(Rank());
   for (int n = 0; n < count_; ++n) {
-    const SpmmChoice& choice = choices_[n];
-    Candidate c;
-    c.format = SpmmFormatName(choice.kernel.format);
-    c.kernel = choice.kernel.kernel.name;
-    c.predicted_ns = choice.predicted_ns + extra_ns;
-    c.tiles = choice.tiling.tiles;
-    c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
-    c.block_depth = choice.block_depth;
-    const double stored = SpmmIsDense(choice.kernel.format)
-                              ? rows * static_cast<double>(stats_.depth)
-                              : static_cast<double>(stats_.nnz);
-    contest->Add(c, first_number + n, stored);
+    Candidate c = CandidateOf(n);
+    c.predicted_ns += extra_ns;
+    contest->Add(c, first_number + n, StoredOf(n));
   }
   return Status::Ok();
 }
@@ -253,7 +260,7 @@ namespace {
 Status PrepareSpmm(void* layer, int number, Trial* trial) {
   trial->part_count = 1;
   return static_cast<SpmmLayer*>(layer)->Prepare(number, kTrialX, kTrialR, kTrialY,
-                                                 &trial->parts[0], &trial->key);
+                                                 &trial->parts[0], &trial->keys[0]);
 }
 
 }  // namespace

@@ -167,7 +167,10 @@ Status PlanBuilder::LowerNode() {
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
   SRT_RETURN_IF_ERROR(ChooseRowconv());
-  if (rowconv.pool == RowconvChoice::kNoPool) {
+  const bool is_projection = IsProjection();
+  if (is_projection) {
+    plan->places[n.outputs[0]].placed = true;  // it has no memory
+  } else if (rowconv.pool == RowconvChoice::kNoPool) {
     SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
   } else {
     // The step writes what the pool makes of the node's output; that itself has no memory.
@@ -191,7 +194,7 @@ Status PlanBuilder::LowerNode() {
     case Op::kConvTranspose:
       return rowconv.used ? LowerRowconv(this) : LowerConv(this);
     case Op::kLinear:
-      return LowerLinear(this);
+      return is_projection ? LowerProjection(this) : LowerLinear(this);
     case Op::kUnary:
     case Op::kBinary:
     case Op::kPRelu:
@@ -269,8 +272,8 @@ Status PlanBuilder::EstimateWork() {
   SRT_RETURN_IF_ERROR(work_.resize(graph.nodes.size()));
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& n = graph.nodes[i];
-    const bool is_linear = n.op == Op::kLinear;
-    if (!is_linear && n.op != Op::kConv && n.op != Op::kConvTranspose) continue;
+    if (!HasWeights(n.op)) continue;
+    const bool is_rows = n.op == Op::kLinear || n.op == Op::kRecurrent;
     const Tensor& w = graph.tensors[n.Input(1)];
     const Shape& out = facts(n.outputs[0]).shape;
     uint64_t nnz = 0;
@@ -280,7 +283,7 @@ Status PlanBuilder::EstimateWork() {
                                                              static_cast<double>(w.data.cols);
     const double columns =
         static_cast<double>(out.elements()) /
-        static_cast<double>(std::max<int64_t>(1, out.dims[is_linear ? out.rank - 1 : 1]));
+        static_cast<double>(std::max<int64_t>(1, out.dims[is_rows ? out.rank - 1 : 1]));
     work_[i] = per_column * columns;
     work_left_ += work_[i];
   }

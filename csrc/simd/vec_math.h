@@ -323,6 +323,10 @@ inline Vec Apply(Vec x, Vec alpha, Vec beta) {
     return LaneByLane(x, ::acoshf);
   } else if constexpr (F == UnaryFn::kAtanh) {
     return LaneByLane(x, ::atanhf);
+  } else if constexpr (F == UnaryFn::kAffine) {
+    return Fma(alpha, x, beta);
+  } else if constexpr (F == UnaryFn::kScaledTanh) {
+    return Mul(alpha, Tanh(Mul(beta, x)));
   } else {
     static_assert(F == UnaryFn::kThresholdedRelu, "a function without a formula");
     return Select(Less(alpha, x), x, zero);
@@ -378,6 +382,8 @@ inline Vec Apply(Vec x, Vec alpha, Vec beta) {
     SRT_UNARY_CASE_(kAsinh, F, __VA_ARGS__)           \
     SRT_UNARY_CASE_(kAcosh, F, __VA_ARGS__)           \
     SRT_UNARY_CASE_(kAtanh, F, __VA_ARGS__)           \
+    SRT_UNARY_CASE_(kAffine, F, __VA_ARGS__)          \
+    SRT_UNARY_CASE_(kScaledTanh, F, __VA_ARGS__)      \
     case UnaryFn::kCount:                             \
       break;                                          \
   }

@@ -115,7 +115,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "CumSum": {"exclusive": 0, "reverse": 0},
     "CumProd": {"exclusive": 0, "reverse": 0},
     "Trilu": {"upper": 1},
-    "Recurrent": {"reverse": 0},
+    "Recurrent": {"reverse": 0, "input_forget": 0},
     "GridSample": {"mode": "linear", "padding_mode": "zeros", "align_corners": 0},
     "RoiAlign": {
         "mode": "avg",

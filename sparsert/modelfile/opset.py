@@ -135,6 +135,7 @@ ATTRS = {
     "cell": 48,
     "activations": 49,
     "clip": 50,
+    "input_forget": 51,
     "padding_mode": 53,
     "align_corners": 54,
     "antialias": 55,
@@ -200,6 +201,8 @@ UNARY_FN = (
     "acosh",
     "atanh",
 )
+# Those of the gates of recurrent layers.
+GATE_FN = (*UNARY_FN, "affine", "scaled_tanh")
 BINARY_FN = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Mod", "Fmod"),
     *("ShiftLeft", "ShiftRight", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
@@ -365,11 +368,11 @@ OP_RULES = {
     "BitCast": OpRule(1, 1, attrs=("to",), required=("to",)),
     "Recurrent": OpRule(
         2,
-        8,
+        9,
         1,
         3,
-        constants=(1, 2, 3, 7),
-        attrs=("cell", "activations", "clip", "reverse"),
+        constants=(1, 2, 3, 7, 8),
+        attrs=("cell", "activations", "clip", "reverse", "input_forget"),
         required=("cell", "activations"),
     ),
     "GridSample": OpRule(2, 2, attrs=("mode", "padding_mode", "align_corners")),
@@ -424,7 +427,7 @@ def enum_names(op: str, attr: str) -> tuple[str, ...] | None:
         }[op]
     return {
         "act": UNARY_FN,
-        "activations": UNARY_FN,
+        "activations": GATE_FN,
         "cell": RECURRENT_CELL,
         "reduction": SCATTER_REDUCTION,
         "auto_pad": AUTO_PAD,

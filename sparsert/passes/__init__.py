@@ -16,6 +16,7 @@ __all__ = ["PASSES", "canonicalise", "native_report"]
 
 PASSES: tuple[str, ...] = (
     "inline_functions",
+    "split_outputs",
     "convert_opset",
     "lift_constants",
     "infer_shapes",

@@ -60,6 +60,8 @@ def activate(x: np.ndarray, fn: str | None, alpha: float = 0.0, beta: float = 0.
     exact |= {"round": np.rint, "sign": np.sign}
     if fn in exact:
         return np.asarray(exact[fn](x))
+    if fn == "affine":
+        return np.float32(alpha) * x + np.float32(beta)
     with np.errstate(all="ignore"):
         return _smooth(x.astype(np.float64), fn or "", alpha, beta).astype(np.float32)
 
@@ -73,6 +75,8 @@ def _smooth(x: np.ndarray, fn: str, alpha: float, beta: float) -> np.ndarray:
         return np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha))
     if fn == "hard_sigmoid":
         return np.clip(alpha * x + beta, 0, 1)
+    if fn == "scaled_tanh":
+        return alpha * np.tanh(beta * x)
     if fn == "hard_swish":
         return x * np.clip(x / 6 + 0.5, 0, 1)
     if fn == "silu":
@@ -454,17 +458,29 @@ class RecurrentWeights:
     peephole: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class RecurrentCell:
+    """What a recurrent layer does at each step.
+
+    `kind` is "rnn", "lstm" or "gru"; `functions` are f, g and h, as far as the kind has them: name,
+    alpha, beta. With `input_forget` an LSTM's forget gate is 1 - its input gate.
+    """
+
+    kind: str
+    functions: Sequence[tuple[str, float, float]]
+    clip: float | None = None
+    reverse: bool = False
+    input_forget: bool = False
+
+
 def recurrent(
     x: np.ndarray,
-    cell: str,
+    cell: RecurrentCell,
     weights: RecurrentWeights,
     initial: tuple[np.ndarray | None, np.ndarray | None],
     lengths: np.ndarray | None,
-    activations: Sequence[str],
-    clip: float | None,
-    reverse: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs the steps of `cell` ("rnn", "lstm", "gru") over x [T, N, gates H], already projected.
+    """Runs the steps of `cell` over x [T, N, gates H], already projected.
 
     Returns:
         The states [T, N, H] of all steps, zero behind the end of a sequence; the last state and
@@ -483,22 +499,23 @@ def recurrent(
     rows = np.arange(batch)
 
     def gate(number: int, values: np.ndarray) -> np.ndarray:
-        bounded = values if clip is None else np.clip(values, -np.float32(clip), np.float32(clip))
-        return activate(bounded, activations[number])
+        bound = None if cell.clip is None else np.float32(cell.clip)
+        bounded = values if bound is None else np.clip(values, -bound, bound)
+        return activate(bounded, *cell.functions[number])
 
     for step in range(steps):
         active = rows[step < ends]
         if active.size == 0:
             break
-        at = ends[active] - 1 - step if reverse else np.full(active.size, step)
+        at = ends[active] - 1 - step if cell.reverse else np.full(active.size, step)
         before = h[active]
         product = before @ weights.weight.T
         product = product if weights.bias is None else product + weights.bias
         given = np.split(x[at, active], x.shape[2] // hidden, axis=1)
         from_state = np.split(product, product.shape[1] // hidden, axis=1)
-        if cell == "rnn":
+        if cell.kind == "rnn":
             h[active] = gate(0, given[0] + from_state[0])
-        elif cell == "gru":
+        elif cell.kind == "gru":
             update = gate(0, given[0] + from_state[0])
             reset = gate(0, given[1] + from_state[1])
             if weights.candidate is None:
@@ -512,9 +529,10 @@ def recurrent(
                 peephole = weights.peephole
             peep_i, peep_o, peep_f = np.split(peephole, 3)
             sums = [a + b for a, b in zip(given, from_state, strict=True)]
-            kept = gate(0, sums[2] + peep_f * c[active]) * c[active]
-            c[active] = kept + gate(0, sums[0] + peep_i * c[active]) * gate(1, sums[3])
+            given_in = gate(0, sums[0] + peep_i * c[active])
+            kept = 1 - given_in if cell.input_forget else gate(0, sums[2] + peep_f * c[active])
+            c[active] = kept * c[active] + given_in * gate(1, sums[3])
             output = gate(0, sums[1] + peep_o * c[active])
-            h[active] = output * activate(c[active], activations[2])
+            h[active] = output * activate(c[active], *cell.functions[2])
         y[at, active] = h[active]
     return y, h, c

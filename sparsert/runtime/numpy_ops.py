@@ -160,18 +160,20 @@ class Recurrent(OpRun):
         initial_c: np.ndarray | None = None,
         lengths: np.ndarray | None = None,
         peephole: np.ndarray | None = None,
+        parameters: np.ndarray | None = None,
         **attributes: Any,
     ) -> _Result:
-        results = functions.recurrent(
-            x,
+        names = attributes["activations"]
+        pairs = np.zeros((len(names), 2)) if parameters is None else parameters
+        cell = functions.RecurrentCell(
             attributes["cell"],
-            functions.RecurrentWeights(weight, bias, candidate, peephole),
-            (initial_h, initial_c),
-            lengths,
-            attributes["activations"],
+            [(name, float(a), float(b)) for name, (a, b) in zip(names, pairs, strict=True)],
             attributes.get("clip"),
             bool(attributes.get("reverse")),
+            bool(attributes.get("input_forget")),
         )
+        weights = functions.RecurrentWeights(weight, bias, candidate, peephole)
+        results = functions.recurrent(x, cell, weights, (initial_h, initial_c), lengths)
         return results[: len(self.onnx_node.output)]
 
 

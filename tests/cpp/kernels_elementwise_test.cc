@@ -92,7 +92,7 @@ void CheckUnary(const Tensor& x, const Activation& act, Isa isa, int64_t padding
 
 void TestUnary() {
   for (const Isa isa : Isas()) {
-    for (int f = 0; f < static_cast<int>(UnaryFn::kCount); ++f) {
+    for (int f = 0; f < kUnaryFns; ++f) {
       const Activation act = ActivationFor(static_cast<UnaryFn>(f));
       context = "unary " + std::to_string(f) + " isa " + std::to_string(static_cast<int>(isa));
       Random random(static_cast<uint64_t>(f));

@@ -12,6 +12,7 @@ from sparsert.modelfile.opset import (
     BINARY_FN,
     COMPARE_FN,
     COORDINATE_MODE,
+    GATE_FN,
     GRID_PADDING,
     NEAREST_MODE,
     OP_RULES,
@@ -22,7 +23,6 @@ from sparsert.modelfile.opset import (
     RESIZE_MODE,
     ROI_COORDINATES,
     ROI_MODE,
-    UNARY_FN,
     attr_types,
 )
 from tests.modelfile import driver
@@ -47,7 +47,7 @@ def camel(name: str) -> str:
 def test_functions() -> None:
     text = (CSRC / "base" / "functions.h").read_text()
     enums = {
-        "UnaryFn": [camel(name) for name in UNARY_FN],
+        "UnaryFn": [camel(name) for name in GATE_FN],
         "BinaryFn": list(BINARY_FN),
         "CompareFn": list(COMPARE_FN),
         "ReduceFn": [name.removeprefix("Reduce") for name in REDUCE_FN],
