@@ -228,6 +228,18 @@ def test_all_problems_are_listed():
     assert "graph output 'y' is produced by no node" in text
 
 
+def test_a_location_that_is_said_explicitly():
+    # Field 14 (data_location) after raw_data, as quantisers write it, although it is the default.
+    weight = numpy_helper.from_array(weights(20, 20, sparsity=0), "w")
+    weight.data_location = TensorProto.DEFAULT
+    assert weight.SerializeToString().endswith(b"\x70\x00")
+    proto = build([node("MatMul", ["x", "w"], ["y"])], {"x": (2, 20)}, ["y"])
+    proto.graph.initializer.append(weight)
+    for source in (proto, proto.SerializeToString()):
+        found = import_model(source).graph.initializers["w"].const_value.numpy()
+        np.testing.assert_array_equal(found, numpy_helper.to_array(weight))
+
+
 def sparse_model(values=None, indices=None, dims=(3, 4)) -> onnx.ModelProto:
     """Y = x @ w with a sparse w."""
     proto = build([node("MatMul", ["x", "w"], ["y"])], {"x": (2, 3)}, ["y"])
