@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <new>
 
@@ -33,6 +34,12 @@ uint64_t ClockNs() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+uint64_t PhysicalBytes() {
+  const long pages = sysconf(_SC_PHYS_PAGES);
+  const long bytes = sysconf(_SC_PAGESIZE);
+  return pages < 1 || bytes < 1 ? 0 : static_cast<uint64_t>(pages) * static_cast<uint64_t>(bytes);
 }
 
 Mutex::Mutex() { pthread_mutex_init(new (storage_) pthread_mutex_t, nullptr); }

@@ -12,6 +12,9 @@ const Allocator* DefaultAllocator();
 // Nanoseconds since some fixed moment, never going back.
 uint64_t ClockNs();
 
+// Bytes of main memory; 0: unknown.
+uint64_t PhysicalBytes();
+
 class Mutex {
  public:
   Mutex();

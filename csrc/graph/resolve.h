@@ -67,6 +67,11 @@ Status ResolveAttention(const NodeView& view, AttentionSizes* sizes);
 // LayerNormalization and RMSNormalization: the first of the dimensions that are normalised.
 Status ResolveNormAxis(const NodeView& view, int* first);
 
+// The element of a ConstantOfShape of integers or float32, and element i of a Range, as known
+// values are kept.
+Status FillSlot(const Node& node, DType dtype, int64_t* slot);
+Status RangeSlot(const NodeView& view, int64_t i, int64_t* slot);
+
 // numpy broadcasting of two shapes; false when they do not fit.
 bool BroadcastShapes(const Shape& a, const Shape& b, Shape* out);
 

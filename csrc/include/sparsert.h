@@ -215,9 +215,13 @@ SRT_API int32_t srt_plan_step_count(const srt_plan* plan);
 /* `arena`: srt_plan_arena_bytes() bytes, 64-byte aligned, used by this run alone. `inputs`,
  * `outputs`: row-major buffers of the plan's shapes, one per input and output, each aligned to its
  * element size; they must not overlap. `step_ns`: NULL, or [srt_plan_step_count()] for the time of
- * each step. Cannot fail. */
-SRT_API void srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
-                          void* const* outputs, uint64_t* step_ns);
+ * each step. SRT_INVALID_ARGUMENT when an input leads to an index outside of its dimension, such as
+ * a token that the embedding lacks: the outputs then hold nothing of use. Fails in no other way. */
+SRT_API int32_t srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
+                             void* const* outputs, uint64_t* step_ns);
+/* The same; `error`, which may be NULL, says of which node, and which index. */
+SRT_API int32_t srt_plan_run_checked(const srt_plan* plan, void* arena, const void* const* inputs,
+                                     void* const* outputs, uint64_t* step_ns, srt_error* error);
 
 #ifdef __cplusplus
 }

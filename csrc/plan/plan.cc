@@ -9,6 +9,7 @@
 #include "kernels/copy/copy.h"
 #include "plan/batch_slices.h"
 #include "plan/builder.h"
+#include "plan/check_memory.h"
 
 namespace sparsert {
 namespace {
@@ -71,6 +72,7 @@ Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> 
   for (size_t i = 0; i < io.size; ++i) {
     step.io[i] = io[i];
     if (io[i].kind == IoRef::kArena) buffers_[io[i].index].last = node_index;
+    step.may_fault |= io[i].kind == IoRef::kFault;
   }
   step.items = items;
   step.chunk = items < 1 ? 1 : items;
@@ -336,6 +338,7 @@ void SetSliceBytes(const Graph& graph, Plan* plan) {
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
   SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts, true, input_values));
+  SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
   ShapeTable whole(plan->facts.facts.allocator());
@@ -360,7 +363,7 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
     SetSliceBytes(graph, plan);
     std::swap(plan->facts, whole);
   }
-  return status;
+  return status.ok() ? CheckArenaBytes(*plan, options.memory_limit) : status;
 }
 
 }  // namespace sparsert

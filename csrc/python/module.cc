@@ -265,15 +265,13 @@ class Plan {
       outputs.append(std::move(array));
     }
     std::vector<uint64_t> step_ns(timed ? srt_plan_step_count(plan_) : 0);
-    bool out_of_memory = false;
+    srt_error error;
+    int32_t code = SRT_OK;
     {
       py::gil_scoped_release release;
-      out_of_memory = !RunBuffers(in.data(), out.data(), timed ? step_ns.data() : nullptr);
+      code = RunBuffers(in.data(), out.data(), timed ? step_ns.data() : nullptr, &error);
     }
-    if (out_of_memory) {
-      srt_error error = {SRT_OUT_OF_MEMORY, "out of memory: the arena of a run"};
-      Throw(error);
-    }
+    if (code != SRT_OK) Throw(error);
     if (!timed) return outputs;
     py::list times;
     for (const uint64_t ns : step_ns) times.append(ns);
@@ -293,13 +291,16 @@ class Plan {
                                      0, nullptr);
   }
 
-  // False when out of memory. The GIL need not be held.
-  bool RunBuffers(const void* const* in, void* const* out, uint64_t* step_ns) {
+  // A status code; `error` is written if it is not SRT_OK. The GIL need not be held.
+  int32_t RunBuffers(const void* const* in, void* const* out, uint64_t* step_ns, srt_error* error) {
     void* arena = arenas_->Take();
-    if (arena == nullptr) return false;
-    srt_plan_run(plan_, arena, in, out, step_ns);
+    if (arena == nullptr) {
+      *error = {SRT_OUT_OF_MEMORY, "out of memory: the arena of a run"};
+      return SRT_OUT_OF_MEMORY;
+    }
+    const int32_t code = srt_plan_run_checked(plan_, arena, in, out, step_ns, error);
     arenas_->Return(arena);
-    return true;
+    return code;
   }
 
   py::list Nodes() const {
@@ -383,8 +384,9 @@ class Plan {
 // lines of Python: feeds that need no conversion go from the caller's dict straight to the plan.
 class Repeat {
  public:
-  Repeat(std::vector<py::str> names, std::vector<py::dtype> dtypes)
-      : names_(std::move(names)), dtypes_(std::move(dtypes)) {}
+  // `translate(code, text)` makes the exception of a run that fails.
+  Repeat(std::vector<py::str> names, std::vector<py::dtype> dtypes, py::object translate)
+      : names_(std::move(names)), dtypes_(std::move(dtypes)), translate_(std::move(translate)) {}
 
   void set_plan(std::shared_ptr<Plan> plan) { plan_ = std::move(plan); }
 
@@ -441,11 +443,17 @@ class Repeat {
       out[i] = py::detail::array_proxy(array)->data;
     }
     PyThreadState* thread = PyEval_SaveThread();
-    const bool done = plan->RunBuffers(in, out, nullptr);
+    srt_error error;
+    const int32_t code = plan->RunBuffers(in, out, nullptr, &error);
     PyEval_RestoreThread(thread);
-    if (!done) {
+    if (code != SRT_OK) {
       Py_DECREF(outputs);
-      return PyErr_NoMemory();
+      PyObject* failure = PyObject_CallFunction(translate_.ptr(), "is", code, error.text);
+      if (failure != nullptr) {
+        PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failure)), failure);
+        Py_DECREF(failure);
+      }
+      return nullptr;
     }
     return outputs;
   }
@@ -469,6 +477,7 @@ class Repeat {
 
   std::vector<py::str> names_;
   std::vector<py::dtype> dtypes_;
+  py::object translate_;
   std::shared_ptr<Plan> plan_;
 };
 
@@ -509,8 +518,8 @@ PYBIND11_MODULE(_core, m) {
       .def("after_fork", &Model::AfterFork);
 
   py::class_<Repeat, std::shared_ptr<Repeat>>(m, "Repeat")
-      .def(py::init<std::vector<py::str>, std::vector<py::dtype>>(), py::arg("names"),
-           py::arg("dtypes"))
+      .def(py::init<std::vector<py::str>, std::vector<py::dtype>, py::object>(), py::arg("names"),
+           py::arg("dtypes"), py::arg("translate"))
       .def("set_plan", &Repeat::set_plan)
       .def_property_readonly("function", &Repeat::Function);
 

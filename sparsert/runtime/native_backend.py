@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import threading
@@ -147,7 +148,11 @@ class NativeBackend:
         self.outputs = [self._spec(*entry) for entry in self._model.outputs]
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
-        self._repeat = self._core.Repeat(self._input_names, [spec.dtype for spec in self.inputs])
+        self._repeat = self._core.Repeat(
+            self._input_names,
+            [spec.dtype for spec in self.inputs],
+            functools.partial(_translate, label),
+        )
         # (feeds) -> the outputs, by the plan of the last run; None if the feeds are not just what
         # it takes (see Repeat in csrc/python/module.cc).
         self.run_again: Callable[[Any], list[np.ndarray] | None] = self._repeat.function
@@ -175,7 +180,7 @@ class NativeBackend:
         outputs = self.run_again(feeds)
         if outputs is None:
             arrays = [feeds[name] for name in self._input_names]
-            outputs = self._plan_of(arrays).run(arrays)
+            outputs = self._run_plan(self._plan_of(arrays), arrays)
         return dict(zip(self._output_names, outputs, strict=True))
 
     def explain(self) -> Table:
@@ -237,7 +242,7 @@ class NativeBackend:
         """Times each layer: medians over `runs` runs after one to warm up."""
         arrays = [feeds[spec.name] for spec in self.inputs]
         plan = self._plan_of(arrays)
-        timings = [plan.run(arrays, timed=True) for _ in range(runs + 1)][1:]
+        timings = [self._run_plan(plan, arrays, timed=True) for _ in range(runs + 1)][1:]
         total = median(sum(steps) for steps in timings)
         rows, records = [], []
         for n in plan.nodes:
@@ -329,10 +334,18 @@ class NativeBackend:
             [[d if isinstance(d, int) else 1 for d in spec.shape or ()] for spec in self.inputs]
         )
 
+    def _run_plan(self, plan: Any, arrays: list[np.ndarray], timed: bool = False) -> Any:
+        try:
+            return plan.run(arrays, timed=timed)
+        except self._core.NativeError as error:
+            raise self._translate(error) from None
+
     def _translate(self, error: Any) -> errors.SparsertError:
-        code, text = error.args
-        kind = _ERRORS.get(code, errors.BackendError)
-        return kind(f"{self._label}: {text}")
+        return _translate(self._label, *error.args)
+
+
+def _translate(label: str, code: int, text: str) -> errors.SparsertError:
+    return _ERRORS.get(code, errors.BackendError)(f"{label}: {text}")
 
 
 def _candidate_cell(candidates: list[dict[str, Any]]) -> str:
