@@ -342,6 +342,7 @@ def _drop_constant_inputs(model: ir.Model) -> None:
 
 
 # Spellings of "unknown" that exporters write as a symbol's name; two of them need not be equal.
+# Others write a negative size.
 _PLACEHOLDER_SYMBOLS = frozenset({"", "?", "-1", "None", "unknown", "Unknown", "*"})
 
 
@@ -354,8 +355,9 @@ def _forget_placeholder_symbols(model: ir.Model) -> None:
     for value in values:
         if value.shape is None:
             continue
-        dims = [
-            None if isinstance(dim, ir.SymbolicDim) and dim.value in _PLACEHOLDER_SYMBOLS else dim
-            for dim in value.shape
-        ]
+        dims = [None if _is_placeholder(dim) else dim for dim in value.shape]
         value.shape = ir.Shape(dims)
+
+
+def _is_placeholder(dim: int | ir.SymbolicDim) -> bool:
+    return dim < 0 if isinstance(dim, int) else dim.value in _PLACEHOLDER_SYMBOLS

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import sparsert
 from sparsert.errors import ModelFormatError, UnsupportedOpError
 from sparsert.importers import import_model
 from sparsert.passes import canonicalise, native_report
@@ -368,3 +369,14 @@ def test_wrong_declared_shapes_are_only_hints():
     proto = small_cnn(17)
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5]))
     import_model(proto)
+
+
+@pytest.mark.parametrize("batch", [-1, "?", "None", ""])
+def test_unknown_dimensions_are_independent(batch):
+    # PaddlePaddle's converter writes sizes of -1, and "?" for each unknown size.
+    proto = build([node("Relu", ["x"], ["y"])], {"x": (batch, 3, "?", "?")}, ["y"])
+    model = sparsert.load(proto, strict=True)
+    assert model.inputs[0].shape == ("x_dim0", 3, "x_dim2", "x_dim3")
+    for shape in ((1, 3, 4, 5), (2, 3, 7, 1)):
+        x = weights(*shape)
+        np.testing.assert_array_equal(model(x), np.maximum(x, 0))
