@@ -355,9 +355,17 @@ def _forget_placeholder_symbols(model: ir.Model) -> None:
     for value in values:
         if value.shape is None:
             continue
-        dims = [None if _is_placeholder(dim) else dim for dim in value.shape]
+        dims = [
+            None if _is_placeholder(dim, value, axis) else dim
+            for axis, dim in enumerate(value.shape)
+        ]
         value.shape = ir.Shape(dims)
 
 
-def _is_placeholder(dim: int | ir.SymbolicDim) -> bool:
-    return dim < 0 if isinstance(dim, int) else dim.value in _PLACEHOLDER_SYMBOLS
+def _is_placeholder(dim: int | ir.SymbolicDim, value: ir.Value, axis: int) -> bool:
+    if isinstance(dim, int):
+        return dim < 0
+    node = value.producer()
+    # torch's exporter names an unknown size of an output so.
+    made_up = node is not None and dim.value == f"{node.op_type}{value.name}_dim_{axis}"
+    return made_up or dim.value in _PLACEHOLDER_SYMBOLS

@@ -380,3 +380,12 @@ def test_unknown_dimensions_are_independent(batch):
     for shape in ((1, 3, 4, 5), (2, 3, 7, 1)):
         x = weights(*shape)
         np.testing.assert_array_equal(model(x), np.maximum(x, 0))
+
+
+def test_sizes_that_torch_could_not_name_are_unknown():
+    proto = build([node("Concat", ["p", "x"], ["y"], axis=1)], {"p": ("n", "m"), "x": ("n", 3)}, [])
+    dims = ["Concaty_dim_0", "Concaty_dim_1"]
+    proto.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, dims))
+    model = sparsert.load(proto, strict=True)
+    assert model.outputs[0].shape[0] == "n"
+    assert model.outputs[0].shape[1] not in ("m", *dims)

@@ -1,0 +1,34 @@
+"""merge_duplicates: equal subexpressions are computed once, also of equal small constants."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.passes.pass_checks import apply, assert_same, build, node, ops, weights
+
+
+def test_equal_constants_are_one():
+    proto = build(
+        [
+            node("Mul", ["x", "a"], ["p"]),
+            node("Mul", ["x", "b"], ["q"]),
+            node("Mul", ["x", "c"], ["r"]),
+            node("Sum", ["p", "q", "r"], ["y"]),
+        ],
+        {"x": (2, 3)},
+        ["y"],
+        {"a": np.float32(0.5), "b": np.float32(0.5), "c": np.float32(-0.5)},
+    )
+    model = apply(proto, "merge_duplicates")
+    assert ops(model) == ["Mul", "Mul", "Sum"]
+    assert_same(proto, model)
+
+
+def test_large_constants_are_not_compared():
+    proto = build(
+        [node("Mul", ["x", "a"], ["p"]), node("Mul", ["x", "b"], ["q"])],
+        {"x": (2, 30)},
+        ["p", "q"],
+        {"a": weights(30), "b": weights(30)},
+    )
+    assert ops(apply(proto, "merge_duplicates")) == ["Mul", "Mul"]
