@@ -82,7 +82,9 @@ def _fuse(node: ir.Node, sums: dict[tuple[ir.Value, ir.Value], ir.Value]) -> Non
     else:
         nodes = []
     nodes.append(
-        make_node("Attention", [q, k, v, total], attributes, SPARSERT, softmax.name, node.outputs[0])
+        make_node(
+            "Attention", [q, k, v, total], attributes, SPARSERT, softmax.name, node.outputs[0]
+        )
     )
     replace_node(node, nodes)
 
