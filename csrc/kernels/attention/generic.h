@@ -142,6 +142,7 @@ static void AttendBlock(const AttentionArgs& args, const AttentionBlock& block, 
 
 static void Attention(const void* args_block, void* const* io, int64_t begin, int64_t end,
                       void* scratch) {
+  const DenormalsAreZero guard;
   const AttentionArgs& args = *static_cast<const AttentionArgs*>(args_block);
   const int64_t stored_keys = args.keys < kAttentionKeys ? args.keys : kAttentionKeys;
   AttentionBlock block;
