@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -14,5 +16,11 @@ def run(model: ir.Model) -> None:
 
     Small constants of the same value count as the same input.
     """
-    common.DeduplicateInitializersPass(size_limit=SMALL_CONSTANT)(model)
+    logger = logging.getLogger("onnx_ir.passes.common.initializer_deduplication")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # constants that are outputs stay, and need no warning
+    try:
+        common.DeduplicateInitializersPass(size_limit=SMALL_CONSTANT)(model)
+    finally:
+        logger.setLevel(level)
     common.CommonSubexpressionEliminationPass()(model)

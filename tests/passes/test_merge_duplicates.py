@@ -6,6 +6,8 @@ import numpy as np
 
 from tests.passes.pass_checks import apply, assert_same, build, node, ops, weights
 
+ONE = np.ones(3, np.float32)
+
 
 def test_equal_constants_are_one():
     proto = build(
@@ -32,3 +34,11 @@ def test_large_constants_are_not_compared():
         {"a": weights(30), "b": weights(30)},
     )
     assert ops(apply(proto, "merge_duplicates")) == ["Mul", "Mul"]
+
+
+def test_outputs_are_kept_without_a_word(caplog):
+    proto = build([node("Mul", ["x", "a"], ["y"])], {"x": (2, 3)}, ["y", "b"], {"a": ONE, "b": ONE})
+    model = apply(proto, "merge_duplicates")
+    assert [value.name for value in model.graph.outputs] == ["y", "b"]
+    assert not caplog.records
+    assert_same(proto, model)
