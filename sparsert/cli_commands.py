@@ -107,7 +107,12 @@ def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
     click.echo(f"wrote {', '.join(sorted(path.name for path in result.files))} into {output}")
 
 
-@sparsert.command(**_example("sparsert convert model.onnx model.sprt --weights f16"))
+@sparsert.command(
+    **_example(
+        "sparsert convert model.onnx model.sprt --weights f16",
+        "sparsert convert pruned.onnx smaller.onnx",
+    )
+)
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
 @click.argument("destination", metavar="DST", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
@@ -115,20 +120,27 @@ def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
     type=click.Choice(["f32", "f16"]),
     default="f32",
     show_default=True,
-    help="How the weights of convolutions, linear and recurrent layers are stored.",
+    help="How the weights of convolutions, linear and recurrent layers are stored in a .sprt file.",
 )
 @_formats
 def convert(source: Path, destination: Path, weights: str, as_json: bool, markdown: bool) -> None:
-    """Convert an ONNX model to a .sprt file and say how it is stored."""
+    """Convert an ONNX model to a .sprt file and say how it is stored.
+
+    Where DST ends in .onnx, it is an ONNX file whose mostly zero weights are sparse initializers.
+    """
     import sparsert as package
     from sparsert.modelfile import read
     from sparsert.report.race import file_bytes
-    from sparsert.report.storage import encoding_table
+    from sparsert.report.storage import encoding_table, initializer_table
     from sparsert.runtime.table import format_bytes
 
     package.convert(source, destination, weights=weights)
     before, after = file_bytes(source) or 0, destination.stat().st_size
-    table = encoding_table(read(destination), f"{destination}: how the weights are stored")
+    title = f"{destination}: how the weights are stored"
+    if destination.suffix == ".onnx":
+        table = initializer_table(destination, title)
+    else:
+        table = encoding_table(read(destination), title)
     ratio = after / before if before else 0.0
     table.notes.append(
         f"file: {format_bytes(before)} -> {format_bytes(after)}, {ratio:.3f} of the source"

@@ -340,13 +340,13 @@ Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
         StatusCode::kShape, "input '%s' has an invalid shape %s", name.text,
         shape.rank > kMaxRank ? "of more than 8 dimensions" : ShapeText(shape).text);
   }
-  for (int d = 0; d < shape.rank; ++d) {
-    // A file that declares an input empty means it; a run with an empty batch hardly does.
-    const bool declared = allow_empty || (tensor.rank == shape.rank && tensor.dims[d] == 0);
-    if (shape.dims[d] == 0 && value == nullptr && !declared) {
-      return Status::Error(StatusCode::kShape, "input '%s' has a dimension of size 0: %s",
-                           name.text, ShapeText(shape).text);
-    }
+  // A file that declares an input empty means it; a run with an empty batch hardly does. Further
+  // dimensions may be empty: the tokens before the first one have no keys.
+  const bool declared =
+      allow_empty || (tensor.rank == shape.rank && shape.rank > 0 && tensor.dims[0] == 0);
+  if (shape.rank > 0 && shape.dims[0] == 0 && value == nullptr && !declared) {
+    return Status::Error(StatusCode::kShape, "input '%s' has a batch of size 0: %s", name.text,
+                         ShapeText(shape).text);
   }
   if (tensor.rank != kUnknownRank && symbol_sizes != nullptr) {
     if (shape.rank != tensor.rank) {

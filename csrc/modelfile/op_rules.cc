@@ -67,7 +67,7 @@ constexpr OpRule kRules[] = {
     {Op::kLayerNormalization, 2, 3, 1, 1, 0, Attrs(K::k_axis, K::k_epsilon), 0},
     {Op::kWhere, 3, 3, 1, 1, 0, 0, 0},
     {Op::kCompare, 1, 2, 1, 1, 0, kFn, kFn},
-    {Op::kAttention, 3, 4, 1, 1, 0, Attrs(K::k_alpha, K::k_heads, K::k_kv_heads), 0},
+    {Op::kAttention, 3, 4, 1, 1, 0, Attrs(K::k_alpha, K::k_heads, K::k_kv_heads, K::k_zero_nan), 0},
     {Op::kRMSNormalization, 2, 2, 1, 1, 0, Attrs(K::k_axis, K::k_epsilon), 0},
     {Op::kArgMax, 1, 1, 1, 1, 0, Attrs(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
     {Op::kArgMin, 1, 1, 1, 1, 0, Attrs(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
@@ -164,6 +164,7 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_keepdims:
     case K::k_noop_with_empty_axes:
     case K::k_trans_a:
+    case K::k_zero_nan:
     case K::k_trans_b:
     case K::k_largest:
     case K::k_sorted:

@@ -21,6 +21,11 @@ struct Mask {
   uint32x4_t m;
 };
 
+// (see vec_avx2.h) Products with denormals take no longer than others.
+struct DenormalsAreZero {
+  DenormalsAreZero() {}
+};
+
 inline Vec LoadU(const float* p) { return {vld1q_f32(p)}; }
 inline Vec Load(const float* p) { return LoadU(p); }
 inline void StoreU(float* p, Vec a) { vst1q_f32(p, a.v); }

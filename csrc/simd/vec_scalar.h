@@ -20,6 +20,11 @@ struct Mask {
   bool m[4];
 };
 
+// (see vec_avx2.h) There is no portable way to say so.
+struct DenormalsAreZero {
+  DenormalsAreZero() {}
+};
+
 #define SRT_EACH for (int i = 0; i < 4; ++i)
 
 inline Vec LoadU(const float* p) {

@@ -431,9 +431,17 @@ def split_heads(x: np.ndarray, heads: int | None) -> np.ndarray:
 
 
 def attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, alpha: float
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    mask: np.ndarray | None,
+    alpha: float,
+    zero_nan: bool = False,
 ) -> np.ndarray:
-    """Attention of q [N, H, S, D] to k [N, G, T, D] and v [N, G, T, E]; H is a multiple of G."""
+    """Attention of q [N, H, S, D] to k [N, G, T, D] and v [N, G, T, E]; H is a multiple of G.
+
+    With `zero_nan`, a softmax that is NaN is 0 instead.
+    """
     repeats = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
     scores = np.matmul(q, k.swapaxes(-1, -2)) * np.float32(alpha)
@@ -441,6 +449,8 @@ def attention(
     with np.errstate(invalid="ignore"):
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
         shares /= shares.sum(axis=-1, keepdims=True)
+    if zero_nan:
+        shares = np.where(np.isnan(shares), np.float32(0), shares)
     return np.asarray(np.matmul(shares, v))
 
 

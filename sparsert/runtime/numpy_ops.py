@@ -139,6 +139,7 @@ class Attention(OpRun):
             functions.split_heads(v, kv_heads),
             mask,
             1.0 if alpha is None else alpha,
+            bool(attributes.get("zero_nan")),
         )
         if heads:
             y = y.swapaxes(1, 2).reshape(*q.shape[:2], -1)

@@ -92,6 +92,18 @@ def test_convert_says_what_it_wrote(call, files, tmp_path):
     assert "| encoding |" in call("convert", files / "m.onnx", out, "--markdown").stdout
 
 
+def test_convert_to_onnx(call, files, tmp_path):
+    out = tmp_path / "sparse.onnx"
+    text = call("convert", files / "m.onnx", out).stdout
+    assert "sparse" in text
+    assert "of the source" in text
+    found = json.loads(call("convert", files / "m.onnx", out, "--json").stdout)
+    assert found["bytes_out"] == out.stat().st_size < (files / "m.onnx").stat().st_size
+    assert {row["encoding"] for row in found["rows"]} == {"dense", "sparse"}
+    call("convert", files / "m.onnx", out, "--weights", "f16", code=1)
+    call("convert", files / "m.sprt", out, code=1)
+
+
 def test_convert_leaves_the_old_file_when_it_fails(call, files, tmp_path):
     out = tmp_path / "m.sprt"
     out.write_bytes(b"old")

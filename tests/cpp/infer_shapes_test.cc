@@ -153,7 +153,7 @@ void TestInputs() {
   {
     TEST_GRAPH(t);
     t.Begin(Op::kIdentity).In(t.Input({0, 3})).Out();
-    t.ExpectError(kShapeError, "input 'tensor' has a dimension of size 0");
+    t.ExpectError(kShapeError, "input 'tensor' has a batch of size 0");
   }
   for (const int64_t second : {8, 9}) {
     TEST_GRAPH(t);

@@ -122,7 +122,11 @@ def test_the_commands_of_the_readme_exist():
 
 def test_the_examples_run(folder):
     model = folder / "sparsert-demo" / "digits-cnn-pruned.onnx"
-    arguments = {"replace_onnxruntime.py": [model], "prune_and_run.py": []}
+    arguments = {
+        "replace_onnxruntime.py": [model],
+        "prune_and_run.py": [],
+        "embed_sentences.py": [],
+    }
     examples = sorted((ROOT / "examples").glob("*.py"))
     assert {path.name for path in examples} == set(arguments)
     for path in examples:

@@ -161,6 +161,7 @@ using Dense8Micro = PanelMicro<8, false>;
   void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch); \
   void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,                 \
                     void* scratch) {                                                               \
+    const DenormalsAreZero guard;                                                                  \
     RunSpmm<Format##Micro, SRT_TABLE(SRT_ISA)::Format##Width::kMaxVecs>(args, io, begin, end,      \
                                                                         scratch);                  \
   }
