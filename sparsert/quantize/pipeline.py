@@ -142,17 +142,22 @@ def _find_excluded(graph: ir.Graph, layers: list[Layer], options: Options) -> se
     for node in graph:
         by_name.setdefault(node.name or "", set()).add(node.name or "")
     for layer in layers:
-        weight = _SUFFIXES.sub("", layer.weight.name or "")
+        weight = _weight_name(layer)
         for name in (weight, weight.removesuffix(".weight")):
             by_name.setdefault(name, set()).add(layer.name)
     unknown = [name for name in options.exclude if name not in by_name]
     if unknown:
-        known = ", ".join(f"{layer.name} ({layer.weight.name})" for layer in layers) or "none"
+        known = ", ".join(f"{layer.name} ({_weight_name(layer)})" for layer in layers) or "none"
         raise ValueError(
             f"quantize: there is no layer {', '.join(map(repr, unknown))} to exclude; the layers "
             f"and their weights: {known}"
         )
     return {name for given in options.exclude for name in by_name[given]}
+
+
+def _weight_name(layer: Layer) -> str:
+    """The name that the weight has in the model that was given."""
+    return _SUFFIXES.sub("", layer.weight.name or "")
 
 
 def _check_weights(layers: list[Layer]) -> None:
@@ -189,7 +194,7 @@ def _describe(
             y = activations[layer.output.name or ""]
     return LayerPrecision(
         name=layer.name,
-        weight=layer.weight.name or "",
+        weight=_weight_name(layer),
         op=layer.node.op_type,
         shape=tuple(int(size) for size in array.shape),
         precision="int8" if is_integer else "f32",
