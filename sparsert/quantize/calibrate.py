@@ -41,10 +41,12 @@ def calibrate(
     """
     run = make_runner(_with_outputs(model, tensors))
     names = [value.name or "" for value in tensors]
+    outputs = [value.name or "" for value in model.graph.outputs]
+    checked = dict.fromkeys([*names, *outputs])
     least, greatest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for feed in feeds:
         results = {**feed, **run(feed)}
-        _check_finite({name: results[name] for name in names})
+        _check_finite({name: results[name] for name in checked})
         for name in names:
             least[name] = min(least[name], float(results[name].min(initial=0)))
             greatest[name] = max(greatest[name], float(results[name].max(initial=0)))
@@ -80,7 +82,8 @@ def _with_outputs(model: ir.Model, tensors: Iterable[ir.Value]) -> onnx.ModelPro
 
 
 def _check_finite(results: dict[str, np.ndarray]) -> None:
-    bad = [name for name, array in results.items() if not np.isfinite(array).all()]
+    floats = {name: array for name, array in results.items() if array.dtype.kind == "f"}
+    bad = [name for name, array in floats.items() if not np.isfinite(array).all()]
     if bad:
         more = f" and {len(bad) - 1} tensors after it" if len(bad) > 1 else ""
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -124,15 +125,17 @@ def trained_cnn(pattern: str) -> Any:
 def onnx_of(module: Any) -> onnx.ModelProto:
     """Exports a module with a symbolic batch; input x, output y."""
     x = torch.from_numpy(digits().test_x[:2])
-    program = torch.onnx.export(
-        module,
-        (x,),
-        dynamo=True,
-        input_names=["x"],
-        output_names=["y"],
-        dynamic_shapes=({0: torch.export.Dim("n")},),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        program = torch.onnx.export(
+            module,
+            (x,),
+            dynamo=True,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            verbose=False,
+        )
     return program.model_proto
 
 

@@ -184,10 +184,16 @@ def test_a_tensor_that_is_always_zero_is_named():
 def test_values_that_are_not_finite_are_named(bad):
     images = IMAGES.copy()
     images[3, 1, 2, 2] = bad
-    with pytest.raises(ValueError, match="NaN or infinite values in 'x' and 4 tensors after it"):
+    with pytest.raises(ValueError, match="NaN or infinite values in 'x' and 5 tensors after it"):
         sparsert.quantize(conv_model(), images)
     with pytest.raises(ValueError, match="layer 'Conv_2': 'w2' is not finite"):
         sparsert.quantize(conv_model(w2=np.full((8, 8, 3, 3), bad, np.float32)), IMAGES)
+
+
+def test_outputs_that_are_not_finite_are_named():
+    source = build(["a = MatMul(x, w)", "y = Log(a)"], {"x": ["n", 4]}, {"w": random_weights(4, 4)})
+    with pytest.raises(ValueError, match="NaN or infinite values in 'y' while"):
+        sparsert.quantize(source, RNG.standard_normal((5, 4)).astype(np.float32))
 
 
 def test_a_quantised_model_is_refused():
@@ -411,6 +417,32 @@ def test_products_of_any_rank():
         close(model, source, {"x": x})
         assert report.quantised == 2
         assert report.layers[0].output_range is not None
+
+
+def test_a_branch_reads_what_a_layer_computes():
+    import onnx.parser
+
+    source = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 18]>
+        branches (float[n,4] x, bool c) => (float[n,4] y)
+        <float[4,4] w = {1,2,0,4, 0,-1,3,1, 2,0,0,1, 5,1,-2,0}> {
+          a = MatMul(x, w)
+          b = Relu(a)
+          d = If(c) <
+            then_branch = one () => (float[n,4] t) { t = Neg(b) },
+            else_branch = other () => (float[n,4] e) { e = MatMul(b, w) }
+          >
+          f = MatMul(b, w)
+          y = Add(d, f)
+        }"""
+    )
+    x = RNG.standard_normal((8, 4)).astype(np.float32)
+    feeds = [{"x": x, "c": np.array(flag)} for flag in (True, False)]
+    model, report = sparsert.quantize(source, feeds)
+    assert report.quantised == 2
+    for feed in feeds:
+        with pytest.warns(UserWarning, match="fallback"):
+            close(model, source, feed)
 
 
 def test_an_all_zero_channel_keeps_its_bias():
