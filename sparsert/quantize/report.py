@@ -25,7 +25,7 @@ class LayerPrecision:
         zeros_before: zeros of the float weight.
         zeros: zeros of the weight that the model holds.
         sqnr: signal to quantisation noise ratio in decibels of its results when it alone is
-            quantised; None if that was not measured.
+            quantised, infinite if nothing is lost; None if that was not measured.
         output_error: squared error of the model's outputs over their squares when it alone is
             quantised; None if layers were not ranked.
         input_range: the least and the greatest value that its input's integers stand for.
@@ -109,7 +109,14 @@ class QuantizeReport:
             *("output", "method", "why"),
         ]
         records = [
-            {**asdict(layer), "weights": layer.weights, "sparsity": layer.sparsity}
+            {
+                **asdict(layer),
+                "sqnr": layer.sqnr
+                if math.isfinite(layer.sqnr or 0.0)
+                else None,  # no number in JSON
+                "weights": layer.weights,
+                "sparsity": layer.sparsity,
+            }
             for layer in self.layers
         ]
         title = f"Quantised to int8 weights and {self.activation} activations by {self.method}"

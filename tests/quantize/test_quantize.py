@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -450,6 +451,16 @@ def test_an_all_zero_channel_keeps_its_bias():
     weight[2:5] = 0
     source = conv_model(w1=weight, b1=np.linspace(-0.5, 3, 8).astype(np.float32))
     close(sparsert.quantize(source, IMAGES).model, source, {"x": IMAGES})
+
+
+def test_a_layer_of_zeros():
+    source = conv_model(w2=np.zeros((8, 8, 3, 3), np.float32), b2=np.ones(8, np.float32))
+    source.graph.node[2].input.append("b2")
+    result = sparsert.quantize(source, IMAGES)
+    layer = result.report.layers[1]
+    assert (layer.sparsity, layer.precision, layer.sqnr) == (1.0, "int8", math.inf)
+    json.dumps(result.report.to_dict(), allow_nan=False)
+    close(result.model, source, {"x": IMAGES})
 
 
 # ---- results -------------------------------------------------------------------------------------
