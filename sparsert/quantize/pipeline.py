@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def quantise_model(
     model = make_float_graph(model, options.bias_correction)
     layers = find_layers(model.graph, options.op_types)
     excluded = _find_excluded(model.graph, layers, options)
-    options = options.__class__(**{**options.__dict__, "exclude": tuple(sorted(excluded))})
+    options = replace(options, exclude=tuple(sorted(excluded)))
     chosen = [layer for layer in layers if layer.name not in excluded]
     if not chosen:
         raise ValueError("quantize: the model has no layer with constant weights to quantise")

@@ -234,8 +234,6 @@ def _may_be_integer(node: ir.Node, op_types: Collection[str]) -> bool:
         value = input_at(node, index)
         if value is None or not is_f32(value) or value.is_initializer():
             return False
-    if any(output.is_graph_output() for output in node.outputs[1:]):
-        return False
     if op == "Clip":
         return _is_activation(node, node.outputs[0])
     if op == "Pad":

@@ -316,6 +316,41 @@ def test_parts_of_a_concat_share_the_scale():
     assert report.layers[0].output_range == report.layers[1].output_range
 
 
+def test_parts_of_a_split_go_to_integers_to_floats_and_out():
+    source = build(
+        [
+            "a = Conv(x, w1)",
+            "b, c, d = Split<axis=1, num_outputs=3>(a)",
+            "e = Conv(b, w2)",
+            "f = Exp(c)",
+            "y = Add(e, f)",
+        ],
+        {"x": [2, 3, 8, 8]},
+        {"w1": random_weights(12, 3, 1, 1), "w2": random_weights(4, 4, 1, 1)},
+        outputs=("y", "d"),
+    )
+    model, report = sparsert.quantize(source, IMAGES)
+    close(model, source, {"x": IMAGES[:2]})
+    assert report.other_nodes == ["Split_1"]
+    assert [value.name for value in model.graph.output] == ["y", "d"]
+
+
+def test_half_precision_is_computed_in_f32():
+    source = conv_model()
+    half = conv_model()
+    for tensor in half.graph.initializer:
+        narrow = numpy_helper.to_array(tensor).astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
+    for value in (*half.graph.input, *half.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    model, report = sparsert.quantize(half, IMAGES.astype(np.float16))
+    assert report.quantised == 3
+    (got,) = make_session(model).run(None, {"x": IMAGES.astype(np.float16)})
+    (expected,) = make_session(source).run(None, {"x": IMAGES})
+    assert got.dtype == np.float16
+    assert np.linalg.norm(got - expected) < 0.05 * np.linalg.norm(expected)
+
+
 def test_nothing_is_rounded_between_float_nodes():
     source = build(
         [
