@@ -24,13 +24,7 @@ def run(model: ir.Model) -> None:
         UnsupportedOpError: onnx cannot convert some operator.
     """
     target = onnx.defs.onnx_opset_version()
-    version = model.opset_imports.get("", target)
-    if version < 16:
-        _keep_old_roi_align(model)
-    if version < _SCRIPT_OLDEST:
-        before, version = version, _convert_with_onnx(model, _SCRIPT_OLDEST)
-        if before < 11:
-            _keep_old_resize(model)
+    version = convert_old(model)
     if version < _SCRIPT_NEWEST:
         version = _convert_with_onnxscript(model, version, min(_SCRIPT_NEWEST, target))
     if version < target and any(_changes(node, version, target) for node in _all_nodes(model)):
@@ -39,6 +33,23 @@ def run(model: ir.Model) -> None:
     model.graph.opset_imports[""] = target
     for node in _all_nodes(model):
         node.version = None
+
+
+def convert_old(model: ir.Model) -> int:
+    """Converts opsets before 18 to 18, in place; returns the version that the model has then.
+
+    Raises:
+        UnsupportedOpError: onnx cannot convert some operator.
+    """
+    version = model.opset_imports.get("", onnx.defs.onnx_opset_version())
+    if version >= _SCRIPT_OLDEST:
+        return version
+    if version < 16:
+        _keep_old_roi_align(model)
+    before, version = version, _convert_with_onnx(model, _SCRIPT_OLDEST)
+    if before < 11:
+        _keep_old_resize(model)
+    return version
 
 
 def _all_nodes(model: ir.Model) -> list[ir.Node]:

@@ -101,9 +101,10 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
         demo.run_demo(tmp_path)
 
 
-def test_the_snippets_of_the_readme_run(folder):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    snippets = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+@pytest.mark.parametrize("document", ["README.md", "docs/quantization.md"])
+def test_the_snippets_of_documents_run(folder, document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(snippets) >= 2
     for snippet in snippets:
         result = run_python(["-c", snippet], folder)
