@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
-from bench.models import ALL_MODELS, build_model, input_shape
+from bench.models import ALL_MODELS, build_model, make_feeds
 from bench.models.network import LayerShape
 from sparsert import load
 from sparsert.report.machine import describe_machine
@@ -93,8 +92,7 @@ def run(name: str, sparsity: float, batch: int, runs: int) -> tuple[list[Layer],
         path = Path(folder) / f"{name}.onnx"
         onnx.save(proto, path)
         model = load(path, threads=1, strict=True)
-    x = np.random.default_rng(0).standard_normal(input_shape(name, batch), dtype=np.float32)
-    records = model.profile(x, runs=runs).to_dict()["rows"]
+    records = model.profile(make_feeds(name, batch), runs=runs).to_dict()["rows"]
     waiting = iter(shapes)
     layers = []
     for record in records:
@@ -201,7 +199,7 @@ def main() -> None:
         epilog="example: python -m bench.layers resnet50 --sparsity 0.9 --markdown layers.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", choices=list(ALL_MODELS))
+    parser.add_argument("model", choices=ALL_MODELS)
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--runs", type=int, default=30)

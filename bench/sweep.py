@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.models import ALL_MODELS, PATTERNS, input_shape
+from bench.models import ALL_MODELS, PATTERNS, make_feeds
 from bench.peers.files import make_files
 from bench.peers.race import ROOT, Effort, Result, parse_entrant, run_heat
 from bench.peers.report import DENSE_ENGINES, machine_facts, origin, summarise
@@ -140,12 +140,13 @@ def race(heats: Sequence[Heat], effort: Effort) -> list[Result]:
             files = make_files(
                 *(model, sparsity, pattern, folder), batch=batch, suffixes=suffixes, log=log
             )
-            x = np.random.default_rng(1).standard_normal(input_shape(model, batch), np.float32)
+            feeds = make_feeds(model, batch)
             for heat in members:
                 done += 1
                 log(f"[{time.monotonic() - start:5.0f} s] {done}/{len(heats)}: {heat}")
                 results += run_heat(
-                    *(model, sparsity, heat.threads, x, files, entrants, effort, folder, log),
+                    *(model, sparsity, heat.threads, batch, feeds, files, entrants),
+                    *(effort, folder, log),
                     pattern=pattern,
                 )
     return results

@@ -22,7 +22,7 @@ from statistics import median
 import numpy as np
 
 from bench.layers import ROOT, publish
-from bench.models import ALL_MODELS, build_model, input_shape
+from bench.models import NETWORKS, build_model, input_shape
 from sparsert import Model, convert, load
 from sparsert.report.machine import describe_machine
 from sparsert.runtime.table import Table
@@ -149,7 +149,7 @@ def main() -> None:
         epilog="example: python -m bench.threads resnet50 --sparsity 0.9 --rounds 9",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", nargs="+", choices=list(ALL_MODELS), metavar="MODEL")
+    parser.add_argument("models", nargs="+", choices=list(NETWORKS), metavar="MODEL")
     parser.add_argument("--sparsity", type=float, nargs="+", default=[0.0, 0.9])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)

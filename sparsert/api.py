@@ -82,9 +82,10 @@ def load(
             return Model(_hybrid(graph, problems, label, options), None, options)
         if problems:
             return Model(_oracle(graph, label), None, options)
-        from sparsert.modelfile import write_bytes
+        from sparsert.modelfile import write_aligned
 
-        file = write_bytes(graph)
+        file = write_aligned(graph)
+        del graph
     if backend == "numpy":
         from sparsert.runtime.native_backend import aligned_bytes
 
@@ -104,13 +105,15 @@ def convert(
     dynamic_shapes: Any = None,
     metadata: dict[str, Any] | None = None,
 ) -> None:
-    """Converts a model to a .sprt file, atomically.
+    """Converts a model to a .sprt file, or to an ONNX file with sparse weights; atomically.
 
     Args:
         src: as in load().
-        path: the file to write; an existing file is replaced only when all went well.
+        path: the file to write; an existing file is replaced only when all went well. A name that
+            ends in .onnx gives an ONNX file: the same graph as in `src` (not a .sprt file), but
+            weights that are smaller so are ONNX's sparse initializers.
         weights: "f32", or "f16" to store the weights of convolutions and linear layers in half
-            the bytes (they are computed with in f32).
+            the bytes (they are computed with in f32). Not for ONNX files.
         example_inputs: torch modules only.
         dynamic_shapes: torch modules only.
         metadata: kept in the file as JSON.
@@ -118,7 +121,7 @@ def convert(
     Raises:
         UnsupportedOpError: lists every operator that is not native.
         ModelFormatError: the source is missing, corrupt or of an unknown type.
-        ValueError: unknown `weights`.
+        ValueError: unknown `weights`, or f16 for an ONNX file.
         OSError: the file cannot be written.
 
     Example:
@@ -129,6 +132,16 @@ def convert(
     from sparsert.modelfile import write_file
 
     file = _read_sprt(src)
+    if os.fspath(path).endswith(".onnx"):
+        if weights != "f32":
+            raise ValueError(f"weights={weights!r} is for .sprt files only, not for {path}")
+        if file is not None:
+            raise ModelFormatError(
+                f"{_label(src)}: a .sprt file cannot become an ONNX file; convert the model that "
+                "it was made of"
+            )
+        _write_sparse_onnx(src, path, example_inputs, dynamic_shapes, metadata)
+        return
     if file is not None:
         graph = _graph_of_sprt(file, _label(src))
     else:
@@ -277,6 +290,32 @@ def _graph_of_sprt(file: Any, label: str) -> ir.Model:
         raise ModelFormatError(f"{label}: {error}") from None
 
 
+def _write_sparse_onnx(
+    src: Any,
+    path: str | os.PathLike[str],
+    example_inputs: Any,
+    dynamic_shapes: Any,
+    metadata: dict[str, Any] | None,
+) -> None:
+    from sparsert.modelfile import save_atomic
+
+    try:
+        from sparsert.importers import import_model
+        from sparsert.importers.write_sparse import read_whole, write_sparse
+
+        model = import_model(src, example_inputs, dynamic_shapes)  # says what is wrong with it
+        save_atomic(path, write_sparse(read_whole(src, model), metadata))
+    except ImportError as error:
+        raise _needs_onnx(error) from error
+
+
+def _needs_onnx(error: ImportError) -> BackendError:
+    return BackendError(
+        f"importing a model needs the packages onnx, onnx-ir and onnxscript ({error}); "
+        'pip install "sparsert[onnx]". A .sprt file needs none of them.'
+    )
+
+
 def _canonical(src: Any, example_inputs: Any, dynamic_shapes: Any) -> ir.Model:
     try:
         from sparsert.importers import import_model
@@ -284,10 +323,7 @@ def _canonical(src: Any, example_inputs: Any, dynamic_shapes: Any) -> ir.Model:
 
         return canonicalise(import_model(src, example_inputs, dynamic_shapes))
     except ImportError as error:
-        raise BackendError(
-            f"importing a model needs the packages onnx, onnx-ir and onnxscript ({error}); "
-            'pip install "sparsert[onnx]". A .sprt file needs none of them.'
-        ) from error
+        raise _needs_onnx(error) from error
 
 
 def _native_problems(graph: ir.Model) -> list[Any]:
@@ -301,11 +337,11 @@ def _native_sprt(src: Any, example_inputs: Any, dynamic_shapes: Any) -> Any:
     file = _read_sprt(src)
     if file is not None:
         return file
-    from sparsert.modelfile import write_bytes
+    from sparsert.modelfile import write_aligned
 
     graph = _canonical(src, example_inputs, dynamic_shapes)
     _require_native(graph, _label(src))
-    return write_bytes(graph)
+    return write_aligned(graph)
 
 
 def _require_native(graph: ir.Model, label: str) -> None:
@@ -322,7 +358,7 @@ def _oracle(graph: ir.Model, label: str) -> Any:
 
 def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str, Any]) -> Any:
     """Native segments with a fallback engine between them, and a warning that names the ops."""
-    from sparsert.modelfile import write_bytes
+    from sparsert.modelfile import write_aligned
     from sparsert.runtime.fallback import FallbackSegment, segment
     from sparsert.runtime.graph_backend import HybridBackend, specs_of
     from sparsert.runtime.native_backend import NativeBackend
@@ -333,7 +369,12 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
     for part in segment(graph, problems):
         if part.is_native:
             native = NativeBackend(
-                write_bytes(part.model), label, options["threads"], options["isa"], options["tune"]
+                write_aligned(part.model),
+                label,
+                options["threads"],
+                options["isa"],
+                options["tune"],
+                allow_empty=True,
             )
             parts.append((None, part.inputs, part.outputs, native))
             continue

@@ -1,13 +1,11 @@
-"""The commands of sparsert: demo, convert, inspect, run, bench, forecast."""
+"""The commands of sparsert: demo, convert, inspect, run, bench, forecast, quantize."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +13,14 @@ import click
 import rich  # noqa: F401  named here so that one error tells what the command needs
 
 from sparsert import cli_feeds
+from sparsert.cli_quantize import quantize
+from sparsert.cli_view import example as _example
+from sparsert.cli_view import formats as _formats
+from sparsert.cli_view import progress as _progress
+from sparsert.cli_view import show as _show
 from sparsert.errors import SparsertError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from sparsert.runtime.model import Model
     from sparsert.runtime.table import Table
 
@@ -48,16 +49,13 @@ def _print_warning(message: Warning | str, category: type[Warning], *_: Any, **_
         click.echo(f"warning: {message}", err=True)
 
 
-def _example(*commands: str) -> Any:
-    """Gives a command an epilog that ends its --help with examples."""
-    lines = "\n".join(f"  $ {command}" for command in commands)
-    return {"epilog": f"\b\nExample:\n{lines}"}
-
-
 @click.group(cls=_Commands, **_example("sparsert demo", "sparsert run model.sprt --random"))
 @click.version_option(package_name="sparsert")
 def sparsert() -> None:
     """Runs pruned neural networks on CPUs, with sparse kernels of its own."""
+
+
+sparsert.add_command(quantize)
 
 
 _model_file = click.argument("file", type=click.Path(path_type=Path))
@@ -73,12 +71,6 @@ _tune = click.option(
     show_default=True,
     help="Measure the candidate kernels of each layer first.",
 )
-
-
-def _formats(function: Any) -> Any:
-    """Adds --json and --markdown."""
-    function = click.option("--markdown", is_flag=True, help="Print Markdown.")(function)
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
 @sparsert.command(**_example("sparsert demo", "sparsert demo --quick --output /tmp/demo"))
@@ -107,7 +99,12 @@ def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
     click.echo(f"wrote {', '.join(sorted(path.name for path in result.files))} into {output}")
 
 
-@sparsert.command(**_example("sparsert convert model.onnx model.sprt --weights f16"))
+@sparsert.command(
+    **_example(
+        "sparsert convert model.onnx model.sprt --weights f16",
+        "sparsert convert pruned.onnx smaller.onnx",
+    )
+)
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
 @click.argument("destination", metavar="DST", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
@@ -115,20 +112,27 @@ def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
     type=click.Choice(["f32", "f16"]),
     default="f32",
     show_default=True,
-    help="How the weights of convolutions and linear layers are stored.",
+    help="How the weights of convolutions, linear and recurrent layers are stored in a .sprt file.",
 )
 @_formats
 def convert(source: Path, destination: Path, weights: str, as_json: bool, markdown: bool) -> None:
-    """Convert an ONNX model to a .sprt file and say how it is stored."""
+    """Convert an ONNX model to a .sprt file and say how it is stored.
+
+    Where DST ends in .onnx, it is an ONNX file whose mostly zero weights are sparse initializers.
+    """
     import sparsert as package
     from sparsert.modelfile import read
     from sparsert.report.race import file_bytes
-    from sparsert.report.storage import encoding_table
+    from sparsert.report.storage import encoding_table, initializer_table
     from sparsert.runtime.table import format_bytes
 
     package.convert(source, destination, weights=weights)
     before, after = file_bytes(source) or 0, destination.stat().st_size
-    table = encoding_table(read(destination), f"{destination}: how the weights are stored")
+    title = f"{destination}: how the weights are stored"
+    if destination.suffix == ".onnx":
+        table = initializer_table(destination, title)
+    else:
+        table = encoding_table(read(destination), title)
     ratio = after / before if before else 0.0
     table.notes.append(
         f"file: {format_bytes(before)} -> {format_bytes(after)}, {ratio:.3f} of the source"
@@ -518,45 +522,3 @@ def _io_table(file: Path, model: Model) -> Table:
 
 def _shape(shape: Sequence[int | str] | None) -> str:
     return "[?]" if shape is None else "[" + ", ".join(map(str, shape)) + "]"
-
-
-def _show(table: Table, markdown: bool = False) -> None:
-    """Prints a table: Markdown, or plain text; coloured and wrapped on a terminal."""
-    if markdown:
-        click.echo(table.to_markdown() + "\n")
-        return
-    if not sys.stdout.isatty():
-        click.echo(f"{table}\n")
-        return
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    view = RichTable(title=Text(table.title), title_justify="left", header_style="bold")
-    for name in table.columns:
-        view.add_column(Text(name), overflow="fold")
-    for row in table.rows:
-        view.add_row(*(Text(_cell(value)) for value in row))
-    console = Console()
-    console.print(view)
-    for note in table.notes:
-        console.print(Text(note))
-    console.print()
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "" if value is None else str(value)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A progress bar on stderr, so that stdout holds results only."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    # Without a terminal there is nothing to redraw, only a stray line to leave behind.
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield progress

@@ -39,7 +39,7 @@ def time_layer(
         # Loaded here: the rest of this file works without the compiled extension.
         sparsert = pytest.importorskip("sparsert")
         # Forcing a format asks for spmm; other families are what the layer runs on by itself.
-        if force and row.format != "sell":
+        if force and row.format not in ("sell", "bits"):
             monkeypatch.setenv("SPARSERT_FORMAT", row.format)
         proto = one_layer(layer, sparsity)
         try:

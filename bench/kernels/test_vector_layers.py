@@ -1,6 +1,6 @@
 """Every row of the spmv table: the linear layers of real networks at batch 1, one thread.
 
-The planner picks the format by the share of zeros: without zeros dense, with many sell.
+The planner picks the format by the share of zeros: none: dense; some: bits; many: sell.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHAPES = [
     linear("VGG-16 classifier.3", 4096, 4096),
     linear("small CNN dense1", 1600, 64),
 ]
-SPARSITIES = {"dense": [0.0], "sell": [0.8, 0.9, 0.95]}
+SPARSITIES = {"dense": [0.0], "bits": [0.5, 0.7], "sell": [0.8, 0.9, 0.95]}
 CASES = [
     (layer, sparsity, row)
     for layer, row in itertools.product(SHAPES, kernel_rows("spmv"))

@@ -2,11 +2,26 @@
 
 from bench.models.architectures import (
     ALL_MODELS,
+    ENCODERS,
+    LINEAR,
     MODELS,
+    NETWORKS,
     PATTERNS,
     UNSEEN,
     build_model,
     input_shape,
+    make_feeds,
 )
 
-__all__ = ["ALL_MODELS", "MODELS", "PATTERNS", "UNSEEN", "build_model", "input_shape"]
+__all__ = [
+    "ALL_MODELS",
+    "ENCODERS",
+    "LINEAR",
+    "MODELS",
+    "NETWORKS",
+    "PATTERNS",
+    "UNSEEN",
+    "build_model",
+    "input_shape",
+    "make_feeds",
+]

@@ -1,11 +1,14 @@
-"""The networks of the benchmarks: ResNet-50 v1.5, MobileNetV1, MobileNetV2, VGG-16, a small CNN."""
+"""The networks of the benchmarks, by name: their layers and their feeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
+from bench.models.bert import BERT_BASE, build_bert, random_feeds
 from bench.models.network import LayerShape, Network
 from bench.models.unseen import audio_cnn, densenet121, efficientnet_b0, unet
 
@@ -91,6 +94,30 @@ def small_cnn(net: Network) -> str:
     return net.linear(net.relu(net.linear(x, "dense1", 64)), "dense2", 10)
 
 
+def mlp(net: Network) -> str:
+    """Two hidden layers of 4096."""
+    x = net.relu(net.linear("input", "fc0", 4096))
+    x = net.relu(net.linear(x, "fc1", 4096))
+    return net.linear(x, "fc2", 1000)
+
+
+def lstm(net: Network) -> str:
+    """Two layers of 512, as torch exports nn.LSTM(512, 512, 2, batch_first=True)."""
+    return _recurrent(net, "LSTM")
+
+
+def gru(net: Network) -> str:
+    """Two layers of 512, as torch exports nn.GRU(512, 512, 2, batch_first=True)."""
+    return _recurrent(net, "GRU")
+
+
+def _recurrent(net: Network, op: str) -> str:
+    x = net.transpose("input", [1, 0, 2])
+    for layer in range(2):
+        x = net.recurrent(op, x, f"layer{layer}", 512)
+    return net.transpose(x, [1, 0, 2])
+
+
 # Name -> (layers, shape of one input).
 Models = dict[str, tuple[Callable[[Network], str], tuple[int, ...]]]
 MODELS: Models = {
@@ -107,15 +134,32 @@ UNSEEN: Models = {
     "audio_cnn": (audio_cnn, (1, 32000)),
     "efficientnet_b0": (efficientnet_b0, (3, 224, 224)),
 }
-ALL_MODELS: Models = {**MODELS, **UNSEEN}
+# Networks of linear and recurrent layers; the latter read a hundred steps.
+LINEAR: Models = {
+    "mlp": (mlp, (1024,)),
+    "lstm": (lstm, (100, 512)),
+    "gru": (gru, (100, 512)),
+}
+# Encoders, and how many tokens they read.
+ENCODERS = {"bert_base_16": 16, "bert_base_128": 128}
+NETWORKS: Models = {**MODELS, **UNSEEN, **LINEAR}
+ALL_MODELS = [*NETWORKS, *ENCODERS]
 
 # Pattern of the zeros -> output channels that keep or lose a weight together.
 PATTERNS = {"unstructured": 1, "4x1": 4, "8x1": 8}
 
 
 def input_shape(name: str, batch: int = 1) -> tuple[int, ...]:
-    """Shape of the input of a model of ALL_MODELS."""
-    return (batch, *ALL_MODELS[name][1])
+    """Shape of the only input of a model of NETWORKS."""
+    return (batch, *NETWORKS[name][1])
+
+
+def make_feeds(name: str, batch: int = 1, seed: int = 1) -> dict[str, NDArray[np.generic]]:
+    """Random arrays for the inputs of a model of ALL_MODELS, by name and in order."""
+    if name in ENCODERS:
+        return {**random_feeds(BERT_BASE, batch, ENCODERS[name], seed)}
+    rng = np.random.default_rng(seed)
+    return {"input": rng.standard_normal(input_shape(name, batch), dtype=np.float32)}
 
 
 def build_model(
@@ -135,12 +179,13 @@ def build_model(
         name: a key of ALL_MODELS.
         sparsity: share of zeros in the pruned layers, 0 to 1 (1 excluded).
         batch: size of the first dimension.
-        with_bn: keep batch normalisation as nodes; the values are the same.
+        with_bn: keep batch normalisation as nodes, where there is one; the values are the same.
         seed: of the weights; the same seed gives the same dense weights at every sparsity.
         pattern: of the zeros, a key of PATTERNS.
 
     Returns:
-        The model, with one float input "input" and one float output "output", and its layers.
+        The model and its layers with weights. A model of NETWORKS has one float input "input" and
+        one float output "output"; an encoder has those of build_bert().
     """
     if name not in ALL_MODELS:
         raise ValueError(f"unknown model {name!r}; there are: {', '.join(ALL_MODELS)}")
@@ -148,6 +193,14 @@ def build_model(
         raise ValueError(f"unknown pattern {pattern!r}; there are: {', '.join(PATTERNS)}")
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity must be at least 0 and less than 1, got {sparsity}")
-    layers, _ = ALL_MODELS[name]
+    if name in ENCODERS:
+        shape = (batch, ENCODERS[name])
+        return build_bert(
+            *(BERT_BASE, sparsity),
+            seed=seed,
+            block_rows=PATTERNS[pattern],
+            shape=shape,
+        )
+    layers, _ = NETWORKS[name]
     net = Network(input_shape(name, batch), sparsity, with_bn, seed, PATTERNS[pattern])
     return net.finish(layers(net), name), net.layers

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.models.network import prune_by_magnitude
+from bench.models.network import LayerShape, prune_by_magnitude
 
 Array = NDArray[Any]
 # "eager" and "sdpa": torch.onnx.export(dynamo=False) of attention by hand and of scaled dot product
@@ -42,8 +42,14 @@ TINY = BertConfig(2, 32, 4, 64, 50, 128)
 
 
 def build_bert(
-    config: BertConfig = BERT_BASE, sparsity: float = 0.0, style: str = "eager", seed: int = 0
-) -> onnx.ModelProto:
+    config: BertConfig = BERT_BASE,
+    sparsity: float = 0.0,
+    style: str = "eager",
+    seed: int = 0,
+    *,
+    block_rows: int = 1,
+    shape: tuple[int, int] | None = None,
+) -> tuple[onnx.ModelProto, list[LayerShape]]:
     """Builds an encoder with inputs input_ids, attention_mask, token_type_ids [batch, sequence].
 
     Args:
@@ -52,14 +58,17 @@ def build_bert(
             dense.
         style: one of STYLES.
         seed: of the weights; the same seed gives the same dense weights at every sparsity.
+        block_rows: outputs of a linear layer that keep or lose a weight together.
+        shape: batch and sequence, where the model is to run at no other.
 
     Returns:
         The model, with outputs last_hidden_state [batch, sequence, width] and pooler_output
-        [batch, width].
+        [batch, width]; and its linear layers, of one sentence of one token where `shape` is None.
     """
     if style not in STYLES:
         raise ValueError(f"unknown style {style!r}; there are: {', '.join(STYLES)}")
-    return _Bert(config, sparsity, style, seed).build()
+    bert = _Bert(config, sparsity, style, seed, block_rows, shape)
+    return bert.build(), bert.layers
 
 
 def random_feeds(
@@ -79,9 +88,20 @@ def random_feeds(
 
 
 class _Bert:
-    def __init__(self, config: BertConfig, sparsity: float, style: str, seed: int) -> None:
+    def __init__(
+        self,
+        config: BertConfig,
+        sparsity: float,
+        style: str,
+        seed: int,
+        block_rows: int,
+        shape: tuple[int, int] | None,
+    ) -> None:
         self.config = config
         self.sparsity = sparsity
+        self.block_rows = block_rows
+        self.shape = shape
+        self.layers: list[LayerShape] = []
         self.is_dynamo = style == "dynamo"
         self.is_eager = style == "eager"
         self.rng = np.random.default_rng(seed)
@@ -101,7 +121,8 @@ class _Bert:
             x = self.norm(self.add("Add", y, x), f"{prefix}.output.LayerNorm")
         self.add("Identity", x, output="last_hidden_state")
         first = self.add("Gather", x, self.constant("first", np.array(0, np.int64)), axis=1)
-        weight = self.constant("pooler.weight", self.weights(self.config.width, self.config.width))
+        width = self.config.width
+        weight = self.constant("pooler.weight", self.weights("pooler", width, width, 1))
         bias = self.constant("pooler.bias", self.normal(self.config.width))
         pooled = self.add("Gemm", first, weight, bias, transB=1)
         self.add("Tanh", pooled, output="pooler_output")
@@ -182,7 +203,8 @@ class _Bert:
         in_features = self.config.hidden if name.endswith(("output.dense",)) else self.config.width
         if name.endswith("attention.output.dense"):
             in_features = self.config.width
-        weight = self.weights(features, in_features)
+        tokens = self.shape[1] if self.shape else 1
+        weight = self.weights(name, features, in_features, tokens)
         y = self.add("MatMul", x, self.constant(f"{name}.weight", weight.T))
         bias = self.constant(f"{name}.bias", self.normal(features))
         return self.add("Add", y, bias) if self.is_dynamo else self.add("Add", bias, y)
@@ -246,17 +268,19 @@ class _Bert:
         values = self.rng.standard_normal((rows, self.config.width), dtype=np.float32)
         return self.constant(f"{name}.weight", values * np.float32(0.5))
 
-    def weights(self, rows: int, columns: int) -> Array:
+    def weights(self, name: str, rows: int, columns: int, tokens: int) -> Array:
         weights = self.rng.standard_normal((rows, columns), dtype=np.float32)
         weights *= np.float32(1 / math.sqrt(columns))
-        return prune_by_magnitude(weights, self.sparsity)
+        shape = (self.shape[0] if self.shape else 1, columns, 1, tokens, rows, 1, 1, 0, 1)
+        self.layers.append(LayerShape(name, *shape, self.sparsity))
+        return prune_by_magnitude(weights, self.sparsity, self.block_rows)
 
     def normal(self, size: int) -> Array:
         return self.rng.standard_normal(size, dtype=np.float32) * np.float32(0.05)
 
     def model(self) -> onnx.ModelProto:
         info = helper.make_tensor_value_info
-        tokens = ["batch", "sequence"]
+        tokens: list[int | str] = list(self.shape or ("batch", "sequence"))
         names = ("input_ids", "attention_mask", "token_type_ids")
         width = self.config.width
         graph = helper.make_graph(
@@ -265,7 +289,7 @@ class _Bert:
             [info(name, TensorProto.INT64, tokens) for name in names],
             [
                 info("last_hidden_state", TensorProto.FLOAT, [*tokens, width]),
-                info("pooler_output", TensorProto.FLOAT, ["batch", width]),
+                info("pooler_output", TensorProto.FLOAT, [tokens[0], width]),
             ],
             [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
         )
@@ -287,7 +311,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    onnx.save(build_bert(BERT_BASE, args.sparsity, args.style, args.seed), args.output)
+    model, _ = build_bert(BERT_BASE, args.sparsity, args.style, args.seed)
+    onnx.save(model, args.output)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from bench.models.architectures import ALL_MODELS, PATTERNS, build_model
 def main() -> None:
     """Builds one model and writes it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=list(ALL_MODELS))
+    parser.add_argument("name", choices=ALL_MODELS)
     parser.add_argument("--sparsity", type=float, default=0.0)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--with-bn", action="store_true", help="keep batch normalisation as nodes")

@@ -216,6 +216,35 @@ class Network:
         inputs.append(self.constant(f"{name}.bias", self._normal(features, 0.05)))
         return self.node("Gemm", inputs, (batch, features), alpha=1.0, beta=1.0, transB=1)
 
+    def recurrent(self, op: str, x: str, name: str, hidden: int) -> str:
+        """Adds an LSTM or a GRU as torch computes it, from [T, N, K] to [T, N, hidden].
+
+        Args:
+            op: "LSTM" or "GRU".
+            x: the sequence.
+            name: prefix of the weights' names.
+            hidden: size of the state.
+        """
+        steps, batch, in_features = self.shapes[x]
+        rows = {"LSTM": 4, "GRU": 3}[op] * hidden
+        inputs = [x]
+        for part, columns in (("input", in_features), ("recurrent", hidden)):
+            # More from the input than from the state: a cell that echoes too loud is chaotic.
+            gain = 4.0 if part == "input" else 1.0
+            weights = self._weights((rows, columns), columns, self.sparsity, gain)
+            shape = (steps * batch, columns, 1, 1, rows, 1, 1, 0, 1, self.sparsity)
+            self.layers.append(LayerShape(f"{name}.{part}", *shape))
+            inputs.append(self.constant(f"{name}.{part}.weight", weights[None]))
+        inputs.append(self.constant(f"{name}.bias", self._normal(2 * rows, 0.05)[None]))
+        attributes = {"linear_before_reset": 1} if op == "GRU" else {}
+        y = self.node(op, inputs, (steps, 1, batch, hidden), hidden_size=hidden, **attributes)
+        axes = self.constant(f"{name}.axes", np.array([1], np.int64))
+        return self.node("Squeeze", [y, axes], (steps, batch, hidden))
+
+    def transpose(self, x: str, axes: list[int]) -> str:
+        """Reorders the dimensions."""
+        return self.node("Transpose", [x], tuple(self.shapes[x][a] for a in axes), perm=axes)
+
     def relu(self, x: str) -> str:
         """Adds max(x, 0)."""
         return self.node("Relu", [x], self.shapes[x])

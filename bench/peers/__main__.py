@@ -11,9 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench.models import ALL_MODELS, MODELS, PATTERNS, UNSEEN, input_shape
+from bench.models import ALL_MODELS, ENCODERS, LINEAR, MODELS, PATTERNS, UNSEEN, make_feeds
 from bench.peers.files import make_files
 from bench.peers.race import (
     DEEPSPARSE_PYTHON,
@@ -32,6 +30,7 @@ from bench.peers.report import (
     write_all,
 )
 
+GROUPS = {"unseen": list(UNSEEN), "linear": [*LINEAR, *ENCODERS]}
 ENGINES = ["onnxruntime", "openvino", "deepsparse", "torch", "sparsert"]
 SPARSITIES = [0.0, 0.5, 0.7, 0.8, 0.9, 0.95]
 
@@ -47,9 +46,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--models",
         nargs="+",
-        choices=[*ALL_MODELS, "unseen"],
+        choices=[*ALL_MODELS, *GROUPS],
         default=list(MODELS),
-        help=f"unseen: {', '.join(UNSEEN)}",
+        help="; ".join(f"{group}: {', '.join(names)}" for group, names in GROUPS.items()),
     )
     parser.add_argument("--sparsity", nargs="+", type=float, default=SPARSITIES)
     parser.add_argument("--pattern", choices=list(PATTERNS), default="unstructured")
@@ -81,8 +80,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if args.short:
         args.models = ["resnet50", "mobilenet_v1", "small_cnn"]
         args.sparsity = [0.0, 0.9]
-    if "unseen" in args.models:
-        args.models = [m for m in args.models if m not in (*UNSEEN, "unseen")] + list(UNSEEN)
+    named = [name for model in args.models for name in GROUPS.get(model, [model])]
+    args.models = list(dict.fromkeys(named))
     if args.rounds < 7:
         parser.error("--rounds: at least 7, or the medians mean little")
     return args
@@ -119,13 +118,13 @@ def main(argv: list[str] | None = None) -> None:
                     suffixes={entrant.suffix for entrant in args.entrants},
                     log=log,
                 )
-                shape = input_shape(model, args.batch)
-                x = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+                feeds = make_feeds(model, args.batch)
                 for threads in args.threads:
                     elapsed = time.monotonic() - start
                     log(f"[{elapsed:5.0f} s] {model} {sparsity:.0%}, {threads} thread(s)")
                     results += run_heat(
-                        *(model, sparsity, threads, x, files, args.entrants, effort, folder, log),
+                        *(model, sparsity, threads, args.batch, feeds, files, args.entrants),
+                        *(effort, folder, log),
                         pattern=args.pattern,
                     )
             rows = merge_rows(summarise(results), earlier)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsert.report.race import save_arrays
 from sparsert.report.turns import Timed, WorkerProcess, max_relative_error, runs_of_a_turn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +107,8 @@ def run_heat(
     model: str,
     sparsity: float,
     threads: int,
-    x: NDArray[Any],
+    batch: int,
+    arrays: Mapping[str, NDArray[Any]],
     files: dict[str, Path | str],
     entrants: Sequence[Entrant],
     effort: Effort,
@@ -120,7 +122,8 @@ def run_heat(
         model: name, for the results.
         sparsity: for the results.
         threads: for every engine.
-        x: the input.
+        batch: for the results.
+        arrays: the feeds, by input name and in order.
         files: path of the model by suffix, or the reason why there is none.
         entrants: the engines, in the order of their turns.
         effort: how much to measure.
@@ -128,14 +131,14 @@ def run_heat(
         log: receives one line per engine that fails.
         pattern: for the results.
     """
-    feeds = folder / "input.npy"
-    np.save(feeds, x)
+    feeds = folder / "feeds.npz"
+    save_arrays(feeds, arrays)
     results: list[Result] = []
     workers: list[tuple[WorkerProcess, Result, int]] = []
-    reference: NDArray[Any] | None = None
+    reference: list[NDArray[Any]] | None = None
     try:
         for entrant in sorted(entrants, key=lambda e: e.name != REFERENCE):
-            result = Result(model, sparsity, threads, x.shape[0], entrant.name, pattern=pattern)
+            result = Result(model, sparsity, threads, batch, entrant.name, pattern=pattern)
             results.append(result)
             path = files[entrant.suffix]
             if isinstance(path, str):
@@ -143,18 +146,19 @@ def run_heat(
                 continue
             result.file_bytes = path.stat().st_size
             worker = entrant.start()
-            out = folder / f"{entrant.name}.npy"
+            out = folder / f"{entrant.name}.npz"
             with worker.floor():
-                y, runs = _prepare(worker, entrant, result, path, feeds, out, effort)
+                outputs, runs = _prepare(worker, entrant, result, path, feeds, out, effort)
             if result.error:
                 log(f"  {entrant.name}: {result.error}")
                 worker.close()
                 continue
             workers.append((worker, result, runs))
             if entrant.name == REFERENCE:
-                reference = y
-            if reference is not None and y is not None:
-                result.max_error = max_relative_error(y, reference)
+                reference = outputs
+            if reference is not None:
+                pairs = zip(outputs, reference, strict=True)
+                result.max_error = max(max_relative_error(y, wanted) for y, wanted in pairs)
         for _ in range(effort.rounds):
             for worker, result, runs in workers:
                 if result.error:
@@ -175,7 +179,7 @@ def _prepare(
     feeds: Path,
     out: Path,
     effort: Effort,
-) -> tuple[NDArray[Any] | None, int]:
+) -> tuple[list[NDArray[Any]], int]:
     """Loads, runs once, and finds how many runs make a burst; errors go into the result."""
     load = {
         "engine": entrant.module,
@@ -196,8 +200,9 @@ def _prepare(
     result.first_run_seconds = reply.get("first_run_seconds")
     if "error" in reply:
         result.error = reply["error"]
-        return None, 0
+        return [], 0
     result.peak_growth_bytes = reply["peak_growth_bytes"]
     result.weight_bytes = reply.get("weight_bytes")
     result.arena_bytes = reply.get("arena_bytes")
-    return np.load(out), runs_of_a_turn(effort.burst_seconds, reply["seconds"])
+    with np.load(out) as outputs:
+        return list(outputs.values()), runs_of_a_turn(effort.burst_seconds, reply["seconds"])

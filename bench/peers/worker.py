@@ -29,7 +29,8 @@ class Worker(serve.Worker):
     def load(self, engine: str, path: str, threads: int, feeds: str) -> dict[str, Any]:
         """Imports the engine, then loads the model; the import counts neither time nor memory."""
         module = importlib.import_module(f"bench.peers.engines.{engine}")
-        self.feeds = [np.load(feeds)]
+        with np.load(feeds) as arrays:
+            self.feeds = [dict(arrays)]
 
         def load() -> None:
             self.engine = module.Engine(path, threads)
@@ -37,11 +38,11 @@ class Worker(serve.Worker):
         return {"load_seconds": self.time_load(load), "version": self.engine.version}
 
     def check(self, out: str) -> dict[str, Any]:
-        """Runs once and writes the output."""
+        """Runs once and writes the outputs."""
         start = time.perf_counter()
-        y = np.array(self.engine.run(self.feeds[0]))
+        outputs = self.engine.run(self.feeds[0])
         seconds = time.perf_counter() - start
-        np.save(out, y)
+        np.savez(out, *outputs)
         return {"first_run_seconds": seconds}
 
     def describe(self) -> dict[str, Any]:

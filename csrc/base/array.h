@@ -58,13 +58,13 @@ class Array {
   Status reserve(size_t n) {
     if (n <= capacity_) return Status::Ok();
     if (n > SIZE_MAX / sizeof(T) / 2) return Status::OutOfMemory("array", n);
-    T* grown =
-        static_cast<T*>(allocator_->allocate(allocator_->context, n * sizeof(T), kCacheLine));
-    if (grown == nullptr) return Status::OutOfMemory("array", n * sizeof(T));
-    if (size_ != 0) memcpy(static_cast<void*>(grown), data_, size_ * sizeof(T));
-    if (data_ != nullptr) allocator_->release(allocator_->context, data_, capacity_ * sizeof(T));
-    data_ = grown;
-    capacity_ = n;
+    return move_to(n);
+  }
+  // Gives back the room behind the last element.
+  Status shrink() {
+    if (size_ == capacity_) return Status::Ok();
+    if (size_ != 0) return move_to(size_);
+    reset();
     return Status::Ok();
   }
 
@@ -126,6 +126,18 @@ class Array {
   Span<T> span() const { return {data_, size_}; }
 
  private:
+  // Memory for n elements, at least as many as there are.
+  Status move_to(size_t n) {
+    T* moved =
+        static_cast<T*>(allocator_->allocate(allocator_->context, n * sizeof(T), kCacheLine));
+    if (moved == nullptr) return Status::OutOfMemory("array", n * sizeof(T));
+    if (size_ != 0) memcpy(static_cast<void*>(moved), data_, size_ * sizeof(T));
+    if (data_ != nullptr) allocator_->release(allocator_->context, data_, capacity_ * sizeof(T));
+    data_ = moved;
+    capacity_ = n;
+    return Status::Ok();
+  }
+
   const Allocator* allocator_ = nullptr;
   T* data_ = nullptr;
   size_t size_ = 0;

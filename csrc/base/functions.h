@@ -47,8 +47,12 @@ enum class UnaryFn : uint8_t {
   kAsinh = 37,
   kAcosh = 38,
   kAtanh = 39,
-  kCount = 40,
+  // Of the gates of recurrent layers alone.
+  kAffine = 40,      // alpha * x + beta
+  kScaledTanh = 41,  // alpha * tanh(beta * x)
+  kCount = 42,
 };
+constexpr int64_t kUnaryFns = 40;  // those of Unary and of fused activations
 
 enum class BinaryFn : uint8_t {
   kAdd = 0,
@@ -110,14 +114,15 @@ enum class ScatterReduction : uint8_t {
 enum class Cell : uint8_t { kRnn = 0, kLstm = 1, kGru = 2, kCount = 3 };
 
 enum class PadMode : uint8_t { kConstant = 0, kReflect = 1, kEdge = 2, kWrap = 3, kCount = 4 };
-enum class ResizeMode : uint8_t { kNearest = 0, kLinear = 1, kCount = 2 };
+enum class ResizeMode : uint8_t { kNearest = 0, kLinear = 1, kCubic = 2, kCount = 3 };
 enum class CoordinateMode : uint8_t {
   kHalfPixel = 0,
   kPytorchHalfPixel = 1,
   kAlignCorners = 2,
   kAsymmetric = 3,
   kHalfPixelSymmetric = 4,
-  kCount = 5,
+  kTfCropAndResize = 5,
+  kCount = 6,
 };
 enum class NearestMode : uint8_t {
   kRoundPreferFloor = 0,
@@ -126,6 +131,11 @@ enum class NearestMode : uint8_t {
   kCeil = 3,
   kCount = 4,
 };
+// What GridSample finds outside of its input.
+enum class GridPadding : uint8_t { kZeros = 0, kBorder = 1, kReflection = 2, kCount = 3 };
+// Of RoiAlign.
+enum class RoiMode : uint8_t { kAvg = 0, kMax = 1, kCount = 2 };
+enum class RoiCoordinates : uint8_t { kHalfPixel = 0, kOutputHalfPixel = 1, kCount = 2 };
 enum class AutoPad : uint8_t { kNotSet = 0, kSameUpper = 1, kSameLower = 2, kCount = 3 };
 
 struct Activation {

@@ -1,6 +1,7 @@
-// What the core asks of the operating system: default memory, a clock, a lock.
+// What the core asks of the operating system: default memory, a clock, a lock, mapped files.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/array.h"
@@ -11,6 +12,13 @@ const Allocator* DefaultAllocator();
 
 // Nanoseconds since some fixed moment, never going back.
 uint64_t ClockNs();
+
+// Bytes of main memory; 0: unknown.
+uint64_t PhysicalBytes();
+
+// Pages of a read-only mapping of a file leave this process's memory, and come back when they are
+// read again. Only whole pages do.
+void ForgetPages(const void* begin, size_t bytes);
 
 class Mutex {
  public:

@@ -55,6 +55,9 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
+// Smaller files take longer to read again than their memory is worth.
+constexpr size_t kForgetBytes = 32 << 20;
+
 static_assert(SRT_MAX_RANK == sparsert::kMaxRank, "the C header repeats the core's rank limit");
 
 int32_t Report(const Status& status, srt_error* error) {
@@ -101,8 +104,22 @@ srt_shape ToC(const Shape& shape) {
   return c;
 }
 
+// `text`: nullptr, or a number of bytes.
+Status MemoryLimit(const char* text, uint64_t* limit) {
+  *limit = sparsert::PhysicalBytes();
+  if (text == nullptr || text[0] == '\0') return Status::Ok();
+  char* end = nullptr;
+  const long long value = strtoll(text, &end, 10);
+  if (*end != '\0' || value < 1) {
+    return Status::Error(StatusCode::kInvalidArgument,
+                         "SPARSERT_MEMORY_LIMIT is '%s', expected a number of bytes", text);
+  }
+  *limit = static_cast<uint64_t>(value);
+  return Status::Ok();
+}
+
 Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
-  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, nullptr, nullptr};
+  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, 0, nullptr, nullptr, 0};
   const srt_options& o = options == nullptr ? none : *options;
   if (o.threads < 0 || o.threads > kMaxThreads) {
     return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 to %d", o.threads,
@@ -114,11 +131,15 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   SRT_RETURN_IF_ERROR(sparsert::ChooseIsa(o.isa, &model->options.isa));
   model->options.cpu = sparsert::DetectCpu(model->options.isa);
   SRT_RETURN_IF_ERROR(sparsert::FormatFromName(getenv("SPARSERT_FORMAT"), &model->options.format));
-  SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph));
+  SRT_RETURN_IF_ERROR(MemoryLimit(getenv("SPARSERT_MEMORY_LIMIT"), &model->options.memory_limit));
+  const bool forget = o.is_mapped != 0 && size >= kForgetBytes;
+  SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph, forget));
   SRT_RETURN_IF_ERROR(sparsert::FindPlanInputs(model->graph, &model->plan_inputs));
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);
+  model->options.allow_empty = o.allow_empty != 0;
   model->options.clock = &sparsert::ClockNs;
+  if (o.is_mapped != 0) model->weights.SetMappedFile(bytes, size);
   model->budget = o.budget == nullptr ? nullptr : &o.budget->budget;
   if (model->options.threads > 1) {
     SRT_RETURN_IF_ERROR(
@@ -377,10 +398,17 @@ int32_t srt_plan_step_count(const srt_plan* plan) {
   return static_cast<int32_t>(plan->plan.steps.size());
 }
 
-void srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
-                  void* const* outputs, uint64_t* step_ns) {
-  sparsert::RunPlan(plan->plan, arena, inputs, outputs, plan->model->pool, plan->model->budget,
-                    step_ns, &sparsert::ClockNs);
+int32_t srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
+                     void* const* outputs, uint64_t* step_ns) {
+  return srt_plan_run_checked(plan, arena, inputs, outputs, step_ns, nullptr);
+}
+
+int32_t srt_plan_run_checked(const srt_plan* plan, void* arena, const void* const* inputs,
+                             void* const* outputs, uint64_t* step_ns, srt_error* error) {
+  const Status status =
+      sparsert::RunPlan(plan->model->graph, plan->plan, arena, inputs, outputs, plan->model->pool,
+                        plan->model->budget, step_ns, &sparsert::ClockNs);
+  return status.ok() ? SRT_OK : Report(status, error);
 }
 
 }  // extern "C"

@@ -258,6 +258,15 @@ Status DecodeCsr(const EncodedTensor& tensor, Csr* csr) {
   return csr->values.resize(sink.count);
 }
 
+Status DecodeDenseRows(const EncodedTensor& tensor, int64_t first, int64_t count, float* out) {
+  const size_t begin = static_cast<size_t>(first) * static_cast<size_t>(tensor.cols);
+  const size_t elems = static_cast<size_t>(count) * static_cast<size_t>(tensor.cols);
+  return WithValues(tensor, [&](auto values) {
+    for (size_t i = 0; i < elems; ++i) out[i] = values[begin + i];
+    return Status::Ok();
+  });
+}
+
 Status DecodeDense(const EncodedTensor& tensor, float* out) {
   const size_t elems = static_cast<size_t>(tensor.rows) * static_cast<size_t>(tensor.cols);
   return WithValues(tensor, [&](auto values) {

@@ -26,6 +26,9 @@ Status CountNonZeros(const EncodedTensor& tensor, uint64_t* nnz);
 // Constants with f32, f16 or i8 values only.
 Status DecodeCsr(const EncodedTensor& tensor, Csr* csr);
 
+// Of Encoding::kDense: `out` gets [count * cols] floats.
+Status DecodeDenseRows(const EncodedTensor& tensor, int64_t first, int64_t count, float* out);
+
 // `out`: [rows * cols] floats, row-major.
 Status DecodeDense(const EncodedTensor& tensor, float* out);
 

@@ -80,6 +80,21 @@ bool FoldBinaryInt(BinaryFn fn, DType dtype, int64_t a, int64_t b, int64_t* out)
     case BinaryFn::kMax:
       result = a > b ? a : b;
       break;
+    case BinaryFn::kMod:
+    case BinaryFn::kFmod:
+      if (b == 0) return false;
+      result = b == -1 ? 0 : a % b;
+      if (fn == BinaryFn::kMod && result != 0 && (result < 0) != (b < 0)) result += b;
+      break;
+    case BinaryFn::kBitwiseAnd:
+      result = a & b;
+      break;
+    case BinaryFn::kBitwiseOr:
+      result = a | b;
+      break;
+    case BinaryFn::kBitwiseXor:
+      result = a ^ b;
+      break;
     default:
       return false;
   }

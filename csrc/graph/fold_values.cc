@@ -280,6 +280,7 @@ bool FoldReduce(const Inference& inf, const bool reduced[kMaxRank], int64_t* out
   const DType dtype = inf.In(0).dtype;
   const int64_t* in = Values(inf, 0);
   const int64_t n = x.elements();
+  if (n == 0) return false;
   for (int64_t i = 0; i < n; ++i, cursor.Next()) {
     bool is_first = true;
     for (int d = 0; d < x.rank; ++d) is_first = is_first && (!reduced[d] || cursor.index[d] == 0);
@@ -308,32 +309,11 @@ Status FoldSource(const Inference& inf, int64_t* out) {
     for (int d = start; d < end; ++d) out[d - start] = inf.InShape(0).dims[d];
   } else if (inf.node.op == Op::kSize) {
     out[0] = inf.InShape(0).elements();
-  } else if (inf.node.op == Op::kRange && facts.dtype == DType::kF32) {
-    float bounds[3][kMaxRank] = {};
-    size_t one = 0;
-    for (size_t i = 0; i < 3; ++i) {
-      SRT_RETURN_IF_ERROR(inf.KnownFloats(i, "a bound", bounds[i], &one));
-    }
-    for (int64_t i = 0; i < n; ++i) {
-      out[i] = FloatToSlot(bounds[0][0] + static_cast<float>(i) * bounds[2][0]);
-    }
   } else if (inf.node.op == Op::kRange) {
-    const uint64_t start = static_cast<uint64_t>(Values(inf, 0)[0]);
-    const uint64_t delta = static_cast<uint64_t>(Values(inf, 2)[0]);
-    for (int64_t i = 0; i < n; ++i) {
-      out[i] = static_cast<int64_t>(start + static_cast<uint64_t>(i) * delta);
-    }
+    for (int64_t i = 0; i < n; ++i) SRT_RETURN_IF_ERROR(RangeSlot(inf, i, out + i));
   } else {  // ConstantOfShape
-    const Attr* value = inf.node.FindAttr(AttrKey::k_value);
     int64_t slot = 0;
-    if (value != nullptr) {
-      const bool is_float = value->type == 1;
-      const DType from = is_float ? DType::kF32 : DType::kI64;
-      if (!FoldCast(from, facts.dtype, is_float ? FloatToSlot(value->f) : value->i, &slot)) {
-        return NodeError(inf.node, StatusCode::kShape, "value does not fit %s",
-                         DTypeName(facts.dtype));
-      }
-    }
+    SRT_RETURN_IF_ERROR(FillSlot(inf.node, facts.dtype, &slot));
     for (int64_t i = 0; i < n; ++i) out[i] = slot;
   }
   MarkKnown(inf, 0);
@@ -380,6 +360,32 @@ bool DataIsKnown(const Inference& inf, size_t n) {
 }
 
 }  // namespace
+
+Status FillSlot(const Node& node, DType dtype, int64_t* slot) {
+  *slot = 0;
+  const Attr* value = node.FindAttr(AttrKey::k_value);
+  if (value == nullptr) return Status::Ok();
+  const bool is_float = value->type == 1;
+  const DType from = is_float ? DType::kF32 : DType::kI64;
+  if (FoldCast(from, dtype, is_float ? FloatToSlot(value->f) : value->i, slot)) return Status::Ok();
+  return NodeError(node, StatusCode::kShape, "value does not fit %s", DTypeName(dtype));
+}
+
+Status RangeSlot(const NodeView& view, int64_t i, int64_t* slot) {
+  if (view.In(0).dtype != DType::kF32) {
+    const uint64_t start = static_cast<uint64_t>(view.table.Known(view.node.inputs[0])[0]);
+    const uint64_t delta = static_cast<uint64_t>(view.table.Known(view.node.inputs[2])[0]);
+    *slot = static_cast<int64_t>(start + static_cast<uint64_t>(i) * delta);
+    return Status::Ok();
+  }
+  float start[kMaxRank] = {};
+  float delta[kMaxRank] = {};
+  size_t one = 0;
+  SRT_RETURN_IF_ERROR(view.KnownFloats(0, "start", start, &one));
+  SRT_RETURN_IF_ERROR(view.KnownFloats(2, "delta", delta, &one));
+  *slot = FloatToSlot(start[0] + static_cast<float>(i) * delta[0]);
+  return Status::Ok();
+}
 
 size_t FoldedInputs(const Node& node) {
   switch (node.op) {

@@ -40,7 +40,7 @@ Status InferLinear(const Inference& inf) {
   SRT_RETURN_IF_ERROR(inf.RequireF32(0));
   SRT_RETURN_IF_ERROR(inf.RequireF32(1));
   SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "weights"));
-  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0, 1));
   SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(1));
   const Shape& x = inf.InShape(0);
   const Shape& w = inf.InShape(1);
@@ -76,7 +76,7 @@ Status InferBatchNormalization(const Inference& inf) {
 
 Status InferUnary(const Inference& inf) {
   int64_t fn = 0;
-  SRT_RETURN_IF_ERROR(CheckFn(inf, static_cast<int64_t>(UnaryFn::kCount), "unary", &fn));
+  SRT_RETURN_IF_ERROR(CheckFn(inf, kUnaryFns, "unary", &fn));
   return inf.SetOutput(0, inf.In(0).dtype, inf.InShape(0));
 }
 
@@ -124,10 +124,6 @@ Status InferReduce(const Inference& inf) {
   const bool keep = inf.node.IntAttr(AttrKey::k_keepdims, 1) != 0;
   Shape out;
   for (int d = 0; d < x.rank; ++d) {
-    if (reduced[d] && x.dims[d] == 0) {
-      return NodeError(inf.node, StatusCode::kShape, "reduced axis %d of input %s is empty", d,
-                       inf.Describe(0).text);
-    }
     if (!reduced[d]) out.dims[out.rank++] = x.dims[d];
     if (reduced[d] && keep) out.dims[out.rank++] = 1;
   }
@@ -186,7 +182,7 @@ Shape ShapeOf(int rank, int64_t first, int64_t second) {
   return shape;
 }
 
-// The functions of a Recurrent's gates, as many as its cell has; none takes parameters.
+// The functions of a Recurrent's gates, as many as its cell has.
 Status CheckGateFunctions(const Inference& inf, size_t expected) {
   const Span<int64_t> functions = inf.node.IntsAttr(AttrKey::k_activations);
   if (functions.size != expected) {
@@ -194,15 +190,8 @@ Status CheckGateFunctions(const Inference& inf, size_t expected) {
                      functions.size, expected);
   }
   for (int64_t fn : functions) {
-    switch (static_cast<UnaryFn>(fn)) {
-      case UnaryFn::kRelu:
-      case UnaryFn::kSigmoid:
-      case UnaryFn::kTanh:
-      case UnaryFn::kSoftplus:
-      case UnaryFn::kSoftsign:
-        break;
-      default:
-        return NodeError(inf.node, StatusCode::kUnsupported, "activation %" PRId64, fn);
+    if (fn < 1 || fn >= static_cast<int64_t>(UnaryFn::kCount)) {
+      return NodeError(inf.node, StatusCode::kUnsupported, "activation %" PRId64, fn);
     }
   }
   return Status::Ok();
@@ -213,7 +202,7 @@ Status CheckGateFunctions(const Inference& inf, size_t expected) {
 Status InferRecurrent(const Inference& inf) {
   SRT_RETURN_IF_ERROR(inf.RequireF32(0));
   SRT_RETURN_IF_ERROR(inf.RequireF32(1));
-  for (const size_t i : {size_t{1}, size_t{2}, size_t{3}, size_t{7}}) {
+  for (const size_t i : {size_t{1}, size_t{2}, size_t{3}, size_t{7}, size_t{8}}) {
     if (inf.Has(i)) SRT_RETURN_IF_ERROR(inf.RequireConstant(i, "weights"));
   }
   SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
@@ -221,7 +210,8 @@ Status InferRecurrent(const Inference& inf) {
   const Cell cell = static_cast<Cell>(inf.node.IntAttr(AttrKey::k_cell, 0));
   const bool is_lstm = cell == Cell::kLstm;
   const int64_t gates = is_lstm ? 4 : cell == Cell::kGru ? 3 : 1;
-  SRT_RETURN_IF_ERROR(CheckGateFunctions(inf, is_lstm ? 3 : cell == Cell::kGru ? 2 : 1));
+  const int64_t functions = is_lstm ? 3 : cell == Cell::kGru ? 2 : 1;
+  SRT_RETURN_IF_ERROR(CheckGateFunctions(inf, static_cast<size_t>(functions)));
   const Shape& x = inf.InShape(0);
   const Shape& r = inf.InShape(1);
   if (x.rank != 3 || r.rank != 2) {
@@ -233,8 +223,10 @@ Status InferRecurrent(const Inference& inf) {
   if (inf.Has(3) && cell != Cell::kGru) {
     return NodeError(inf.node, StatusCode::kModelFormat, "only a GRU has an input 3");
   }
-  if (!is_lstm && (inf.Has(5) || inf.Has(7) || inf.node.outputs.size > 2)) {
-    return NodeError(inf.node, StatusCode::kModelFormat, "only an LSTM has a cell or peepholes");
+  if (!is_lstm && (inf.Has(5) || inf.Has(7) || inf.node.outputs.size > 2 ||
+                   inf.node.IntAttr(AttrKey::k_input_forget, 0) != 0)) {
+    return NodeError(inf.node, StatusCode::kModelFormat,
+                     "only an LSTM has a cell, peepholes or input_forget");
   }
   // With matrix 3 the last gate of a GRU is not in matrix 1.
   const int64_t rows = (gates - (inf.Has(3) ? 1 : 0)) * hidden;
@@ -250,6 +242,7 @@ Status InferRecurrent(const Inference& inf) {
   SRT_RETURN_IF_ERROR(CheckStates(inf, 4, states));
   SRT_RETURN_IF_ERROR(CheckStates(inf, 5, states));
   SRT_RETURN_IF_ERROR(CheckStates(inf, 7, ShapeOf(1, 3 * hidden, 0)));
+  SRT_RETURN_IF_ERROR(CheckStates(inf, 8, ShapeOf(2, functions, 2)));
   if (inf.Has(6) &&
       (inf.In(6).dtype != DType::kI32 || !SameShape(inf.InShape(6), ShapeOf(1, x.dims[1], 0)))) {
     return NodeError(inf.node, StatusCode::kShape, "lengths %s must be int32, one per sequence",

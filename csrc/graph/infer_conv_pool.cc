@@ -11,7 +11,7 @@ Status CheckConvOperands(const Inference& inf, bool transposed, int64_t* out_cha
   SRT_RETURN_IF_ERROR(inf.RequireF32(0));
   SRT_RETURN_IF_ERROR(inf.RequireF32(1));
   SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "weights"));
-  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0, 1));
   SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(1));
   const Shape& x = inf.InShape(0);
   const Shape& w = inf.InShape(1);
@@ -79,17 +79,19 @@ Status InferConvTranspose(const Inference& inf) {
 
 Status InferPool(const Inference& inf) {
   SRT_RETURN_IF_ERROR(inf.RequireF32(0));
-  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0, 1));
   const Shape& x = inf.InShape(0);
   const Span<int64_t> kernel = inf.node.IntsAttr(AttrKey::k_kernel_shape);
   Window window;
   SRT_RETURN_IF_ERROR(ResolveWindow(inf.node, x, kernel, &window));
-  return inf.SetOutput(0, DType::kF32, WindowOutput(x, x.dims[1], window));
+  const Shape out = WindowOutput(x, x.dims[1], window);
+  SRT_RETURN_IF_ERROR(inf.SetOutput(0, DType::kF32, out));
+  return inf.node.outputs.size > 1 ? inf.SetOutput(1, DType::kI64, out) : Status::Ok();
 }
 
 Status InferGlobalPool(const Inference& inf) {
   SRT_RETURN_IF_ERROR(inf.RequireF32(0));
-  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0));
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0, 1));
   Shape out = inf.InShape(0);
   if (out.rank < 3) {
     return NodeError(inf.node, StatusCode::kShape, "input %s must have rank 3 or more",

@@ -83,6 +83,11 @@ Status InferTrilu(const Inference& inf);
 Status InferTile(const Inference& inf);
 Status InferBitCast(const Inference& inf);
 
+// infer_sample.cc
+Status InferGridSample(const Inference& inf);
+Status InferRoiAlign(const Inference& inf);
+Status InferDeformColumns(const Inference& inf);
+
 // Number of values of Range(start, limit, delta), delta != 0; -1 when it exceeds kMaxElements.
 int64_t RangeCount(int64_t start, int64_t limit, int64_t delta);
 // Bounds of Shape's start and end attributes, clamped to [0, rank].

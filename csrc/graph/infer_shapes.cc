@@ -27,8 +27,9 @@ Arity OpArity(Op op) {
     case Op::kRange:
     case Op::kWhere:
       return {3, 3, 1};
-    case Op::kUnary:
     case Op::kMaxPool:
+      return {1, 1, 2};
+    case Op::kUnary:
     case Op::kAveragePool:
     case Op::kGlobalAveragePool:
     case Op::kGlobalMaxPool:
@@ -56,7 +57,7 @@ Arity OpArity(Op op) {
     case Op::kAttention:
       return {3, 4, 1};
     case Op::kRecurrent:
-      return {2, 8, 3};
+      return {2, 9, 3};
     case Op::kQuantizePacked:
     case Op::kDequantizePacked:
     case Op::kQMaxPool:
@@ -89,6 +90,12 @@ Arity OpArity(Op op) {
       return {3, 3, 1};
     case Op::kTrilu:
       return {1, 2, 1};
+    case Op::kGridSample:
+      return {2, 2, 1};
+    case Op::kRoiAlign:
+      return {3, 3, 1};
+    case Op::kDeformColumns:
+      return {2, 3, 1};
     case Op::kSplit:
       return {1, 2, kMany};
     case Op::kSlice:
@@ -219,6 +226,12 @@ Status InferNode(const Inference& inf) {
       return InferTile(inf);
     case Op::kBitCast:
       return InferBitCast(inf);
+    case Op::kGridSample:
+      return InferGridSample(inf);
+    case Op::kRoiAlign:
+      return InferRoiAlign(inf);
+    case Op::kDeformColumns:
+      return InferDeformColumns(inf);
   }
   return NodeError(inf.node, StatusCode::kUnsupported, "op number %u is unknown",
                    static_cast<unsigned>(inf.node.op));
@@ -263,7 +276,7 @@ Status CheckOperands(const Inference& inf) {
     }
   }
   const Attr* act = node.FindAttr(AttrKey::k_act);
-  if (act != nullptr && (act->i < 0 || act->i >= static_cast<int64_t>(UnaryFn::kCount))) {
+  if (act != nullptr && (act->i < 0 || act->i >= kUnaryFns)) {
     return NodeError(node, StatusCode::kModelFormat, "activation %" PRId64 " is unknown", act->i);
   }
   return Status::Ok();
@@ -344,7 +357,8 @@ Status SetInputValue(uint32_t index, const void* value, ShapeTable* table) {
 // `value`: nullptr unless it is known. `symbol_sizes`: one per symbol, -1 until an input gives it a
 // size; nullptr: the declared shape is not looked at.
 Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
-                Array<int64_t>* symbol_sizes, const void* value, ShapeTable* table) {
+                Array<int64_t>* symbol_sizes, const void* value, bool allow_empty,
+                ShapeTable* table) {
   const Tensor& tensor = graph.tensors[index];
   const NameText name(tensor.name);
   if (!ShapeWithinLimits(shape)) {
@@ -352,13 +366,13 @@ Status SetInput(const Graph& graph, uint32_t index, const Shape& shape,
         StatusCode::kShape, "input '%s' has an invalid shape %s", name.text,
         shape.rank > kMaxRank ? "of more than 8 dimensions" : ShapeText(shape).text);
   }
-  for (int d = 0; d < shape.rank; ++d) {
-    // A file that declares an input empty means it; a run with an empty batch hardly does.
-    const bool declared = tensor.rank == shape.rank && tensor.dims[d] == 0;
-    if (shape.dims[d] == 0 && value == nullptr && !declared) {
-      return Status::Error(StatusCode::kShape, "input '%s' has a dimension of size 0: %s",
-                           name.text, ShapeText(shape).text);
-    }
+  // A file that declares an input empty means it; a run with an empty batch hardly does. Further
+  // dimensions may be empty: the tokens before the first one have no keys.
+  const bool declared =
+      allow_empty || (tensor.rank == shape.rank && shape.rank > 0 && tensor.dims[0] == 0);
+  if (shape.rank > 0 && shape.dims[0] == 0 && value == nullptr && !declared) {
+    return Status::Error(StatusCode::kShape, "input '%s' has a batch of size 0: %s", name.text,
+                         ShapeText(shape).text);
   }
   if (tensor.rank != kUnknownRank && symbol_sizes != nullptr) {
     if (shape.rank != tensor.rank) {
@@ -413,7 +427,7 @@ Status Inference::SetOutput(size_t i, DType dtype, const Shape& shape) const {
 }
 
 Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* table,
-                   bool as_declared, Span<const void*> input_values) {
+                   bool as_declared, Span<const void*> input_values, bool allow_empty) {
   table->facts.clear();
   table->values.clear();
   SRT_RETURN_IF_ERROR(table->facts.resize(graph.tensors.size()));
@@ -429,9 +443,9 @@ Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* tab
   SRT_RETURN_IF_ERROR(symbol_sizes.resize(graph.symbols.size()));
   for (int64_t& size : symbol_sizes) size = -1;
   for (size_t i = 0; i < graph.inputs.size; ++i) {
-    SRT_RETURN_IF_ERROR(SetInput(graph, graph.inputs[i], input_shapes[i],
-                                 as_declared ? &symbol_sizes : nullptr,
-                                 input_values.empty() ? nullptr : input_values[i], table));
+    SRT_RETURN_IF_ERROR(
+        SetInput(graph, graph.inputs[i], input_shapes[i], as_declared ? &symbol_sizes : nullptr,
+                 input_values.empty() ? nullptr : input_values[i], allow_empty, table));
   }
 
   for (const Node& node : graph.nodes) {

@@ -37,12 +37,14 @@ struct ShapeTable {
 // with the node's name, the tensors' shapes and what was expected when they contradict,
 // kUnsupported when an index-like input (shape, axes, pads, ...) is not known at plan time.
 // `input_shapes`: one per graph input, no negative dims; dims 0 are allowed only where the op
-// makes sense of them (an empty batch is an error said clearly). Unless as_declared, they need not
-// agree with the shapes that the graph declares: a slice of a fixed batch does not.
-// `input_values`: empty, or one row-major buffer per graph input, nullptr where the value is not
-// known; of these, integers and float32 of at most kMaxKnownValues elements become known.
+// makes sense of them (an empty batch is an error said clearly, unless allow_empty). Unless
+// as_declared, they need not agree with the shapes that the graph declares: a slice of a fixed
+// batch does not. `input_values`: empty, or one row-major buffer per graph input, nullptr where the
+// value is not known; of these, integers and float32 of at most kMaxKnownValues elements become
+// known.
 Status InferShapes(const Graph& graph, Span<Shape> input_shapes, ShapeTable* table,
-                   bool as_declared = true, Span<const void*> input_values = {});
+                   bool as_declared = true, Span<const void*> input_values = {},
+                   bool allow_empty = false);
 
 // Spatial geometry shared by Conv, ConvTranspose and the pools, with auto_pad resolved.
 struct Window {

@@ -148,15 +148,16 @@ Status NodeView::KnownInts(size_t i, const char* what, Span<int64_t>* values) co
   return Status::Ok();
 }
 
-Status NodeView::KnownFloats(size_t i, const char* what, float* values, size_t* n) const {
+Status NodeView::KnownFloats(size_t i, const char* what, float* values, size_t* n,
+                             int64_t most) const {
   const TensorFacts& facts = In(i);
   if (facts.dtype != DType::kF32) {
     return NodeError(node, StatusCode::kShape, "%s %s must be float32, not %s", what,
                      Describe(i).text, DTypeName(facts.dtype));
   }
-  if (facts.shape.rank > 1 || facts.shape.elements() > kMaxRank) {
+  if (facts.shape.rank > 1 || facts.shape.elements() > most) {
     return NodeError(node, StatusCode::kShape, "%s %s must have rank 1 and at most %d elements",
-                     what, Describe(i).text, kMaxRank);
+                     what, Describe(i).text, static_cast<int>(most));
   }
   *n = static_cast<size_t>(facts.shape.elements());
   if (facts.is_known) {
@@ -187,8 +188,8 @@ Status NodeView::RequireConstant(size_t i, const char* what) const {
                    Describe(i).text);
 }
 
-Status NodeView::RequireNonEmpty(size_t i) const {
-  for (int d = 0; d < InShape(i).rank; ++d) {
+Status NodeView::RequireNonEmpty(size_t i, int first) const {
+  for (int d = first; d < InShape(i).rank; ++d) {
     if (InShape(i).dims[d] == 0) {
       return NodeError(node, StatusCode::kShape, "input %s has a dimension of size 0",
                        Describe(i).text);

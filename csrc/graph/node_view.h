@@ -65,12 +65,13 @@ struct NodeView {
   // The values of an index-like input. kUnsupported when they are not known at plan time, kShape
   // when the input is not an integer tensor or has a rank above 1.
   Status KnownInts(size_t i, const char* what, Span<int64_t>* values) const;
-  // The values of a float input of rank 1, at most kMaxRank of them: a constant, or known.
-  Status KnownFloats(size_t i, const char* what, float* values, size_t* n) const;
+  // The values of a float input of rank 1, at most `most` of them: a constant, or known.
+  Status KnownFloats(size_t i, const char* what, float* values, size_t* n,
+                     int64_t most = kMaxRank) const;
 
   Status RequireF32(size_t i) const;
   Status RequireConstant(size_t i, const char* what) const;
-  Status RequireNonEmpty(size_t i) const;  // no dimension of size 0
+  Status RequireNonEmpty(size_t i, int first = 0) const;  // from dimension `first` on, none is 0
 };
 
 // The i-th value of a dense float constant (f32 or f16 storage).

@@ -27,7 +27,7 @@ uint32_t IndexInputs(Op op) {
     case Op::kPad:
       return 1u << 1 | 1u << 2 | 1u << 3;
     case Op::kResize:
-      return 1u << 2 | 1u << 3;
+      return 1u << 1 | 1u << 2 | 1u << 3;
     case Op::kConstantOfShape:
       return 1u << 0;
     case Op::kRange:

@@ -225,8 +225,7 @@ Status ResolveResize(const NodeView& view, ResizeRange* range) {
   const Shape& x = view.InShape(0);
   *range = ResizeRange();
   range->out = x;
-  for (int d = 0; d < kMaxRank; ++d) range->scale[d] = 1.0f;
-  SRT_RETURN_IF_ERROR(view.RequireNonEmpty(0));
+  for (int d = 0; d < kMaxRank; ++d) range->scale[d] = range->end[d] = 1.0f;
 
   int axes[kMaxRank];
   size_t n = static_cast<size_t>(x.rank);
@@ -247,12 +246,29 @@ Status ResolveResize(const NodeView& view, ResizeRange* range) {
     }
   }
 
+  const bool is_crop = view.node.IntAttr(AttrKey::k_coordinate_transformation_mode, 0) ==
+                       static_cast<int64_t>(CoordinateMode::kTfCropAndResize);
+  if (is_crop) {
+    float roi[2 * kMaxRank];
+    size_t count = 0;
+    if (!view.Has(1)) return NodeError(view.node, StatusCode::kShape, "a crop needs its roi");
+    SRT_RETURN_IF_ERROR(view.KnownFloats(1, "roi", roi, &count, 2 * kMaxRank));
+    if (count != 2 * n) return WrongCount(view, "roi", count, 2 * n);
+    for (size_t k = 0; k < n; ++k) {
+      range->begin[axes[k]] = roi[k];
+      range->end[axes[k]] = roi[n + k];
+    }
+  }
+
   // ONNX before opset 13 marks the one that is not used by an empty tensor.
   const bool has_scales = view.Has(2) && view.InShape(2).elements() != 0;
   const bool has_sizes = view.Has(3) && view.InShape(3).elements() != 0;
   if (has_scales == has_sizes) {
     return NodeError(view.node, StatusCode::kShape, "needs either scales or sizes, has %s",
                      has_scales ? "both" : "neither");
+  }
+  if (is_crop && has_scales) {
+    return NodeError(view.node, StatusCode::kUnsupported, "a crop needs sizes instead of scales");
   }
   if (has_scales) {
     float scales[kMaxRank];
@@ -263,7 +279,9 @@ Status ResolveResize(const NodeView& view, ResizeRange* range) {
       const int d = axes[k];
       // Rounded to float like ONNX Runtime: 10 * 0.7f is 7, not 6.99...
       const float size = scales[k] * static_cast<float>(x.dims[d]);
-      if (!(scales[k] > 0.0f) || !(size >= 1.0f) || !(size <= static_cast<float>(kMaxElements))) {
+      const bool is_empty = x.dims[d] == 0;  // and stays so
+      if (!(scales[k] > 0.0f) || (!(size >= 1.0f) && !is_empty) ||
+          !(size <= static_cast<float>(kMaxElements))) {
         return NodeError(view.node, StatusCode::kShape,
                          "scale %g gives no valid size for dimension %d of %s",
                          static_cast<double>(scales[k]), d, view.Describe(0).text);
@@ -284,17 +302,21 @@ Status ResolveResize(const NodeView& view, ResizeRange* range) {
   }
   float common = 0.0f;
   for (size_t k = 0; k < n; ++k) {
-    if (sizes[k] < 1 || sizes[k] > kMaxElements) {
-      return NodeError(view.node, StatusCode::kShape, "sizes %s must be positive",
-                       ShapeText(sizes.data, n).text);
+    const bool is_empty = x.dims[axes[k]] == 0;
+    if (sizes[k] < (is_empty ? 0 : 1) || sizes[k] > (is_empty ? 0 : kMaxElements)) {
+      return NodeError(view.node, StatusCode::kShape,
+                       "sizes %s must be positive, and 0 where input %s is empty",
+                       ShapeText(sizes.data, n).text, view.Describe(0).text);
     }
+    if (is_empty) continue;
     const float scale = static_cast<float>(sizes[k]) / static_cast<float>(x.dims[axes[k]]);
-    if (k == 0 || (policy == 1 ? scale < common : scale > common)) common = scale;
+    if (common == 0.0f || (policy == 1 ? scale < common : scale > common)) common = scale;
   }
   for (size_t k = 0; k < n; ++k) {
     const int d = axes[k];
     const float in = static_cast<float>(x.dims[d]);
     range->out.dims[d] = sizes[k];
+    if (x.dims[d] == 0) continue;
     range->scale[d] = static_cast<float>(sizes[k]) / in;
     if (policy == 0) continue;
     const float rounded = std::floor(common * in + 0.5f);

@@ -38,8 +38,11 @@ Status ResolveSplitAxis(const NodeView& view, int* axis);
 Status ResolveSplitSize(const NodeView& view, int axis, size_t output, int64_t* size);
 
 // Resize: output shape and the scale of each dimension as given (scales) or as out / in (sizes).
+// A crop lies between begin and end, 0 and 1 being the ends of the dimension.
 struct ResizeRange {
   float scale[kMaxRank] = {};
+  float begin[kMaxRank] = {};
+  float end[kMaxRank] = {};
   Shape out;
 };
 Status ResolveResize(const NodeView& view, ResizeRange* range);
@@ -66,6 +69,11 @@ Status ResolveAttention(const NodeView& view, AttentionSizes* sizes);
 
 // LayerNormalization and RMSNormalization: the first of the dimensions that are normalised.
 Status ResolveNormAxis(const NodeView& view, int* first);
+
+// The element of a ConstantOfShape of integers or float32, and element i of a Range, as known
+// values are kept.
+Status FillSlot(const Node& node, DType dtype, int64_t* slot);
+Status RangeSlot(const NodeView& view, int64_t i, int64_t* slot);
 
 // numpy broadcasting of two shapes; false when they do not fit.
 bool BroadcastShapes(const Shape& a, const Shape& b, Shape* out);

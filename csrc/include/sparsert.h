@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define SRT_ABI_VERSION 1
+#define SRT_ABI_VERSION 2
 #define SRT_MAX_RANK 8
 
 typedef struct srt_model srt_model;
@@ -78,8 +78,12 @@ typedef struct {
   int32_t threads;                /* of one run, the caller's included; 0: srt_usable_cores() */
   const char* isa;                /* NULL: $SPARSERT_ISA, else the best of this machine */
   int32_t tune;                   /* SRT_TUNE_... */
+  int32_t allow_empty;            /* 1: inputs may have dimensions of size 0 */
   const srt_allocator* allocator; /* NULL: the C library's; copied */
   srt_budget* budget;             /* NULL: a run counts no cores; else it outlives the model */
+  /* 1: the file's bytes are a read-only mapping of a file, whose pages leave memory once they are
+   * packed; they are read again when another plan is made. */
+  int32_t is_mapped;
 } srt_options;
 
 typedef struct {
@@ -156,7 +160,9 @@ SRT_API int32_t srt_budget_peak(const srt_budget* budget);
 /* In the child of a fork, before its models are told: no thread runs. */
 SRT_API void srt_budget_after_fork(srt_budget* budget);
 
-/* `bytes` (64-byte aligned, [size]) must stay readable and unchanged until the model is freed. */
+/* `bytes` (64-byte aligned, [size]) must stay readable and unchanged until the model is freed. With
+ * srt_options.is_mapped they must lie in a file's mapping that is only read: the contents of other
+ * memory would be lost. */
 SRT_API int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,
                                srt_model** model, srt_error* error);
 SRT_API void srt_model_free(srt_model* model);
@@ -212,12 +218,17 @@ SRT_API int32_t srt_plan_candidate(const srt_plan* plan, int32_t node, int32_t i
 SRT_API int32_t srt_plan_slices(const srt_plan* plan, int64_t* images);
 SRT_API int32_t srt_plan_step_count(const srt_plan* plan);
 
-/* `arena`: srt_plan_arena_bytes() bytes, 64-byte aligned, used by this run alone. `inputs`,
+/* `arena`: srt_plan_arena_bytes() bytes, 64-byte aligned, used by this run alone; zero before the
+ * first one, or left-over bytes that are denormal numbers may slow it down. `inputs`,
  * `outputs`: row-major buffers of the plan's shapes, one per input and output, each aligned to its
  * element size; they must not overlap. `step_ns`: NULL, or [srt_plan_step_count()] for the time of
- * each step. Cannot fail. */
-SRT_API void srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
-                          void* const* outputs, uint64_t* step_ns);
+ * each step. SRT_INVALID_ARGUMENT when an input leads to an index outside of its dimension, such as
+ * a token that the embedding lacks: the outputs then hold nothing of use. Fails in no other way. */
+SRT_API int32_t srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
+                             void* const* outputs, uint64_t* step_ns);
+/* The same; `error`, which may be NULL, says of which node, and which index. */
+SRT_API int32_t srt_plan_run_checked(const srt_plan* plan, void* arena, const void* const* inputs,
+                                     void* const* outputs, uint64_t* step_ns, srt_error* error);
 
 #ifdef __cplusplus
 }

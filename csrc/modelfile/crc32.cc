@@ -71,9 +71,9 @@ uint32_t PowerOfByte(size_t bytes) {
 
 }  // namespace
 
-uint32_t Crc32(const void* data, size_t bytes) {
+uint32_t Crc32(const void* data, size_t bytes, uint32_t before) {
   const uint8_t* at = static_cast<const uint8_t*>(data);
-  uint32_t crc = 0xffffffffu;
+  uint32_t crc = ~before;
   if (bytes >= kMinInterleavedBytes) {
     const size_t half = bytes / 32 * 16;
     const uint8_t* second = at + half;

@@ -6,6 +6,7 @@
 
 namespace sparsert {
 
-uint32_t Crc32(const void* data, size_t bytes);
+// `before`: the checksum of the bytes in front of these, if there are any.
+uint32_t Crc32(const void* data, size_t bytes, uint32_t before = 0);
 
 }  // namespace sparsert

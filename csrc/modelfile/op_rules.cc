@@ -32,7 +32,8 @@ constexpr OpRule kRules[] = {
     {Op::kUnary, 1, 1, 1, 1, 0, Attrs(K::k_fn, K::k_alpha, K::k_beta), kFn},
     {Op::kPRelu, 2, 2, 1, 1, Bits(1), 0, 0},
     {Op::kBinary, 2, 2, 1, 1, 0, kAct | kFn, kFn},
-    {Op::kMaxPool, 1, 1, 1, 1, 0, kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode),
+    {Op::kMaxPool, 1, 1, 1, 2, 0,
+     kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode, K::k_storage_order),
      Attrs(K::k_kernel_shape)},
     {Op::kAveragePool, 1, 1, 1, 1, 0,
      kWindow | Attrs(K::k_kernel_shape, K::k_ceil_mode, K::k_count_include_pad),
@@ -53,7 +54,8 @@ constexpr OpRule kRules[] = {
     {Op::kPad, 2, 4, 1, 1, 0, Attrs(K::k_mode), 0},
     {Op::kResize, 1, 4, 1, 1, 0,
      Attrs(K::k_mode, K::k_coordinate_transformation_mode, K::k_nearest_mode, K::k_axes,
-           K::k_keep_aspect_ratio_policy),
+           K::k_keep_aspect_ratio_policy, K::k_antialias, K::k_exclude_outside, K::k_cubic_coeff_a,
+           K::k_extrapolation_value),
      0},
     {Op::kReduce, 1, 2, 1, 1, 0, Attrs(K::k_fn, K::k_keepdims, K::k_noop_with_empty_axes), kFn},
     {Op::kSoftmax, 1, 1, 1, 1, 0, Attrs(K::k_axis), 0},
@@ -67,7 +69,7 @@ constexpr OpRule kRules[] = {
     {Op::kLayerNormalization, 2, 3, 1, 1, 0, Attrs(K::k_axis, K::k_epsilon), 0},
     {Op::kWhere, 3, 3, 1, 1, 0, 0, 0},
     {Op::kCompare, 1, 2, 1, 1, 0, kFn, kFn},
-    {Op::kAttention, 3, 4, 1, 1, 0, Attrs(K::k_alpha, K::k_heads, K::k_kv_heads), 0},
+    {Op::kAttention, 3, 4, 1, 1, 0, Attrs(K::k_alpha, K::k_heads, K::k_kv_heads, K::k_zero_nan), 0},
     {Op::kRMSNormalization, 2, 2, 1, 1, 0, Attrs(K::k_axis, K::k_epsilon), 0},
     {Op::kArgMax, 1, 1, 1, 1, 0, Attrs(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
     {Op::kArgMin, 1, 1, 1, 1, 0, Attrs(K::k_axis, K::k_keepdims, K::k_select_last_index), 0},
@@ -82,9 +84,17 @@ constexpr OpRule kRules[] = {
     {Op::kTrilu, 1, 2, 1, 1, 0, Attrs(K::k_upper), 0},
     {Op::kTile, 2, 2, 1, 1, 0, 0, 0},
     {Op::kBitCast, 1, 1, 1, 1, 0, Attrs(K::k_to), Attrs(K::k_to)},
-    {Op::kRecurrent, 2, 8, 1, 3, Bits(1, 2, 3, 7),
-     Attrs(K::k_cell, K::k_activations, K::k_clip, K::k_reverse),
+    {Op::kRecurrent, 2, 9, 1, 3, Bits(1, 2, 3, 7, 8),
+     Attrs(K::k_cell, K::k_activations, K::k_clip, K::k_reverse, K::k_input_forget),
      Attrs(K::k_cell, K::k_activations)},
+    {Op::kGridSample, 2, 2, 1, 1, 0, Attrs(K::k_mode, K::k_padding_mode, K::k_align_corners), 0},
+    {Op::kRoiAlign, 3, 3, 1, 1, 0,
+     Attrs(K::k_mode, K::k_coordinate_transformation_mode, K::k_output_shape, K::k_sampling_ratio,
+           K::k_spatial_scale),
+     Attrs(K::k_output_shape)},
+    {Op::kDeformColumns, 2, 3, 1, 1, 0,
+     Attrs(K::k_kernel_shape, K::k_strides, K::k_pads, K::k_dilations, K::k_group),
+     Attrs(K::k_kernel_shape)},
     {Op::kQuantizePacked, 1, 1, 1, 1, 0, Attrs(K::k_alpha, K::k_quant),
      Attrs(K::k_alpha, K::k_quant)},
     {Op::kDequantizePacked, 1, 1, 1, 1, 0, Attrs(K::k_alpha, K::k_quant, K::k_channels),
@@ -121,12 +131,12 @@ constexpr Limits EnumLimits() {
 Limits LimitsOf(Op op, AttrKey key) {
   switch (key) {
     case K::k_act:
-      return EnumLimits<UnaryFn>();
+      return {0, kUnaryFns - 1};
     case K::k_fn:
       if (op == Op::kBinary) return EnumLimits<BinaryFn>();
       if (op == Op::kReduce) return EnumLimits<ReduceFn>();
       if (op == Op::kCompare) return EnumLimits<CompareFn>();
-      return {1, static_cast<int64_t>(UnaryFn::kCount) - 1};
+      return {1, kUnaryFns - 1};
     case K::k_cell:
       return EnumLimits<Cell>();
     case K::k_activations:
@@ -134,9 +144,15 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_auto_pad:
       return EnumLimits<AutoPad>();
     case K::k_mode:
-      return op == Op::kResize ? EnumLimits<ResizeMode>() : EnumLimits<PadMode>();
+      if (op == Op::kRoiAlign) return EnumLimits<RoiMode>();
+      return op == Op::kPad ? EnumLimits<PadMode>() : EnumLimits<ResizeMode>();
     case K::k_coordinate_transformation_mode:
+      if (op == Op::kRoiAlign) return EnumLimits<RoiCoordinates>();
       return EnumLimits<CoordinateMode>();
+    case K::k_padding_mode:
+      return EnumLimits<GridPadding>();
+    case K::k_sampling_ratio:
+      return {0, 4096};
     case K::k_nearest_mode:
       return EnumLimits<NearestMode>();
     case K::k_keep_aspect_ratio_policy:
@@ -172,13 +188,19 @@ Limits LimitsOf(Op op, AttrKey key) {
     case K::k_keepdims:
     case K::k_noop_with_empty_axes:
     case K::k_trans_a:
+    case K::k_zero_nan:
     case K::k_trans_b:
     case K::k_largest:
     case K::k_sorted:
     case K::k_exclusive:
     case K::k_reverse:
+    case K::k_input_forget:
     case K::k_upper:
     case K::k_select_last_index:
+    case K::k_align_corners:
+    case K::k_storage_order:
+    case K::k_antialias:
+    case K::k_exclude_outside:
       return {0, 1};
     default:
       return {INT64_MIN, INT64_MAX};
@@ -322,6 +344,9 @@ uint32_t AttrTypes(AttrKey key) {
     case K::k_beta:
     case K::k_epsilon:
     case K::k_clip:
+    case K::k_cubic_coeff_a:
+    case K::k_extrapolation_value:
+    case K::k_spatial_scale:
       return Bits(AttrType::kFloat);
     case K::k_strides:
     case K::k_pads:
@@ -426,6 +451,13 @@ void CheckGeometry(const Graph& graph, const Node& node, const char* where, Prob
       }
       break;
     }
+    case Op::kRoiAlign:
+      CheckLength(node, K::k_output_shape, 2, where, problems);
+      break;
+    case Op::kDeformColumns:
+      CheckLength(node, K::k_kernel_shape, 2, where, problems);
+      CheckWindow(node, 2, where, problems);
+      break;
     default:
       break;
   }

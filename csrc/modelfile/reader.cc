@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "base/platform.h"
 #include "formats/validate.h"
 #include "modelfile/op_rules.h"
 #include "modelfile/problems.h"
@@ -26,11 +27,12 @@ Status Wrong(const char* text) { return Status::Error(StatusCode::kModelFormat, 
 
 class Reader {
  public:
-  Reader(const uint8_t* bytes, size_t size, const Allocator* allocator, Graph* graph)
-      : bytes_(bytes), size_(size), allocator_(allocator), graph_(graph) {}
+  Reader(const uint8_t* bytes, size_t size, bool is_mapped, const Allocator* allocator,
+         Graph* graph)
+      : bytes_(bytes), size_(size), is_mapped_(is_mapped), allocator_(allocator), graph_(graph) {}
 
   Status Read() {
-    SRT_RETURN_IF_ERROR(SplitFile(bytes_, size_, &file_));
+    SRT_RETURN_IF_ERROR(SplitFile(bytes_, size_, is_mapped_, &file_));
     SRT_RETURN_IF_ERROR(ReadSymbols());
     SRT_RETURN_IF_ERROR(ReadTensors());
     SRT_RETURN_IF_ERROR(problems_.ToStatus());
@@ -39,6 +41,7 @@ class Reader {
     SRT_RETURN_IF_ERROR(ReadNodes());
     SRT_RETURN_IF_ERROR(problems_.ToStatus());
     graph_->metadata = file_.metadata;
+    if (is_mapped_) ForgetPages(bytes_, size_);
     return Status::Ok();
   }
 
@@ -63,6 +66,7 @@ class Reader {
 
   const uint8_t* bytes_;
   size_t size_;
+  bool is_mapped_;
   const Allocator* allocator_;
   Graph* graph_;
   Problems problems_;
@@ -497,12 +501,13 @@ bool Reader::ReadAttr(const AttrRecord& record, const OpRule& rule, const char* 
 
 }  // namespace
 
-Status ReadModel(const void* bytes, size_t size, const Allocator* allocator, Graph* graph) {
+Status ReadModel(const void* bytes, size_t size, const Allocator* allocator, Graph* graph,
+                 bool is_mapped) {
   if (reinterpret_cast<uintptr_t>(bytes) % kAlignment != 0) {
     return Status::Error(StatusCode::kInvalidArgument, "a model's bytes must be %zu-byte aligned",
                          size_t{kAlignment});
   }
-  Reader reader(static_cast<const uint8_t*>(bytes), size, allocator, graph);
+  Reader reader(static_cast<const uint8_t*>(bytes), size, is_mapped, allocator, graph);
   return reader.Read();
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "base/platform.h"
 #include "modelfile/crc32.h"
 
 namespace sparsert {
@@ -58,7 +59,19 @@ bool IsUtf8(const uint8_t* text, size_t size) {
   return true;
 }
 
-Status CheckHeader(const uint8_t* bytes, size_t size, Header* out) {
+uint32_t Checksum(const uint8_t* bytes, size_t size, bool is_mapped) {
+  constexpr size_t kChunk = size_t{4} << 20;  // whole pages
+  uint32_t crc = 0;
+  for (size_t chunk = 0; chunk < size; chunk += kChunk) {
+    const size_t begin = chunk == 0 ? kCrcStart : chunk;
+    const size_t end = size - chunk < kChunk ? size : chunk + kChunk;
+    crc = Crc32(bytes + begin, end - begin, crc);
+    if (is_mapped) ForgetPages(bytes + chunk, end - chunk);
+  }
+  return crc;
+}
+
+Status CheckHeader(const uint8_t* bytes, size_t size, bool is_mapped, Header* out) {
   if (!StartsWith(bytes, size, kMagic, sizeof(kMagic))) return NotAModelFile(bytes, size);
   if (size < kHeaderBytes) {
     return Status::Error(StatusCode::kModelFormat,
@@ -82,7 +95,7 @@ Status CheckHeader(const uint8_t* bytes, size_t size, Header* out) {
                          header.file_bytes > size ? "truncated" : "bytes past the end",
                          Ull(header.file_bytes), size);
   }
-  const uint32_t crc = Crc32(bytes + kCrcStart, size - kCrcStart);
+  const uint32_t crc = Checksum(bytes, size, is_mapped);
   if (crc != header.crc32) {
     return Status::Error(StatusCode::kModelFormat,
                          "checksum mismatch: the header says %08x, the bytes give %08x; the file "
@@ -100,9 +113,9 @@ Status CheckHeader(const uint8_t* bytes, size_t size, Header* out) {
 
 }  // namespace
 
-Status SplitFile(const uint8_t* bytes, size_t size, FileSections* file) {
+Status SplitFile(const uint8_t* bytes, size_t size, bool is_mapped, FileSections* file) {
   Header header;
-  SRT_RETURN_IF_ERROR(CheckHeader(bytes, size, &header));
+  SRT_RETURN_IF_ERROR(CheckHeader(bytes, size, is_mapped, &header));
   memcpy(file->entries, header.sections, sizeof(file->entries));
   uint64_t end = kHeaderBytes;
   for (size_t s = 0; s < kSectionCount; ++s) {

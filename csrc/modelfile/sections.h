@@ -33,7 +33,8 @@ struct FileSections {
 };
 
 // Checks that `bytes[0, size)` (64-byte aligned) start with a header of version 1, have the size
-// and checksum it says, and that the sections follow each other within them.
-Status SplitFile(const uint8_t* bytes, size_t size, FileSections* file);
+// and checksum it says, and that the sections follow each other within them. `is_mapped`: of a
+// file, whose pages are given back once they are checked.
+Status SplitFile(const uint8_t* bytes, size_t size, bool is_mapped, FileSections* file);
 
 }  // namespace sparsert

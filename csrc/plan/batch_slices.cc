@@ -72,7 +72,6 @@ class ImageRule {
       case Op::kConvTranspose:
       case Op::kBatchNormalization:
       case Op::kUnary:
-      case Op::kMaxPool:
       case Op::kAveragePool:
       case Op::kGlobalAveragePool:
       case Op::kGlobalMaxPool:
@@ -88,8 +87,16 @@ class ImageRule {
       case Op::kFlatten:
       case Op::kSqueeze:
       case Op::kUnsqueeze:
-      case Op::kResize:
         return from_images;
+      case Op::kMaxPool:
+        // Indices count through all images.
+        return from_images && n.outputs.size == 1;
+      case Op::kResize:
+        // A crop moves along any dimension.
+        return from_images && !v.Has(1);
+      case Op::kGridSample:
+      case Op::kDeformColumns:
+        return from_images && IsBatch(n.Input(1)) && (!v.Has(2) || IsBatch(n.Input(2)));
       case Op::kLayerNormalization:
       case Op::kRMSNormalization:
         return from_images && AxisIsInside(v, -1) && IsShared(n.Input(1)) &&

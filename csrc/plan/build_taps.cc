@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t kPadding = -1;
 
 // Offset in the input plane that output column `column` reads for a tap, or kPadding.
-int64_t InputOffset(const Window& w, bool transposed, int64_t column, int64_t tap) {
+int64_t InputOffset(const Window& w, bool transposed, const PhaseLayout& layout, int64_t column,
+                    int64_t tap) {
   const int64_t at[2] = {column / w.out[1], column % w.out[1]};
   const int64_t k[2] = {tap / w.kernel[1], tap % w.kernel[1]};
   int64_t in[2];
@@ -25,7 +26,7 @@ int64_t InputOffset(const Window& w, bool transposed, int64_t column, int64_t ta
     }
     if (in[d] < 0 || in[d] >= w.in[d]) return kPadding;
   }
-  return in[0] * w.in[1] + in[1];
+  return layout.Offset(in[0], in[1]);
 }
 
 // More runs than this cost more than a gather.
@@ -118,11 +119,19 @@ void SetTiles(int32_t tiles, Tiling* tiling) {
   tiling->tile_vecs = (tiling->vecs + tiling->tiles - 1) / tiling->tiles;
 }
 
-Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bump* bump,
-                 TapTable* table) {
+PhaseLayout PlaneLayout(const Window& w, bool phased) {
+  if (phased) return LayOutPhases(w.in[0], w.in[1], w.stride[0], w.stride[1]);
+  PhaseLayout plane;
+  plane.row = w.in[1];
+  plane.phase = w.in[0] * w.in[1];
+  return plane;
+}
+
+Status BuildTaps(const Window& window, bool transposed, const PhaseLayout& layout,
+                 const Tiling& tiling, Bump* bump, TapTable* table) {
   const int64_t taps = window.kernel[0] * window.kernel[1];
   const int64_t columns = window.out[0] * window.out[1];
-  const int64_t plane = window.in[0] * window.in[1];
+  const int64_t plane = layout.floats();
   if (plane > INT32_MAX / 2 || columns > INT32_MAX / 2 || taps > UINT16_MAX) {
     return Status::Error(StatusCode::kUnsupported,
                          "a convolution over planes of %lld elements with %lld taps is too large",
@@ -143,7 +152,8 @@ Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bu
         uint32_t mask = 0;
         for (int l = 0; l < tiling.lanes; ++l) {
           const int64_t column = (static_cast<int64_t>(begin) + v) * tiling.lanes + l;
-          offset[l] = column < columns ? InputOffset(window, transposed, column, tap) : kPadding;
+          offset[l] =
+              column < columns ? InputOffset(window, transposed, layout, column, tap) : kPadding;
           if (offset[l] != kPadding) mask |= 1u << l;
         }
         return mask;

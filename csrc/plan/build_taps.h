@@ -3,6 +3,7 @@
 
 #include "base/bump.h"
 #include "graph/infer_shapes.h"
+#include "kernels/phases/phases.h"
 #include "kernels/spmm/taps.h"
 
 namespace sparsert {
@@ -25,9 +26,12 @@ Tiling MakeTiling(int64_t columns, int lanes, int max_vecs, double preferred_vec
 // Cuts the same vectors into `tiles` tiles, at most one per vector.
 void SetTiles(int32_t tiles, Tiling* tiling);
 
+// How the input planes of a window lie: as they are, or split into the phases of its strides.
+PhaseLayout PlaneLayout(const Window& window, bool phased);
+
 // `transposed`: the window of a transposed convolution (output o reads input
 // (o + pad - tap * dilation) / stride where that is whole). Memory comes from `bump`.
-Status BuildTaps(const Window& window, bool transposed, const Tiling& tiling, Bump* bump,
-                 TapTable* table);
+Status BuildTaps(const Window& window, bool transposed, const PhaseLayout& layout,
+                 const Tiling& tiling, Bump* bump, TapTable* table);
 
 }  // namespace sparsert

@@ -19,6 +19,19 @@ struct RowconvChoice {
   Window window;
 };
 
+// A Linear whose product the Recurrent behind it makes by itself, a few steps at a time.
+struct Projection {
+  uint32_t recurrent = kNoTensor;  // index of that node
+  IoRef x;                         // plain
+  KernelFn run = nullptr;
+  const SpmmArgs* args = nullptr;
+  size_t scratch_bytes = 0;
+  int64_t steps = 0;  // at a time
+  int64_t row = 0;    // floats between rows of columns
+  int64_t width = 0;  // elements of an input
+  double predicted_ns = 0.0;
+};
+
 class PlanBuilder {
  public:
   PlanBuilder(const Graph& graph, const PlanOptions& options, Weights* weights, Plan* plan)
@@ -90,7 +103,8 @@ class PlanBuilder {
   // Copies `from` into `to` element by element through their strides (same shape, same dtype).
   Status AddCopy(const TensorDesc& from_desc, IoRef from, const TensorDesc& to_desc, IoRef to);
 
-  Status Taps(const Window& window, bool transposed, const Tiling& tiling, TapTable* table);
+  Status Taps(const Window& window, bool transposed, bool phased, const Tiling& tiling,
+              TapTable* table);
 
   NodePlan& info() { return plan->nodes[node_index]; }
   Status Fail(StatusCode code, const char* what) const;  // names the current node
@@ -106,6 +120,7 @@ class PlanBuilder {
   uint32_t node_index = 0;
   const Node* node = nullptr;
   RowconvChoice rowconv;  // of the current node
+  Projection projection;  // of the last Linear that has been lowered to one
 
  private:
   // A stretch of the arena, of one tensor or of several that are views or parts of one.
@@ -118,6 +133,7 @@ class PlanBuilder {
   struct TapsEntry {
     Window window;
     bool transposed;
+    bool phased;
     Tiling tiling;
     TapTable table;
   };
@@ -136,6 +152,8 @@ class PlanBuilder {
   bool IsJoined(const Node& n) const;
   Status LowerNode();
   Status ChooseRowconv();
+  // Whether the current node, a Linear, is to become a Projection.
+  bool IsProjection() const;
   bool FindPool(uint32_t y, uint32_t* pool) const;
   Status WriteGraphOutputs();
   Status AssignArena();
@@ -167,9 +185,11 @@ Status LowerResize(PlanBuilder* b);
 Status LowerMatMul(PlanBuilder* b);
 Status LowerAttention(PlanBuilder* b);
 Status LowerRecurrent(PlanBuilder* b);
-Status LowerQuantised(PlanBuilder* b);  // QConv and all other ops on packed bytes
-Status LowerNorm(PlanBuilder* b);       // LayerNormalization, RMSNormalization
-Status LowerIndex(PlanBuilder* b);      // ops that find, pick or scatter elements; Cum*, Trilu
+Status LowerProjection(PlanBuilder* b);  // Linear before a Recurrent
+Status LowerQuantised(PlanBuilder* b);   // QConv and all other ops on packed bytes
+Status LowerNorm(PlanBuilder* b);        // LayerNormalization, RMSNormalization
+Status LowerSample(PlanBuilder* b);      // GridSample, RoiAlign, DeformColumns
+Status LowerIndex(PlanBuilder* b);       // ops that find, pick or scatter elements; Cum*, Trilu
 
 // y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over
 // single elements. The tensors are the node's.

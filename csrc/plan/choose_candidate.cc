@@ -89,7 +89,8 @@ Status Measure(PlanBuilder* b, Contest* contest, int candidates, const Effort& e
     if (*best < 0 || contest->list[i].measured_ns < contest->list[*best].measured_ns) *best = i;
   }
   for (int i = 0; i < candidates; ++i) {
-    if (i != *best) b->weights->Drop(trials[i].key);
+    if (i == *best) continue;
+    for (const PackKey& key : trials[i].keys) b->weights->Drop(key);
   }
   return Status::Ok();
 }

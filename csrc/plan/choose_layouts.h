@@ -11,7 +11,8 @@ namespace sparsert {
 // writes columns directly, and the Transpose between it and a convolution is a view.
 //
 // Tensors that elementwise ops connect share a layout. They are feature-major when one of them is
-// an operand of a Linear, or by a Transpose of an op on packed bytes, and no op among their users needs them otherwise.
+// an operand of a Linear, or by a Transpose of an op on packed bytes, and no op among their users
+// needs them otherwise.
 Status ChooseLayouts(const Graph& graph, const ShapeTable& table, Array<bool>* feature_major);
 
 // Product of the dimensions between the first and the last.

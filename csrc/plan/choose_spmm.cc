@@ -46,7 +46,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
   const double density =
       static_cast<double>(stats.nnz) /
       (static_cast<double>(stats.rows * stats.groups) * static_cast<double>(stats.depth));
-  const bool full = stats.nnz == static_cast<uint64_t>(stats.rows * stats.groups * stats.depth);
+  const bool full = density >= kFullDensity;
   for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
     SpmmChoice choice;
     const auto format = static_cast<SpmmFormat>(f);
@@ -97,9 +97,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         stored = groups * static_cast<double>((stats.rows + mr - 1) / mr) * mr *
                  static_cast<double>(stats.depth);
         cycles = stored * nv / fma *
-                     (mr == 4    ? 1.15
-                      : nv > 2.4 ? 1.05
-                                 : 1.3) +
+                     (mr == 4     ? 1.15
+                      : nv > 2.4  ? 1.05
+                      : nv <= 1.0 ? 0.8  // twice the sums of four rows, which wait for each other
+                                  : 1.3) +
                  panels * (8.0 + mr * nv);
         break;
       case SpmmFormat::kCsr:

@@ -23,12 +23,12 @@ struct SpmvChoice {
   double predicted_ns = 0.0;  // one thread
 };
 
-constexpr int kMaxSpmvChoices = 2;
+constexpr int kMaxSpmvChoices = 3;
 
 // The formats that have a kernel and may pay, with their predicted times. Returns their number.
 int PredictSpmv(const SpmvProblem& problem, Isa isa, SpmvChoice* choices);
 
-const char* SpmvFormatName(SpmvFormat format);  // "dense", "sell"
+const char* SpmvFormatName(SpmvFormat format);  // "dense", "sell", "bits"
 
 // Bringing `elements` floats of row-major vectors side by side, or back.
 double TransposeNs(double elements);

@@ -64,6 +64,7 @@ Status LowerAttention(PlanBuilder* b) {
   args->size = sizes.size;
   args->value_size = sizes.value_size;
   args->alpha = node.FloatAttr(AttrKey::k_alpha, 1.0f);
+  args->zero_nan = node.IntAttr(AttrKey::k_zero_nan, 0) != 0;
   args->q = StridesOf(b->desc(node.Input(0)), sizes.size);
   args->k = StridesOf(b->desc(node.Input(1)), sizes.size);
   args->v = StridesOf(b->desc(node.Input(2)), sizes.value_size);

@@ -3,7 +3,9 @@
 #include <cstdio>
 
 #include "kernels/dwconv/dwconv.h"
+#include "kernels/phases/phases.h"
 #include "plan/builder.h"
+#include "plan/lower_output_phases.h"
 #include "plan/lower_winograd.h"
 
 namespace sparsert {
@@ -67,7 +69,7 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
       args->bands = static_cast<int32_t>(std::min<int64_t>(b->options.threads, args->out_h));
     }
   } else {
-    SRT_RETURN_IF_ERROR(b->Taps(window, false, tiling, &args->taps));
+    SRT_RETURN_IF_ERROR(b->Taps(window, false, false, tiling, &args->taps));
   }
   const Planes px = PlanesOf(b->desc(x));
   const Planes py = PlanesOf(b->desc(y));
@@ -99,74 +101,58 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
   return b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), 0, work_ns);
 }
 
-// Whether every output element of a transposed convolution comes from one tap of one input element.
-bool TapsStandApart(const Window& w) {
-  for (int d = 0; d < 2; ++d) {
-    if (w.kernel[d] != w.stride[d] || w.pad_begin[d] != 0 || w.out[d] != w.in[d] * w.stride[d]) {
-      return false;
-    }
+// Whether splitting the input into the phases of the strides takes less than picking each tap's
+// columns apart: every second column is picked from two loads, of other strides a lane at a time.
+bool GainsByPhases(const Window& w) {
+  constexpr int64_t kManyReads = 8;  // of an element, by the taps
+  if (w.stride[1] < 2 || w.stride[0] > kMaxPhaseStride || w.stride[1] > kMaxPhaseStride) {
+    return false;
   }
-  return w.kernel[0] * w.kernel[1] > 1;
+  const int64_t taps = w.kernel[0] * w.kernel[1];
+  if (w.stride[1] == 2) return taps >= kManyReads * w.stride[0] * w.stride[1];
+  return w.kernel[1] > w.stride[1] || (w.stride[1] == 4 && w.kernel[1] > 1);
 }
 
-// Such a convolution: a pointwise one whose rows are (output channel, tap) into a temporary, which
-// is then dealt out to the output's elements.
-Status LowerTapRows(PlanBuilder* b, const Window& window) {
-  const Node& node = *b->node;
-  const uint32_t x = node.Input(0);
-  const uint32_t y = node.outputs[0];
-  const int64_t taps = window.kernel[0] * window.kernel[1];
-  const int64_t channels = b->facts(y).shape.dims[1];
-  const int64_t columns = window.in[0] * window.in[1];
-  const Planes px = PlanesOf(b->desc(x));
-  const Planes py = PlanesOf(b->desc(y));
-  const Planes pt = {(columns + 15) / 16 * 16 * channels * taps, (columns + 15) / 16 * 16};
-
-  SpmmOperands o;
-  o.key.tensor = node.Input(1);
-  o.key.transposed = o.key.tap_rows = true;
-  for (int d = 0; d < 2; ++d) o.window.in[d] = o.window.out[d] = window.in[d];
-  o.window.spatial_rank = window.spatial_rank;
-  o.batch = b->facts(x).shape.dims[0];
-  o.columns = columns;
-  o.may_be_direct = px.plane >= pt.plane && b->ref(x).kind == IoRef::kArena;
-  o.x_image = px.image;
-  o.x_row = px.plane;
-  o.y_image = pt.image;
-  o.y_row = pt.plane;
-  o.x = b->ref(x);
-  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(o.batch * pt.image) * sizeof(float), &o.y));
-  if (node.Input(2) != kNoTensor) {
-    const void* data = nullptr;
-    SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &data));
-    auto* repeated = b->plan->memory.Allocate<float>(static_cast<size_t>(channels * taps));
-    if (repeated == nullptr) return Status::OutOfMemory("bias", channels * taps * sizeof(float));
-    for (int64_t i = 0; i < channels * taps; ++i) {
-      repeated[i] = static_cast<const float*>(data)[i / taps];
-    }
-    o.bias_values = repeated;
+// The phases that some tap reads along one dimension, a bit each.
+uint32_t UsedPhases(const Window& w, int d) {
+  uint32_t used = 0;
+  for (int64_t k = 0; k < w.kernel[d]; ++k) {
+    const int64_t from_pad = k * w.dilation[d] - w.pad_begin[d];
+    used |= 1u << ((from_pad % w.stride[d] + w.stride[d]) % w.stride[d]);
   }
-  o.act = FusedActivation(node);
-  SRT_RETURN_IF_ERROR(LowerSpmm(b, o));
+  return used;
+}
 
-  // [image][channel][tap row][row][tap column][column], as the temporary and as the output have it:
-  // both tap columns of an output row are written while it is in cache.
-  TensorDesc from;
-  from.shape.rank = 6;
-  const int64_t row = window.out[1];
-  const int64_t dims[6] = {o.batch,      channels,         window.kernel[0],
-                           window.in[0], window.kernel[1], window.in[1]};
-  const int64_t from_strides[6] = {pt.image,     pt.plane * taps, pt.plane * window.kernel[1],
-                                   window.in[1], pt.plane,        1};
-  const int64_t to_strides[6] = {py.image, py.plane,        row, row * window.kernel[0],
-                                 1,        window.kernel[1]};
-  TensorDesc to = from;
-  for (int d = 0; d < 6; ++d) {
-    from.shape.dims[d] = to.shape.dims[d] = dims[d];
-    from.strides[d] = from_strides[d];
-    to.strides[d] = to_strides[d];
+// Appends the step that splits the input of `o` and lets it read the phases.
+Status AddPhases(PlanBuilder* b, int64_t channels, SpmmOperands* o) {
+  PhasesArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  args->planes = o->batch * channels;
+  args->channels = channels;
+  args->in_h = o->window.in[0];
+  args->in_w = o->window.in[1];
+  args->layout = PlaneLayout(o->window, true);
+  args->used_h = UsedPhases(o->window, 0);
+  args->used_w = UsedPhases(o->window, 1);
+  args->x_image = o->x_image;
+  args->x_plane = o->x_row;
+  args->y_plane = args->layout.floats();
+  Kernel kernel;
+  if (!SelectPhases(b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kUnsupported, "no kernel for this instruction set");
   }
-  return b->AddCopy(from, o.y, to, b->ref(y));
+  IoRef phases;
+  const int64_t floats = args->planes * args->y_plane;
+  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(floats) * sizeof(float), &phases));
+  const IoRef io[] = {o->x, phases};
+  SRT_RETURN_IF_ERROR(
+      b->AddStep(kernel, args, {io, 2}, PhasesItems(*args), 0, static_cast<double>(floats) * 0.2));
+  o->phased = true;
+  o->x = phases;
+  o->x_row = args->y_plane;
+  o->x_group = args->y_plane * (channels / o->key.groups);
+  o->x_image = args->y_plane * channels;
+  return Status::Ok();
 }
 
 }  // namespace
@@ -193,7 +179,7 @@ Status LowerConv(PlanBuilder* b) {
     return LowerDepthwise(b, window, channels_out / channels_in);
   }
 
-  if (transposed && groups == 1 && TapsStandApart(window)) return LowerTapRows(b, window);
+  if (transposed && HasOutputPhases(window, groups)) return LowerOutputPhases(b, window);
 
   const Planes px = PlanesOf(b->desc(x));
   const Planes py = PlanesOf(b->desc(y));
@@ -240,6 +226,7 @@ Status LowerConv(PlanBuilder* b) {
   o.y = b->ref(y);
   o.bias = node.Input(2);
   o.act = FusedActivation(node);
+  if (!transposed && GainsByPhases(window)) SRT_RETURN_IF_ERROR(AddPhases(b, channels_in, &o));
   return LowerConvolution(b, o);
 }
 

@@ -114,11 +114,12 @@ Status LowerPick(PlanBuilder* b) {
   *args = PlacesOf(*b, node.op);
   Kernel kernel;
   if (!SelectPick(*args, b->options.isa, &kernel)) return NoKernel(*b);
-  IoRef io[3];
+  IoRef io[4];
+  io[3] = FaultRef();
   SRT_RETURN_IF_ERROR(b->Plain(node.inputs[0], &io[0]));
   SRT_RETURN_IF_ERROR(b->Plain(node.inputs[1], &io[1]));
   SRT_RETURN_IF_ERROR(b->PlainOutput(y, &io[2]));
-  SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 3}, PickItems(*args), 0,
+  SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 4}, PickItems(*args), 0,
                                  static_cast<double>(args->tuples) * 5.0 + Elements(*b, y) * 0.2));
   return b->FinishPlain(y, io[2]);
 }
@@ -134,13 +135,14 @@ Status LowerScatter(PlanBuilder* b) {
   args->reduction = static_cast<ScatterReduction>(node.IntAttr(AttrKey::k_reduction, 0));
   Kernel kernel;
   if (!SelectScatter(*args, b->options.isa, &kernel)) return NoKernel(*b);
-  IoRef io[3];
+  IoRef io[4];
+  io[3] = FaultRef();
   SRT_RETURN_IF_ERROR(b->Plain(node.inputs[1], &io[0]));
   SRT_RETURN_IF_ERROR(b->Plain(node.inputs[2], &io[1]));
   SRT_RETURN_IF_ERROR(b->PlainOutput(y, &io[2]));
   SRT_RETURN_IF_ERROR(
       b->AddCopy(b->desc(x), b->ref(x), PlainDesc(b->facts(y).dtype, b->facts(y).shape), io[2]));
-  SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 3}, ScatterItems(*args), 0,
+  SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 4}, ScatterItems(*args), 0,
                                  static_cast<double>(args->places.tuples) * 5.0));
   return b->FinishPlain(y, io[2]);
 }

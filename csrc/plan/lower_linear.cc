@@ -13,6 +13,12 @@ namespace {
 // Multiply-adds per spmv work item: enough to be worth handing to a thread.
 constexpr uint64_t kItemWeights = 16384;
 
+// Vectors of a slice, for each thread: many are multiplied slice by slice, so that their columns
+// stay in L2 from one transposition to the other.
+constexpr int64_t kSliceVectors = 512;
+// Slices of a trial: all but the first find the weights where the one before left them.
+constexpr int64_t kTrialSlices = 2;
+
 // Numbers of candidates: those of spmv, then those of spmm.
 constexpr int kFirstSpmm = kMaxSpmvChoices;
 
@@ -28,22 +34,31 @@ TensorDesc MatrixDesc(int64_t rows, int64_t cols, int64_t row_stride, int64_t co
   return desc;
 }
 
-// The vectors [batch][size] as columns [size][batch], each row padded to whole vectors.
+// The vectors of a slice, [count][size], as columns [size][count], each row padded to whole
+// vectors.
 struct Columns {
-  int64_t batch, size, width;
+  int64_t size, width;
 
-  TensorDesc vectors() const { return MatrixDesc(batch, size, size, 1); }
-  TensorDesc columns() const { return MatrixDesc(batch, size, 1, width); }
+  TensorDesc vectors(int64_t count) const { return MatrixDesc(count, size, size, 1); }
+  TensorDesc columns(int64_t count) const { return MatrixDesc(count, size, 1, width); }
   size_t floats() const { return static_cast<size_t>(size * width); }
 };
+
+int64_t SliceOf(int64_t batch, int64_t threads) {
+  const int64_t most = kSliceVectors * threads;
+  if (batch <= most + most / 2) return batch;
+  const int64_t slices = (batch + most - 1) / most;
+  return ((batch + slices - 1) / slices + 15) / 16 * 16;
+}
 
 class MatrixLayer {
  public:
   MatrixLayer(PlanBuilder* b, const LinearOperands& o)
       : b_(b),
         o_(o),
-        in_{o.batch, b->graph.tensors[o.w].data.cols, (o.batch + 15) / 16 * 16},
-        out_{o.batch, b->graph.tensors[o.w].data.rows, in_.width},
+        slice_(SliceOf(o.batch, b->options.threads)),
+        in_{b->graph.tensors[o.w].data.cols, (slice_ + 15) / 16 * 16},
+        out_{b->graph.tensors[o.w].data.rows, in_.width},
         spmm_(b, product_) {}
 
   Status Lower();
@@ -67,6 +82,7 @@ class MatrixLayer {
 
   PlanBuilder* b_;
   const LinearOperands& o_;
+  const int64_t slice_;  // vectors that are multiplied together
   Columns in_;
   Columns out_;
   SpmvChoice spmv_[kMaxSpmvChoices];
@@ -88,8 +104,8 @@ Status MatrixLayer::EnterSpmv(Contest* contest) {
     c.format = SpmvFormatName(spmv_[n].format);
     c.kernel = spmv_[n].kernel.name;
     c.predicted_ns = spmv_[n].predicted_ns;
-    const bool sell = spmv_[n].format == SpmvFormat::kSell;
-    contest->Add(c, n, static_cast<double>(sell ? info.nonzeros : info.weights));
+    const bool dense = spmv_[n].format == SpmvFormat::kDense;
+    contest->Add(c, n, static_cast<double>(dense ? info.weights : info.nonzeros));
   }
   return Status::Ok();
 }
@@ -97,7 +113,7 @@ Status MatrixLayer::EnterSpmv(Contest* contest) {
 Status MatrixLayer::EnterSpmm(Contest* contest) {
   product_.key.tensor = o_.w;
   product_.batch = 1;
-  product_.columns = o_.batch;
+  product_.columns = slice_;
   product_.may_be_direct = true;
   product_.x_image = static_cast<int64_t>(in_.floats());
   product_.x_row = in_.width;
@@ -107,10 +123,16 @@ Status MatrixLayer::EnterSpmm(Contest* contest) {
   product_.r_row = o_.has_residual ? product_.y_row : 0;
   product_.bias = o_.bias;
   product_.act = o_.act;
-  const double batch = static_cast<double>(o_.batch);
-  double copies_ns = TransposeNs(static_cast<double>(in_.size) * batch);
-  copies_ns += TransposeNs(static_cast<double>(out_.size) * batch) * (o_.has_residual ? 2.0 : 1.0);
-  return spmm_.Enter(kFirstSpmm, copies_ns, contest);
+  const double slice = static_cast<double>(slice_);
+  double copies_ns = TransposeNs(static_cast<double>(in_.size) * slice);
+  copies_ns += TransposeNs(static_cast<double>(out_.size) * slice) * (o_.has_residual ? 2.0 : 1.0);
+  SRT_RETURN_IF_ERROR(spmm_.Rank());
+  for (int n = 0; n < spmm_.count(); ++n) {
+    Candidate c = spmm_.CandidateOf(n);
+    c.predicted_ns = (c.predicted_ns + copies_ns) * static_cast<double>(o_.batch) / slice;
+    contest->Add(c, kFirstSpmm + n, spmm_.StoredOf(n));
+  }
+  return Status::Ok();
 }
 
 Status MatrixLayer::FillSpmv(const SpmvChoice& choice, SpmvArgs** out, PackKey* key) {
@@ -138,7 +160,7 @@ Status MatrixLayer::FillSpmv(const SpmvChoice& choice, SpmvArgs** out, PackKey* 
 
 Status MatrixLayer::PrepareSpmv(int n, Trial* trial) {
   SpmvArgs* args = nullptr;
-  SRT_RETURN_IF_ERROR(FillSpmv(spmv_[n], &args, &trial->key));
+  SRT_RETURN_IF_ERROR(FillSpmv(spmv_[n], &args, &trial->keys[0]));
   Trial::Part& part = trial->parts[trial->part_count++];
   part.kernel = spmv_[n].kernel;
   part.args = args;
@@ -168,14 +190,21 @@ Status MatrixLayer::AddTranspose(Trial* trial, const TensorDesc& from_desc, Tria
 }
 
 Status MatrixLayer::PrepareSpmm(int n, Trial* trial) {
-  SRT_RETURN_IF_ERROR(AddTranspose(trial, in_.vectors(), kTrialX, in_.columns(), kTrialColumnsX));
-  if (o_.has_residual) {
+  const int64_t slices = slice_ < o_.batch ? kTrialSlices : 1;
+  for (int64_t i = 0; i < slices; ++i) {
     SRT_RETURN_IF_ERROR(
-        AddTranspose(trial, out_.vectors(), kTrialR, out_.columns(), kTrialColumnsR));
+        AddTranspose(trial, in_.vectors(slice_), kTrialX, in_.columns(slice_), kTrialColumnsX));
+    if (o_.has_residual) {
+      SRT_RETURN_IF_ERROR(
+          AddTranspose(trial, out_.vectors(slice_), kTrialR, out_.columns(slice_), kTrialColumnsR));
+    }
+    SRT_RETURN_IF_ERROR(spmm_.Prepare(n, kTrialColumnsX, kTrialColumnsR, kTrialColumnsY,
+                                      &trial->parts[trial->part_count++], &trial->keys[0]));
+    SRT_RETURN_IF_ERROR(
+        AddTranspose(trial, out_.columns(slice_), kTrialColumnsY, out_.vectors(slice_), kTrialY));
   }
-  SRT_RETURN_IF_ERROR(spmm_.Prepare(n, kTrialColumnsX, kTrialColumnsR, kTrialColumnsY,
-                                    &trial->parts[trial->part_count++], &trial->key));
-  return AddTranspose(trial, out_.columns(), kTrialColumnsY, out_.vectors(), kTrialY);
+  trial->share = static_cast<double>(slices * slice_) / static_cast<double>(o_.batch);
+  return Status::Ok();
 }
 
 Status MatrixLayer::LowerSpmv(const SpmvChoice& choice) {
@@ -191,16 +220,30 @@ Status MatrixLayer::LowerSpmv(const SpmvChoice& choice) {
 }
 
 Status MatrixLayer::LowerSpmm(int n) {
-  // Feature-major activations: lanes = vectors of the batch.
+  // Feature-major activations: lanes = vectors of a slice. The last slice may have fewer of its
+  // own; what is beside them in the buffers is multiplied too and goes nowhere.
   SRT_RETURN_IF_ERROR(b_->Temporary(in_.floats() * sizeof(float), &product_.x));
   SRT_RETURN_IF_ERROR(b_->Temporary(out_.floats() * sizeof(float), &product_.y));
-  SRT_RETURN_IF_ERROR(b_->AddCopy(in_.vectors(), o_.x, in_.columns(), product_.x));
   if (o_.has_residual) {
     SRT_RETURN_IF_ERROR(b_->Temporary(out_.floats() * sizeof(float), &product_.r));
-    SRT_RETURN_IF_ERROR(b_->AddCopy(out_.vectors(), o_.r, out_.columns(), product_.r));
   }
-  SRT_RETURN_IF_ERROR(spmm_.Lower(n));
-  return b_->AddCopy(out_.columns(), product_.y, out_.vectors(), o_.y);
+  const auto vector_at = [](IoRef ref, int64_t vector, int64_t size) {
+    ref.offset += static_cast<size_t>(vector * size) * sizeof(float);
+    return ref;
+  };
+  for (int64_t first = 0; first < o_.batch; first += slice_) {
+    const int64_t count = std::min(slice_, o_.batch - first);
+    SRT_RETURN_IF_ERROR(b_->AddCopy(in_.vectors(count), vector_at(o_.x, first, in_.size),
+                                    in_.columns(count), product_.x));
+    if (o_.has_residual) {
+      SRT_RETURN_IF_ERROR(b_->AddCopy(out_.vectors(count), vector_at(o_.r, first, out_.size),
+                                      out_.columns(count), product_.r));
+    }
+    SRT_RETURN_IF_ERROR(spmm_.Lower(n));
+    SRT_RETURN_IF_ERROR(b_->AddCopy(out_.columns(count), product_.y, out_.vectors(count),
+                                    vector_at(o_.y, first, out_.size)));
+  }
+  return Status::Ok();
 }
 
 Status MatrixLayer::Lower() {

@@ -1,20 +1,16 @@
 // Lowers the ops that only move data: each is one or more strided copies, or none where the tensors
 // were placed so that nothing has to move.
 #include <cstdio>
+#include <cstring>
 
 #include "graph/resolve.h"
+#include "kernels/cast/half.h"
 #include "kernels/gather/gather.h"
 #include "kernels/pad/pad.h"
 #include "plan/builder.h"
 
 namespace sparsert {
 namespace {
-
-IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
-  // Wraps around for negative shifts, which is what adding them needs.
-  ref.offset += static_cast<size_t>(elements * static_cast<int64_t>(DTypeSize(dtype)));
-  return ref;
-}
 
 bool SamePlace(const IoRef& a, const IoRef& b) {
   return a.kind == b.kind && a.index == b.index && a.constant == b.constant && a.offset == b.offset;
@@ -183,8 +179,9 @@ Status LowerGather(PlanBuilder* b) {
   if (!SelectGather(*args, b->options.isa, &kernel)) {
     return b->Fail(StatusCode::kInternal, "no kernel for these operands");
   }
-  const IoRef io[] = {b->ref(x), b->ref(y), resolved == nullptr ? b->ref(indices) : IoRef()};
-  return b->AddStep(kernel, args, {io, 3}, GatherItems(*args), 0,
+  const bool at_run_time = resolved == nullptr;
+  const IoRef io[] = {b->ref(x), b->ref(y), at_run_time ? b->ref(indices) : IoRef(), FaultRef()};
+  return b->AddStep(kernel, args, {io, at_run_time ? size_t{4} : size_t{3}}, GatherItems(*args), 0,
                     static_cast<double>(b->facts(y).shape.elements()) * 0.5);
 }
 
@@ -235,6 +232,53 @@ Status LowerPad(PlanBuilder* b) {
                     static_cast<double>(b->facts(y).shape.elements()) * 0.3);
 }
 
+// Memory of the plan as a constant.
+IoRef PlanConstant(const void* memory) {
+  IoRef ref;
+  ref.kind = IoRef::kConstant;
+  ref.constant = memory;
+  return ref;
+}
+
+// One element, repeated.
+Status LowerConstantOfShape(PlanBuilder* b) {
+  const uint32_t y = b->node->outputs[0];
+  int64_t* element = b->plan->memory.Allocate<int64_t>(1);
+  if (element == nullptr) return Status::OutOfMemory("constant", sizeof(*element));
+  const Attr* value = b->node->FindAttr(AttrKey::k_value);
+  const float number = value == nullptr   ? 0.0f
+                       : value->type == 1 ? value->f
+                                          : static_cast<float>(value->i);
+  if (b->facts(y).dtype == DType::kF64) {
+    const double wide = number;
+    memcpy(element, &wide, sizeof(wide));
+  } else if (b->facts(y).dtype == DType::kF16) {
+    const uint16_t half = FloatToHalf(number);
+    memcpy(element, &half, sizeof(half));
+  } else {
+    SRT_RETURN_IF_ERROR(FillSlot(*b->node, b->facts(y).dtype, element));
+  }
+  TensorDesc from = b->desc(y);
+  for (int64_t& stride : from.strides) stride = 0;
+  return b->AddCopy(from, PlanConstant(element), b->desc(y), b->ref(y));
+}
+
+Status LowerRange(PlanBuilder* b) {
+  const uint32_t y = b->node->outputs[0];
+  const TensorDesc plain = PlainDesc(b->facts(y).dtype, b->facts(y).shape);
+  const int64_t n = plain.shape.elements();
+  const size_t size = DTypeSize(plain.dtype);
+  char* values = b->plan->memory.Allocate<char>(static_cast<size_t>(n) * size + 1);
+  if (values == nullptr) return Status::OutOfMemory("range", static_cast<size_t>(n) * size);
+  const NodeView view(b->graph, b->plan->facts, *b->node);
+  for (int64_t i = 0; i < n; ++i) {
+    int64_t slot = 0;
+    SRT_RETURN_IF_ERROR(RangeSlot(view, i, &slot));
+    memcpy(values + static_cast<size_t>(i) * size, &slot, size);  // little-endian
+  }
+  return b->AddCopy(plain, PlanConstant(values), b->desc(y), b->ref(y));
+}
+
 }  // namespace
 
 Status LowerMovement(PlanBuilder* b) {
@@ -261,8 +305,12 @@ Status LowerMovement(PlanBuilder* b) {
     case Op::kIdentity:
       return b->AddCopy(b->desc(x), b->ref(x), b->desc(b->node->outputs[0]),
                         b->ref(b->node->outputs[0]));
+    case Op::kConstantOfShape:
+      return LowerConstantOfShape(b);
+    case Op::kRange:
+      return LowerRange(b);
     default:
-      // Shape, Size, ConstantOfShape and Range are folded; reaching this means they were not.
+      // Shape and Size are folded; reaching this means they were not.
       return b->Fail(StatusCode::kUnsupported,
                      "its value is not known at plan time and it has no run-time kernel");
   }

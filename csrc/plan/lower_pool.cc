@@ -5,6 +5,33 @@
 #include "plan/builder.h"
 
 namespace sparsert {
+namespace {
+
+Status LowerWithIndices(PlanBuilder* b, const PoolWindow& window) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  const uint32_t indices = node.outputs[1];
+  PoolIndicesArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  const TensorFacts& f = b->facts(indices);
+  *args = MakePoolIndicesArgs(b->desc(x), PlainDesc(DType::kF32, f.shape), window,
+                              node.IntAttr(AttrKey::k_storage_order, 0) != 0);
+  Kernel kernel;
+  if (!SelectPoolIndices(*args, b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+  }
+  IoRef io[3] = {b->ref(x)};
+  if (y != kNoTensor) SRT_RETURN_IF_ERROR(b->PlainOutput(y, &io[1]));
+  SRT_RETURN_IF_ERROR(b->PlainOutput(indices, &io[2]));
+  const double taps = static_cast<double>(window.kernel[0] * window.kernel[1]);
+  SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 3}, PoolIndicesItems(*args), 0,
+                                 static_cast<double>(f.shape.elements()) * taps * 1.0));
+  if (y != kNoTensor) SRT_RETURN_IF_ERROR(b->FinishPlain(y, io[1]));
+  return b->FinishPlain(indices, io[2]);
+}
+
+}  // namespace
 
 Status LowerPool(PlanBuilder* b) {
   const Node& node = *b->node;
@@ -45,6 +72,7 @@ Status LowerPool(PlanBuilder* b) {
     window.in[d] = w.in[d];
     window.out[d] = w.out[d];
   }
+  if (node.outputs.size > 1) return LowerWithIndices(b, window);
   PoolArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
   *args = MakePoolArgs(fn, b->desc(x), b->desc(y), window,

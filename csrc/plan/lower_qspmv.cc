@@ -91,7 +91,7 @@ class QspmvLayer {
   static Status Prepare(void* layer, int number, Trial* trial) {
     auto* self = static_cast<QspmvLayer*>(layer);
     QspmvArgs* args = nullptr;
-    SRT_RETURN_IF_ERROR(self->FillArgs(number, &args, &trial->key));
+    SRT_RETURN_IF_ERROR(self->FillArgs(number, &args, &trial->keys[0]));
     Trial::Part& part = trial->parts[0];
     trial->part_count = 1;
     part.kernel = self->choices_[number].kernel;

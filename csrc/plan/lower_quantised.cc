@@ -89,7 +89,8 @@ Status LowerPackedPool(PlanBuilder* b) {
     if (!SelectQmaxPool(b->options.isa, &kernel, &lanes)) {
       return b->Fail(StatusCode::kInternal, "no kernel for these operands");
     }
-    SRT_RETURN_IF_ERROR(b->Taps(w, false, MakeTiling(args->columns, lanes, 1, 1), &args->taps));
+    SRT_RETURN_IF_ERROR(
+        b->Taps(w, false, false, MakeTiling(args->columns, lanes, 1, 1), &args->taps));
   } else {
     kernel = QaveragePool();
     for (int d = 0; d < 2; ++d) {

@@ -1,5 +1,6 @@
 // Lowers Reduce, Softmax and LogSoftmax.
 #include <cstdio>
+#include <limits>
 
 #include "graph/resolve.h"
 #include "kernels/binary/binary.h"
@@ -44,6 +45,38 @@ Status LowerElementwiseReduce(PlanBuilder* b, ReduceFn fn) {
   return b->AddStep(kernel, args, {io, 2}, UnaryItems(*args), 0, elements * 0.8);
 }
 
+// What a reduction gives for no elements at all.
+float OfNothing(ReduceFn fn) {
+  switch (fn) {
+    case ReduceFn::kMean:
+      return std::numeric_limits<float>::quiet_NaN();
+    case ReduceFn::kMax:
+    case ReduceFn::kLogSum:
+    case ReduceFn::kLogSumExp:
+      return -std::numeric_limits<float>::infinity();
+    case ReduceFn::kMin:
+      return std::numeric_limits<float>::infinity();
+    case ReduceFn::kProd:
+      return 1.0f;
+    default:
+      return 0.0f;
+  }
+}
+
+Status LowerEmptyReduce(PlanBuilder* b, ReduceFn fn) {
+  const uint32_t y = b->node->outputs[0];
+  snprintf(b->info().reason, sizeof(b->info().reason), "its input is empty: a constant");
+  float* value = b->plan->memory.Allocate<float>(1);
+  if (value == nullptr) return Status::OutOfMemory("constant", sizeof(float));
+  *value = OfNothing(fn);
+  IoRef from;
+  from.kind = IoRef::kConstant;
+  from.constant = value;
+  TensorDesc one = b->desc(y);
+  for (int64_t& stride : one.strides) stride = 0;
+  return b->AddCopy(one, from, b->desc(y), b->ref(y));
+}
+
 }  // namespace
 
 Status LowerReduce(PlanBuilder* b) {
@@ -55,6 +88,7 @@ Status LowerReduce(PlanBuilder* b) {
   Kernel kernel;
   if (node.op == Op::kReduce) {
     const int64_t fn = node.IntAttr(AttrKey::k_fn, 0);
+    if (elements == 0.0) return LowerEmptyReduce(b, static_cast<ReduceFn>(fn));
     bool reduced[kMaxRank] = {};
     SRT_RETURN_IF_ERROR(ResolveReducedAxes(NodeView(b->graph, b->plan->facts, node), reduced));
     bool any = false;

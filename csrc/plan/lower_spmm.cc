@@ -10,8 +10,8 @@ namespace {
 // Bytes from which on the planes of all output rows, or a layer's weights, count as far from L1.
 constexpr int64_t kFarBytes = 384 * 1024;
 
-// Packed weights of a split that several tiles read: about what L2 keeps beside their columns.
-constexpr size_t kSplitBytes = 768 * 1024;
+// Packed weights that several tiles read: about what L2 keeps beside their columns.
+constexpr int64_t kSplitBytes = 768 * 1024;
 
 // Rows of a csr2 panel when threads share a layer's rows: as many as find good partners, but two
 // panels for each thread.
@@ -24,9 +24,10 @@ int32_t Csr2Rows(int64_t rows, int64_t threads) {
 
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
 // them.
-double FeedCost(const Window& w, bool transposed) {
+double FeedCost(const Window& w, bool transposed, bool phased) {
   if (transposed) return 12.0;
   if (w.stride[1] == 1 && w.in[1] == w.out[1]) return 1.5;
+  if (phased && (w.in[1] + w.stride[1] - 1) / w.stride[1] == w.out[1]) return 1.5;
   return w.out[1] % 16 == 0 ? 3.0 : 6.0;
 }
 
@@ -97,7 +98,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->columns = o.columns;
   a->direct = direct;
   if (!direct) {
-    SRT_RETURN_IF_ERROR(b->Taps(o.window, o.key.transposed, choice.tiling, &a->taps));
+    SRT_RETURN_IF_ERROR(
+        b->Taps(o.window, o.key.by_transposed_taps(), o.phased, choice.tiling, &a->taps));
   }
   a->x_image = o.x_image;
   a->x_group = o.x_group;
@@ -115,6 +117,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->fetch_weights = SpmmIsPanel(choice.kernel.format) &&
                      static_cast<int64_t>(packed->values.size_bytes()) > kFarBytes;
   a->weights = packed->groups.data();
+  a->fetch_x = direct && o.x_row * stats_.depth * static_cast<int64_t>(sizeof(float)) >
+                             b->options.cpu.l2_bytes / 2;
   a->act = o.act;
   a->bias = o.bias_values;
   if (o.bias != kNoTensor) {
@@ -129,12 +133,25 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
     splits = std::max(splits, threads);
     a->by_rows = true;
   }
-  // The tiles of a split follow each other: weights that the first one reads from memory, the
-  // others find in L2.
-  const auto far = static_cast<int64_t>(packed->bytes() / kSplitBytes);
-  if (direct && a->tiles > 1 && far > 0 && (threads == 1 || a->by_rows)) {
-    splits = std::max(splits, far + 1);
+  // Weights that exceed L2 are read once, whatever the number of tiles: a block of them at a time,
+  // or those of a few rows.
+  const int64_t blocks = packed->groups[0].blocks;
+  const auto weight_bytes = static_cast<int64_t>(packed->bytes());
+  const int64_t share = b->options.cpu.l2_bytes / 4;
+  if (direct && a->tiles > 1 && weight_bytes > kSplitBytes && (threads == 1 || a->by_rows)) {
     a->by_rows = true;
+    a->by_blocks = blocks > 1 && o.quantised == nullptr;
+    splits = std::max(
+        splits, a->by_blocks ? weight_bytes / blocks / share + 1 : weight_bytes / kSplitBytes + 1);
+  }
+  // So do the partial sums of a split.
+  if (direct && blocks > 1) {
+    const int64_t width = static_cast<int64_t>(a->by_blocks ? a->vecs : a->tile_vecs) *
+                          choice.kernel.lanes * static_cast<int64_t>(sizeof(float));
+    splits = std::max(splits, (packed->groups[0].rows * width + share - 1) / share);
+  }
+  if (o.split_bytes != 0) {
+    splits = std::max(splits, static_cast<int64_t>(packed->bytes() / o.split_bytes) + 1);
   }
   a->splits = static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(splits, panels)));
   auto* bounds =
@@ -148,7 +165,33 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   return Status::Ok();
 }
 
-Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
+// What plans for other shapes keep in memory serves this one too, unless another format promises
+// much more; so a model of many shapes is not packed for each of them.
+void SpmmLayer::ShareKept() {
+  constexpr double kWorthPacking = 1.2;
+  bool is_kept[kMaxSpmmChoices] = {};
+  double kept_ns = 0.0;
+  for (int n = 0; n < count_; ++n) {
+    PackKey key = o_.key;
+    key.format = static_cast<int>(choices_[n].kernel.format);
+    key.direct = o_.may_be_direct;
+    key.block_depth = choices_[n].block_depth;
+    const int32_t depth = b_->weights->KeptDepth(key);
+    if (depth == 0) continue;
+    choices_[n].block_depth = depth;
+    is_kept[n] = true;
+    if (kept_ns == 0.0) kept_ns = choices_[n].predicted_ns;  // best first
+  }
+  if (kept_ns == 0.0 || b_->options.tune == Tune::kFull) return;
+  int left = 0;
+  for (int n = 0; n < count_; ++n) {
+    if (!is_kept[n] && choices_[n].predicted_ns * kWorthPacking > kept_ns) continue;
+    choices_[left++] = choices_[n];
+  }
+  count_ = left;
+}
+
+Status SpmmLayer::Rank() {
   SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &stats_));
   SpmmProblem problem;
   problem.cpu = b_->options.cpu;
@@ -161,26 +204,39 @@ Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
   problem.batch = o_.batch;
   problem.threads = b_->options.threads;
   problem.direct = o_.may_be_direct;
+  problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
   problem.bytes = o_.quantised != nullptr;
-  problem.feed_cost = FeedCost(o_.window, o_.key.transposed);
   const int forced = ForcedSpmm(b_->options.format);
   count_ = RankSpmm(stats_, problem, b_->options.isa, forced, choices_);
   // Of bytes there are fewer formats.
   if (count_ == 0) count_ = RankSpmm(stats_, problem, b_->options.isa, kAnyFormat, choices_);
-  const double rows = static_cast<double>(stats_.rows) * stats_.groups;
+  ShareKept();
+  return Status::Ok();
+}
+
+Candidate SpmmLayer::CandidateOf(int n) const {
+  const SpmmChoice& choice = choices_[n];
+  Candidate c;
+  c.format = SpmmFormatName(choice.kernel.format);
+  c.kernel = choice.kernel.kernel.name;
+  c.predicted_ns = choice.predicted_ns;
+  c.tiles = choice.tiling.tiles;
+  c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
+  c.block_depth = choice.block_depth;
+  return c;
+}
+
+double SpmmLayer::StoredOf(int n) const {
+  if (!SpmmIsDense(choices_[n].kernel.format)) return static_cast<double>(stats_.nnz);
+  return static_cast<double>(stats_.rows) * stats_.groups * static_cast<double>(stats_.depth);
+}
+
+Status SpmmLayer::Enter(int first_number, double extra_ns, Contest* contest) {
+  SRT_RETURN_IF_ERROR(Rank());
   for (int n = 0; n < count_; ++n) {
-    const SpmmChoice& choice = choices_[n];
-    Candidate c;
-    c.format = SpmmFormatName(choice.kernel.format);
-    c.kernel = choice.kernel.kernel.name;
-    c.predicted_ns = choice.predicted_ns + extra_ns;
-    c.tiles = choice.tiling.tiles;
-    c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
-    c.block_depth = choice.block_depth;
-    const double stored = SpmmIsDense(choice.kernel.format)
-                              ? rows * static_cast<double>(stats_.depth)
-                              : static_cast<double>(stats_.nnz);
-    contest->Add(c, first_number + n, stored);
+    Candidate c = CandidateOf(n);
+    c.predicted_ns += extra_ns;
+    contest->Add(c, first_number + n, StoredOf(n));
   }
   return Status::Ok();
 }
@@ -231,7 +287,7 @@ namespace {
 Status PrepareSpmm(void* layer, int number, Trial* trial) {
   trial->part_count = 1;
   return static_cast<SpmmLayer*>(layer)->Prepare(number, kTrialX, kTrialR, kTrialY,
-                                                 &trial->parts[0], &trial->key);
+                                                 &trial->parts[0], &trial->keys[0]);
 }
 
 }  // namespace

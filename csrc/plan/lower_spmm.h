@@ -12,6 +12,8 @@ struct SpmmOperands {
   int64_t batch = 1;
   int64_t columns = 0;
   bool may_be_direct = false;
+  bool phased = false;     // x holds the phases of its planes
+  size_t split_bytes = 0;  // packed weights of a row split at most; 0: any number
   int64_t x_image = 0, x_group = 0, x_row = 0;
   int64_t r_image = 0, r_group = 0, r_row = 0;
   int64_t y_image = 0, y_group = 0, y_row = 0;
@@ -29,6 +31,12 @@ struct SpmmOperands {
 class SpmmLayer {
  public:
   SpmmLayer(PlanBuilder* b, const SpmmOperands& operands) : b_(b), o_(operands) {}
+
+  // Ranks the formats: candidates 0 and on.
+  Status Rank();
+  int count() const { return count_; }
+  Candidate CandidateOf(int n) const;
+  double StoredOf(int n) const;  // weights that its packing holds
 
   // Ranks the formats and enters them; candidate n gets the number first_number + n. `extra_ns`:
   // what each takes besides its kernel.
@@ -48,6 +56,7 @@ class SpmmLayer {
   const MatrixStats& stats() const { return stats_; }
 
  private:
+  void ShareKept();
   // `whole`: what the kernel takes, which holds `args`.
   Status FillArgs(const SpmmChoice& choice, SpmmArgs** args, const void** whole, PackKey* key);
   Status NewArgs(const SpmmChoice& choice, SpmmArgs** args, const void** whole);

@@ -15,7 +15,7 @@ struct ConvLayer {
     auto* self = static_cast<ConvLayer*>(layer);
     if (number == kWinogradNumber) return self->winograd.Prepare(trial);
     trial->part_count = 1;
-    return self->spmm.Prepare(number, kTrialX, kTrialR, kTrialY, &trial->parts[0], &trial->key);
+    return self->spmm.Prepare(number, kTrialX, kTrialR, kTrialY, &trial->parts[0], &trial->keys[0]);
   }
 
   SpmmLayer spmm;
@@ -94,7 +94,7 @@ Status WinogradLayer::FillArgs(WinogradArgs** out, PackKey* key) {
 
 Status WinogradLayer::Prepare(Trial* trial) {
   WinogradArgs* args = nullptr;
-  SRT_RETURN_IF_ERROR(FillArgs(&args, &trial->key));
+  SRT_RETURN_IF_ERROR(FillArgs(&args, &trial->keys[0]));
   Trial::Part& part = trial->parts[0];
   trial->part_count = 1;
   part.kernel = choice_.kernel.kernel;

@@ -3,6 +3,17 @@
 
 namespace sparsert {
 
+MatrixStats FullStats(int64_t rows, int64_t cols, int32_t groups, uint64_t nnz) {
+  MatrixStats stats;
+  stats.groups = groups;
+  stats.rows = rows / groups;
+  stats.depth = cols;
+  stats.nnz = nnz;
+  stats.columns4 = static_cast<uint64_t>((stats.rows + 3) / 4 * groups * cols);
+  stats.columns8 = static_cast<uint64_t>((stats.rows + 7) / 8 * groups * cols);
+  return stats;
+}
+
 Status ComputeStats(const Csr& w, int32_t groups, MatrixStats* stats) {
   stats->groups = groups;
   stats->rows = w.rows / groups;

@@ -15,6 +15,12 @@ struct MatrixStats {
   uint64_t columns8 = 0;  // of 8-row panels
 };
 
+// From this share of non-zeros on, a matrix counts as one without zeros.
+constexpr double kFullDensity = 0.97;
+
+// Of such a matrix [rows][cols] of all groups.
+MatrixStats FullStats(int64_t rows, int64_t cols, int32_t groups, uint64_t nnz);
+
 Status ComputeStats(const Csr& weights, int32_t groups, MatrixStats* stats);
 
 }  // namespace sparsert

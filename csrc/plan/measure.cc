@@ -57,7 +57,7 @@ void TrialBench::Evict() {
 void TrialBench::RunOnce(const Trial& trial, int64_t first_items) {
   for (int p = 0; p < trial.part_count; ++p) {
     const Trial::Part& part = trial.parts[p];
-    void* io[3];
+    void* io[Trial::kMaxTrialIo];
     for (int i = 0; i < part.io_count; ++i) {
       io[i] = part.io[i] == kNoBuffer ? nullptr : buffers_[part.io[i]].data();
     }
@@ -72,7 +72,7 @@ Status TrialBench::Time(const Trial& trial, double share, uint64_t (*clock)(), d
   }
   const Trial::Part& first = trial.parts[0];
   int64_t items = first.items;
-  if (trial.part_count == 1) {
+  if (trial.part_count == 1 && trial.share == 1.0) {
     // Two items at least: the first one alone meets weights that are colder than the rest's.
     items = static_cast<int64_t>(std::ceil(static_cast<double>(items) * share));
     items = std::min(first.items, std::max<int64_t>(2, items));
@@ -86,7 +86,7 @@ Status TrialBench::Time(const Trial& trial, double share, uint64_t (*clock)(), d
   }
   const uint64_t begin = clock();
   for (int i = 0; i < runs; ++i) RunOnce(trial, items);
-  *ns = static_cast<double>(clock() - begin) / runs;
+  *ns = static_cast<double>(clock() - begin) / runs / trial.share;
   if (items > 0) *ns *= static_cast<double>(first.items) / static_cast<double>(items);
   return Status::Ok();
 }

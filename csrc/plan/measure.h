@@ -21,17 +21,20 @@ enum TrialBuffer : int8_t {
 
 // A candidate made ready to run: its kernels in order.
 struct Trial {
+  static constexpr int kMaxTrialIo = 7;
   struct Part {
     Kernel kernel;
     const void* args = nullptr;
-    TrialBuffer io[3] = {kNoBuffer, kNoBuffer, kNoBuffer};
+    TrialBuffer io[kMaxTrialIo] = {kNoBuffer, kNoBuffer, kNoBuffer, kNoBuffer,
+                                   kNoBuffer, kNoBuffer, kNoBuffer};
     int io_count = 0;
     int64_t items = 0;
     size_t scratch_bytes = 0;
   };
-  static constexpr int kMaxParts = 4;
+  static constexpr int kMaxParts = 8;
 
-  PackKey key;  // of the weights packed for it
+  PackKey keys[2];     // of the weights packed for it
+  double share = 1.0;  // of the layer's work; less than all of it is run as it is
   Part parts[kMaxParts];
   int part_count = 0;
 };

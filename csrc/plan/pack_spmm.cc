@@ -16,54 +16,6 @@ bool IsZero(float value) {
   return bits == 0;
 }
 
-// Where each column of W goes: its packed K-row, or kDropped.
-constexpr uint32_t kDropped = 0xffffffffu;
-
-// Orders the K-rows of one group and records runs and channels (by taps), or keeps them (direct).
-Status OrderDepth(const Csr& w, int64_t row_begin, int64_t row_end, int32_t taps, bool direct,
-                  int32_t block_depth, PackedSpmm* packed, PackedMatrix* m, uint32_t* place) {
-  const int64_t depth = w.cols;
-  if (direct) {
-    for (int64_t k = 0; k < depth; ++k) place[k] = static_cast<uint32_t>(k);
-    m->depth = static_cast<int32_t>(depth);
-    m->blocks = static_cast<int32_t>((depth + block_depth - 1) / block_depth);
-    return Status::Ok();
-  }
-  for (int64_t k = 0; k < depth; ++k) place[k] = kDropped;
-  for (uint32_t i = w.row_ptr[row_begin]; i < w.row_ptr[row_end]; ++i) place[w.col_idx[i]] = 0;
-
-  // Fill blocks in (channel, tap) order, then sort within a block by tap.
-  uint32_t next = 0;
-  int64_t k = 0;
-  SRT_RETURN_IF_ERROR(packed->run_offsets.push_back(static_cast<uint32_t>(packed->runs.size())));
-  while (k < depth) {
-    int64_t end = k;
-    int32_t used = 0;
-    for (; end < depth && used < block_depth; ++end) used += place[end] != kDropped;
-    if (used == 0) break;
-    for (int32_t tap = 0; tap < taps; ++tap) {
-      FeedRun run = {static_cast<uint16_t>(tap), 0};
-      const int64_t first = k + (tap - k % taps + taps) % taps;
-      for (int64_t i = first; i < end; i += taps) {
-        if (place[i] == kDropped) continue;
-        place[i] = next++;
-        SRT_RETURN_IF_ERROR(packed->channels.push_back(static_cast<uint32_t>(i / taps)));
-        ++run.count;
-      }
-      if (run.count != 0) SRT_RETURN_IF_ERROR(packed->runs.push_back(run));
-    }
-    SRT_RETURN_IF_ERROR(packed->run_offsets.push_back(static_cast<uint32_t>(packed->runs.size())));
-    k = end;
-  }
-  m->depth = static_cast<int32_t>(next);
-  m->blocks = static_cast<int32_t>((next + block_depth - 1) / block_depth);
-  if (m->blocks == 0) {  // an empty block keeps the kernels' walk uniform
-    m->blocks = 1;
-    SRT_RETURN_IF_ERROR(packed->run_offsets.push_back(static_cast<uint32_t>(packed->runs.size())));
-  }
-  return Status::Ok();
-}
-
 // One panel's non-zeros within one block, as pattern and values per K-row.
 struct PanelColumns {
   uint8_t* pattern;  // [block_depth] bit r: row r is non-zero
@@ -159,6 +111,41 @@ Status AppendCsrPanel(const PackEntry* entries, const uint32_t* row_end, int row
 
 }  // namespace
 
+Status OrderTaps(int32_t taps, PackedSpmm* packed, PackedMatrix* m, Array<uint32_t>* place_of) {
+  // Fill blocks in (channel, tap) order, then sort within a block by tap.
+  Array<uint32_t>& place = *place_of;
+  const auto depth = static_cast<int64_t>(place.size());
+  uint32_t next = 0;
+  int64_t k = 0;
+  SRT_RETURN_IF_ERROR(packed->run_offsets.push_back(static_cast<uint32_t>(packed->runs.size())));
+  while (k < depth) {
+    int64_t end = k;
+    int32_t used = 0;
+    for (; end < depth && used < m->block_depth; ++end) used += place[end] != kDroppedColumn;
+    if (used == 0) break;
+    for (int32_t tap = 0; tap < taps; ++tap) {
+      FeedRun run = {static_cast<uint16_t>(tap), 0};
+      const int64_t first = k + (tap - k % taps + taps) % taps;
+      for (int64_t i = first; i < end; i += taps) {
+        if (place[i] == kDroppedColumn) continue;
+        place[i] = next++;
+        SRT_RETURN_IF_ERROR(packed->channels.push_back(static_cast<uint32_t>(i / taps)));
+        ++run.count;
+      }
+      if (run.count != 0) SRT_RETURN_IF_ERROR(packed->runs.push_back(run));
+    }
+    SRT_RETURN_IF_ERROR(packed->run_offsets.push_back(static_cast<uint32_t>(packed->runs.size())));
+    k = end;
+  }
+  m->depth = static_cast<int32_t>(next);
+  m->blocks = static_cast<int32_t>((next + m->block_depth - 1) / m->block_depth);
+  if (m->blocks == 0) {  // an empty block keeps the kernels' walk uniform
+    m->blocks = 1;
+    SRT_RETURN_IF_ERROR(packed->run_offsets.push_back(static_cast<uint32_t>(packed->runs.size())));
+  }
+  return Status::Ok();
+}
+
 Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat format, bool direct,
                 int32_t block_depth, int32_t csr2_rows, PackedSpmm* packed) {
   const Allocator* allocator = packed->groups.allocator();
@@ -201,12 +188,21 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
     SRT_RETURN_IF_ERROR(starts.push_back({packed->counts.size(), packed->id_offsets.size(),
                                           packed->channels.size(), packed->run_offsets.size()}));
     const int64_t row_begin = g * rows;
-    SRT_RETURN_IF_ERROR(OrderDepth(weights, row_begin, row_begin + rows, taps, direct, block_depth,
-                                   packed, &m, place.data()));
+    if (direct) {
+      for (int64_t k = 0; k < weights.cols; ++k) place[k] = static_cast<uint32_t>(k);
+      m.depth = static_cast<int32_t>(weights.cols);
+      m.blocks = static_cast<int32_t>((weights.cols + block_depth - 1) / block_depth);
+    } else {
+      for (uint32_t& p : place) p = kDroppedColumn;
+      for (uint32_t i = weights.row_ptr[row_begin]; i < weights.row_ptr[row_begin + rows]; ++i) {
+        place[weights.col_idx[i]] = 0;
+      }
+      SRT_RETURN_IF_ERROR(OrderTaps(taps, packed, &m, &place));
+    }
 
     // Rows in packed K order: each row is spread over its columns, then read in that order.
     for (int64_t k = 0; k < weights.cols; ++k) {
-      if (place[k] != kDropped) column_of[place[k]] = static_cast<uint32_t>(k);
+      if (place[k] != kDroppedColumn) column_of[place[k]] = static_cast<uint32_t>(k);
     }
     const uint32_t first = weights.row_ptr[row_begin];
     SRT_RETURN_IF_ERROR(entries.resize(weights.row_ptr[row_begin + rows] - first + 1));
@@ -276,6 +272,10 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
     }
   }
 
+  // These stay as long as the model does.
+  SRT_RETURN_IF_ERROR(packed->counts.shrink());
+  SRT_RETURN_IF_ERROR(packed->ids.shrink());
+  SRT_RETURN_IF_ERROR(packed->values.shrink());
   for (int32_t g = 0; g < groups; ++g) {
     PackedMatrix& m = packed->groups[g];
     const Start& s = starts[g];

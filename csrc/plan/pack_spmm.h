@@ -53,6 +53,12 @@ struct PackEntry {
 Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat format, bool direct,
                 int32_t block_depth, int32_t csr2_rows, PackedSpmm* packed);
 
+// The order of K-rows that are fed by taps, as above. `place_of`: of each column of W,
+// kDroppedColumn for those without a non-zero; the others get their packed K-row. Records runs and
+// channels.
+constexpr uint32_t kDroppedColumn = 0xffffffffu;
+Status OrderTaps(int32_t taps, PackedSpmm* packed, PackedMatrix* m, Array<uint32_t>* place_of);
+
 // Panel bounds that cut one group's work into `splits` parts of about equal stored weights:
 // `bounds` [splits + 1].
 void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32_t* bounds);

@@ -4,6 +4,53 @@
 #include <algorithm>
 
 namespace sparsert {
+namespace {
+
+// Fills bits, offsets and values: slice by slice the masks first, which say where each value goes.
+Status PackBits(const Csr& w, int32_t lanes, PackedSpmv* packed) {
+  const size_t cols = static_cast<size_t>(w.cols);
+  const size_t slices = static_cast<size_t>(packed->slices.slices);
+  const int mask_bytes = SpmvMaskBytes(lanes);
+  SRT_RETURN_IF_ERROR(packed->bits.resize(slices * cols * static_cast<size_t>(mask_bytes)));
+  SRT_RETURN_IF_ERROR(packed->offsets.resize(slices));
+  // A vector is loaded from the last value on.
+  SRT_RETURN_IF_ERROR(packed->values.resize(w.nnz() + static_cast<size_t>(lanes)));
+  Array<uint32_t> masks(packed->values.allocator());
+  Array<uint64_t> places(packed->values.allocator());
+  SRT_RETURN_IF_ERROR(masks.resize(cols));
+  SRT_RETURN_IF_ERROR(places.resize(cols));
+  uint64_t used = 0;
+  for (size_t slice = 0; slice < slices; ++slice) {
+    const int64_t begin = static_cast<int64_t>(slice) * lanes;
+    const int64_t end = std::min<int64_t>(begin + lanes, w.rows);
+    std::fill(masks.begin(), masks.end(), 0u);
+    for (int64_t row = begin; row < end; ++row) {
+      for (uint32_t i = w.row_ptr[row]; i < w.row_ptr[row + 1]; ++i) {
+        masks[w.col_idx[i]] |= 1u << (row - begin);
+      }
+    }
+    packed->offsets[slice] = used;
+    uint8_t* bits = packed->bits.data() + slice * cols * static_cast<size_t>(mask_bytes);
+    for (size_t k = 0; k < cols; ++k) {
+      places[k] = used;
+      used += static_cast<uint64_t>(__builtin_popcount(masks[k]));
+      if (mask_bytes == 2) {
+        const auto mask = static_cast<uint16_t>(masks[k]);
+        memcpy(bits + 2 * k, &mask, sizeof(mask));
+      } else {
+        bits[k] = static_cast<uint8_t>(masks[k]);
+      }
+    }
+    for (int64_t row = begin; row < end; ++row) {
+      for (uint32_t i = w.row_ptr[row]; i < w.row_ptr[row + 1]; ++i) {
+        packed->values[places[w.col_idx[i]]++] = w.values[i];
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace
 
 Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lanes,
                 PackedSpmv* packed) {
@@ -35,8 +82,10 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
     }
   }
 
-  if (format == SpmvFormat::kDense) {
-    m.col_blocks = 1;
+  m.col_blocks = 1;
+  if (format == SpmvFormat::kBits) {
+    SRT_RETURN_IF_ERROR(PackBits(w, lanes, packed));
+  } else if (format == SpmvFormat::kDense) {
     SRT_RETURN_IF_ERROR(packed->values.resize(padded_rows * w.cols));
     for (int64_t row = 0; row < w.rows; ++row) {
       float* slice = packed->values.data() + row / lanes * lanes * w.cols + row % lanes;
@@ -94,6 +143,7 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
   m.wholes = packed->wholes.data();
   m.offsets = packed->offsets.data();
   m.ids = packed->ids.data();
+  m.bits = packed->bits.data();
   m.values = packed->values.data();
   return Status::Ok();
 }

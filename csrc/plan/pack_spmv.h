@@ -9,7 +9,7 @@ namespace sparsert {
 
 struct PackedSpmv {
   explicit PackedSpmv(const Allocator* a)
-      : row_of(a), bias(a), widths(a), wholes(a), offsets(a), ids(a), values(a) {}
+      : row_of(a), bias(a), widths(a), wholes(a), offsets(a), ids(a), bits(a), values(a) {}
 
   SpmvFormat format = SpmvFormat::kDense;
   PackedSlices slices;  // views into the arrays below
@@ -19,11 +19,12 @@ struct PackedSpmv {
   Array<uint32_t> wholes;
   Array<uint64_t> offsets;
   Array<uint16_t> ids;
+  Array<uint8_t> bits;
   Array<float> values;
 
   size_t bytes() const {
     return row_of.size_bytes() + bias.size_bytes() + widths.size_bytes() + wholes.size_bytes() +
-           offsets.size_bytes() + ids.size_bytes() + values.size_bytes();
+           offsets.size_bytes() + ids.size_bytes() + bits.size_bytes() + values.size_bytes();
   }
 };
 

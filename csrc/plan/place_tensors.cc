@@ -19,11 +19,6 @@ bool SameLayout(const TensorDesc& a, const TensorDesc& b) {
   return true;
 }
 
-IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
-  ref.offset += static_cast<size_t>(elements) * DTypeSize(dtype);
-  return ref;
-}
-
 }  // namespace
 
 TensorDesc PlanBuilder::OwnLayout(uint32_t tensor, bool plain) const {

@@ -9,6 +9,7 @@
 #include "kernels/copy/copy.h"
 #include "plan/batch_slices.h"
 #include "plan/builder.h"
+#include "plan/check_memory.h"
 
 namespace sparsert {
 namespace {
@@ -71,6 +72,7 @@ Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> 
   for (size_t i = 0; i < io.size; ++i) {
     step.io[i] = io[i];
     if (io[i].kind == IoRef::kArena) buffers_[io[i].index].last = node_index;
+    step.may_fault |= io[i].kind == IoRef::kFault;
   }
   step.items = items;
   step.chunk = items < 1 ? 1 : items;
@@ -109,12 +111,12 @@ Status PlanBuilder::AddCopy(const TensorDesc& from_desc, IoRef from, const Tenso
   return Status::Ok();
 }
 
-Status PlanBuilder::Taps(const Window& window, bool transposed, const Tiling& tiling,
+Status PlanBuilder::Taps(const Window& window, bool transposed, bool phased, const Tiling& tiling,
                          TapTable* table) {
   for (const TapsEntry& entry : taps_) {
-    if (entry.transposed == transposed && SameWindow(entry.window, window) &&
-        entry.tiling.lanes == tiling.lanes && entry.tiling.tiles == tiling.tiles &&
-        entry.tiling.vecs == tiling.vecs) {
+    if (entry.transposed == transposed && entry.phased == phased &&
+        SameWindow(entry.window, window) && entry.tiling.lanes == tiling.lanes &&
+        entry.tiling.tiles == tiling.tiles && entry.tiling.vecs == tiling.vecs) {
       *table = entry.table;
       return Status::Ok();
     }
@@ -123,8 +125,10 @@ Status PlanBuilder::Taps(const Window& window, bool transposed, const Tiling& ti
   memset(static_cast<void*>(&entry), 0, sizeof(entry));
   entry.window = window;
   entry.transposed = transposed;
+  entry.phased = phased;
   entry.tiling = tiling;
-  SRT_RETURN_IF_ERROR(BuildTaps(window, transposed, tiling, &plan->memory, &entry.table));
+  SRT_RETURN_IF_ERROR(BuildTaps(window, transposed, PlaneLayout(window, phased), tiling,
+                                &plan->memory, &entry.table));
   *table = entry.table;
   return taps_.push_back(entry);
 }
@@ -164,7 +168,10 @@ Status PlanBuilder::LowerNode() {
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
   SRT_RETURN_IF_ERROR(ChooseRowconv());
-  if (rowconv.pool == RowconvChoice::kNoPool) {
+  const bool is_projection = IsProjection();
+  if (is_projection) {
+    plan->places[n.outputs[0]].placed = true;  // it has no memory
+  } else if (rowconv.pool == RowconvChoice::kNoPool) {
     SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
   } else {
     // The step writes what the pool makes of the node's output; that itself has no memory.
@@ -172,6 +179,14 @@ Status PlanBuilder::LowerNode() {
     plan->places[n.outputs[0]].placed = true;
   }
   Describe(n);
+  bool is_empty = !IsReshape(n.op);  // those share memory, and need a place
+  for (uint32_t t : n.outputs) {
+    is_empty = is_empty && (t == kNoTensor || facts(t).shape.elements() == 0);
+  }
+  if (is_empty) {
+    snprintf(info().reason, sizeof(info().reason), "its output is empty");
+    return Status::Ok();
+  }
   if (info().weights != 0) {
     SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &info().nonzeros));
   }
@@ -180,7 +195,7 @@ Status PlanBuilder::LowerNode() {
     case Op::kConvTranspose:
       return rowconv.used ? LowerRowconv(this) : LowerConv(this);
     case Op::kLinear:
-      return LowerLinear(this);
+      return is_projection ? LowerProjection(this) : LowerLinear(this);
     case Op::kUnary:
     case Op::kBinary:
     case Op::kPRelu:
@@ -236,6 +251,10 @@ Status PlanBuilder::LowerNode() {
     case Op::kCumProd:
     case Op::kTrilu:
       return LowerIndex(this);
+    case Op::kGridSample:
+    case Op::kRoiAlign:
+    case Op::kDeformColumns:
+      return LowerSample(this);
     default:
       return LowerMovement(this);
   }
@@ -263,10 +282,8 @@ Status PlanBuilder::EstimateWork() {
   SRT_RETURN_IF_ERROR(work_.resize(graph.nodes.size()));
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& n = graph.nodes[i];
-    const bool is_linear = n.op == Op::kLinear;
-    if (!is_linear && n.op != Op::kConv && n.op != Op::kConvTranspose && n.op != Op::kQConv) {
-      continue;
-    }
+    if (!HasWeights(n.op)) continue;
+    const bool is_rows = n.op == Op::kLinear || n.op == Op::kRecurrent;
     const Tensor& w = graph.tensors[n.Input(1)];
     const Shape& out = facts(n.outputs[0]).shape;
     uint64_t nnz = 0;
@@ -276,7 +293,7 @@ Status PlanBuilder::EstimateWork() {
                                                              static_cast<double>(w.data.cols);
     const double columns =
         static_cast<double>(out.elements()) /
-        static_cast<double>(std::max<int64_t>(1, out.dims[is_linear ? out.rank - 1 : 1]));
+        static_cast<double>(std::max<int64_t>(1, out.dims[is_rows ? out.rank - 1 : 1]));
     work_[i] = per_column * columns;
     work_left_ += work_[i];
   }
@@ -308,6 +325,7 @@ Status PlanBuilder::Build() {
     node = &graph.nodes[i];
     info().first_step = static_cast<uint32_t>(plan->steps.size());
     SRT_RETURN_IF_ERROR(LowerNode());
+    if (HasWeights(node->op)) weights->Forget(node->Input(1));
     if (!work_.empty()) work_left_ -= work_[i];
   }
   SRT_RETURN_IF_ERROR(WriteGraphOutputs());
@@ -347,7 +365,8 @@ void SetSliceBytes(const Graph& graph, Plan* plan) {
 
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
-  SRT_RETURN_IF_ERROR(InferShapes(graph, input_shapes, &plan->facts, true, input_values));
+  SRT_RETURN_IF_ERROR(
+      InferShapes(graph, input_shapes, &plan->facts, true, input_values, options.allow_empty));
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
   ShapeTable whole(plan->facts.facts.allocator());
@@ -358,6 +377,10 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
       std::swap(whole, plan->facts);
       std::swap(plan->facts, slice);
     }
+  }
+  SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));
+  if (cut.images != 0) {
+    SRT_RETURN_IF_ERROR(CheckOutputBytes(graph, whole, options.memory_limit));
   }
   PlanOptions slice_options = options;
   if (cut.slice_per_thread) slice_options.threads = 1;
@@ -372,7 +395,7 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
     SetSliceBytes(graph, plan);
     std::swap(plan->facts, whole);
   }
-  return status;
+  return status.ok() ? CheckArenaBytes(*plan, options.memory_limit) : status;
 }
 
 }  // namespace sparsert

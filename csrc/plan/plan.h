@@ -16,14 +16,17 @@ struct PlanOptions {
   CpuTraits cpu;
   int threads = 1;
   Tune tune = Tune::kAuto;
-  int format = -1;  // kAnyFormat, kWinogradFormat, or the SpmmFormat of every matrix layer
+  int format = -1;           // kAnyFormat, kWinogradFormat, or the SpmmFormat of every matrix layer
+  bool allow_empty = false;  // inputs may have dimensions of size 0
+  uint64_t memory_limit = 0;  // bytes of one tensor, and of a run's arena; 0: none
   // Wall clock for measured choices in nanoseconds; nullptr turns them off.
   uint64_t (*clock)() = nullptr;
 };
 
 // Where a step finds a tensor when it runs.
 struct IoRef {
-  enum Kind : uint8_t { kNone, kArena, kConstant, kInput, kOutput };
+  // kFault: where a kernel reports indices that are outside (base/fault.h).
+  enum Kind : uint8_t { kNone, kArena, kConstant, kInput, kOutput, kFault };
   Kind kind = kNone;
   uint32_t index = 0;  // of the graph input or output
   // Bytes from the start of the arena, constant, input or output.
@@ -33,6 +36,18 @@ struct IoRef {
   size_t slice_bytes = 0;
 };
 
+inline IoRef FaultRef() {
+  IoRef ref;
+  ref.kind = IoRef::kFault;
+  return ref;
+}
+
+// Wraps around for negative shifts, which is what adding them needs.
+inline IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
+  ref.offset += static_cast<size_t>(elements) * DTypeSize(dtype);
+  return ref;
+}
+
 constexpr int kMaxStepIo = 8;
 
 struct Step {
@@ -41,6 +56,7 @@ struct Step {
   uint32_t node = 0;
   IoRef io[kMaxStepIo];
   int32_t io_count = 0;
+  bool may_fault = false;  // one of io is kFault
   int64_t items = 0;
   int64_t chunk = 1;         // items a thread takes at a time
   size_t scratch_bytes = 0;  // per thread
@@ -106,7 +122,8 @@ struct Plan {
 
 // `plan` is empty. `tuning`: empty, or what WriteTuning() wrote for an earlier plan; it is not
 // trusted. `input_values`: as in InferShapes(); the plan is for these values only. Errors name the
-// node.
+// node. kOutOfMemory when a tensor or the arena is beyond the limit, before anything of that size
+// is asked for.
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan);
 

@@ -1,10 +1,20 @@
 // Weights: decoding and packing on demand.
 #include "plan/weights.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 
+#include "base/platform.h"
+
 namespace sparsert {
+namespace {
+
+// Smaller constants take longer to read again than their memory is worth.
+constexpr size_t kForgetBytes = 1 << 20;
+constexpr size_t kForgetFileBytes = 32 << 20;
+
+}  // namespace
 
 Weights::~Weights() {
   while (packings_ != nullptr) {
@@ -76,29 +86,44 @@ Status Weights::NonZeros(uint32_t tensor, uint64_t* nnz) {
     uint64_t counted = 0;
     SRT_RETURN_IF_ERROR(CountNonZeros(graph_->tensors[tensor].data, &counted));
     nonzeros_[tensor] = static_cast<int64_t>(counted);
+    Forget(tensor);
   }
   *nnz = static_cast<uint64_t>(nonzeros_[tensor]);
   return Status::Ok();
+}
+
+Status Weights::IsFull(const PackKey& key, bool* full) {
+  const EncodedTensor& data = graph_->tensors[key.tensor].data;
+  *full = false;
+  if (key.transposed || key.bytes || data.encoding != Encoding::kDense) return Status::Ok();
+  uint64_t nnz = 0;
+  SRT_RETURN_IF_ERROR(NonZeros(key.tensor, &nnz));
+  *full = static_cast<double>(nnz) >=
+          kFullDensity * static_cast<double>(data.rows) * static_cast<double>(data.cols);
+  return Status::Ok();
+}
+
+void Weights::Forget(uint32_t tensor) {
+  const EncodedTensor& data = graph_->tensors[tensor].data;
+  const size_t bytes = static_cast<size_t>(data.stored_values) * DTypeSize(data.value_dtype);
+  if (mapped_ && bytes >= kForgetBytes) ForgetPages(data.values, bytes);
 }
 
 Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
   PackKey wanted;  // only what the matrix itself depends on
   wanted.tensor = key.tensor;
   wanted.transposed = key.transposed;
-  wanted.tap_rows = key.tap_rows;
+  wanted.phases = key.phases;
   wanted.bytes = key.bytes;
   wanted.depthwise = key.depthwise;
   wanted.groups = key.transposed ? key.groups : 1;
   wanted.taps = key.transposed || key.bytes ? key.taps : 1;
   if (!(csr_key_ == wanted)) {
     csr_key_ = PackKey();
-    if (key.bytes) {
-      SRT_RETURN_IF_ERROR(GroupBytes(key, &csr_));
-    } else if (key.transposed) {
-      SRT_RETURN_IF_ERROR(RearrangeTransposed(key, &csr_));
-    } else {
-      SRT_RETURN_IF_ERROR(DecodeCsr(graph_->tensors[key.tensor].data, &csr_));
-    }
+    SRT_RETURN_IF_ERROR(key.bytes           ? GroupBytes(key, &csr_)
+                        : key.phases.used() ? RearrangePhases(key, &csr_)
+                        : key.transposed    ? RearrangeTransposed(key, &csr_)
+                                            : DecodeCsr(graph_->tensors[key.tensor].data, &csr_));
     csr_key_ = wanted;
   }
   *csr = &csr_;
@@ -112,28 +137,38 @@ Status Weights::Stats(const PackKey& key, MatrixStats* stats) {
       return Status::Ok();
     }
   }
-  const Csr* csr = nullptr;
-  SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
-  SRT_RETURN_IF_ERROR(ComputeStats(*csr, key.groups, stats));
+  bool full = false;
+  SRT_RETURN_IF_ERROR(IsFull(key, &full));
+  if (full) {
+    const EncodedTensor& data = graph_->tensors[key.tensor].data;
+    uint64_t nnz = 0;
+    SRT_RETURN_IF_ERROR(NonZeros(key.tensor, &nnz));
+    *stats = FullStats(data.rows, data.cols, key.groups, nnz);
+  } else {
+    const Csr* csr = nullptr;
+    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    SRT_RETURN_IF_ERROR(ComputeStats(*csr, key.groups, stats));
+  }
   return stats_.push_back({key, *stats});
 }
 
 void Weights::EndPlanning() {
+  // Matrices too small to be forgotten one by one are many in a large model.
+  if (mapped_ && file_.size >= kForgetFileBytes) ForgetPages(file_.data, file_.size);
   csr_key_ = PackKey();
   csr_.row_ptr.reset();
   csr_.col_idx.reset();
   csr_.values.reset();
 }
 
-// [C][M / g][taps] becomes [M][C / g][taps]: channel c belongs to group c / (C / g). With tap_rows,
-// [C][M * taps] becomes [M * taps][C].
+// [C][M / g][taps] becomes [M][C / g][taps]: channel c belongs to group c / (C / g).
 Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
   const Tensor& t = graph_->tensors[key.tensor];
   Array<float> scratch(allocator_);
   const float* w = nullptr;
   SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
   const int64_t channels = t.data.rows;
-  const int64_t taps = key.tap_rows ? 1 : key.taps;
+  const int64_t taps = key.taps;
   const int64_t group_in = channels / key.groups;
   const int64_t group_out = t.data.cols / taps;
   csr->rows = group_out * key.groups;
@@ -153,6 +188,53 @@ Status Weights::RearrangeTransposed(const PackKey& key, Csr* csr) {
       }
     }
     SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(static_cast<uint32_t>(csr->values.size())));
+  }
+  return Status::Ok();
+}
+
+// [C][M][kernel] becomes [phases][M][C][taps].
+Status Weights::RearrangePhases(const PackKey& key, Csr* csr) {
+  const Tensor& t = graph_->tensors[key.tensor];
+  Array<float> scratch(allocator_);
+  const float* w = nullptr;
+  SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
+  const OutputPhases& p = key.phases;
+  const int64_t channels = t.data.rows;
+  const int64_t kernel = static_cast<int64_t>(p.kernel[0]) * p.kernel[1];
+  const int64_t taps = static_cast<int64_t>(p.taps[0]) * p.taps[1];
+  const int64_t rows = t.data.cols / kernel;  // of one phase
+  csr->rows = rows * p.phases();
+  csr->cols = channels * taps;
+  csr->row_ptr.clear();
+  csr->col_idx.clear();
+  csr->values.clear();
+  SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(0));
+  Array<int64_t> at(allocator_);  // [taps] the element of the kernel that a tap is, or -1
+  SRT_RETURN_IF_ERROR(at.resize(static_cast<size_t>(taps)));
+  for (int32_t phase = 0; phase < p.phases(); ++phase) {
+    const int32_t in_stride[2] = {phase / p.stride[1], phase % p.stride[1]};
+    for (int32_t tap = 0; tap < taps; ++tap) {
+      const int32_t of_window[2] = {tap / p.taps[1], tap % p.taps[1]};
+      int64_t k[2];
+      bool inside = true;
+      for (int d = 0; d < 2; ++d) {
+        k[d] = in_stride[d] + p.pad[d] - p.stride[d] * (of_window[d] - p.before[d]);
+        inside = inside && k[d] >= 0 && k[d] < p.kernel[d];
+      }
+      at[static_cast<size_t>(tap)] = inside ? k[0] * p.kernel[1] + k[1] : -1;
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t c = 0; c < channels; ++c) {
+        const float* from = w + (c * rows + row) * kernel;
+        for (int64_t tap = 0; tap < taps; ++tap) {
+          const int64_t k = at[static_cast<size_t>(tap)];
+          if (k < 0 || from[k] == 0.0f) continue;
+          SRT_RETURN_IF_ERROR(csr->col_idx.push_back(static_cast<uint32_t>(c * taps + tap)));
+          SRT_RETURN_IF_ERROR(csr->values.push_back(from[k]));
+        }
+      }
+      SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(static_cast<uint32_t>(csr->values.size())));
+    }
   }
   return Status::Ok();
 }
@@ -217,11 +299,18 @@ Status Weights::NewPacking(const PackKey& key, Packing** packing) {
 Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
   Packing* packing = Find(key);
   if (packing == nullptr) {
+    const auto format = static_cast<SpmmFormat>(key.format);
+    bool full = false;
+    SRT_RETURN_IF_ERROR(IsFull(key, &full));
+    full = full && SpmmIsDense(format);
     const Csr* csr = nullptr;
-    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    if (!full) SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    const Status status = PackSpmm(*csr, key.groups, key.taps, static_cast<SpmmFormat>(key.format),
-                                   key.direct, key.block_depth, key.csr2_rows, &packing->spmm);
+    DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
+    const Status status = full ? PackDenseSpmm(&rows, key.groups, key.taps, format, key.direct,
+                                               key.block_depth, &packing->spmm)
+                               : PackSpmm(*csr, key.groups, key.taps, format, key.direct,
+                                          key.block_depth, key.csr2_rows, &packing->spmm);
     if (!status.ok()) {
       Free(packing);
       return status;
@@ -242,13 +331,19 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
 Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
   Packing* packing = Find(key);
   if (packing == nullptr) {
+    const auto format = static_cast<SpmvFormat>(key.format);
+    bool full = false;
+    SRT_RETURN_IF_ERROR(IsFull(key, &full));
+    full = full && format == SpmvFormat::kDense;
     const Csr* csr = nullptr;
-    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
-    const void* bias = nullptr;
-    if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &bias));
+    if (!full) SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    const void* data = nullptr;
+    if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &data));
+    const auto* bias = static_cast<const float*>(data);
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    const Status status = PackSpmv(*csr, static_cast<const float*>(bias),
-                                   static_cast<SpmvFormat>(key.format), key.lanes, &packing->spmv);
+    DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
+    const Status status = full ? PackDenseSpmv(&rows, bias, key.lanes, &packing->spmv)
+                               : PackSpmv(*csr, bias, format, key.lanes, &packing->spmv);
     if (!status.ok()) {
       Free(packing);
       return status;
@@ -284,6 +379,23 @@ Status Weights::Winograd(const PackKey& key, const PackedWinograd** packed) {
   }
   *packed = &packing->winograd;
   return Status::Ok();
+}
+
+int32_t Weights::KeptDepth(const PackKey& key) const {
+  int32_t best = 0;
+  double best_ratio = 2.0;  // slabs of half or twice the best size cost a few per cent
+  for (const Packing* p = packings_; p != nullptr; p = p->next) {
+    PackKey same = p->key;
+    same.block_depth = key.block_depth;
+    same.csr2_rows = key.csr2_rows;
+    if (!p->kept || !(same == key)) continue;
+    const double ratio = static_cast<double>(std::max(p->key.block_depth, key.block_depth)) /
+                         std::min(p->key.block_depth, key.block_depth);
+    if (ratio > best_ratio) continue;
+    best_ratio = ratio;
+    best = p->key.block_depth;
+  }
+  return best;
 }
 
 void Weights::Keep(const PackKey& key) {

@@ -5,22 +5,43 @@
 #include "formats/decode.h"
 #include "graph/graph.h"
 #include "plan/matrix_stats.h"
+#include "plan/pack_dense.h"
 #include "plan/pack_spmm.h"
 #include "plan/pack_spmv.h"
 #include "plan/pack_winograd.h"
 
 namespace sparsert {
 
+// A transposed convolution as one of stride 1: its rows are (phase of the output, output channel),
+// and output element q of a phase reads input elements q - before, ..., q - before + taps - 1.
+// Phases read some of these only; their weights for the others are 0. Index 0 is the height.
+struct OutputPhases {
+  int32_t kernel[2] = {0, 0};  // zeros: none
+  int32_t stride[2] = {0, 0};
+  int32_t pad[2] = {0, 0};
+  int32_t before[2] = {0, 0};
+  int32_t taps[2] = {0, 0};
+
+  bool used() const { return kernel[0] != 0; }
+  int32_t phases() const { return stride[0] * stride[1]; }
+  bool operator==(const OutputPhases& o) const {
+    for (int d = 0; d < 2; ++d) {
+      if (kernel[d] != o.kernel[d] || stride[d] != o.stride[d] || pad[d] != o.pad[d]) return false;
+    }
+    return true;
+  }
+};
+
 // What a packing depends on besides the weights themselves.
 struct PackKey {
   uint32_t tensor = kNoTensor;
   int32_t groups = 1;
   int32_t taps = 1;
-  bool transposed = false;  // weights of a ConvTranspose: [C][M / g][taps]
-  bool tap_rows = false;    // transposed, one group: each (output channel, tap) is a row of its own
-  bool vector = false;      // spmv
-  bool bytes = false;       // i8 weights by groups of four channels: a "float" is four of them
-  bool depthwise = false;   // bytes: of each row one of four, in groups of four rows
+  bool transposed = false;    // weights of a ConvTranspose: [C][M / g][taps]
+  OutputPhases phases;        // transposed, one group: not by taps of the transposed window
+  bool vector = false;        // spmv
+  bool bytes = false;         // i8 weights by groups of four channels: a "float" is four of them
+  bool depthwise = false;     // bytes: of each row one of four, in groups of four rows
   uint32_t bias = kNoTensor;  // spmv keeps the bias in lane order
   int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
@@ -30,9 +51,12 @@ struct PackKey {
   int32_t panel_rows = 0;    // winograd: of a panel; 0 for the other kernels
   int32_t group_panels = 0;  // winograd
 
+  // Whether the window that K-rows stand for is a transposed convolution's.
+  bool by_transposed_taps() const { return transposed && !phases.used(); }
+
   bool operator==(const PackKey& o) const {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
-           transposed == o.transposed && tap_rows == o.tap_rows && vector == o.vector &&
+           transposed == o.transposed && phases == o.phases && vector == o.vector &&
            bytes == o.bytes && depthwise == o.depthwise && bias == o.bias && format == o.format &&
            direct == o.direct && block_depth == o.block_depth && csr2_rows == o.csr2_rows &&
            lanes == o.lanes && panel_rows == o.panel_rows && group_panels == o.group_panels;
@@ -52,6 +76,12 @@ class Weights {
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
+  // The file is a read-only mapping: what was packed of it may leave memory.
+  void SetMappedFile(const void* bytes, size_t size) {
+    mapped_ = true;
+    file_ = {static_cast<const char*>(bytes), size};
+  }
+
   // The constant's plain bytes in its own dtype: a view of the file where that is possible.
   Status Dense(uint32_t tensor, const void** data);
   // Its numbers as floats (f32 and i8), never a cached copy: `scratch` holds it when it must be
@@ -65,8 +95,13 @@ class Weights {
   Status Spmm(const PackKey& key, const PackedSpmm** packed);
   Status Spmv(const PackKey& key, const PackedSpmv** packed);
   Status Winograd(const PackKey& key, const PackedWinograd** packed);
+  // A node's weights have been packed: the file's copy is needed no longer.
+  void Forget(uint32_t tensor);
   // Frees what only planning needs.
   void EndPlanning();
+  // The block depth of a packing for spmm that a plan keeps, of the same matrix in the format of
+  // `key` and about as deep as it says; 0: there is none.
+  int32_t KeptDepth(const PackKey& key) const;
   // A plan's steps use the packing: it stays until the model goes.
   void Keep(const PackKey& key);
   // Forgets a packing that lost a measured choice, unless a plan keeps it.
@@ -97,11 +132,15 @@ class Weights {
     MatrixStats stats;
   };
 
+  // Whether the weights lie row by row in the file with hardly any zeros between them: then they
+  // are packed without CSR.
+  Status IsFull(const PackKey& key, bool* full);
   // The weights of a layer as CSR [rows][channels * taps], transposed convolutions rearranged. The
   // last one asked for is kept, since a layer is packed in several ways in a row.
   Status AsCsr(const PackKey& key, const Csr** csr);
   Status RearrangeTransposed(const PackKey& key, Csr* csr);
   Status GroupBytes(const PackKey& key, Csr* csr);
+  Status RearrangePhases(const PackKey& key, Csr* csr);
   Packing* Find(const PackKey& key) const;
   Status NewPacking(const PackKey& key, Packing** packing);
   void Free(Packing* packing);
@@ -114,6 +153,8 @@ class Weights {
   Csr csr_;
   PackKey csr_key_;
   Packing* packings_ = nullptr;
+  bool mapped_ = false;
+  Span<char> file_;
 };
 
 }  // namespace sparsert

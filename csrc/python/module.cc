@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -65,14 +66,16 @@ class Budget {
 class Model {
  public:
   Model(const py::buffer& file, int threads, const std::string& isa, int tune,
-        std::shared_ptr<Budget> budget)
+        std::shared_ptr<Budget> budget, bool allow_empty, bool mapped)
       : view_(file.request()), budget_(std::move(budget)) {
     srt_options options = {};
     options.struct_bytes = sizeof(options);
     options.threads = threads;
     options.isa = isa.empty() ? nullptr : isa.c_str();
     options.tune = tune;
+    options.allow_empty = allow_empty ? 1 : 0;
     options.budget = budget_ == nullptr ? nullptr : budget_->get();
+    options.is_mapped = mapped ? 1 : 0;
     srt_error error = {};
     int code = 0;
     {
@@ -159,7 +162,11 @@ class Arenas {
       }
     }
     void* arena = nullptr;
-    return posix_memalign(&arena, 64, bytes_) == 0 ? arena : nullptr;
+    if (posix_memalign(&arena, 64, bytes_) != 0) return nullptr;
+    // Kernels read, but do not use, what lies between rows. Bytes of former pointers or integers
+    // are denormal numbers there, which slow every multiplication down.
+    std::memset(arena, 0, bytes_);
+    return arena;
   }
 
   // In the child of a fork: the lock may be held by a thread that does not exist here.
@@ -265,15 +272,13 @@ class Plan {
       outputs.append(std::move(array));
     }
     std::vector<uint64_t> step_ns(timed ? srt_plan_step_count(plan_) : 0);
-    bool out_of_memory = false;
+    srt_error error;
+    int32_t code = SRT_OK;
     {
       py::gil_scoped_release release;
-      out_of_memory = !RunBuffers(in.data(), out.data(), timed ? step_ns.data() : nullptr);
+      code = RunBuffers(in.data(), out.data(), timed ? step_ns.data() : nullptr, &error);
     }
-    if (out_of_memory) {
-      srt_error error = {SRT_OUT_OF_MEMORY, "out of memory: the arena of a run"};
-      Throw(error);
-    }
+    if (code != SRT_OK) Throw(error);
     if (!timed) return outputs;
     py::list times;
     for (const uint64_t ns : step_ns) times.append(ns);
@@ -293,13 +298,16 @@ class Plan {
                                      0, nullptr);
   }
 
-  // False when out of memory. The GIL need not be held.
-  bool RunBuffers(const void* const* in, void* const* out, uint64_t* step_ns) {
+  // A status code; `error` is written if it is not SRT_OK. The GIL need not be held.
+  int32_t RunBuffers(const void* const* in, void* const* out, uint64_t* step_ns, srt_error* error) {
     void* arena = arenas_->Take();
-    if (arena == nullptr) return false;
-    srt_plan_run(plan_, arena, in, out, step_ns);
+    if (arena == nullptr) {
+      *error = {SRT_OUT_OF_MEMORY, "out of memory: the arena of a run"};
+      return SRT_OUT_OF_MEMORY;
+    }
+    const int32_t code = srt_plan_run_checked(plan_, arena, in, out, step_ns, error);
     arenas_->Return(arena);
-    return true;
+    return code;
   }
 
   py::list Nodes() const {
@@ -383,8 +391,9 @@ class Plan {
 // lines of Python: feeds that need no conversion go from the caller's dict straight to the plan.
 class Repeat {
  public:
-  Repeat(std::vector<py::str> names, std::vector<py::dtype> dtypes)
-      : names_(std::move(names)), dtypes_(std::move(dtypes)) {}
+  // `translate(code, text)` makes the exception of a run that fails.
+  Repeat(std::vector<py::str> names, std::vector<py::dtype> dtypes, py::object translate)
+      : names_(std::move(names)), dtypes_(std::move(dtypes)), translate_(std::move(translate)) {}
 
   void set_plan(std::shared_ptr<Plan> plan) { plan_ = std::move(plan); }
 
@@ -441,11 +450,17 @@ class Repeat {
       out[i] = py::detail::array_proxy(array)->data;
     }
     PyThreadState* thread = PyEval_SaveThread();
-    const bool done = plan->RunBuffers(in, out, nullptr);
+    srt_error error;
+    const int32_t code = plan->RunBuffers(in, out, nullptr, &error);
     PyEval_RestoreThread(thread);
-    if (!done) {
+    if (code != SRT_OK) {
       Py_DECREF(outputs);
-      return PyErr_NoMemory();
+      PyObject* failure = PyObject_CallFunction(translate_.ptr(), "is", code, error.text);
+      if (failure != nullptr) {
+        PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failure)), failure);
+        Py_DECREF(failure);
+      }
+      return nullptr;
     }
     return outputs;
   }
@@ -469,6 +484,7 @@ class Repeat {
 
   std::vector<py::str> names_;
   std::vector<py::dtype> dtypes_;
+  py::object translate_;
   std::shared_ptr<Plan> plan_;
 };
 
@@ -497,9 +513,10 @@ PYBIND11_MODULE(_core, m) {
       .def("after_fork", &Budget::AfterFork);
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model")
-      .def(py::init<const py::buffer&, int, const std::string&, int, std::shared_ptr<Budget>>(),
+      .def(py::init<const py::buffer&, int, const std::string&, int, std::shared_ptr<Budget>, bool,
+                    bool>(),
            py::arg("file"), py::arg("threads"), py::arg("isa"), py::arg("tune"),
-           py::arg("budget") = nullptr)
+           py::arg("budget") = nullptr, py::arg("allow_empty") = false, py::arg("mapped") = false)
       .def_property_readonly("inputs", [](const Model& model) { return model.Tensors(true); })
       .def_property_readonly("outputs", [](const Model& model) { return model.Tensors(false); })
       .def_property_readonly("plan_inputs", &Model::PlanInputs)
@@ -509,8 +526,8 @@ PYBIND11_MODULE(_core, m) {
       .def("after_fork", &Model::AfterFork);
 
   py::class_<Repeat, std::shared_ptr<Repeat>>(m, "Repeat")
-      .def(py::init<std::vector<py::str>, std::vector<py::dtype>>(), py::arg("names"),
-           py::arg("dtypes"))
+      .def(py::init<std::vector<py::str>, std::vector<py::dtype>, py::object>(), py::arg("names"),
+           py::arg("dtypes"), py::arg("translate"))
       .def("set_plan", &Repeat::set_plan)
       .def_property_readonly("function", &Repeat::Function);
 

@@ -1,6 +1,11 @@
 // The executor.
 #include "runtime/executor.h"
 
+#include <cinttypes>
+
+#include "base/fault.h"
+#include "graph/node_view.h"
+
 namespace sparsert {
 namespace {
 
@@ -47,10 +52,18 @@ void RunItems(void* context, int64_t begin, int64_t end, int worker) {
                        run.scratch + run.scratch_bytes * static_cast<size_t>(worker));
 }
 
-// The whole model on one slice of the batch, at `base` of the arena. `team`: nullptr for the
-// calling thread alone. `step_ns`: nullptr, or to be added to.
+// The first fault of a run and the node that it is of.
+struct RunFault {
+  IndexFault index;
+  uint32_t node = 0;
+};
+
+// The whole model on one slice of the batch, at `base` of the arena, up to the first fault. `team`:
+// nullptr for the calling thread alone. `step_ns`: nullptr, or to be added to.
 void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* inputs,
-              void* const* outputs, Team* team, uint64_t* step_ns, uint64_t (*clock)()) {
+              void* const* outputs, Team* team, RunFault* fault, uint64_t* step_ns,
+              uint64_t (*clock)()) {
+  IndexFault own;
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
     void* io[kMaxStepIo];
@@ -73,6 +86,9 @@ void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* in
         case IoRef::kOutput:
           io[i] = static_cast<char*>(outputs[ref.index]) + offset;
           break;
+        case IoRef::kFault:
+          io[i] = &own;
+          break;
       }
     }
     const uint64_t begin = step_ns != nullptr ? clock() : 0;
@@ -85,6 +101,14 @@ void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* in
       step.kernel.run(step.args, io, 0, step.items, scratch);
     }
     if (step_ns != nullptr) step_ns[s] += clock() - begin;
+    if (step.may_fault && own.reported) {
+      if (fault->index.reported.exchange(true)) return;
+      fault->index.index = own.index;
+      fault->index.size = own.size;
+      fault->index.low = own.low;
+      fault->node = step.node;
+      return;
+    }
   }
 }
 
@@ -94,6 +118,7 @@ struct SliceRun {
   const void* const* inputs;
   void* const* outputs;
   Team* team;
+  RunFault* fault;
   uint64_t* step_ns;
   uint64_t (*clock)();
 };
@@ -104,27 +129,41 @@ void RunSlices(void* context, int64_t begin, int64_t end, int worker) {
   uint64_t* step_ns = worker == 0 ? run.step_ns : nullptr;
   for (int64_t slice = begin; slice < end; ++slice) {
     if (worker == 0) run.team->Settle();
-    RunSlice(*run.plan, slice, base, run.inputs, run.outputs, nullptr, step_ns, run.clock);
+    RunSlice(*run.plan, slice, base, run.inputs, run.outputs, nullptr, run.fault, step_ns,
+             run.clock);
   }
+}
+
+Status DescribeFault(const Graph& graph, const RunFault& fault) {
+  if (!fault.index.reported) return Status::Ok();
+  const Node& node = graph.nodes[fault.node];
+  const uint32_t indices = node.Input(node.op == Op::kRoiAlign ? 2 : 1);
+  return NodeError(node, StatusCode::kInvalidArgument,
+                   "index %" PRId64 " of '%s' is outside of [%" PRId64 ", %" PRId64 ")",
+                   fault.index.index, NameText(graph.tensors[indices].name).text, fault.index.low,
+                   fault.index.size);
 }
 
 }  // namespace
 
-void RunPlan(const Plan& plan, void* arena, const void* const* inputs, void* const* outputs,
-             ThreadPool* pool, Budget* budget, uint64_t* step_ns, uint64_t (*clock)()) {
+Status RunPlan(const Graph& graph, const Plan& plan, void* arena, const void* const* inputs,
+               void* const* outputs, ThreadPool* pool, Budget* budget, uint64_t* step_ns,
+               uint64_t (*clock)()) {
+  RunFault fault;
   char* base = static_cast<char*>(arena);
   Team team(plan.threads > 1 || plan.slice_threads > 1 ? pool : nullptr, budget);
   for (size_t s = 0; step_ns != nullptr && s < plan.steps.size(); ++s) step_ns[s] = 0;
   if (team.pool() != nullptr && plan.slice_threads > 1) {
-    SliceRun run = {&plan, base, inputs, outputs, &team, step_ns, clock};
+    SliceRun run = {&plan, base, inputs, outputs, &team, &fault, step_ns, clock};
     team.Settle();
     team.pool()->Run(&RunSlices, &run, plan.slices, 1);
-    return;
+    return DescribeFault(graph, fault);
   }
-  for (int64_t slice = 0; slice < plan.slices; ++slice) {
-    RunSlice(plan, slice, base, inputs, outputs, team.pool() == nullptr ? nullptr : &team, step_ns,
-             clock);
+  for (int64_t slice = 0; slice < plan.slices && !fault.index.reported; ++slice) {
+    RunSlice(plan, slice, base, inputs, outputs, team.pool() == nullptr ? nullptr : &team, &fault,
+             step_ns, clock);
   }
+  return DescribeFault(graph, fault);
 }
 
 }  // namespace sparsert

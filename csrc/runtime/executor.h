@@ -13,8 +13,11 @@ namespace sparsert {
 // the cores are counted in: before every step that threads share, the run takes as many workers as
 // have cores left, and gives back those whose cores others have taken. `step_ns`: nullptr, or
 // [plan.steps] that get each step's time by `clock` (where threads take slices of the batch, in the
-// slices of the calling thread). Allocates nothing, never waits for a core and cannot fail.
-void RunPlan(const Plan& plan, void* arena, const void* const* inputs, void* const* outputs,
-             ThreadPool* pool, Budget* budget, uint64_t* step_ns, uint64_t (*clock)());
+// slices of the calling thread). Allocates nothing and never waits for a core. kInvalidArgument
+// names the node and the index when data holds one that is outside of its dimension: the run ends
+// there, and what the outputs hold is not said.
+Status RunPlan(const Graph& graph, const Plan& plan, void* arena, const void* const* inputs,
+               void* const* outputs, ThreadPool* pool, Budget* budget, uint64_t* step_ns,
+               uint64_t (*clock)());
 
 }  // namespace sparsert

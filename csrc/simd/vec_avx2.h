@@ -21,6 +21,20 @@ struct Mask {
   __m256 m;
 };
 
+// While one lives, denormals count as zeros in this thread. Each product with one would take a
+// hundred times as long, and they turn up where nobody reads the result: behind the last column of
+// a row that is computed in whole vectors, where bytes of other tensors may lie.
+class DenormalsAreZero {
+ public:
+  DenormalsAreZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040u); }
+  ~DenormalsAreZero() { _mm_setcsr(before_); }
+  DenormalsAreZero(const DenormalsAreZero&) = delete;
+  DenormalsAreZero& operator=(const DenormalsAreZero&) = delete;
+
+ private:
+  uint32_t before_;
+};
+
 inline Vec Load(const float* p) { return {_mm256_load_ps(p)}; }  // aligned to 32 bytes
 inline Vec LoadU(const float* p) { return {_mm256_loadu_ps(p)}; }
 inline void Store(float* p, Vec a) { _mm256_store_ps(p, a.v); }
@@ -76,6 +90,28 @@ inline Vec LoadPicked(const float* p, PickIndex i, Mask m) { return GatherMask(p
 inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m256i i = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));
   return {_mm256_i32gather_ps(base, i, 4)};
+}
+// By the bits of a mask, the place of each lane's float among those that are set; -1: not set.
+struct SpreadTable {
+  int8_t place[256][8];
+};
+constexpr SpreadTable MakeSpreadTable() {
+  SpreadTable t = {};
+  for (int bits = 0; bits < 256; ++bits) {
+    int8_t next = 0;
+    for (int lane = 0; lane < 8; ++lane) {
+      t.place[bits][lane] = (bits >> lane & 1) != 0 ? next++ : int8_t{-1};
+    }
+  }
+  return t;
+}
+static constexpr SpreadTable kSpread = MakeSpreadTable();
+// (see vec_avx512.h); reads p[0 .. 7].
+inline Vec Spread(const float* p, uint32_t bits) {
+  const auto* row = reinterpret_cast<const __m128i*>(kSpread.place[bits]);
+  const __m256i place = _mm256_cvtepi8_epi32(_mm_loadl_epi64(row));
+  const __m256 moved = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), place);
+  return {_mm256_blendv_ps(moved, _mm256_setzero_ps(), _mm256_castsi256_ps(place))};
 }
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) {

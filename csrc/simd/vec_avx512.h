@@ -24,6 +24,20 @@ struct Mask {
   __mmask16 m;
 };
 
+// While one lives, denormals count as zeros in this thread. Each product with one would take a
+// hundred times as long, and they turn up where nobody reads the result: behind the last column of
+// a row that is computed in whole vectors, where bytes of other tensors may lie.
+class DenormalsAreZero {
+ public:
+  DenormalsAreZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040u); }
+  ~DenormalsAreZero() { _mm_setcsr(before_); }
+  DenormalsAreZero(const DenormalsAreZero&) = delete;
+  DenormalsAreZero& operator=(const DenormalsAreZero&) = delete;
+
+ private:
+  uint32_t before_;
+};
+
 inline Vec Load(const float* p) { return {_mm512_load_ps(p)}; }  // aligned to 64 bytes
 inline Vec LoadU(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void Store(float* p, Vec a) { _mm512_store_ps(p, a.v); }
@@ -61,6 +75,11 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m512i i =
       _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)));
   return {_mm512_i32gather_ps(i, base, 4)};
+}
+// The next of p[0], p[1], ... in each lane whose bit is set, from the lowest on; the others are 0.
+// Reads p[0 .. 15].
+inline Vec Spread(const float* p, uint32_t bits) {
+  return {_mm512_maskz_expand_ps(static_cast<__mmask16>(bits), _mm512_loadu_ps(p))};
 }
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) {

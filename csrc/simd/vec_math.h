@@ -49,13 +49,6 @@ inline Vec Exp(Vec x) {
   return ScaleByPow2(Add(ExpM1Reduced(ExpRemainder(x, n)), Set1(1.0f)), n);
 }
 
-// exp(x + lo) for a tiny lo, as in the square of a number kept in two parts.
-inline Vec ExpTwoParts(Vec x, Vec lo) {
-  x = Min(Set1(89.0f), Max(Set1(-104.0f), x));
-  const Vec n = ExpExponent(x);
-  return ScaleByPow2(Add(ExpM1Reduced(Add(ExpRemainder(x, n), lo)), Set1(1.0f)), n);
-}
-
 // exp(x) - 1 without cancellation near zero.
 inline Vec ExpM1(Vec x) {
   x = Min(Set1(89.0f), Max(Set1(-104.0f), x));
@@ -118,10 +111,9 @@ inline Vec Tanh(Vec x) {
   return Select(Less(x, Zero()), y, Neg(y));
 }
 
-// (1 + 2 a) * exp(a^2) * erfc(a) = P((a - 2) / (a + 2)); returns erfc(a) for a >= 0, where
-// minus_square + minus_square_lo = -a^2.
-inline Vec ErfcPositive(Vec a, Vec minus_square, Vec minus_square_lo) {
-  a = Min(Set1(20.0f), a);
+// (1 + 2 a) * exp(a^2) * erfc(a) = P((a - 2) / (a + 2)); returns erfc(a) for 0 <= a <= 20, to
+// within a few units in the last place of 1.
+inline Vec ErfcPositive(Vec a, Vec square) {
   const Vec below = Add(a, Set1(2.0f));
   const Vec factor = Fma(a, Set1(2.0f), Set1(1.0f));
   const Vec inverse = Div(Set1(1.0f), Mul(below, factor));
@@ -136,7 +128,7 @@ inline Vec ErfcPositive(Vec a, Vec minus_square, Vec minus_square_lo) {
   p = Fma(p, t, Set1(-1.660356671e-1f));
   p = Fma(p, t, Set1(-9.276413172e-2f));
   p = Fma(p, t, Set1(1.276978493f));
-  return Mul(Mul(p, Mul(inverse, below)), ExpTwoParts(minus_square, minus_square_lo));
+  return Mul(Mul(p, Mul(inverse, below)), Exp(Neg(square)));
 }
 
 inline Vec Erf(Vec x) {
@@ -148,18 +140,36 @@ inline Vec Erf(Vec x) {
   p = Fma(p, square, Set1(1.128017977e-1f));
   p = Fma(p, square, Set1(-3.761232495e-1f));
   p = Fma(p, square, Set1(1.128379107f));
-  const Vec large = Sub(Set1(1.0f), ErfcPositive(a, Neg(square), Zero()));
+  const Vec large = Sub(Set1(1.0f), ErfcPositive(a, square));
   const Vec y = Select(Less(a, Set1(1.0f)), Mul(a, p), large);
   return Select(Less(x, Zero()), Neg(y), y);
 }
 
-// x * erfc(-x / sqrt(2)) / 2, which keeps its digits for negative x.
+// x * erfc(-x / sqrt(2)) / 2, which keeps its digits for negative x: max(0, x) less the tail
+// a * erfc(a / sqrt(2)) / 2 of a = |x|, with erfc(a / sqrt(2)) * exp(a^2 / 2) / 2 = P(1 / (1 +
+// 0.305 a)).
 inline Vec Gelu(Vec x) {
-  const Vec a = Min(Set1(28.0f), Abs(x));
-  const Vec half_square = Mul(Mul(a, a), Set1(-0.5f));
-  const Vec lo = Mul(Fma(a, a, Mul(half_square, Set1(2.0f))), Set1(-0.5f));
-  const Vec tail = Mul(Set1(0.5f), ErfcPositive(Mul(a, Set1(0.707106781f)), half_square, lo));
-  return Mul(x, Select(Less(x, Zero()), tail, Sub(Set1(1.0f), tail)));
+  const Vec a = Min(Set1(14.4f), Abs(x));  // the tail underflows
+  const Vec n = ExpExponent(Mul(Mul(a, a), Set1(-0.5f)));
+  // exp(-a^2 / 2) = 2^n * exp(-u / 2): a^2 is only rounded after most of it is taken off.
+  Vec u = Fma(a, a, Mul(n, Set1(1.38671875f)));
+  u = Fma(n, Set1(-4.24388880e-4f), u);
+  Vec e = Set1(-2.592994856e-4f);
+  e = Fma(e, u, Set1(2.619742288e-3f));
+  e = Fma(e, u, Set1(-2.083447295e-2f));
+  e = Fma(e, u, Set1(1.249972262e-1f));
+  e = Fma(e, u, Set1(-4.999998451e-1f));
+  e = Fma(e, u, Set1(1.0f));
+  const Vec t = Div(Set1(1.0f), Fma(a, Set1(0.305f), Set1(1.0f)));
+  Vec p = Set1(3.663887119e-2f);
+  p = Fma(p, t, Set1(-1.527461001e-1f));
+  p = Fma(p, t, Set1(1.853149239e-1f));
+  p = Fma(p, t, Set1(-3.762068493e-2f));
+  p = Fma(p, t, Set1(1.208404015e-1f));
+  p = Fma(p, t, Set1(1.034736931e-1f));
+  p = Fma(p, t, Set1(1.224586846e-1f));
+  p = Fma(p, t, Set1(1.216402452e-1f));
+  return Sub(Max(Zero(), x), ScaleByPow2(Mul(Mul(p, Mul(t, a)), e), n));
 }
 
 inline Vec GeluTanh(Vec x) {  // (1 + tanh(u)) / 2 = sigmoid(2 u)
@@ -313,6 +323,10 @@ inline Vec Apply(Vec x, Vec alpha, Vec beta) {
     return LaneByLane(x, ::acoshf);
   } else if constexpr (F == UnaryFn::kAtanh) {
     return LaneByLane(x, ::atanhf);
+  } else if constexpr (F == UnaryFn::kAffine) {
+    return Fma(alpha, x, beta);
+  } else if constexpr (F == UnaryFn::kScaledTanh) {
+    return Mul(alpha, Tanh(Mul(beta, x)));
   } else {
     static_assert(F == UnaryFn::kThresholdedRelu, "a function without a formula");
     return Select(Less(alpha, x), x, zero);
@@ -368,6 +382,8 @@ inline Vec Apply(Vec x, Vec alpha, Vec beta) {
     SRT_UNARY_CASE_(kAsinh, F, __VA_ARGS__)           \
     SRT_UNARY_CASE_(kAcosh, F, __VA_ARGS__)           \
     SRT_UNARY_CASE_(kAtanh, F, __VA_ARGS__)           \
+    SRT_UNARY_CASE_(kAffine, F, __VA_ARGS__)          \
+    SRT_UNARY_CASE_(kScaledTanh, F, __VA_ARGS__)      \
     case UnaryFn::kCount:                             \
       break;                                          \
   }
@@ -390,9 +406,9 @@ inline SRT_NOINLINE Vec ApplyAny(UnaryFn fn, Vec x, Vec alpha, Vec beta) {
 }
 
 // Applies `act` to a[0, n): for rows held in registers, where the function is rare.
-inline void ApplyActivation(const Activation& act, Vec* a, int n) {
+inline SRT_NOINLINE void ApplyActivation(const Activation& act, Vec* a, int n) {
   const ActivationVec v = MakeActivation(act);
-  for (int i = 0; i < n; ++i) a[i] = ApplyAny(v.fn, a[i], v.alpha, v.beta);
+  SRT_DISPATCH_UNARY(v.fn, F, for (int i = 0; i < n; ++i) a[i] = Apply<F>(a[i], v.alpha, v.beta))
 }
 
 // `F` is kAnyFn or equal to act.fn.

@@ -21,6 +21,11 @@ struct Mask {
   uint32x4_t m;
 };
 
+// (see vec_avx2.h) Products with denormals take no longer than others.
+struct DenormalsAreZero {
+  DenormalsAreZero() {}
+};
+
 inline Vec LoadU(const float* p) { return {vld1q_f32(p)}; }
 inline Vec Load(const float* p) { return LoadU(p); }
 inline void StoreU(float* p, Vec a) { vst1q_f32(p, a.v); }
@@ -88,6 +93,30 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
 }
 using Stride2Mask = Mask;  // (see vec_avx512.h)
 inline Stride2Mask SpreadMask(Mask m) { return m; }
+// By the bits of a mask, the bytes of each lane's float among those that are set; 255: not set.
+struct SpreadTable {
+  uint8_t byte[16][16];
+};
+constexpr SpreadTable MakeSpreadTable() {
+  SpreadTable t = {};
+  for (int bits = 0; bits < 16; ++bits) {
+    int next = 0;
+    for (int lane = 0; lane < 4; ++lane) {
+      const bool set = (bits >> lane & 1) != 0;
+      for (int b = 0; b < 4; ++b) {
+        t.byte[bits][lane * 4 + b] = static_cast<uint8_t>(set ? next * 4 + b : 255);
+      }
+      next += set;
+    }
+  }
+  return t;
+}
+static constexpr SpreadTable kSpread = MakeSpreadTable();
+// (see vec_avx512.h); reads p[0 .. 3].
+inline Vec Spread(const float* p, uint32_t bits) {
+  const uint8x16_t floats = vreinterpretq_u8_f32(vld1q_f32(p));
+  return {vreinterpretq_f32_u8(vqtbl1q_u8(floats, vld1q_u8(kSpread.byte[bits])))};
+}
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) { return {vuzp1q_f32(a.v, b.v)}; }
 inline Vec Odds(Vec a, Vec b) { return {vuzp2q_f32(a.v, b.v)}; }

@@ -20,6 +20,11 @@ struct Mask {
   bool m[4];
 };
 
+// (see vec_avx2.h) There is no portable way to say so.
+struct DenormalsAreZero {
+  DenormalsAreZero() {}
+};
+
 #define SRT_EACH for (int i = 0; i < 4; ++i)
 
 inline Vec LoadU(const float* p) {
@@ -70,6 +75,12 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
 }
 using Stride2Mask = Mask;  // (see vec_avx512.h)
 inline Stride2Mask SpreadMask(Mask m) { return m; }
+// (see vec_avx512.h); reads no more than it needs.
+inline Vec Spread(const float* p, uint32_t bits) {
+  Vec r;
+  SRT_EACH r.v[i] = (bits >> i & 1) != 0 ? *p++ : 0.0f;
+  return r;
+}
 // Lanes 0, 2, 4, ... and 1, 3, 5, ... of a followed by b.
 inline Vec Evens(Vec a, Vec b) { return {{a.v[0], a.v[2], b.v[0], b.v[2]}}; }
 inline Vec Odds(Vec a, Vec b) { return {{a.v[1], a.v[3], b.v[1], b.v[3]}}; }

@@ -342,6 +342,7 @@ def _drop_constant_inputs(model: ir.Model) -> None:
 
 
 # Spellings of "unknown" that exporters write as a symbol's name; two of them need not be equal.
+# Others write a negative size.
 _PLACEHOLDER_SYMBOLS = frozenset({"", "?", "-1", "None", "unknown", "Unknown", "*"})
 
 
@@ -355,7 +356,16 @@ def _forget_placeholder_symbols(model: ir.Model) -> None:
         if value.shape is None:
             continue
         dims = [
-            None if isinstance(dim, ir.SymbolicDim) and dim.value in _PLACEHOLDER_SYMBOLS else dim
-            for dim in value.shape
+            None if _is_placeholder(dim, value, axis) else dim
+            for axis, dim in enumerate(value.shape)
         ]
         value.shape = ir.Shape(dims)
+
+
+def _is_placeholder(dim: int | ir.SymbolicDim, value: ir.Value, axis: int) -> bool:
+    if isinstance(dim, int):
+        return dim < 0
+    node = value.producer()
+    # torch's exporter names an unknown size of an output so.
+    made_up = node is not None and dim.value == f"{node.op_type}{value.name}_dim_{axis}"
+    return made_up or dim.value in _PLACEHOLDER_SYMBOLS

@@ -18,6 +18,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH = 7
 _GRAPH_INITIALIZER = 5
 _TENSOR_RAW_DATA = 9
+_TENSOR_DATA_LOCATION = 14
 
 
 class WireError(ValueError):
@@ -150,15 +151,24 @@ def _external_entry(key: str, value: str) -> bytes:
     return _length_delimited(13, body)  # TensorProto.external_data
 
 
+def _is_large_payload(field: _Field) -> bool:
+    return field.number == _TENSOR_RAW_DATA and field.end - field.payload > INLINE_BYTES
+
+
 def _slim_tensor(data: Source, tensor: _Field) -> bytes:
     """Returns a TensorProto with a large raw_data replaced by its place in the file."""
     kept = bytearray()
-    for field in _fields(data, tensor.payload, tensor.end):
-        if field.number == _TENSOR_RAW_DATA and field.end - field.payload > INLINE_BYTES:
+    fields = _fields(data, tensor.payload, tensor.end)
+    if not any(_is_large_payload(field) for field in fields):
+        return data.read(tensor.payload, tensor.end)
+    for field in fields:
+        if field.number == _TENSOR_DATA_LOCATION:
+            continue  # what writers say explicitly would come after, and undo, what is said here
+        if _is_large_payload(field):
             kept += _external_entry("location", SELF_LOCATION)
             kept += _external_entry("offset", str(field.payload))
             kept += _external_entry("length", str(field.end - field.payload))
-            kept += _varint(14 << 3 | _VARINT) + b"\x01"  # data_location = EXTERNAL
+            kept += _varint(_TENSOR_DATA_LOCATION << 3 | _VARINT) + b"\x01"  # EXTERNAL
         else:
             kept += data.read(field.start, field.end)
     return bytes(kept)

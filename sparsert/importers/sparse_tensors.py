@@ -88,6 +88,9 @@ def _checked(sparse: onnx.SparseTensorProto) -> tuple[np.ndarray, np.ndarray, tu
         )
     if not inside:
         raise ValueError(f"an index is outside of its shape {list(dims)}")
+    flat = np.asarray(flat, np.int64).reshape(-1)
+    if np.any(flat[1:] <= flat[:-1]):
+        raise ValueError("its indices are not in ascending order, each once")
     if values.dtype.kind not in "fiub":
         raise ValueError(f"its values are of the type {values.dtype}")
-    return values, np.asarray(flat, np.int64).reshape(-1), dims
+    return values, flat, dims

@@ -3,7 +3,7 @@
 from sparsert.modelfile.reader import ModelFile, NodeInfo, TensorInfo, read
 from sparsert.modelfile.rewriter import replace_weights
 from sparsert.modelfile.to_ir import to_ir
-from sparsert.modelfile.writer import save_atomic, write_bytes, write_file
+from sparsert.modelfile.writer import save_atomic, write_aligned, write_bytes, write_file
 
 __all__ = [
     "ModelFile",
@@ -13,6 +13,7 @@ __all__ = [
     "replace_weights",
     "save_atomic",
     "to_ir",
+    "write_aligned",
     "write_bytes",
     "write_file",
 ]

@@ -72,9 +72,9 @@ _BETA_NAME = {"selu": "gamma"}
 # Operators on packed bytes.
 PACKED_OPS = tuple(op for op, number in OPS.items() if 90 <= number < 100)
 # Operators of the domain sparsert besides those that take an activation.
-_OWN_OPS = ("MatMul", "Attention", "Recurrent", *PACKED_OPS)
+_OWN_OPS = ("MatMul", "Attention", "Recurrent", "DeformColumns", *PACKED_OPS)
 # Those of them that are not also operators of ONNX with the same inputs.
-_ONLY_OWN = ("Attention", "Recurrent", *PACKED_OPS)
+_ONLY_OWN = ("Attention", "Recurrent", "DeformColumns", *PACKED_OPS)
 _FAMILIES = {
     "Unary": tuple(UNARY_OPS),
     "Binary": (*BINARY_FN, "BitShift"),
@@ -118,7 +118,17 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "CumSum": {"exclusive": 0, "reverse": 0},
     "CumProd": {"exclusive": 0, "reverse": 0},
     "Trilu": {"upper": 1},
-    "Recurrent": {"reverse": 0},
+    "Recurrent": {"reverse": 0, "input_forget": 0},
+    "GridSample": {"mode": "linear", "padding_mode": "zeros", "align_corners": 0},
+    "RoiAlign": {
+        "mode": "avg",
+        "coordinate_transformation_mode": "half_pixel",
+        "output_height": 1,
+        "output_width": 1,
+        "sampling_ratio": 0,
+        "spatial_scale": 1.0,
+    },
+    "DeformColumns": {"group": 1},
     "QConv": {"group": 1},
     "QDepthwise": {"group": 1},
     "QMaxPool": {"ceil_mode": 0},
@@ -127,13 +137,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _IGNORED: dict[str, tuple[str, ...]] = {
     "Conv": ("kernel_shape",),
     "ConvTranspose": ("kernel_shape",),
-    "MaxPool": ("storage_order",),
-    "Resize": ("cubic_coeff_a", "extrapolation_value", "exclude_outside"),
     "Cast": ("saturate", "round_mode"),
     "LayerNormalization": ("stash_type",),
     "RMSNormalization": ("stash_type",),
 }
-_FIXED: dict[str, dict[str, Any]] = {"Resize": {"antialias": 0}}
 
 
 @dataclass
@@ -158,6 +165,9 @@ def lower_node(node: ir.Node) -> FileNode:
     values = {name: _attr_value(attr, where) for name, attr in node.attributes.items()}
     inputs = list(node.inputs)
     op = _file_op(node, where)
+    outputs = list(node.outputs)
+    while len(outputs) > 1 and not outputs[-1].name and not outputs[-1].uses():
+        outputs.pop()
     if op == "Unary":
         values = _unary_values(node, inputs, values, where)
         inputs = inputs[:1]
@@ -168,7 +178,7 @@ def lower_node(node: ir.Node) -> FileNode:
     elif op == "ConstantOfShape":
         values = _fill_value(values)
     elif op == "Resize":
-        inputs = [None if i == 1 else value for i, value in enumerate(inputs)]
+        _resize_values(inputs, values)
     if "act" in values:
         _fill_act(values, where)
     if values.get("auto_pad") == "VALID":
@@ -176,15 +186,13 @@ def lower_node(node: ir.Node) -> FileNode:
         values.pop("pads", None)
     for name in _IGNORED.get(op, ()):
         values.pop(name, None)
-    for name, fixed in _FIXED.get(op, {}).items():
-        if values.pop(name, fixed) != fixed:
-            raise UnsupportedOpError(f"{where}: {name} must be {fixed}")
+    if op == "MaxPool" and (len(outputs) == 1 or values.get("storage_order") == 0):
+        values.pop("storage_order", None)
     values = {**_DEFAULTS.get(op, {}), **values}
+    if op == "RoiAlign":
+        values["output_shape"] = (values.pop("output_height"), values.pop("output_width"))
     while inputs and inputs[-1] is None:
         inputs.pop()
-    outputs = list(node.outputs)
-    while len(outputs) > 1 and not outputs[-1].name and not outputs[-1].uses():
-        outputs.pop()
     _check(op, inputs, outputs, values, where)
     attrs = {name: _number(op, name, value, where) for name, value in values.items()}
     return FileNode(op, node.name or "", inputs, outputs, attrs)
@@ -253,6 +261,22 @@ def _unary_values(
     if values:
         raise UnsupportedOpError(f"{where}: unknown attributes {', '.join(sorted(values))}")
     return result
+
+
+def _resize_values(inputs: list[ir.Value | None], values: dict[str, Any]) -> None:
+    """Leaves out what says nothing in a Resize of its mode and coordinates."""
+    if values.get("coordinate_transformation_mode") != "tf_crop_and_resize":
+        values.pop("extrapolation_value", None)
+        if len(inputs) > 1:
+            inputs[1] = None
+    if values.get("mode") != "cubic":
+        values.pop("cubic_coeff_a", None)
+    if values.get("mode", "nearest") == "nearest":
+        values.pop("antialias", None)
+        values.pop("exclude_outside", None)
+    for name in ("antialias", "exclude_outside"):
+        if values.get(name) == 0:
+            values.pop(name)
 
 
 def _scalar(value: ir.Value, where: str) -> float:

@@ -82,6 +82,9 @@ OPS = {
     "Tile": 51,
     "BitCast": 52,
     "Recurrent": 60,
+    "GridSample": 61,
+    "RoiAlign": 62,
+    "DeformColumns": 63,
     "QuantizePacked": 90,
     "DequantizePacked": 91,
     "QConv": 92,
@@ -129,6 +132,7 @@ ATTRS = {
     "epsilon": 34,
     "heads": 35,
     "kv_heads": 36,
+    "zero_nan": 37,
     "largest": 40,
     "sorted": 41,
     "exclusive": 42,
@@ -140,6 +144,16 @@ ATTRS = {
     "cell": 48,
     "activations": 49,
     "clip": 50,
+    "input_forget": 51,
+    "padding_mode": 53,
+    "align_corners": 54,
+    "antialias": 55,
+    "exclude_outside": 56,
+    "cubic_coeff_a": 57,
+    "extrapolation_value": 58,
+    "sampling_ratio": 59,
+    "spatial_scale": 60,
+    "storage_order": 61,
     "quant": 62,
     "channels": 63,
 }
@@ -198,6 +212,8 @@ UNARY_FN = (
     "acosh",
     "atanh",
 )
+# Those of the gates of recurrent layers.
+GATE_FN = (*UNARY_FN, "affine", "scaled_tanh")
 BINARY_FN = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Mod", "Fmod"),
     *("ShiftLeft", "ShiftRight", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
@@ -229,14 +245,18 @@ RECURRENT_CELL = ("rnn", "lstm", "gru")
 AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER")
 PAD_MODE = ("constant", "reflect", "edge", "wrap")
 SCATTER_REDUCTION = ("none", "add", "mul", "max", "min")
-RESIZE_MODE = ("nearest", "linear")
+RESIZE_MODE = ("nearest", "linear", "cubic")
 COORDINATE_MODE = (
     "half_pixel",
     "pytorch_half_pixel",
     "align_corners",
     "asymmetric",
     "half_pixel_symmetric",
+    "tf_crop_and_resize",
 )
+GRID_PADDING = ("zeros", "border", "reflection")
+ROI_MODE = ("avg", "max")
+ROI_COORDINATES = ("half_pixel", "output_half_pixel")
 NEAREST_MODE = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 ASPECT_POLICY = ("stretch", "not_larger", "not_smaller")
 
@@ -288,7 +308,12 @@ OP_RULES = {
     "PRelu": OpRule(2, 2, constants=(1,)),
     "Binary": OpRule(2, 2, attrs=(*_ACT, "fn"), required=("fn",)),
     "MaxPool": OpRule(
-        1, 1, attrs=(*_WINDOW, "kernel_shape", "ceil_mode"), required=("kernel_shape",)
+        1,
+        1,
+        1,
+        2,
+        attrs=(*_WINDOW, "kernel_shape", "ceil_mode", "storage_order"),
+        required=("kernel_shape",),
     ),
     "AveragePool": OpRule(
         1,
@@ -319,6 +344,10 @@ OP_RULES = {
             "nearest_mode",
             "axes",
             "keep_aspect_ratio_policy",
+            "antialias",
+            "exclude_outside",
+            "cubic_coeff_a",
+            "extrapolation_value",
         ),
     ),
     "Reduce": OpRule(1, 2, attrs=("fn", "keepdims", "noop_with_empty_axes"), required=("fn",)),
@@ -333,7 +362,7 @@ OP_RULES = {
     "LayerNormalization": OpRule(2, 3, attrs=("axis", "epsilon")),
     "Where": OpRule(3, 3),
     "Compare": OpRule(1, 2, attrs=("fn",), required=("fn",)),
-    "Attention": OpRule(3, 4, attrs=("alpha", "heads", "kv_heads")),
+    "Attention": OpRule(3, 4, attrs=("alpha", "heads", "kv_heads", "zero_nan")),
     "RMSNormalization": OpRule(2, 2, attrs=("axis", "epsilon")),
     "ArgMax": OpRule(1, 1, attrs=("axis", "keepdims", "select_last_index")),
     "ArgMin": OpRule(1, 1, attrs=("axis", "keepdims", "select_last_index")),
@@ -350,12 +379,31 @@ OP_RULES = {
     "BitCast": OpRule(1, 1, attrs=("to",), required=("to",)),
     "Recurrent": OpRule(
         2,
-        8,
+        9,
         1,
         3,
-        constants=(1, 2, 3, 7),
-        attrs=("cell", "activations", "clip", "reverse"),
+        constants=(1, 2, 3, 7, 8),
+        attrs=("cell", "activations", "clip", "reverse", "input_forget"),
         required=("cell", "activations"),
+    ),
+    "GridSample": OpRule(2, 2, attrs=("mode", "padding_mode", "align_corners")),
+    "RoiAlign": OpRule(
+        3,
+        3,
+        attrs=(
+            "mode",
+            "coordinate_transformation_mode",
+            "output_shape",
+            "sampling_ratio",
+            "spatial_scale",
+        ),
+        required=("output_shape",),
+    ),
+    "DeformColumns": OpRule(
+        2,
+        3,
+        attrs=("kernel_shape", "strides", "pads", "dilations", "group"),
+        required=("kernel_shape",),
     ),
     "QuantizePacked": OpRule(1, 1, attrs=("alpha", "quant"), required=("alpha", "quant")),
     "DequantizePacked": OpRule(
@@ -389,7 +437,10 @@ OP_RULES = {
 }
 
 _INTS = ("strides", "pads", "dilations", "output_padding", "output_shape", "kernel_shape", "perm")
-_FLOATS = ("act_alpha", "act_beta", "alpha", "beta", "epsilon", "clip")
+_FLOATS = (
+    *("act_alpha", "act_beta", "alpha", "beta", "epsilon", "clip"),
+    *("cubic_coeff_a", "extrapolation_value", "spatial_scale"),
+)
 
 
 def attr_types(name: str) -> tuple[AttrType, ...]:
@@ -404,7 +455,9 @@ def attr_types(name: str) -> tuple[AttrType, ...]:
 def enum_names(op: str, attr: str) -> tuple[str, ...] | None:
     """Returns the names that the values of an enumerated attribute stand for, else None."""
     if attr == "mode":
-        return RESIZE_MODE if op == "Resize" else PAD_MODE
+        return {"Pad": PAD_MODE, "RoiAlign": ROI_MODE}.get(op, RESIZE_MODE)
+    if attr == "coordinate_transformation_mode" and op == "RoiAlign":
+        return ROI_COORDINATES
     if attr == "fn":
         return {
             "Unary": UNARY_FN,
@@ -414,11 +467,12 @@ def enum_names(op: str, attr: str) -> tuple[str, ...] | None:
         }[op]
     return {
         "act": UNARY_FN,
-        "activations": UNARY_FN,
+        "activations": GATE_FN,
         "cell": RECURRENT_CELL,
         "reduction": SCATTER_REDUCTION,
         "auto_pad": AUTO_PAD,
         "coordinate_transformation_mode": COORDINATE_MODE,
         "nearest_mode": NEAREST_MODE,
+        "padding_mode": GRID_PADDING,
         "keep_aspect_ratio_policy": ASPECT_POLICY,
     }.get(attr)

@@ -52,8 +52,10 @@ def raise_node(
     elif op == "Compare":
         op_type = COMPARE_FN[attrs["fn"]]
         values.pop("fn")
-    elif op in ("Attention", "Recurrent"):
+    elif op in ("Attention", "Recurrent", "DeformColumns"):
         domain = SPARSERT_DOMAIN
+    elif op == "RoiAlign":
+        values["output_height"], values["output_width"] = values.pop("output_shape")
     elif op == "MatMul":
         domain = SPARSERT_DOMAIN if values else ""
     elif op == "Unary":

@@ -79,6 +79,26 @@ def write_bytes(
     return b"".join(_chunks(model, weights, metadata))
 
 
+def write_aligned(model: ir.Model, weights: str = "f32") -> NDArray[np.uint8]:
+    """Returns what write_bytes() does as an array that the native backend reads in place.
+
+    The weights of a model that was read lazily are in memory once, not twice: each buffer is given
+    up when it has been copied.
+    """
+    chunks = _chunks(model, weights, None)
+    size = sum(len(chunk) for chunk in chunks)
+    room = np.empty(size + tables.ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % tables.ALIGNMENT
+    file = room[start : start + size]
+    left: Any = memoryview(file.data)
+    chunks.reverse()
+    while chunks:
+        chunk = chunks.pop()
+        left[: len(chunk)] = chunk
+        left = left[len(chunk) :]
+    return file
+
+
 def write_file(
     model: ir.Model,
     path: str | os.PathLike[str],

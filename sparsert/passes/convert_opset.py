@@ -24,11 +24,7 @@ def run(model: ir.Model) -> None:
         UnsupportedOpError: onnx cannot convert some operator.
     """
     target = onnx.defs.onnx_opset_version()
-    version = model.opset_imports.get("", target)
-    if version < _SCRIPT_OLDEST:
-        before, version = version, _convert_with_onnx(model, _SCRIPT_OLDEST)
-        if before < 11:
-            _keep_old_resize(model)
+    version = convert_old(model)
     if version < _SCRIPT_NEWEST:
         version = _convert_with_onnxscript(model, version, min(_SCRIPT_NEWEST, target))
     if version < target and any(_changes(node, version, target) for node in _all_nodes(model)):
@@ -37,6 +33,23 @@ def run(model: ir.Model) -> None:
     model.graph.opset_imports[""] = target
     for node in _all_nodes(model):
         node.version = None
+
+
+def convert_old(model: ir.Model) -> int:
+    """Converts opsets before 18 to 18, in place; returns the version that the model has then.
+
+    Raises:
+        UnsupportedOpError: onnx cannot convert some operator.
+    """
+    version = model.opset_imports.get("", onnx.defs.onnx_opset_version())
+    if version >= _SCRIPT_OLDEST:
+        return version
+    if version < 16:
+        _keep_old_roi_align(model)
+    before, version = version, _convert_with_onnx(model, _SCRIPT_OLDEST)
+    if before < 11:
+        _keep_old_resize(model)
+    return version
 
 
 def _all_nodes(model: ir.Model) -> list[ir.Node]:
@@ -73,6 +86,14 @@ def _keep_old_resize(model: ir.Model) -> None:
                 ("nearest_mode", "floor"),
             ):
                 node.attributes[name] = ir.AttrString(name, value)
+
+
+def _keep_old_roi_align(model: ir.Model) -> None:
+    """Says where the elements of a RoiAlign lay before opset 16, whose default is another one."""
+    for node in _all_nodes(model):
+        if node.domain == "" and node.op_type == "RoiAlign":
+            name = "coordinate_transformation_mode"
+            node.attributes[name] = ir.AttrString(name, "output_half_pixel")
 
 
 def _set_modes_of_grid_samples(model: ir.Model) -> None:

@@ -83,7 +83,10 @@ def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
 
     def compute() -> np.ndarray:
         arrays = [None if tensor is None else tensor.numpy() for tensor in tensors]
-        return np.asarray(evaluate(*arrays)).reshape(shape)
+        result = evaluate(*arrays)
+        if isinstance(result, tuple):  # all outputs, also those that the node leaves out
+            result = result[0]
+        return np.asarray(result).reshape(shape)
 
     name = output.name or "folded"
     folded = add_initializer(model.graph, f"{name}_folded", lazy_tensor(compute, shape, name))

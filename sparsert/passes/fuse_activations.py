@@ -21,6 +21,7 @@ from sparsert.passes.graph_tools import (
     nodes_of,
     replace_node,
 )
+from sparsert.passes.known_values import known_values
 
 Activation = tuple[str, float, float]  # name, alpha, beta
 
@@ -45,7 +46,11 @@ _F32_MAX = float(np.finfo(np.float32).max)
 
 
 def run(model: ir.Model) -> None:
-    """Turns act(op(x)) into op with the attributes act, act_alpha, act_beta, in place."""
+    """Turns act(op(x)) into op with the attributes act, act_alpha, act_beta, in place.
+
+    Values that shapes are made of stay as they are, for the planner evaluates ONNX's operators.
+    """
+    known = known_values(model.graph)
     for node in nodes_of(model.graph):
         activation = activation_of(node)
         if activation is None:
@@ -53,6 +58,8 @@ def run(model: ir.Model) -> None:
         value = node.inputs[0]
         producer = value.producer() if value is not None else None
         if producer is None or producer.graph is not model.graph:
+            continue
+        if producer.outputs[0] in known:
             continue
         producer = behind_moves(producer)
         if not has_single_use(producer.outputs[0]) or "act" in producer.attributes:

@@ -24,31 +24,34 @@ def run(model: ir.Model) -> None:
     """Turns softmax(alpha * q k' + mask) v on [N, heads, tokens, size] into one node, in place.
 
     Where every operand is split into heads by Reshape and Transpose, and the result joined by
-    them, the fused node does so itself: its operands are [N, tokens, heads * size].
+    them, the fused node does so itself: its operands are [N, tokens, heads * size]. Two masks in a
+    row become one, which layers share as they share the two.
     """
+    sums: dict[tuple[ir.Value, ir.Value], ir.Value] = {}
     for node in nodes_of(model.graph):
         if _is_product(node) and is_f32(node.outputs[0]):
-            _fuse(node)
+            _fuse(node, sums)
     common.RemoveUnusedNodesPass()(model)
 
 
-def _fuse(node: ir.Node) -> None:
+def _fuse(node: ir.Node, sums: dict[tuple[ir.Value, ir.Value], ir.Value]) -> None:
     """Fuses the attention that ends in the product `node`."""
     shares, v = node.inputs
     if shares is None or v is None or _flags(node) != (False, False, 1.0):
         return
-    softmax = _only_producer(shares, "Softmax")
+    numbers = _numbers_of(shares)
+    softmax = _only_producer(shares, "Softmax") if numbers is None else numbers.producer()
     if softmax is None or attribute(softmax, "axis", -1) not in (-1, 3):
         return
-    scores, mask = softmax.inputs[0], None
+    scores = softmax.inputs[0]
+    masks: list[ir.Value] = []
     while scores is not None and not _is_product(scores.producer()):
         add = _only_producer(scores, "Add")
-        if add is None or mask is not None:
-            return
-        found = _product_and_mask(add)
+        found = _scores_and_mask(add) if add is not None and len(masks) < 2 else None
         if found is None:
             return
         scores, mask = found
+        masks.append(mask)
     product = scores.producer() if scores is not None else None
     if product is None or scores is None or not has_single_use(scores):
         return
@@ -62,7 +65,13 @@ def _fuse(node: ir.Node) -> None:
     rows = (k, None) if trans_b else (None, k)
     if not _same_batch(q, k, v):
         return
-    if _fuse_with_heads(node, q, rows, v, mask, alpha):
+    assert q.shape is not None and v.shape is not None
+    node.outputs[0].shape = ir.Shape([*q.shape[:3], v.shape[3]])
+    total = _sum_of(masks, node, sums)
+    attributes: dict[str, float] = {"alpha": float(alpha)}
+    if numbers is not None:
+        attributes["zero_nan"] = 1
+    if _fuse_with_heads(node, q, rows, v, total, attributes):
         return
     if rows[0] is None:
         turn = make_node("Transpose", [k], {"perm": [0, 1, 3, 2]}, name=f"{node.name}_rows")
@@ -72,9 +81,10 @@ def _fuse(node: ir.Node) -> None:
         nodes, k = [turn], turn.outputs[0]
     else:
         nodes = []
-    attributes = {"alpha": float(alpha)}
     nodes.append(
-        make_node("Attention", [q, k, v, mask], attributes, SPARSERT, softmax.name, node.outputs[0])
+        make_node(
+            "Attention", [q, k, v, total], attributes, SPARSERT, softmax.name, node.outputs[0]
+        )
     )
     replace_node(node, nodes)
 
@@ -85,7 +95,7 @@ def _fuse_with_heads(
     k: tuple[ir.Value | None, ir.Value | None],
     v: ir.Value,
     mask: ir.Value | None,
-    alpha: float,
+    attributes: dict[str, float],
 ) -> bool:
     """Fuses with operands [N, tokens, heads * size]; k is given as rows or as columns."""
     heads = dim_at(q, 1)
@@ -102,7 +112,7 @@ def _fuse_with_heads(
     new = make_node(
         "Attention",
         [*parts, mask],
-        {"alpha": float(alpha), "heads": heads},
+        {**attributes, "heads": heads},
         SPARSERT,
         node.name,
         joined.outputs[0],
@@ -129,14 +139,55 @@ def _only_producer(value: ir.Value, op_type: str) -> ir.Node | None:
     return node if node is not None and is_op(node, op_type) and has_single_use(value) else None
 
 
-def _product_and_mask(add: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+def _is_scores(value: ir.Value) -> bool:
+    """Says whether a value is a product, or one with something added."""
+    node = value.producer()
+    if node is not None and is_op(node, "Add"):
+        return any(v is not None and _is_product(v.producer()) for v in node.inputs)
+    return _is_product(node)
+
+
+def _numbers_of(value: ir.Value) -> ir.Value | None:
+    """Returns the softmax p, used for nothing else, if value = p where that is no NaN, else 0."""
+    choice = _only_producer(value, "Where")
+    if choice is None or constant_scalar(choice.inputs[1]) != 0:
+        return None
+    p = choice.inputs[2]
+    test = _only_producer(choice.inputs[0], "Not") if choice.inputs[0] is not None else None
+    equal = _only_producer(test.inputs[0], "Equal") if test and test.inputs[0] else None
+    if p is None or equal is None or list(equal.inputs) != [p, p]:
+        return None
+    is_softmax = is_op(p.producer(), "Softmax") and not p.is_graph_output()
+    return p if is_softmax and {use.node for use in p.uses()} == {choice, equal} else None
+
+
+def _sum_of(
+    masks: list[ir.Value],
+    user: ir.Node,
+    sums: dict[tuple[ir.Value, ir.Value], ir.Value],
+) -> ir.Value | None:
+    """Returns what is added to the scores; what does not exist yet is put before `user`."""
+    if len(masks) < 2:
+        return masks[0] if masks else None
+    second, first = masks
+    if (first, second) not in sums:
+        add = make_node("Add", [first, second], name=f"{user.name}_masks")
+        add.outputs[0].type = first.type
+        graph = user.graph
+        assert isinstance(graph, ir.Graph)
+        graph.insert_before(user, add)
+        sums[first, second] = add.outputs[0]
+    return sums[first, second]
+
+
+def _scores_and_mask(add: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     """Returns the scores and what is added to them, if that broadcasts to them."""
     for scores, mask in (add.inputs, add.inputs[::-1]):
-        if scores is None or mask is None or not _is_product(scores.producer()):
+        if scores is None or mask is None or not _is_scores(scores):
             continue
         if not is_f32(mask) or (rank_of(mask) or 9) > 4 or constant_scalar(mask) is not None:
             continue
-        if _is_product(mask.producer()):
+        if _is_scores(mask):
             continue
         shape = add.outputs[0].shape
         if shape is None or scores.shape is None or len(shape) != len(scores.shape):
@@ -184,7 +235,7 @@ def _split_from(value: ir.Value | None, perm: tuple[int, ...]) -> ir.Value | Non
     heads, size, width = dim_at(middle, 2), dim_at(middle, 3), dim_at(x, 2)
     if heads is None or size is None or width != heads * size:
         return None
-    return x if _same_tokens(x, middle) else None
+    return x if _same_dims(list(x.shape[:2]), list(middle.shape[:2])) else None
 
 
 def _joined(value: ir.Value) -> ir.Node | None:
@@ -195,24 +246,38 @@ def _joined(value: ir.Value) -> ir.Node | None:
     if not is_op(turn, "Transpose") or attribute(turn, "perm") != (0, 2, 1, 3):
         return None
     middle = turn.outputs[0]
-    if not has_single_use(middle):
+    joins = [use.node for use in middle.uses() if not is_op(use.node, "Shape")]
+    if len(joins) != 1 or middle.is_graph_output():
         return None
-    join = next(iter(middle.uses())).node
+    join = joins[0]
     if not is_op(join, "Reshape") or join.inputs[0] is not middle:
         return None
-    y = join.outputs[0]
-    heads, size = dim_at(middle, 2), dim_at(middle, 3)
-    if rank_of(y) != 3 or heads is None or size is None or dim_at(y, 2) != heads * size:
+    if any(use.node is not join and not _leads_to(use.node, join) for use in middle.uses()):
         return None
-    return join if _same_tokens(y, middle) else None
+    y = join.outputs[0]
+    heads, size = dim_at(value, 1), dim_at(value, 3)
+    if rank_of(y) != 3 or heads is None or size is None:
+        return None
+    assert value.shape is not None and y.shape is not None
+    wanted = [value.shape[0], value.shape[2], heads * size]
+    return join if _same_dims(list(y.shape), wanted) else None
 
 
-def _same_tokens(a: ir.Value, b: ir.Value) -> bool:
-    """Says whether dimensions 0 and 1 agree; one of them may be unknown, for it follows."""
-    if a.shape is None or b.shape is None:
+def _leads_to(node: ir.Node, join: ir.Node) -> bool:
+    """Says whether shape arithmetic that begins with `node` is there for `join` alone."""
+    if node is join:
+        return True
+    if node.op_type not in ("Shape", "Gather", "Unsqueeze", "Concat", "Slice", "Cast", "Reshape"):
         return False
-    same = [_same_dim(one, other) for one, other in zip(a.shape[:2], b.shape[:2], strict=True)]
-    for one, other, equal in zip(a.shape[:2], b.shape[:2], same, strict=True):
+    if any(value.is_graph_output() for value in node.outputs):
+        return False
+    return all(_leads_to(use.node, join) for value in node.outputs for use in value.uses())
+
+
+def _same_dims(a: list[int | ir.SymbolicDim], b: list[int | ir.SymbolicDim]) -> bool:
+    """Says whether shapes of as many elements agree; one dimension may be unknown: it follows."""
+    same = [_same_dim(one, other) for one, other in zip(a, b, strict=True)]
+    for one, other, equal in zip(a, b, same, strict=True):
         if not equal and isinstance(one, int) and isinstance(other, int):
             return False
-    return any(same)
+    return sum(same) >= len(same) - 1

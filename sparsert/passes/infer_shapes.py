@@ -42,9 +42,13 @@ def run(model: ir.Model) -> None:
 def _refine(graph: ir.Graph) -> None:
     table = SymbolTable()
     values = SymbolicValues(table)
+    # What a symbol that onnx made up turns out to be; values that follow have the same symbol.
+    resolved: dict[str, Dim] = {}
     for node in graph:
         if node.domain not in ("", SPARSERT) or not node.outputs:
             continue
+        for output in node.outputs:
+            _substitute(output, resolved)
         values.visit(node)
         _fold(node, values)
         known = _infer(node, table, values)
@@ -54,11 +58,29 @@ def _refine(graph: ir.Graph) -> None:
         if shape is None:
             node.outputs[0].shape = ir.Shape(known)
         elif len(shape) == len(known):
-            merged = [
-                new if _unresolved(old) and new is not None else old
-                for old, new in zip(shape, known, strict=True)
-            ]
+            merged: list[int | str | ir.SymbolicDim] = []
+            for old, new in zip(shape, known, strict=True):
+                if isinstance(old, int) or not _unresolved(old) or new is None:
+                    merged.append(old)
+                    continue
+                merged.append(new)
+                if old.value is not None:
+                    resolved[old.value] = new
             node.outputs[0].shape = ir.Shape(merged)
+
+
+def _substitute(value: ir.Value, resolved: dict[str, Dim]) -> None:
+    """Replaces symbols in a shape by what they are known to be."""
+    if value.shape is None or not resolved:
+        return
+    names = [None if isinstance(dim, int) else dim.value for dim in value.shape]
+    if any(name in resolved for name in names):
+        value.shape = ir.Shape(
+            [
+                resolved.get(name, dim) if name is not None else dim
+                for name, dim in zip(names, value.shape, strict=True)
+            ]
+        )
 
 
 def _fold(node: ir.Node, values: SymbolicValues) -> None:
@@ -102,6 +124,10 @@ def _infer(node: ir.Node, table: SymbolTable, values: SymbolicValues) -> list[Di
         return values.reshaped(node)
     if op == "Expand":
         return values.expanded(node)
+    if op == "Range":
+        return values.counted(node)
+    if op == "ConstantOfShape":
+        return values.get(input_at(node, 0))
     if op == "Slice":
         return values.sliced(node)
     if op == "Transpose":

@@ -21,15 +21,17 @@ from sparsert.passes.graph_tools import (
 )
 
 _CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-# So many products of two numbers of 8 bits, zero points taken off, sum up exactly in f32.
-_EXACT_SUM = (1 << 24) // (255 * 255)
+# Whole numbers up to this one are exact in f32, and so are sums of them that stay below it.
+_EXACT = 1 << 24
+# The largest number of 8 bits, its zero point taken off.
+_LARGEST = 255
 
 
 def run(model: ir.Model) -> None:
-    """Lowers QLinearMatMul, QLinearConv and, where sums are exact, MatMulInteger and ConvInteger.
+    """Lowers QLinearMatMul, QLinearConv, MatMulInteger and ConvInteger, in place.
 
-    In place. The factors are whole numbers; scales come after the sum. Constant weights fold to
-    f32 constants.
+    The last two where sums are exact in f32, or go on as f32 anyway. The factors are whole numbers;
+    scales come after the sum. Constant weights fold to f32 constants.
     """
     for node in nodes_of(model.graph):
         chain = Chain(node, model.graph)
@@ -67,13 +69,38 @@ def _lower_integer(node: ir.Node, chain: Chain) -> bool:
     a, b = node.inputs[:2]
     if rank_of(a) is None or rank_of(b) is None:
         return False
-    is_conv = node.op_type == "ConvInteger"
-    summed = known_dims(b, range(1, rank_of(b) or 0) if is_conv else [-2 if rank_of(b) != 1 else 0])
-    if summed is None or math.prod(summed) > _EXACT_SUM:
+    if not (_is_cast_to_f32(node.outputs[0]) or _is_exact(node, b)):
         return False
     y = _product(node, chain, a, input_at(node, 2), b, input_at(node, 3))
     chain.add("Cast", [y], to=int(ir.DataType.INT32))
     return True
+
+
+def _is_cast_to_f32(value: ir.Value) -> bool:
+    """Says whether `value` only goes on as f32, which rounds it as f32 sums do."""
+    users = [use.node for use in value.uses()]
+    return not value.is_graph_output() and all(
+        is_op(user, "Cast") and attribute(user, "to") == ir.DataType.FLOAT for user in users
+    )
+
+
+def _is_exact(node: ir.Node, b: ir.Value | None) -> bool:
+    """Says whether every sum of the product with `b` stays within the whole numbers of f32."""
+    is_conv = node.op_type == "ConvInteger"
+    rank = rank_of(b) or 0
+    axes = list(range(1, rank)) if is_conv else [rank - 2 if rank > 1 else 0]
+    summed = known_dims(b, axes)
+    if summed is not None and math.prod(summed) * _LARGEST**2 <= _EXACT:
+        return True
+    weight, zero = constant(b), input_at(node, 3)
+    offset = constant(zero)
+    if weight is None or (zero is not None and offset is None):
+        return False
+    taken = 0 if offset is None else offset.numpy().astype(np.int64)
+    if np.ndim(taken) == 1 and is_conv:
+        taken = np.reshape(taken, [-1] + [1] * (rank - 1))
+    sizes = np.abs(weight.numpy() - taken).sum(axis=tuple(axes))
+    return int(sizes.max(initial=0)) * _LARGEST <= _EXACT
 
 
 def _product(

@@ -14,7 +14,7 @@ from sparsert.passes.graph_tools import (
     nodes_of,
     replace_node,
 )
-from sparsert.passes.native_checks import INTEGERS
+from sparsert.passes.known_values import INTEGERS
 
 _SIGNED = frozenset({ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64})
 

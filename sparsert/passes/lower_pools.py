@@ -1,4 +1,4 @@
-"""Turns LpPool, GlobalLpPool and pools over three axes into pools that are native."""
+"""Turns LpPool, GlobalLpPool, pools over three axes and of bytes into pools that are native."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ from sparsert.passes.graph_tools import (
     is_f32,
     is_op,
     known_dims,
+    make_node,
     nodes_of,
     rank_of,
+    take_over,
 )
+
+_BYTES = (ir.DataType.UINT8, ir.DataType.INT8)
 
 
 def run(model: ir.Model) -> None:
-    """Lowers f32 nodes on inputs of known rank, in place."""
+    """Lowers f32 nodes, and MaxPool of bytes, on inputs of known rank, in place."""
     for name in ("LpPool", "GlobalLpPool", "MaxPool", "AveragePool"):
         # What LpPool becomes may be a pool over three axes.
         for node in nodes_of(model.graph):
             x, rank = input_at(node, 0), rank_of(input_at(node, 0))
-            if not is_op(node, name) or x is None or rank is None or not is_f32(x):
+            if not is_op(node, name) or x is None or rank is None:
+                continue
+            if name == "MaxPool" and x.dtype in _BYTES:
+                _pool_bytes(node, x)
+                x = input_at(node, 0)
+            if x is None or not is_f32(x):
                 continue
             chain = Chain(node, model.graph)
             if name == "LpPool":
@@ -36,6 +45,23 @@ def run(model: ir.Model) -> None:
                 done = rank == 5 and _three_axes(node, x, chain)
             if done:
                 chain.replace()
+
+
+def _pool_bytes(node: ir.Node, x: ir.Value) -> None:
+    """Pools as f32, which holds all of these numbers."""
+    graph, y = node.graph, node.outputs[0]
+    assert isinstance(graph, ir.Graph)
+    dtype, f32 = x.dtype, ir.TensorType(ir.DataType.FLOAT)
+    assert dtype is not None
+    wide = make_node("Cast", [x], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}_wide")
+    wide.outputs[0].type, wide.outputs[0].shape = f32, x.shape
+    back = make_node("Cast", [y], {"to": int(dtype)}, name=f"{node.name}_back", like=y)
+    graph.insert_before(node, wide)
+    graph.insert_after(node, back)
+    node.replace_input_with(0, wide.outputs[0])
+    take_over(y, back.outputs[0])
+    back.replace_input_with(0, y)
+    y.type = f32
 
 
 def _power(x: ir.Value, p: int, chain: Chain) -> ir.Value:

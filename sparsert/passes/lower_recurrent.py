@@ -27,8 +27,21 @@ from sparsert.passes.graph_tools import (
 OPS = ("LSTM", "GRU", "RNN")
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _FUNCTIONS = {"LSTM": ("sigmoid", "tanh", "tanh"), "GRU": ("sigmoid", "tanh"), "RNN": ("tanh",)}
-# Functions without parameters.
-_NATIVE_FUNCTIONS = ("sigmoid", "tanh", "relu", "softplus", "softsign")
+# ONNX's functions in small letters -> name in the sparsert opset, and what ONNX Runtime takes for
+# alpha and beta if the layer does not say. A function takes as many of the layer's as it has.
+_NATIVE_FUNCTIONS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "sigmoid": ("sigmoid", ()),
+    "tanh": ("tanh", ()),
+    "relu": ("relu", ()),
+    "softplus": ("softplus", ()),
+    "softsign": ("softsign", ()),
+    "leakyrelu": ("leaky_relu", (0.01,)),
+    "thresholdedrelu": ("thresholded_relu", (0.0,)),
+    "elu": ("elu", (1.0,)),
+    "hardsigmoid": ("hard_sigmoid", (0.2, 0.5)),
+    "affine": ("affine", (0.0, 0.0)),
+    "scaledtanh": ("scaled_tanh", (0.0, 0.0)),
+}
 # Positions of the inputs that must be constants, if they are there.
 _WEIGHTS = {"LSTM": (1, 2, 3, 7), "GRU": (1, 2, 3), "RNN": (1, 2, 3)}
 
@@ -56,8 +69,6 @@ def recurrent_reason(node: ir.Node) -> str | None:
             return f"the activation '{name}' is not supported"
     if len(_functions(node)) != _directions(node) * len(_FUNCTIONS[node.op_type]):
         return "its number of activations does not fit its directions"
-    if attribute(node, "input_forget", 0):
-        return "input_forget is not supported"
     return None
 
 
@@ -70,6 +81,16 @@ def _functions(node: ir.Node) -> list[str]:
     if not given:
         return [*_FUNCTIONS[node.op_type]] * _directions(node)
     return [str(name).lower() for name in given]
+
+
+def _parameters(node: ir.Node) -> np.ndarray:
+    """Returns alpha and beta of every activation of the layer, [activations, 2]."""
+    given = [list(attribute(node, f"activation_{key}") or ()) for key in ("alpha", "beta")]
+    rows = np.zeros((len(_functions(node)), 2), np.float32)
+    for row, name in zip(rows, _functions(node), strict=True):
+        for i, default in enumerate(_NATIVE_FUNCTIONS[name][1]):
+            row[i] = given[i].pop(0) if given[i] else default
+    return rows
 
 
 class _Lowering:
@@ -139,21 +160,30 @@ class _Lowering:
         if node.op_type == "LSTM" and input_at(node, 7) is not None:
             peephole = self._part(7, index, (3 * hidden,), lambda a: a)
         batch = None if x.shape is None else list(x.shape[:2])
+        states = [self._state(5, index)]
+        states.append(self._state(6, index) if node.op_type == "LSTM" else None)
+        # Right before the steps, which may then make the product by themselves.
         projected = self._add(
             "Linear", [x, w, bias], {}, None if batch is None else [*batch, rows], SPARSERT
         )
-        states = [self._state(5, index)]
-        states.append(self._state(6, index) if node.op_type == "LSTM" else None)
-        functions = _functions(node)
-        per_direction = len(functions) // _directions(node)
+        per_direction = len(_FUNCTIONS[node.op_type])
+        own = slice(index * per_direction, (index + 1) * per_direction)
+        functions = [_NATIVE_FUNCTIONS[name] for name in _functions(node)[own]]
+        parameters = None
+        if any(defaults for _, defaults in functions):
+            parameters = add_initializer(
+                self._graph, f"{self._name}_activations_{index}", _parameters(node)[own].copy()
+            )
         backward = attribute(node, "direction", "forward") == "reverse" or index == 1
         attributes = {
             "cell": node.op_type.lower(),
-            "activations": functions[index * per_direction : (index + 1) * per_direction],
+            "activations": [name for name, _ in functions],
             "clip": attribute(node, "clip"),
             "reverse": int(backward),
+            "input_forget": attribute(node, "input_forget", 0),
         }
-        inputs = [projected, r, recurrent_bias, candidate, *states, input_at(node, 4), peephole]
+        inputs = [projected, r, recurrent_bias, candidate, *states, input_at(node, 4)]
+        inputs += [peephole, parameters]
         while inputs[-1] is None:
             inputs.pop()
         given = {key: value for key, value in attributes.items() if value is not None}

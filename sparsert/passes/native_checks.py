@@ -7,84 +7,34 @@ import dataclasses
 import onnx_ir as ir
 
 from sparsert.modelfile.lower_node import PACKED_OPS
-from sparsert.modelfile.opset import BINARY_FN, COMPARE_FN, OP_RULES, REDUCE_FN
+from sparsert.modelfile.opset import BINARY_FN, OP_RULES, REDUCE_FN
 from sparsert.passes.fuse_activations import UNARY_OPS, activation_of
 from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at, is_f32, rank_of
+from sparsert.passes.known_values import (
+    BINARY,
+    COMPARISONS,
+    INTEGERS,
+    MOVEMENT,
+    NUMBERS,
+    REDUCTIONS,
+    SHAPE_SOURCES,
+    known_values,
+)
 from sparsert.passes.lower_recurrent import OPS as RECURRENT_OPS
 from sparsert.passes.lower_recurrent import recurrent_reason
 
 MAX_RANK = 8
 
-_BINARY = frozenset("Add Sub Mul Div Pow Min Max".split())
-_COMPARISONS = frozenset(COMPARE_FN)
 _NORMS = ("LayerNormalization", "RMSNormalization")
 _INTEGER_BINARY = frozenset("Mod BitShift BitwiseAnd BitwiseOr BitwiseXor".split())
-_REDUCTIONS = frozenset(
-    "ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare "
-    "ReduceLogSum ReduceLogSumExp".split()
-)
 _WINDOWS = frozenset("MaxPool AveragePool GlobalAveragePool GlobalMaxPool".split())
-# Operators that move data of any type, and the inputs that must be known at plan time.
-_MOVEMENT: dict[str, tuple[int, ...]] = {
-    "Concat": (),
-    "Split": (1,),
-    "Slice": (1, 2, 3, 4),
-    "Reshape": (1,),
-    "Flatten": (),
-    "Squeeze": (1,),
-    "Unsqueeze": (1,),
-    "Transpose": (),
-    "Expand": (1,),
-    "Identity": (),
-    "Gather": (),
-    "Pad": (1, 3),
-    "Cast": (),
-    "GatherElements": (),
-    "GatherND": (),
-    "Trilu": (1,),
-    "Tile": (1,),
-    "BitCast": (),
-}
-_SHAPE_SOURCES = frozenset({"Shape", "Size"})
-# Operators on numbers of any type but f16 and bool, and the inputs that must be known.
-_NUMBERS: dict[str, tuple[int, ...]] = {
-    "ArgMax": (),
-    "ArgMin": (),
-    "TopK": (1,),
-    "OneHot": (1,),
-    "CumSum": (1,),
-    "CumProd": (1,),
-}
+# Operators whose results are as large as their data says.
+_SIZED_BY_DATA = frozenset("Compress NonMaxSuppression NonZero Unique".split())
 _SCATTERS = frozenset({"ScatterElements", "ScatterND"})
-# Inputs that must be known when a plan is made, of all operators.
-_KNOWN_INPUTS: dict[str, tuple[int, ...]] = {
-    **{op: indices for op, indices in _MOVEMENT.items() if indices},
-    **dict.fromkeys(_REDUCTIONS, (1,)),
-    **{op: indices for op, indices in _NUMBERS.items() if indices},
-    "Pad": (1, 2, 3),
-    "Resize": (2, 3),
-    "ConstantOfShape": (0,),
-    "Range": (0, 1, 2),
-}
-# Operators that the planner evaluates when their inputs are known.
-_FOLDED = (
-    frozenset(_MOVEMENT) - {"Pad", "GatherElements", "GatherND", "Trilu", "Tile", "BitCast"}
-    | _BINARY
-    | frozenset({"ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "Range", "ConstantOfShape"})
-    | _COMPARISONS
-    | frozenset({"Floor", "Ceil", "Neg", "Abs", "Where"})
-)
 _COORDINATES = frozenset(
-    "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric".split()
+    "half_pixel pytorch_half_pixel align_corners asymmetric half_pixel_symmetric "
+    "tf_crop_and_resize".split()
 )
-INTEGERS = frozenset(
-    {
-        *(ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16),
-        *(ir.DataType.UINT32, ir.DataType.INT32, ir.DataType.UINT64, ir.DataType.INT64),
-    }
-)
-# Of inputs whose values a plan can be made for.
-_KNOWN_DTYPES = INTEGERS | {ir.DataType.FLOAT, ir.DataType.BOOL}
 _FILE_DTYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13})
 
 
@@ -93,7 +43,7 @@ NATIVE_OPS = (
     frozenset(OP_RULES)
     | frozenset(BINARY_FN)
     | frozenset(REDUCE_FN)
-    | _COMPARISONS
+    | COMPARISONS
     | frozenset(UNARY_OPS)
     | frozenset(RECURRENT_OPS)
     | frozenset("BitShift BitwiseNot Gemm QuantizeLinear DequantizeLinear".split())
@@ -124,41 +74,6 @@ def find_non_native(model: ir.Model) -> list[NonNativeNode]:
     return found
 
 
-def known_values(graph: ir.Graph) -> set[ir.Value]:
-    """Returns the values that are known when a plan is made.
-
-    They follow from constants, from the shapes of the graph's inputs, and from the values of those
-    inputs that shapes, axes and the like are computed from: a plan is made for these values.
-    """
-    inputs = {
-        value
-        for value in graph.inputs
-        if value.dtype in _KNOWN_DTYPES and (rank_of(value) or 0) <= 1
-    }
-    reachable = _closure(graph, {*graph.initializers.values(), *inputs})
-    needed: set[ir.Value] = set()
-    for node in reversed(graph):
-        if node.domain != "":
-            continue
-        wanted = [input_at(node, index) for index in _KNOWN_INPUTS.get(node.op_type, ())]
-        if node.op_type in _FOLDED and any(value in needed for value in node.outputs):
-            wanted += node.inputs
-        needed.update(value for value in wanted if value is not None and value in reachable)
-    return _closure(graph, {*graph.initializers.values(), *(inputs & needed)})
-
-
-def _closure(graph: ir.Graph, known: set[ir.Value]) -> set[ir.Value]:
-    """Adds what the planner can compute from known values and from shapes."""
-    for node in graph:
-        if node.domain != "":
-            continue
-        if node.op_type in _SHAPE_SOURCES:
-            known.update(node.outputs)
-        elif node.op_type in _FOLDED and all(v is None or v in known for v in node.inputs):
-            known.update(node.outputs)
-    return known
-
-
 def _reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     """Returns why a node is not native, or None if it is."""
     if any(
@@ -180,15 +95,15 @@ def _reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         return None if node.op_type in PACKED_OPS else _require_f32(node, known)
     if node.domain != "":
         return f"operators of the domain '{node.domain}' are not in the sparsert opset"
-    if node.op_type in _MOVEMENT:
+    if node.op_type in MOVEMENT:
         return _movement_reason(node, known)
-    if node.op_type in _NUMBERS:
-        return _require_number(node) or _require_known(node, _NUMBERS[node.op_type], known)
+    if node.op_type in NUMBERS:
+        return _require_number(node) or _require_known(node, NUMBERS[node.op_type], known)
     if node.op_type in _SCATTERS:
         return _require_number(node) if attribute(node, "reduction", "none") != "none" else None
     if node.op_type in ("Range", "ConstantOfShape"):
         return _require_known(node, range(len(node.inputs)), known)
-    if node.op_type in _SHAPE_SOURCES:
+    if node.op_type in SHAPE_SOURCES:
         return None
     if node.outputs and all(value in known for value in node.outputs):
         return None
@@ -216,7 +131,7 @@ def _movement_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         to = attribute(node, "to", 0)
         if to not in _FILE_DTYPES:
             return f"it casts to the type {ir.DataType(to).name}"
-    return _require_known(node, _MOVEMENT[op], known)
+    return _require_known(node, MOVEMENT[op], known)
 
 
 def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
@@ -229,33 +144,33 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         rank = rank_of(input_at(node, 0))
         if rank is not None and rank not in (3, 4):
             return f"only 1-D and 2-D pools are supported; this one has {rank - 2} dimensions"
-        if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
-            return "its Indices output is used"
         return _require_f32(node, known)
-    if op in _REDUCTIONS and _is_empty(input_at(node, 0)):
-        return "it reduces an empty tensor"
-    if op in _REDUCTIONS:
+    if op in REDUCTIONS:
         reason = _require_f32(node, known, 1)
         return reason or _require_known(node, (1,), known)
     if op == "Where":
         return None
-    if op in _COMPARISONS:
+    if op in COMPARISONS:
         half = any(v is not None and v.dtype == ir.DataType.FLOAT16 for v in node.inputs)
         return "it compares f16" if half else None
     if op == "MatMul":
         return _require_f32(node, known)
+    if op == "GridSample":
+        return _grid_reason(node) or _require_f32(node, known)
+    if op == "RoiAlign":
+        return _require_f32(node, known, 2)
     if op in _NORMS:
         if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
             return "only its first output is supported"
         return _require_f32(node, known)
     if op in ("Softmax", "LogSoftmax"):
         return _require_f32(node, known)
-    if op in _BINARY or op in _INTEGER_BINARY:
+    if op in BINARY or op in _INTEGER_BINARY:
         if len(node.inputs) != 2:
             return f"it has {len(node.inputs)} inputs; 2 are supported"
         if all(v is not None and v.dtype in INTEGERS for v in node.inputs):
             return None
-    if op in _BINARY or op == "Mod":
+    if op in BINARY or op == "Mod":
         return _require_f32(node, known)
     if op == "PRelu":
         if constant(input_at(node, 1)) is None:
@@ -270,16 +185,21 @@ def _compute_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     return _unknown_reason(node)
 
 
+def _grid_reason(node: ir.Node) -> str | None:
+    rank = rank_of(input_at(node, 0))
+    if rank is not None and not 3 <= rank <= 5:
+        return f"only 1 to 3 spatial dimensions are supported; this one has {rank - 2}"
+    if rank == 5 and attribute(node, "mode", "linear") == "cubic":
+        return "cubic over 3 dimensions is not supported"
+    return None
+
+
 def _require_number(node: ir.Node) -> str | None:
     value = input_at(node, 0)
     if value is not None and (value.dtype in INTEGERS or is_f32(value)):
         return None
     kind = "an unknown type" if value is None or value.dtype is None else value.dtype.name
     return f"it computes with {kind}"
-
-
-def _is_empty(value: ir.Value | None) -> bool:
-    return value is not None and value.shape is not None and 0 in list(value.shape)
 
 
 def _unknown_reason(node: ir.Node) -> str:
@@ -299,18 +219,22 @@ def _unknown_reason(node: ir.Node) -> str:
                 return f"only 1-D and 2-D are supported; this one has {len(weight.shape) - 2}-D"
             return "its weights or bias are not constant"
         return f"its {what} are not constant or not a matrix"
+    if op in _SIZED_BY_DATA:
+        return "the size of its output depends on data; a plan is made for fixed sizes"
     return "the operator is not in the sparsert opset"
 
 
 def _resize_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
     mode = attribute(node, "mode", "nearest")
-    if mode not in ("nearest", "linear"):
+    if mode not in ("nearest", "linear", "cubic"):
         return f"Resize mode '{mode}' is not supported"
     coordinates = attribute(node, "coordinate_transformation_mode", "half_pixel")
     if coordinates not in _COORDINATES:
         return f"the coordinates '{coordinates}' are not supported"
-    if attribute(node, "antialias", 0):
-        return "antialias is not supported"
+    if coordinates == "tf_crop_and_resize":
+        if input_at(node, 3) is None:
+            return "it crops and has scales instead of sizes"
+        return _require_f32(node, known, 2) or _require_known(node, (1, 3), known)
     return _require_f32(node, known, 1) or _require_known(node, (2, 3), known)
 
 

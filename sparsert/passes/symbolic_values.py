@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -31,7 +31,7 @@ class SymbolicValues:
         if value in self._known:
             return self._known[value]
         array = constant_array(value, _MAX_ELEMS)
-        if array is None or array.ndim > 1 or array.dtype.kind not in "iu":
+        if array is None or array.ndim > 1 or array.dtype.kind not in "iub":
             return None
         return [int(element) for element in array.reshape(-1)]
 
@@ -56,6 +56,11 @@ class SymbolicValues:
         x = self.get(input_at(node, 0))
         if x is None:
             return None
+        if op == "Equal":
+            return _elementwise(_equal, x, self.get(input_at(node, 1)))
+        if op == "Where":
+            chosen = [self.get(value) for value in node.inputs[1:]]
+            return _elementwise(_choose, x, *chosen)
         if op in ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape"):
             return x
         if op == "Gather":
@@ -137,6 +142,11 @@ class SymbolicValues:
         x, target = dims_of(input_at(node, 0)), self.get(input_at(node, 1))
         return None if x is None or target is None else self._table.broadcast(x, target)
 
+    def counted(self, node: ir.Node) -> list[Dim] | None:
+        """Returns the shape that a Range from 0 in steps of 1 gives."""
+        start, limit, step = (self.get(value) for value in node.inputs)
+        return limit if start == [0] and step == [1] else None
+
     def sliced(self, node: ir.Node) -> list[Dim] | None:
         """Returns the shape that a Slice gives.
 
@@ -166,6 +176,31 @@ class SymbolicValues:
             else:
                 result[axis] = None
         return result
+
+
+def _elementwise(function: Callable[..., Dim], *operands: list[Dim] | None) -> list[Dim] | None:
+    """Applies a function to each element; operands of one element are repeated."""
+    known = [operand for operand in operands if operand is not None]
+    size = max((len(operand) for operand in known), default=0)
+    if len(known) < len(operands) or any(len(operand) not in (1, size) for operand in known):
+        return None
+    rows = [operand * size if len(operand) == 1 else operand for operand in known]
+    return [function(*row) for row in zip(*rows, strict=True)]
+
+
+def _equal(a: Dim, b: Dim) -> Dim:
+    if a is None or b is None:
+        return None
+    if isinstance(a, str) != isinstance(b, str):
+        number = a if isinstance(a, int) else b
+        return 0 if isinstance(number, int) and number < 0 else None  # no size is negative
+    return int(a == b) if isinstance(a, int) or a == b else None
+
+
+def _choose(condition: Dim, yes: Dim, no: Dim) -> Dim:
+    if isinstance(condition, int):
+        return yes if condition else no
+    return yes if yes == no else None
 
 
 def dims_of(value: ir.Value | None) -> list[Dim] | None:

@@ -41,7 +41,10 @@ def prune(
     scope: str = "layer",
     exclude: Sequence[str] = (),
 ) -> PruneReport:
-    """Zeroes the least important weights of a torch module's convolutions and linear layers.
+    """Zeroes the least important weights of a torch module's layers.
+
+    Those are convolutions, linear layers and recurrent ones (LSTM, GRU, RNN and their cells), each
+    of whose weights is a layer of its own: "lstm.weight_hh_l0".
 
     The zeros are held by masks (torch parametrizations of each `weight`): they survive further
     training until remove() bakes them in. A weight that an earlier call pruned stays pruned.
@@ -55,7 +58,8 @@ def prune(
         threshold: instead of `sparsity`: keep the weights whose importance is above it.
         scope: "layer" reaches the sparsity in each layer; "global" over all of them together, so
             that layers of small weights lose more.
-        exclude: names of layers to leave alone, as in model.named_modules().
+        exclude: names of layers to leave alone, as in model.named_modules(); the name of a
+            recurrent module stands for all its weights, here and in `sparsity`.
 
     Returns:
         The zeros of each layer.

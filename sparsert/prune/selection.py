@@ -32,11 +32,19 @@ def prune_model(
     from sparsert.prune.masking import prunable_layers, set_masks, weight_of
 
     layers = prunable_layers(model)
+    modules: dict[str, list[str]] = {}  # name of a module -> those of its layers
+    for name, layer in layers.items():
+        modules.setdefault(name.removesuffix(layer.parameter).removesuffix("."), []).append(name)
+    if isinstance(sparsity, Mapping):
+        sparsity = {
+            name: share for given, share in sparsity.items() for name in modules.get(given, [given])
+        }
+    exclude = [name for given in exclude for name in modules.get(given, [given])]
     named = list(sparsity) if isinstance(sparsity, Mapping) else list(layers)
     _check_names(list(layers), [*named, *exclude])
     chosen = [name for name in named if name not in exclude]
     if not chosen:
-        raise ValueError("the module has no convolution or linear layer to prune")
+        raise ValueError("the module has no convolution, linear or recurrent layer to prune")
     weights = {name: weight_of(layers[name]) for name in chosen}
     _check_finite(weights)
     scores = {name: CRITERIA[method](weight) for name, weight in weights.items()}
@@ -125,8 +133,8 @@ def _check_names(known: list[str], names: list[str]) -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
         raise ValueError(
-            f"there is no layer {', '.join(map(repr, unknown))}; the module's convolutions and "
-            f"linear layers: {', '.join(known) or 'none'}"
+            f"there is no layer {', '.join(map(repr, unknown))}; the module's convolutions, "
+            f"linear and recurrent layers: {', '.join(known) or 'none'}"
         )
 
 

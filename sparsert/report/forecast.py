@@ -38,7 +38,7 @@ class Level:
 
     Attributes:
         sparsity: asked for, in each pruned layer.
-        weights, zeros: of all convolutions and linear layers, those left alone included.
+        weights, zeros: of all convolutions, linear and recurrent layers, those left alone included.
         seconds: of every timed run.
         dense_seconds: the same of the dense model, in the same rounds.
         speedup: median over the rounds of the dense model's time divided by this one's.

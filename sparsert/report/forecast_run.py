@@ -322,15 +322,15 @@ class _Bench:
     def _ideal_speedup(self, nodes: Sequence[Mapping[str, Any]]) -> float:
         """Multiply-adds of all prunable layers over those of their weights that are left.
 
-        A weight of Conv and Linear is used once per position of the output, one of ConvTranspose
-        once per position of the input; borders count like the rest.
+        A weight of Conv, Linear and Recurrent is used once per position of the output, one of
+        ConvTranspose once per position of the input; borders count like the rest.
         """
         all_macs = macs_left = 0.0
         for layer in self._source.layers:
             node = nodes[layer.node]
             output = node["output_shape"]
             positions = math.prod(output)
-            positions /= max(1, output[-1] if layer.op == "Linear" else output[1])
+            positions /= max(1, output[-1] if layer.op in ("Linear", "Recurrent") else output[1])
             if layer.op == "ConvTranspose":
                 positions /= max(1, math.prod(layer.strides))
             share_left = node["nonzeros"] / node["weights"] if node["weights"] else 1.0

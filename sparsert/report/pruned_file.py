@@ -14,7 +14,7 @@ from sparsert.formats import F32
 from sparsert.formats.layout import BLOCK_SHAPES
 from sparsert.modelfile import ModelFile, NodeInfo, read, replace_weights
 from sparsert.modelfile.tables import ALIGNMENT
-from sparsert.modelfile.writer import WEIGHTED_OPS
+from sparsert.modelfile.writer import WEIGHTED_OPS, has_candidate
 from sparsert.prune.random_zeros import fill_zeros, random_zeros
 from sparsert.runtime.native_backend import aligned_bytes
 
@@ -34,13 +34,14 @@ class PrunableLayer:
 
     Attributes:
         name: of its node.
-        op: Conv, ConvTranspose or Linear.
+        op: Conv, ConvTranspose, Linear or Recurrent (what multiplies the state).
         node: index in the file.
         tensor: index of its weight in the file.
-        shape: of the weight.
+        shape: of the weight; of a Recurrent with two, of both below each other.
         groups: of a convolution.
         strides: of a convolution.
         left_alone: why it is not pruned; "" if it is.
+        also: index of the second weight of a Recurrent, which is pruned alike.
     """
 
     name: str
@@ -51,6 +52,12 @@ class PrunableLayer:
     groups: int
     strides: tuple[int, ...]
     left_alone: str = ""
+    also: int | None = None
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """Indices of all its weights."""
+        return (self.tensor,) if self.also is None else (self.tensor, self.also)
 
 
 class PrunedFile:
@@ -79,7 +86,10 @@ class PrunedFile:
         content = read(file, label)
         self.layers = find_layers(content, label, exclude, all_layers)
         self._pruned = {
-            layer.tensor: layer for layer in reversed(self.layers) if not layer.left_alone
+            tensor: layer
+            for layer in reversed(self.layers)
+            if not layer.left_alone
+            for tensor in layer.tensors
         }
         filled = {}
         for index in self._pruned:
@@ -170,7 +180,13 @@ def find_layers(
         has_convolution |= node.op == "Conv"
         known |= names & set(exclude)
         strides = _ints(node, "strides")
-        found.append(PrunableLayer(name, node.op, number, index, shape, groups, strides, reason))
+        also = node.inputs[3] if has_candidate(node) else None
+        if also is not None:
+            dims = content.tensors[also].dims or (0,)
+            shape = (shape[0] + int(dims[0]), *shape[1:])
+        found.append(
+            PrunableLayer(name, node.op, number, index, shape, groups, strides, reason, also)
+        )
     unknown = sorted(set(exclude) - known)
     if unknown:
         layers = ", ".join(layer.name for layer in found) or "none"
@@ -208,7 +224,8 @@ def _share(layers: list[PrunableLayer], label: str) -> list[PrunableLayer]:
     ]
     if not layers:
         raise ValueError(
-            f"{label}: no weights to prune (no convolution or linear layer with constant weights)"
+            f"{label}: no weights to prune (no convolution, linear or recurrent layer with "
+            "constant weights)"
         )
     if all(layer.left_alone for layer in shared):
         reasons = ", ".join(f"{layer.name} ({layer.left_alone})" for layer in shared)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from sparsert.runtime.table import Table, format_bytes
 if TYPE_CHECKING:
     from sparsert.modelfile import ModelFile, TensorInfo
 
+_SHORT_NAMES = {"float32": "f32", "float16": "f16"}
 _INDEX_NAMES = {IndexKind.DELTA8: "u8", IndexKind.U16: "u16", IndexKind.U32: "u32"}
 
 
@@ -49,11 +52,35 @@ def tensor_table(file: ModelFile, title: str) -> Table:
 
 def encoding_table(file: ModelFile, title: str) -> Table:
     """Returns one row per encoding in use: tensors, elements, stored values, bytes."""
+    return _sum_up([_record(tensor) for tensor in file.tensors if tensor.is_constant], title)
+
+
+def initializer_table(path: Path, title: str) -> Table:
+    """The same for an ONNX file, whose initializers are dense or sparse."""
+    import onnx
+    from onnx import helper
+
+    graph = onnx.load(path, load_external_data=False).graph
+    sparse = [(s.values, "sparse", s.dims, s.values.dims, s) for s in graph.sparse_initializer]
+    dense = [(t, "dense", t.dims, t.dims, t) for t in graph.initializer]
+    records = []
+    for tensor, encoding, shape, stored, whole in [*dense, *sparse]:
+        name = helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+        records.append(
+            {
+                "encoding": encoding,
+                "values": _SHORT_NAMES.get(name, name),
+                "elements": math.prod(shape),
+                "stored_values": math.prod(stored),
+                "bytes": whole.ByteSize(),
+            }
+        )
+    return _sum_up(records, title)
+
+
+def _sum_up(parts: list[dict[str, Any]], title: str) -> Table:
     sums: dict[tuple[str, str], dict[str, Any]] = {}
-    for tensor in file.tensors:
-        if not tensor.is_constant:
-            continue
-        record = _record(tensor)
+    for record in parts:
         total = sums.setdefault(
             (record["encoding"], record["values"]),
             {
@@ -97,4 +124,4 @@ def _value_name(tensor: TensorInfo) -> str:
     from sparsert.modelfile.opset import DTYPE_NUMPY
 
     name = np.dtype(DTYPE_NUMPY[tensor.value_dtype]).name
-    return {"float32": "f32", "float16": "f16"}.get(name, name)
+    return _SHORT_NAMES.get(name, name)

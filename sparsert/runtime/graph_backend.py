@@ -133,13 +133,28 @@ class HybridBackend:
             seconds: list[float] = []
             self._run_parts(feeds, seconds)
             timings.append(seconds)
-        rows = []
+        times = [median(t[index] for t in timings[1:]) for index in range(len(self._parts))]
+        total = sum(times)
+        rows, records = [], []
         for index, (reason, _, _, engine) in enumerate(self._parts):
-            us = median(t[index] for t in timings[1:]) * 1e6
-            kernel = "native" if reason is None else engine.engine
-            rows.append((f"(part {index})", kernel, us, reason or ""))
-        columns = ["layer", "kernel", "us", "why"]
-        return Table(f"{self._label}: median of {runs} runs", columns, rows)
+            name, kernel = f"(part {index})", "native" if reason is None else engine.engine
+            share = 100 * times[index] / total if total else 0.0
+            rows.append((name, kernel, times[index] * 1e6, share, reason or ""))
+            records.append(
+                {
+                    "name": name,
+                    "kernel": kernel,
+                    "time_ns": times[index] * 1e9,
+                    "reason": reason or "",
+                }
+            )
+        slow = sum(
+            t for t, (reason, *_) in zip(times, self._parts, strict=True) if reason is not None
+        )
+        notes = [f"total {total * 1e3:.3f} ms, {slow * 1e3:.3f} ms of it in fallbacks"]
+        columns = ["layer", "kernel", "us", "%", "why"]
+        title = f"{self._label}: median of {runs} runs"
+        return Table(title, columns, rows, notes, records=records)
 
 
 def _times(call: Any, runs: int) -> list[float]:

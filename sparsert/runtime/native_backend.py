@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import mmap
 import os
 import threading
 import weakref
@@ -110,12 +112,14 @@ class NativeBackend:
     """Runs a .sprt file in the C++ core. Safe to call from many threads at once.
 
     Args:
-        file: the file's bytes (any buffer); kept, since weights are read from it in place.
+        file: the file's bytes (any buffer); kept, since weights are read from it in place. Pages of
+            a mapped file that only planning reads do not stay in memory.
         label: names the model in error messages.
         threads: for one run; None: as many cores as this process may use.
         isa: an instruction set by name; None: $SPARSERT_ISA, else the best of this machine.
         tune: True measures every candidate kernel, "auto" the close ones, False none. What was
             measured is kept in the tuning cache and not measured again.
+        allow_empty: dimensions of inputs may be 0, as where a fallback found nothing.
 
     Raises:
         ModelFormatError: the bytes are not a valid .sprt file.
@@ -130,6 +134,7 @@ class NativeBackend:
         threads: int | None = None,
         isa: str | None = None,
         tune: bool | str = "auto",
+        allow_empty: bool = False,
     ) -> None:
         self._core = import_core()
         self._label = label
@@ -139,7 +144,13 @@ class NativeBackend:
             raise errors.ModelFormatError(f"{label}: the file is empty")
         try:
             self._model = self._core.Model(
-                self.file, threads or 0, isa or "", _TUNE[tune], process_budget(threads)
+                self.file,
+                threads or 0,
+                isa or "",
+                _TUNE[tune],
+                process_budget(threads),
+                allow_empty,
+                mapped=isinstance(file, mmap.mmap),
             )
         except self._core.NativeError as error:
             raise self._translate(error) from None
@@ -147,7 +158,11 @@ class NativeBackend:
         self.outputs = [self._spec(*entry) for entry in self._model.outputs]
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
-        self._repeat = self._core.Repeat(self._input_names, [spec.dtype for spec in self.inputs])
+        self._repeat = self._core.Repeat(
+            self._input_names,
+            [spec.dtype for spec in self.inputs],
+            functools.partial(_translate, label),
+        )
         # (feeds) -> the outputs, by the plan of the last run; None if the feeds are not just what
         # it takes (see Repeat in csrc/python/module.cc).
         self.run_again: Callable[[Any], list[np.ndarray] | None] = self._repeat.function
@@ -175,7 +190,7 @@ class NativeBackend:
         outputs = self.run_again(feeds)
         if outputs is None:
             arrays = [feeds[name] for name in self._input_names]
-            outputs = self._plan_of(arrays).run(arrays)
+            outputs = self._run_plan(self._plan_of(arrays), arrays)
         return dict(zip(self._output_names, outputs, strict=True))
 
     def explain(self) -> Table:
@@ -237,7 +252,7 @@ class NativeBackend:
         """Times each layer: medians over `runs` runs after one to warm up."""
         arrays = [feeds[spec.name] for spec in self.inputs]
         plan = self._plan_of(arrays)
-        timings = [plan.run(arrays, timed=True) for _ in range(runs + 1)][1:]
+        timings = [self._run_plan(plan, arrays, timed=True) for _ in range(runs + 1)][1:]
         total = median(sum(steps) for steps in timings)
         rows, records = [], []
         for n in plan.nodes:
@@ -329,10 +344,18 @@ class NativeBackend:
             [[d if isinstance(d, int) else 1 for d in spec.shape or ()] for spec in self.inputs]
         )
 
+    def _run_plan(self, plan: Any, arrays: list[np.ndarray], timed: bool = False) -> Any:
+        try:
+            return plan.run(arrays, timed=timed)
+        except self._core.NativeError as error:
+            raise self._translate(error) from None
+
     def _translate(self, error: Any) -> errors.SparsertError:
-        code, text = error.args
-        kind = _ERRORS.get(code, errors.BackendError)
-        return kind(f"{self._label}: {text}")
+        return _translate(self._label, *error.args)
+
+
+def _translate(label: str, code: int, text: str) -> errors.SparsertError:
+    return _ERRORS.get(code, errors.BackendError)(f"{label}: {text}")
 
 
 def _candidate_cell(candidates: list[dict[str, Any]]) -> str:

@@ -60,6 +60,8 @@ def activate(x: np.ndarray, fn: str | None, alpha: float = 0.0, beta: float = 0.
     exact |= {"round": np.rint, "sign": np.sign}
     if fn in exact:
         return np.asarray(exact[fn](x))
+    if fn == "affine":
+        return np.float32(alpha) * x + np.float32(beta)
     with np.errstate(all="ignore"):
         return _smooth(x.astype(np.float64), fn or "", alpha, beta).astype(np.float32)
 
@@ -73,6 +75,8 @@ def _smooth(x: np.ndarray, fn: str, alpha: float, beta: float) -> np.ndarray:
         return np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(x / alpha))
     if fn == "hard_sigmoid":
         return np.clip(alpha * x + beta, 0, 1)
+    if fn == "scaled_tanh":
+        return alpha * np.tanh(beta * x)
     if fn == "hard_swish":
         return x * np.clip(x / 6 + 0.5, 0, 1)
     if fn == "silu":
@@ -177,10 +181,7 @@ def conv(
     group: int,
     auto_pad: str | None,
 ) -> np.ndarray:
-    """Convolution: x [N, C, spatial], weight [M, C/group, kernel], bias [M] -> [N, M, out].
-
-    The result is f32, or the type of integers x.
-    """
+    """Convolution: x [N, C, spatial], weight [M, C/group, kernel], bias [M] -> [N, M, out]."""
     kernel = weight.shape[2:]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     begins, ends = window_pads(x.shape[2:], reach, strides, pads, auto_pad)
@@ -346,6 +347,36 @@ def pool_sums(
     return windows.sum(x), windows.counts(count_include_pad)
 
 
+def max_places(
+    x: np.ndarray,
+    y: np.ndarray,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int] | None,
+    dilations: Sequence[int],
+    auto_pad: str | None,
+    column_major: bool,
+) -> np.ndarray:
+    """Returns where the maxima `y` of windows first stand in `x`, numbered through all of it."""
+    size, out = x.shape[2:], y.shape[2:]
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    begins, _ = window_pads(size, reach, strides, pads, auto_pad)
+    ends = [
+        max(0, (n - 1) * s + r - have - begin)
+        for n, s, r, have, begin in zip(out, strides, reach, size, begins, strict=True)
+    ]
+    numbers = np.arange(np.prod(size)).reshape(size, order="F" if column_major else "C")
+    inside = _pad(numbers[None, None].astype(np.float64), begins, ends, -1.0)
+    padded = _pad(x, begins, ends, -np.inf)
+    places = np.full(y.shape, -1, np.int64)
+    for tap in _taps(kernel):
+        where = (slice(None), slice(None), *_tap_slice(tap, strides, dilations, out))
+        at = inside[where].astype(np.int64)
+        places = np.where((places < 0) & (padded[where] == y) & (at >= 0), at, places)
+    planes = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * len(size))
+    return np.maximum(places, 0) + planes * numbers.size
+
+
 def resize(
     x: np.ndarray,
     scales: Sequence[float] | None,
@@ -451,9 +482,17 @@ def split_heads(x: np.ndarray, heads: int | None) -> np.ndarray:
 
 
 def attention(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None, alpha: float
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    mask: np.ndarray | None,
+    alpha: float,
+    zero_nan: bool = False,
 ) -> np.ndarray:
-    """Attention of q [N, H, S, D] to k [N, G, T, D] and v [N, G, T, E]; H is a multiple of G."""
+    """Attention of q [N, H, S, D] to k [N, G, T, D] and v [N, G, T, E]; H is a multiple of G.
+
+    With `zero_nan`, a softmax that is NaN is 0 instead.
+    """
     repeats = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, repeats, axis=1), np.repeat(v, repeats, axis=1)
     scores = np.matmul(q, k.swapaxes(-1, -2)) * np.float32(alpha)
@@ -461,6 +500,8 @@ def attention(
     with np.errstate(invalid="ignore"):
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
         shares /= shares.sum(axis=-1, keepdims=True)
+    if zero_nan:
+        shares = np.where(np.isnan(shares), np.float32(0), shares)
     return np.asarray(np.matmul(shares, v))
 
 
@@ -478,17 +519,29 @@ class RecurrentWeights:
     peephole: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class RecurrentCell:
+    """What a recurrent layer does at each step.
+
+    `kind` is "rnn", "lstm" or "gru"; `functions` are f, g and h, as far as the kind has them: name,
+    alpha, beta. With `input_forget` an LSTM's forget gate is 1 - its input gate.
+    """
+
+    kind: str
+    functions: Sequence[tuple[str, float, float]]
+    clip: float | None = None
+    reverse: bool = False
+    input_forget: bool = False
+
+
 def recurrent(
     x: np.ndarray,
-    cell: str,
+    cell: RecurrentCell,
     weights: RecurrentWeights,
     initial: tuple[np.ndarray | None, np.ndarray | None],
     lengths: np.ndarray | None,
-    activations: Sequence[str],
-    clip: float | None,
-    reverse: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs the steps of `cell` ("rnn", "lstm", "gru") over x [T, N, gates H], already projected.
+    """Runs the steps of `cell` over x [T, N, gates H], already projected.
 
     Returns:
         The states [T, N, H] of all steps, zero behind the end of a sequence; the last state and
@@ -507,22 +560,23 @@ def recurrent(
     rows = np.arange(batch)
 
     def gate(number: int, values: np.ndarray) -> np.ndarray:
-        bounded = values if clip is None else np.clip(values, -np.float32(clip), np.float32(clip))
-        return activate(bounded, activations[number])
+        bound = None if cell.clip is None else np.float32(cell.clip)
+        bounded = values if bound is None else np.clip(values, -bound, bound)
+        return activate(bounded, *cell.functions[number])
 
     for step in range(steps):
         active = rows[step < ends]
         if active.size == 0:
             break
-        at = ends[active] - 1 - step if reverse else np.full(active.size, step)
+        at = ends[active] - 1 - step if cell.reverse else np.full(active.size, step)
         before = h[active]
         product = before @ weights.weight.T
         product = product if weights.bias is None else product + weights.bias
         given = np.split(x[at, active], x.shape[2] // hidden, axis=1)
         from_state = np.split(product, product.shape[1] // hidden, axis=1)
-        if cell == "rnn":
+        if cell.kind == "rnn":
             h[active] = gate(0, given[0] + from_state[0])
-        elif cell == "gru":
+        elif cell.kind == "gru":
             update = gate(0, given[0] + from_state[0])
             reset = gate(0, given[1] + from_state[1])
             if weights.candidate is None:
@@ -536,9 +590,10 @@ def recurrent(
                 peephole = weights.peephole
             peep_i, peep_o, peep_f = np.split(peephole, 3)
             sums = [a + b for a, b in zip(given, from_state, strict=True)]
-            kept = gate(0, sums[2] + peep_f * c[active]) * c[active]
-            c[active] = kept + gate(0, sums[0] + peep_i * c[active]) * gate(1, sums[3])
+            given_in = gate(0, sums[0] + peep_i * c[active])
+            kept = 1 - given_in if cell.input_forget else gate(0, sums[2] + peep_f * c[active])
+            c[active] = kept * c[active] + given_in * gate(1, sums[3])
             output = gate(0, sums[1] + peep_o * c[active])
-            h[active] = output * activate(c[active], activations[2])
+            h[active] = output * activate(c[active], *cell.functions[2])
         y[at, active] = h[active]
     return y, h, c

@@ -10,6 +10,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_loop
 
 from sparsert.runtime import numpy_functions as functions
+from sparsert.runtime.numpy_sampling import deform_columns, grid_sample
 
 _Result = tuple[np.ndarray, ...]
 
@@ -138,6 +139,7 @@ class Attention(OpRun):
             functions.split_heads(v, kv_heads),
             mask,
             1.0 if alpha is None else alpha,
+            bool(attributes.get("zero_nan")),
         )
         if heads:
             y = y.swapaxes(1, 2).reshape(*q.shape[:2], -1)
@@ -159,19 +161,62 @@ class Recurrent(OpRun):
         initial_c: np.ndarray | None = None,
         lengths: np.ndarray | None = None,
         peephole: np.ndarray | None = None,
+        parameters: np.ndarray | None = None,
         **attributes: Any,
     ) -> _Result:
-        results = functions.recurrent(
-            x,
+        names = attributes["activations"]
+        pairs = np.zeros((len(names), 2)) if parameters is None else parameters
+        cell = functions.RecurrentCell(
             attributes["cell"],
-            functions.RecurrentWeights(weight, bias, candidate, peephole),
-            (initial_h, initial_c),
-            lengths,
-            attributes["activations"],
+            [(name, float(a), float(b)) for name, (a, b) in zip(names, pairs, strict=True)],
             attributes.get("clip"),
             bool(attributes.get("reverse")),
+            bool(attributes.get("input_forget")),
         )
+        weights = functions.RecurrentWeights(weight, bias, candidate, peephole)
+        results = functions.recurrent(x, cell, weights, (initial_h, initial_c), lengths)
         return results[: len(self.onnx_node.output)]
+
+
+class DeformColumns(OpRun):
+    """sparsert.DeformColumns: the columns of a deformable convolution."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        x: np.ndarray,
+        offsets: np.ndarray,
+        mask: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        y = deform_columns(
+            x,
+            offsets,
+            mask,
+            attributes["kernel_shape"],
+            attributes.get("strides") or (1, 1),
+            attributes.get("pads") or (0, 0, 0, 0),
+            attributes.get("dilations") or (1, 1),
+            attributes.get("group") or 1,
+        )
+        return (y,)
+
+
+class GridSample(OpRun):
+    """ONNX GridSample; onnx's own version fails for axes of one element."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray, grid: np.ndarray, **attributes: Any) -> _Result:
+        y = grid_sample(
+            x,
+            grid,
+            attributes.get("mode") or "linear",
+            attributes.get("padding_mode") or "zeros",
+            bool(attributes.get("align_corners")),
+        )
+        return (y,)
 
 
 def _with_residual(y: np.ndarray, residual: np.ndarray | None) -> np.ndarray:
@@ -240,7 +285,20 @@ def _pool_op(name: str, kind: str) -> type[OpRun]:
             bool(attributes.get("ceil_mode")),
             bool(attributes.get("count_include_pad")),
         )
-        return (y.astype(x.dtype, copy=False),)
+        y = y.astype(x.dtype, copy=False)
+        if len(self.onnx_node.output) == 1:
+            return (y,)
+        places = functions.max_places(
+            x,
+            y,
+            kernel,
+            attributes.get("strides") or ones,
+            attributes.get("pads"),
+            attributes.get("dilations") or ones,
+            attributes.get("auto_pad"),
+            bool(attributes.get("storage_order")),
+        )
+        return y, places
 
     return type(name, (OpRun,), {"op_domain": "", "_run": _run})
 
@@ -380,6 +438,7 @@ SPARSERT_OPS: tuple[type[OpRun], ...] = (
     MatMul,
     Attention,
     Recurrent,
+    DeformColumns,
     _binary_op("Add", np.add),
     _binary_op("Sub", np.subtract),
     _binary_op("Mul", np.multiply),
@@ -396,5 +455,6 @@ GLOBAL_MAX_POOL = GlobalMaxPool
 LOG_SOFTMAX = LogSoftmax
 LOOP = Loop
 GATHER_ELEMENTS = GatherElements
+GRID_SAMPLE = GridSample
 RESIZE = Resize
 PAD = Pad

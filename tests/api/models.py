@@ -48,11 +48,11 @@ def two_in_two_out() -> onnx.ModelProto:
 
 @functools.cache
 def with_fallback() -> onnx.ModelProto:
-    """A convolution, then Hardmax, which is not native, then another convolution."""
+    """A convolution, then Shrink, which is not native, then another convolution."""
     return build(
         [
             "a = Conv<pads=[1,1,1,1]>(x, w1)",
-            "b = Hardmax<axis=1>(a)",
+            "b = Shrink<lambd=-1.0>(a)",
             "c = Relu(b)",
             "y = Conv(c, w2)",
         ],

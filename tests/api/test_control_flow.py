@@ -10,7 +10,7 @@ import pytest
 from onnx import parser
 
 import sparsert
-from sparsert.errors import UnsupportedOpError
+from sparsert.errors import BackendError, UnsupportedOpError
 from tests.suite.harness import SUM, assert_close, make_session, random_weights
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
@@ -112,3 +112,72 @@ def test_native_segments_stay_native() -> None:
     ops = [row["op"] for row in model.explain().to_dict()["rows"]]
     assert "Linear" in ops
     assert "fallback" in ops
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_profile_shows_what_it_costs(name: str) -> None:
+    """A row for each part, with its time, its share and why it is not native."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = sparsert.load(model_of(name), threads=1)
+    table = model.profile({"x": X, "c": np.array(True)}, runs=3)
+    records = table.to_dict()["rows"]
+    fallbacks = [row for row in records if row["kernel"] != "native"]
+    assert len(fallbacks) == 1
+    assert "it has a subgraph" in fallbacks[0]["reason"]
+    assert all(row["time_ns"] > 0 for row in records)
+    assert "ms of it in fallbacks" in str(table)
+    assert sum(row[3] for row in table.rows) == pytest.approx(100)
+    assert {row["name"] for row in records} == {f"(part {i})" for i in range(len(records))}
+
+
+def test_conditions_that_are_known_are_folded() -> None:
+    """One branch is left where shapes and constants decide, with its own conditions inside."""
+    proto = parser.parse_model(
+        HEADER
+        + """
+        g (float[n, 4] x) => (float[n, 4] y) {
+            s = Shape(x)
+            one = Constant<value = int64 {1}>()
+            four = Constant<value = int64 {4}>()
+            d = Gather(s, one)
+            c = Equal(d, four)
+            a = Relu(x)
+            y = If(c) <
+                then_branch = t () => (float[n, 4] u) {
+                    e = Constant<value = bool {0}>()
+                    u = If(e) <
+                        then_branch = tt () => (float[n, 4] q) { q = Neg(a) },
+                        else_branch = ee () => (float[n, 4] r) { r = Abs(a) }
+                    >
+                },
+                else_branch = f () => (float[n, 4] v) { v = Sqrt(a) }
+            >
+        }"""
+    )
+    model = sparsert.load(proto, strict=True, threads=1)
+    x = X[:, :4]
+    np.testing.assert_array_equal(model(x), np.abs(np.maximum(x, 0)))
+
+
+def test_errors_inside_are_named() -> None:
+    """What fails in the fallback engine is an error of ours."""
+    proto = parser.parse_model(
+        HEADER
+        + """
+        g (float[n, 4] x, int64[k] i, bool c) => (float[m, 4] y) {
+            a = Relu(x)
+            y = If(c) <
+                then_branch = t () => (float[m, 4] u) { u = Gather(a, i) },
+                else_branch = e () => (float[m, 4] v) { v = Identity(a) }
+            >
+        }"""
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = sparsert.load(proto, threads=1)
+    feeds = {"x": X[:, :4], "i": np.array([0, 2]), "c": np.array(True)}
+    assert model.run(None, feeds)[0].shape == (2, 4)
+    with pytest.raises(BackendError):
+        model.run(None, {**feeds, "i": np.array([0, 7])})
+    assert model.run(None, {**feeds, "c": np.array(False)})[0].shape == (3, 4)

@@ -297,5 +297,5 @@ def test_numpy_alone_says_what_an_onnx_file_needs(tmp_path: Path) -> None:
 def test_strict_names_every_op() -> None:
     from tests.api.models import with_fallback
 
-    with pytest.raises(UnsupportedOpError, match="Hardmax"):
+    with pytest.raises(UnsupportedOpError, match="Shrink"):
         sparsert.load(with_fallback(), strict=True)

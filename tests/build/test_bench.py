@@ -10,11 +10,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bench.models import MODELS, UNSEEN, build_model, input_shape
+from bench.models import LINEAR, MODELS, UNSEEN, build_model, input_shape, make_feeds
+from bench.models.bert import TINY, build_bert, random_feeds
 from bench.models.network import prune_by_magnitude
 from bench.peers import __main__ as peers
 from bench.peers import report
-from bench.peers.race import Result, parse_entrant
+from bench.peers.race import Effort, Result, parse_entrant, run_heat
 from bench.peers.report import speedups, summarise, to_markdown
 from bench.shapes import layer_shapes
 
@@ -26,6 +27,13 @@ MACS = {
     "small_cnn": 2.528e6,
     "densenet121": 2.834e9,
     "efficientnet_b0": 0.386e9,
+}
+# Weights of the linear layers, biases and tables aside.
+WEIGHTS = {
+    "mlp": 1024 * 4096 + 4096**2 + 4096 * 1000,
+    "lstm": 2 * 4 * 512 * (512 + 512),
+    "gru": 2 * 3 * 512 * (512 + 512),
+    "bert_base_16": 12 * (4 * 768**2 + 2 * 768 * 3072) + 768**2,
 }
 
 
@@ -71,6 +79,35 @@ def test_unseen_networks_match_onnxruntime(name: str) -> None:
     (expected,) = session.run(None, {"input": x})
     y = sparsert.load(model, strict=True, tune=False)(x)
     assert np.abs(y - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_linear_layers_are_pruned(name: str) -> None:
+    model, layers = build_model(name, 0.75, batch=2)
+    weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    pruned = [weights[f"{layer.name}.weight"] for layer in layers]
+    assert sum(w.size for w in pruned) == WEIGHTS[name]
+    # Weights of the threshold's very magnitude all go.
+    assert all(w.size // 4 - 4 < np.count_nonzero(w) <= w.size // 4 for w in pruned)
+    rows = {"mlp": 2, "lstm": 2 * 100, "gru": 2 * 100, "bert_base_16": 2 * 16}[name]
+    sizes = [layer.in_channels * layer.out_channels * rows for layer in layers]
+    if name == "bert_base_16":
+        sizes[-1] //= 16  # the pooler reads the first token alone
+    assert [layer.macs for layer in layers] == sizes
+
+
+@pytest.mark.parametrize("name", [*LINEAR, "bert_base_16"])
+def test_linear_networks_match_onnxruntime(name: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    sparsert = pytest.importorskip("sparsert")
+    model, _ = build_model(name, 0.9, batch=2)
+    feeds = make_feeds(name, batch=2)
+    assert [value.name for value in model.graph.input] == list(feeds)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = sparsert.load(model, strict=True, tune=False).run(None, feeds)
+    for y, expected in zip(found, session.run(None, feeds), strict=True):
+        assert np.abs(y - expected).max() <= 1e-4 * np.abs(expected).max()
+        assert 0.1 < np.sqrt(np.mean(expected**2)) < 10
 
 
 def test_same_seed_gives_same_model() -> None:
@@ -208,6 +245,28 @@ def test_race_of_one_lap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert fastest["peak_growth_bytes"] > 0
     assert other["error"] or other["max_error"] < 1e-4
     assert set(MODELS) >= {fastest["model"]}
+
+
+def test_race_over_tokens(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model, _ = build_bert(TINY, 0.9, shape=(2, 5))
+    onnx.save(model, tmp_path / "tiny.onnx")
+    pytest.importorskip("sparsert").convert(model, tmp_path / "tiny.sprt")
+    files: dict[str, Path | str] = {s: tmp_path / f"tiny{s}" for s in (".onnx", ".sprt")}
+    entrants = [parse_entrant(name) for name in ("onnxruntime", "torch", "sparsert")]
+    dense, torch, own = run_heat(
+        *("tiny", 0.9, 1, 2, random_feeds(TINY, 2, 5), files, entrants),
+        *(Effort(rounds=7, burst_seconds=0.001), tmp_path, print),
+    )
+    assert dense.max_error == 0 and not dense.error and len(dense.round_medians) == 7
+    assert "the torch engine has no" in torch.error and not torch.seconds
+    assert own.max_error is not None and own.max_error < 1e-4 and not own.error
+    assert own.batch == 2 and len(own.round_medians) == 7
+
+
+def test_groups_of_models() -> None:
+    args = peers.parse_arguments("--models small_cnn unseen linear gru".split())
+    assert args.models == ["small_cnn", *UNSEEN, *LINEAR, "bert_base_16", "bert_base_128"]
 
 
 def test_only_races_of_this_machine_and_day_are_merged(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sparsert import cli_feeds
 from sparsert.cli_commands import sparsert as command
 from tests.suite.harness import build
 
-COMMANDS = ["demo", "convert", "inspect", "run", "bench", "forecast"]
+COMMANDS = ["demo", "convert", "inspect", "run", "bench", "forecast", "quantize"]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,18 @@ def test_convert_says_what_it_wrote(call, files, tmp_path):
     assert small["ratio"] == small["bytes_out"] / small["bytes_in"]
     assert {row["values"] for row in small["rows"]} == {"f16", "f32"}
     assert "| encoding |" in call("convert", files / "m.onnx", out, "--markdown").stdout
+
+
+def test_convert_to_onnx(call, files, tmp_path):
+    out = tmp_path / "sparse.onnx"
+    text = call("convert", files / "m.onnx", out).stdout
+    assert "sparse" in text
+    assert "of the source" in text
+    found = json.loads(call("convert", files / "m.onnx", out, "--json").stdout)
+    assert found["bytes_out"] == out.stat().st_size < (files / "m.onnx").stat().st_size
+    assert {row["encoding"] for row in found["rows"]} == {"dense", "sparse"}
+    call("convert", files / "m.onnx", out, "--weights", "f16", code=1)
+    call("convert", files / "m.sprt", out, code=1)
 
 
 def test_convert_leaves_the_old_file_when_it_fails(call, files, tmp_path):
@@ -176,12 +188,12 @@ def test_run_explains_bad_inputs(call, files, tmp_path):
 
 def test_a_fallback_is_announced_and_strict_refuses_it(call, tmp_path):
     path = tmp_path / "h.onnx"
-    onnx.save(build(["y = Hardmax(x)"], {"x": [2, 3]}), path)
+    onnx.save(build(["y = Shrink<lambd=-1.0>(x)"], {"x": [2, 3]}), path)
     result = call("run", path, "--random")
     assert "warning: " in result.stderr
-    assert "Hardmax" in result.stderr
-    assert "Hardmax" in call("run", path, "--random", "--strict", code=1).stderr
-    assert "Hardmax" in call("convert", path, tmp_path / "h.sprt", code=1).stderr
+    assert "Shrink" in result.stderr
+    assert "Shrink" in call("run", path, "--random", "--strict", code=1).stderr
+    assert "Shrink" in call("convert", path, tmp_path / "h.sprt", code=1).stderr
 
 
 def test_bench_against_onnxruntime(call, files):

@@ -97,6 +97,10 @@ inline double Activate(const Activation& f, double x) {
       return std::acosh(x);
     case UnaryFn::kAtanh:
       return std::atanh(x);
+    case UnaryFn::kAffine:
+      return a * x + b;
+    case UnaryFn::kScaledTanh:
+      return a * std::tanh(b * x);
   }
   return x;
 }

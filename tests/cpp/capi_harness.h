@@ -99,8 +99,9 @@ enum Section {
   kSections
 };
 
-constexpr uint32_t kOpConv = 1, kOpLinear = 3, kOpGlobalAveragePool = 10, kOpFlatten = 16;
-constexpr uint16_t kAttrAct = 1, kAttrPads = 5, kAttrAxis = 17;
+constexpr uint32_t kOpConv = 1, kOpLinear = 3, kOpBinary = 7, kOpGlobalAveragePool = 10,
+                   kOpFlatten = 16, kOpGather = 22;
+constexpr uint16_t kAttrAct = 1, kAttrPads = 5, kAttrFn = 11, kAttrAxis = 17;
 constexpr uint8_t kInt = 0, kIntList = 2;
 constexpr uint8_t kUnknownRank = 254;
 
@@ -122,10 +123,10 @@ class Writer {
  public:
   // Negative dims are symbols; no `values`: an activation. Returns the tensor's number.
   uint32_t Tensor(const char* name, const std::vector<int64_t>& dims, bool known_rank,
-                  const std::vector<float>* values) {
+                  const std::vector<float>* values, uint8_t dtype = SRT_F32) {
     std::string& t = sections_[kTensors];
     PutName(&t, name);
-    Put<uint8_t>(&t, 1);
+    Put<uint8_t>(&t, dtype);
     Put<uint8_t>(&t, values != nullptr);
     Put<uint8_t>(&t, 0);
     Put<uint8_t>(&t, known_rank ? static_cast<uint8_t>(dims.size()) : kUnknownRank);

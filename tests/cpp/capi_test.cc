@@ -249,6 +249,95 @@ void TestErrors(const File& file) {
   srt_plan_free(nullptr);
 }
 
+// A graph of one node with a constant operand.
+std::string OneNode(uint32_t op, const char* name, uint16_t attr, uint8_t input_dtype,
+                    const std::vector<int64_t>& dims, bool constant_first) {
+  std::vector<float> values(static_cast<size_t>(dims[0] * dims[1]), 0.5f);
+  Writer writer;
+  for (const char* symbol : {"rows", "columns"}) writer.Symbol(symbol);
+  const uint32_t x = writer.Tensor("ids", {-1, -2}, true, nullptr, input_dtype);
+  const uint32_t table = writer.Tensor("table", dims, true, &values);
+  const uint32_t y = writer.Tensor("y", {}, false, nullptr);
+  writer.IntAttr(attr, 0);
+  writer.Node(op, name,
+              constant_first ? std::vector<uint32_t>{table, x} : std::vector<uint32_t>{x, table},
+              y);
+  return writer.Finish(x, y);
+}
+
+// Indices that no row has, shapes that contradict each other, and more memory than there is.
+void TestBadData() {
+  const File gather(OneNode(kOpGather, "embedding", kAttrAxis, SRT_I64, {7, 3}, true));
+  for (const int threads : {1, 2}) {
+    srt_options options = Options(threads, nullptr, nullptr);
+    srt_error error = {};
+    srt_model* model = nullptr;
+    Expect(srt_model_load(gather.data, gather.size, &options, &model, &error) == SRT_OK, "load: %s",
+           error.text);
+    const srt_shape shape = Shape({2, 5000});
+    srt_plan* plan = nullptr;
+    Expect(srt_plan_make(model, &shape, &plan, &error) == SRT_OK, "plan: %s", error.text);
+    std::vector<int64_t> ids(10000, 6);
+    std::vector<float> y(30000);
+    void* arena = AlignedBytes(srt_plan_arena_bytes(plan));
+    const void* inputs[] = {ids.data()};
+    void* outputs[] = {y.data()};
+    for (const int64_t bad : {int64_t{7}, int64_t{-8}, INT64_MIN, INT64_MAX}) {
+      ids[7777] = bad;
+      error = srt_error();
+      Expect(srt_plan_run_checked(plan, arena, inputs, outputs, nullptr, &error) ==
+                     SRT_INVALID_ARGUMENT &&
+                 error.code == SRT_INVALID_ARGUMENT,
+             "index %lld is taken", static_cast<long long>(bad));
+      for (const char* part : {"'embedding' (Gather)", "'ids'", "[-7, 7)"}) {
+        Expect(std::strstr(error.text, part) != nullptr, "index: %s", error.text);
+      }
+      Expect(std::strstr(error.text, std::to_string(bad).c_str()) != nullptr, "%s", error.text);
+      Expect(srt_plan_run(plan, arena, inputs, outputs, nullptr) == SRT_INVALID_ARGUMENT, "code");
+    }
+    ids[7777] = -7;
+    Expect(srt_plan_run_checked(plan, arena, inputs, outputs, nullptr, nullptr) == SRT_OK,
+           "a run after one that failed");
+    std::free(arena);
+    srt_plan_free(plan);
+
+    const srt_shape huge = Shape({1 << 10, int64_t{1} << 27});
+    Expect(srt_plan_make(model, &huge, &plan, &error) == SRT_OUT_OF_MEMORY && plan == nullptr &&
+               std::strstr(error.text, "'embedding' (Gather)") != nullptr,
+           "memory: %s", error.text);
+    srt_model_free(model);
+  }
+  setenv("SPARSERT_MEMORY_LIMIT", "1000", 1);
+  srt_error error = {};
+  srt_model* model = nullptr;
+  srt_plan* plan = nullptr;
+  Expect(srt_model_load(gather.data, gather.size, nullptr, &model, &error) == SRT_OK, "load");
+  const srt_shape small = Shape({2, 5});
+  const srt_shape large = Shape({20, 50});
+  Expect(srt_plan_make(model, &large, &plan, &error) == SRT_OUT_OF_MEMORY && plan == nullptr &&
+             std::strstr(error.text, "1000") != nullptr,
+         "limit: %s", error.text);
+  Expect(srt_plan_make(model, &small, &plan, &error) == SRT_OK, "limit: %s", error.text);
+  srt_plan_free(plan);
+  srt_model_free(model);
+  for (const char* bad : {"-1", "many", "5 GB"}) {
+    setenv("SPARSERT_MEMORY_LIMIT", bad, 1);
+    Expect(
+        srt_model_load(gather.data, gather.size, nullptr, &model, &error) == SRT_INVALID_ARGUMENT,
+        "limit %s is taken", bad);
+  }
+  unsetenv("SPARSERT_MEMORY_LIMIT");
+
+  const File add(OneNode(kOpBinary, "sum", kAttrFn, SRT_F32, {4, 3}, false));
+  Expect(srt_model_load(add.data, add.size, nullptr, &model, &error) == SRT_OK, "%s", error.text);
+  const srt_shape contradicts = Shape({5, 3});
+  Expect(srt_plan_make(model, &contradicts, &plan, &error) == SRT_SHAPE && plan == nullptr &&
+             std::strstr(error.text, "'sum'") != nullptr &&
+             std::strstr(error.text, "[5,3]") != nullptr,
+         "shapes: %s", error.text);
+  srt_model_free(model);
+}
+
 size_t ElementBytes(int32_t dtype) {
   switch (dtype) {
     case SRT_I64:
@@ -375,6 +464,7 @@ int main(int argc, char** argv) {
   }
   TestBudget(file, weights);
   TestErrors(file);
+  TestBadData();
   TestOutOfMemory(file, "built-in model", 1, SRT_TUNE_AUTO);
   TestOutOfMemory(file, "built-in model", 2, SRT_TUNE_OFF);
   TestOutOfMemory(file, "built-in model, tuned", 1, SRT_TUNE_FULL);

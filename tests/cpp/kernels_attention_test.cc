@@ -136,6 +136,15 @@ void TestNothingToSee() {
     Run(kernel, &args, {one.data(), one.data(), one.data(), turned.data(), y.data()},
         AttentionItems(args), AttentionScratch(args));
     ExpectNear(y, {NAN, 1}, 1e-6, 0);
+    args.zero_nan = true;
+    Run(kernel, &args, {one.data(), one.data(), one.data(), turned.data(), y.data()},
+        AttentionItems(args), AttentionScratch(args));
+    ExpectNear(y, {0, 1}, 1e-6, 0);
+    // A score that is NaN.
+    turned.F(1) = NAN;
+    Run(kernel, &args, {one.data(), one.data(), one.data(), turned.data(), y.data()},
+        AttentionItems(args), AttentionScratch(args));
+    ExpectNear(y, {0, 0}, 1e-6, 0);
   }
 }
 

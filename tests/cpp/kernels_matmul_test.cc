@@ -1,4 +1,5 @@
 // MatMul, LayerNorm, Where, Compare and Gather at run time against references on every ISA.
+#include "base/fault.h"
 #include "kernel_harness.h"
 #include "kernels/compare/compare.h"
 #include "kernels/gather/gather.h"
@@ -244,7 +245,7 @@ void TestCompare() {
   CheckCompare<uint8_t>(DType::kBool, 0, 2);
 }
 
-// Rows of a table, some of which do not exist, in either layout of the result.
+// Rows of a table, in either layout of the result; then with an index that names no row.
 template <typename Index>
 void CheckGather(DType index_type, bool feature_major) {
   context = "gather at run time";
@@ -252,7 +253,7 @@ void CheckGather(DType index_type, bool feature_major) {
   Tensor x(DType::kF32, {7, 5});
   x.FillUniform(&random, -1, 1);
   Tensor indices(index_type, {2, 3});
-  const int64_t values[] = {0, -1, 6, 7, -8, 3};
+  const int64_t values[] = {0, -1, 6, 2, -7, 3};
   for (int64_t i = 0; i < 6; ++i) indices.At<Index>(i) = static_cast<Index>(values[i]);
   Tensor y(DType::kF32, {2, 3, 5});
   if (feature_major) {
@@ -262,15 +263,24 @@ void CheckGather(DType index_type, bool feature_major) {
   const GatherArgs args = MakeGatherArgs(x.desc, 0, nullptr, indices.desc, y.desc);
   Kernel kernel;
   Expect(SelectGather(args, Isa::kScalar, &kernel), "no kernel");
-  Run(kernel, &args, {x.data(), y.data(), indices.data()}, GatherItems(args), 0);
+  IndexFault fault;
+  Run(kernel, &args, {x.data(), y.data(), indices.data(), &fault}, GatherItems(args), 0);
   std::vector<double> want;
   for (const int64_t v : values) {
     const int64_t row = v < 0 ? v + 7 : v;
     for (int64_t c = 0; c < 5; ++c) {
-      want.push_back(row < 0 || row >= 7 ? NAN : static_cast<double>(x.F(row * 5 + c)));
+      want.push_back(static_cast<double>(x.F(row * 5 + c)));
     }
   }
   ExpectNear(y, want, 0, 0);
+  Expect(!fault.reported, "a fault of good indices");
+  for (const int64_t bad : {int64_t{7}, int64_t{-8}, int64_t{1} << 30}) {
+    IndexFault found;
+    indices.At<Index>(4) = static_cast<Index>(bad);
+    Run(kernel, &args, {x.data(), y.data(), indices.data(), &found}, GatherItems(args), 0);
+    Expect(found.reported && found.index == bad && found.size == 7, "the fault");
+    y.ExpectCanaries();
+  }
 }
 
 }  // namespace

@@ -258,8 +258,8 @@ void TestCommonPool() {
   int c = 0;
   for (const int64_t width :
        {1, 2, 3, 7, 13, 15, 16, 17, 29, 31, 32, 33, 47, 63, 64, 65, 97, 131}) {
-    for (const int64_t kernel : {2, 3}) {
-      for (const int64_t stride : {1, 2}) {
+    for (const int64_t kernel : {2, 3, 4}) {
+      for (const int64_t stride : {1, 2, 4}) {
         for (int pads = 0; pads < 8; ++pads) {
           PoolWindow w;
           for (int d = 0; d < 2; ++d) {

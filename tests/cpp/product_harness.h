@@ -152,7 +152,7 @@ inline Window RandomWindow(Random* random, bool transposed, int64_t width) {
 // Every function that may be fused, in turn.
 inline Activation SomeActivation(int number) {
   Activation act;
-  act.fn = static_cast<UnaryFn>(number % static_cast<int>(UnaryFn::kCount));
+  act.fn = static_cast<UnaryFn>(number % static_cast<int>(kUnaryFns));
   act.alpha = act.fn == UnaryFn::kClip ? -0.75f : 0.625f;
   act.beta = act.fn == UnaryFn::kHardSigmoid ? 0.25f : 1.5f;
   return act;

@@ -127,7 +127,8 @@ void RunProblem(const Problem& p, const QspmmKernel& kernel, const Tiling& tilin
   a.columns = p.columns;
   a.direct = p.direct;
   Bump bump(allocator);
-  if (!p.direct) Must(BuildTaps(p.window, false, tiling, &bump, &a.taps));
+  if (!p.direct)
+    Must(BuildTaps(p.window, false, PlaneLayout(p.window, false), tiling, &bump, &a.taps));
 
   const int64_t plane = p.window.in[0] * p.window.in[1];
   const int64_t padded = (p.columns + kernel.lanes - 1) / kernel.lanes * kernel.lanes;

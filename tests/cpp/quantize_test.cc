@@ -215,7 +215,8 @@ void TestPools(Isa isa, Random* random) {
     a.y_image = ly.image;
     a.y_plane = ly.plane;
     Bump bump(DefaultAllocator());
-    Must(BuildTaps(w, false, MakeTiling(a.columns, lanes, 1, 1), &bump, &a.taps));
+    Must(BuildTaps(w, false, PlaneLayout(w, false), MakeTiling(a.columns, lanes, 1, 1), &bump,
+                   &a.taps));
     for (int d = 0; d < 2; ++d) {
       a.kernel[d] = w.kernel[d];
       a.stride[d] = w.stride[d];

@@ -406,7 +406,7 @@ void PrintRules() {
     if (name == nullptr) continue;
     printf("attr %u %s %u\n", unsigned{key}, name, AttrTypes(static_cast<AttrKey>(key)));
   }
-  printf("fn %d %d %d\n", static_cast<int>(UnaryFn::kCount), static_cast<int>(BinaryFn::kCount),
+  printf("fn %d %d %d\n", static_cast<int>(kUnaryFns), static_cast<int>(BinaryFn::kCount),
          static_cast<int>(ReduceFn::kCount));
 }
 

@@ -21,6 +21,8 @@ struct Problem {
   int32_t block_depth = 1;
   int32_t splits = 1;
   bool by_rows = false;
+  bool fetches = false;
+  bool by_blocks = false;
   int32_t csr2_rows = kCsr2PanelRows;
   bool has_bias = false;
   bool has_residual = false;
@@ -32,17 +34,18 @@ struct Problem {
 
 std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling) {
   char text[400];
-  std::snprintf(text, sizeof(text),
-                "%s: batch %d, %d groups of %lldx%lld, %s, kernel %lldx%lld, %lld columns in %d "
-                "tiles of %d vectors, blocks of %d, %d splits, bias %d, residual %d, act %d, "
-                "density %.2f, sparsity %d",
-                kernel.kernel.name, p.batch, p.groups, static_cast<long long>(p.rows),
-                static_cast<long long>(p.channels),
-                p.direct ? "direct" : (p.transposed ? "transposed taps" : "taps"),
-                static_cast<long long>(p.window.kernel[0]),
-                static_cast<long long>(p.window.kernel[1]), static_cast<long long>(p.columns),
-                tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits, p.has_bias, p.has_residual,
-                static_cast<int>(p.act.fn), p.density, static_cast<int>(p.sparsity));
+  std::snprintf(
+      text, sizeof(text),
+      "%s: batch %d, %d groups of %lldx%lld, %s, kernel %lldx%lld, %lld columns in %d "
+      "tiles of %d vectors, blocks of %d, %d splits, by blocks %d, bias %d, residual %d, act %d, "
+      "density %.2f, sparsity %d",
+      kernel.kernel.name, p.batch, p.groups, static_cast<long long>(p.rows),
+      static_cast<long long>(p.channels),
+      p.direct ? "direct" : (p.transposed ? "transposed taps" : "taps"),
+      static_cast<long long>(p.window.kernel[0]), static_cast<long long>(p.window.kernel[1]),
+      static_cast<long long>(p.columns), tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits,
+      p.by_blocks, p.has_bias, p.has_residual, static_cast<int>(p.act.fn), p.density,
+      static_cast<int>(p.sparsity));
   return text;
 }
 
@@ -68,7 +71,8 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.columns = p.columns;
   a.direct = p.direct;
   Bump bump(allocator);
-  if (!p.direct) Must(BuildTaps(p.window, p.transposed, tiling, &bump, &a.taps));
+  if (!p.direct)
+    Must(BuildTaps(p.window, p.transposed, PlaneLayout(p.window, false), tiling, &bump, &a.taps));
 
   // Direct rows may be read up to a whole vector; by taps nothing behind the plane may be.
   const int64_t plane = p.window.in[0] * p.window.in[1];
@@ -113,6 +117,8 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   }
   a.split_panels = bounds.data();
   a.by_rows = p.by_rows;
+  a.fetch_x = a.fetch_ahead = a.fetch_weights = p.fetches;
+  a.by_blocks = p.by_blocks;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
       SpmmScratch(a, kernel.lanes, p.block_depth));
@@ -183,6 +189,8 @@ Problem SomeProblem(int number, int64_t columns, Random* random) {
   }
   static const int32_t kCsr2Rows[] = {2, 16, 64, kCsr2PanelRows};
   p.by_rows = random->Int(0, 1) == 1;
+  p.fetches = random->Int(0, 1) == 1;
+  p.by_blocks = random->Int(0, 1) == 1;
   p.csr2_rows = kCsr2Rows[random->Int(0, 3)];
   return p;
 }

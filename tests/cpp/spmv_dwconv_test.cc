@@ -116,7 +116,7 @@ void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Rando
     a.out_h = w.out[0];
     a.out_w = w.out[1];
   } else {
-    Must(BuildTaps(w, false, tiling, &bump, &a.taps));
+    Must(BuildTaps(w, false, PlaneLayout(w, false), tiling, &bump, &a.taps));
   }
   const int64_t in_channels = a.channels / a.multiplier;
   a.x_plane = plane;
@@ -187,7 +187,7 @@ void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Rando
 
 void TestAllSpmv(Isa isa, Random* random) {
   static const int64_t kSizes[] = {1, 3, 4, 5, 8, 15, 16, 17, 31, 33, 64, 97};
-  for (const SpmvFormat format : {SpmvFormat::kDense, SpmvFormat::kSell}) {
+  for (const SpmvFormat format : {SpmvFormat::kDense, SpmvFormat::kSell, SpmvFormat::kBits}) {
     Kernel kernel;
     int lanes = 0;
     const bool found = SelectSpmv(format, isa, &kernel, &lanes);
@@ -196,7 +196,7 @@ void TestAllSpmv(Isa isa, Random* random) {
     int number = 0;
     for (const int64_t rows : kSizes) {
       for (const int64_t cols : kSizes) {
-        for (const double density : {1.0, 0.1}) {
+        for (const double density : {1.0, 0.5, 0.1}) {
           const auto sparsity = static_cast<Sparsity>(random->Int(0, 5));
           TestSpmv(kernel, format, lanes, rows, cols, density, sparsity, number++, random);
         }

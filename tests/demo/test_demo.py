@@ -101,9 +101,10 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
         demo.run_demo(tmp_path)
 
 
-def test_the_snippets_of_the_readme_run(folder):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    snippets = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+@pytest.mark.parametrize("document", ["README.md", "docs/quantization.md"])
+def test_the_snippets_of_documents_run(folder, document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(snippets) >= 2
     for snippet in snippets:
         result = run_python(["-c", snippet], folder)
@@ -122,7 +123,11 @@ def test_the_commands_of_the_readme_exist():
 
 def test_the_examples_run(folder):
     model = folder / "sparsert-demo" / "digits-cnn-pruned.onnx"
-    arguments = {"replace_onnxruntime.py": [model], "prune_and_run.py": []}
+    arguments = {
+        "replace_onnxruntime.py": [model],
+        "prune_and_run.py": [],
+        "embed_sentences.py": [],
+    }
     examples = sorted((ROOT / "examples").glob("*.py"))
     assert {path.name for path in examples} == set(arguments)
     for path in examples:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import sparsert
 from sparsert.errors import ModelFormatError, UnsupportedOpError
 from sparsert.importers import import_model
 from sparsert.passes import canonicalise, native_report
@@ -228,6 +229,18 @@ def test_all_problems_are_listed():
     assert "graph output 'y' is produced by no node" in text
 
 
+def test_a_location_that_is_said_explicitly():
+    # Field 14 (data_location) after raw_data, as quantisers write it, although it is the default.
+    weight = numpy_helper.from_array(weights(20, 20, sparsity=0), "w")
+    weight.data_location = TensorProto.DEFAULT
+    assert weight.SerializeToString().endswith(b"\x70\x00")
+    proto = build([node("MatMul", ["x", "w"], ["y"])], {"x": (2, 20)}, ["y"])
+    proto.graph.initializer.append(weight)
+    for source in (proto, proto.SerializeToString()):
+        found = import_model(source).graph.initializers["w"].const_value.numpy()
+        np.testing.assert_array_equal(found, numpy_helper.to_array(weight))
+
+
 def sparse_model(values=None, indices=None, dims=(3, 4)) -> onnx.ModelProto:
     """Y = x @ w with a sparse w."""
     proto = build([node("MatMul", ["x", "w"], ["y"])], {"x": (2, 3)}, ["y"])
@@ -256,6 +269,9 @@ def test_sparse_initializers(as_bytes, indices):
         ({"indices": [1, 12]}, "outside of its shape"),
         ({"indices": [-1, 3]}, "outside of its shape"),
         ({"indices": [[0, 1], [3, 0]]}, "outside of its shape"),
+        ({"indices": [11, 1]}, "not in ascending order"),
+        ({"indices": [4, 4]}, "not in ascending order"),
+        ({"indices": [[2, 3], [0, 1]]}, "not in ascending order"),
         ({"indices": [1]}, "for 2 values"),
         ({"indices": [[0, 1, 0], [0, 0, 0]]}, "for 2 values"),
         ({"indices": np.array([1, 2], np.int32)}, "indices int64"),
@@ -356,3 +372,23 @@ def test_wrong_declared_shapes_are_only_hints():
     proto = small_cnn(17)
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5]))
     import_model(proto)
+
+
+@pytest.mark.parametrize("batch", [-1, "?", "None", ""])
+def test_unknown_dimensions_are_independent(batch):
+    # PaddlePaddle's converter writes sizes of -1, and "?" for each unknown size.
+    proto = build([node("Relu", ["x"], ["y"])], {"x": (batch, 3, "?", "?")}, ["y"])
+    model = sparsert.load(proto, strict=True)
+    assert model.inputs[0].shape == ("x_dim0", 3, "x_dim2", "x_dim3")
+    for shape in ((1, 3, 4, 5), (2, 3, 7, 1)):
+        x = weights(*shape)
+        np.testing.assert_array_equal(model(x), np.maximum(x, 0))
+
+
+def test_sizes_that_torch_could_not_name_are_unknown():
+    proto = build([node("Concat", ["p", "x"], ["y"], axis=1)], {"p": ("n", "m"), "x": ("n", 3)}, [])
+    dims = ["Concaty_dim_0", "Concaty_dim_1"]
+    proto.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, dims))
+    model = sparsert.load(proto, strict=True)
+    assert model.outputs[0].shape[0] == "n"
+    assert model.outputs[0].shape[1] not in ("m", *dims)

@@ -124,6 +124,48 @@ ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
             "keep_aspect_ratio_policy": "not_larger",
         },
     ),
+    (
+        "Resize",
+        "",
+        [np.ones(8, np.float32), None, np.array([1, 3, 4, 4])],
+        {
+            "mode": "linear",
+            "coordinate_transformation_mode": "tf_crop_and_resize",
+            "extrapolation_value": 2.5,
+        },
+    ),
+    (
+        "Resize",
+        "",
+        [None, None, np.array([1, 3, 2, 2])],
+        {"mode": "cubic", "cubic_coeff_a": -0.5, "antialias": 1, "exclude_outside": 1},
+    ),
+    (
+        "GridSample",
+        "",
+        [np.zeros((1, 2, 2, 2), np.float32)],
+        {"mode": "cubic", "padding_mode": "border", "align_corners": 1},
+    ),
+    ("GridSample", "", [np.zeros((1, 2, 2, 2), np.float32)], {}),
+    (
+        "RoiAlign",
+        "",
+        [np.zeros((2, 4), np.float32), np.zeros(2, np.int64)],
+        {
+            "mode": "max",
+            "coordinate_transformation_mode": "output_half_pixel",
+            "output_height": 3,
+            "output_width": 5,
+            "sampling_ratio": 2,
+            "spatial_scale": 0.5,
+        },
+    ),
+    (
+        "DeformColumns",
+        S,
+        [np.zeros((1, 18, 4, 4), np.float32)],
+        {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "group": 1},
+    ),
     *[
         (f"Reduce{name}", "", [np.array([1])], {"keepdims": 0})
         for name in "Sum Mean Max Min Prod L1 L2 SumSquare LogSum LogSumExp".split()

@@ -12,6 +12,8 @@ from sparsert.modelfile.opset import (
     BINARY_FN,
     COMPARE_FN,
     COORDINATE_MODE,
+    GATE_FN,
+    GRID_PADDING,
     NEAREST_MODE,
     OP_RULES,
     OPS,
@@ -19,7 +21,8 @@ from sparsert.modelfile.opset import (
     RECURRENT_CELL,
     REDUCE_FN,
     RESIZE_MODE,
-    UNARY_FN,
+    ROI_COORDINATES,
+    ROI_MODE,
     attr_types,
 )
 from tests.modelfile import driver
@@ -44,7 +47,7 @@ def camel(name: str) -> str:
 def test_functions() -> None:
     text = (CSRC / "base" / "functions.h").read_text()
     enums = {
-        "UnaryFn": [camel(name) for name in UNARY_FN],
+        "UnaryFn": [camel(name) for name in GATE_FN],
         "BinaryFn": list(BINARY_FN),
         "CompareFn": list(COMPARE_FN),
         "ReduceFn": [name.removeprefix("Reduce") for name in REDUCE_FN],
@@ -53,6 +56,9 @@ def test_functions() -> None:
         "ResizeMode": [camel(name) for name in RESIZE_MODE],
         "CoordinateMode": [camel(name) for name in COORDINATE_MODE],
         "NearestMode": [camel(name) for name in NEAREST_MODE],
+        "GridPadding": [camel(name) for name in GRID_PADDING],
+        "RoiMode": [camel(name) for name in ROI_MODE],
+        "RoiCoordinates": [camel(name) for name in ROI_COORDINATES],
     }
     for enum, names in enums.items():
         body = re.search(rf"enum class {enum} : uint8_t {{(.*?)}};", text, re.DOTALL)

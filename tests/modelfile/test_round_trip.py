@@ -154,7 +154,7 @@ def test_all_unsupported_nodes_are_named() -> None:
     nodes = [
         ir.node("STFT", [x], outputs=[a], name="first"),
         ir.node("Relu", [a], outputs=[b], name="fine"),
-        ir.node("Resize", [b], {"mode": "cubic"}, outputs=[c], name="second"),
+        ir.node("Resize", [b], {"mode": "spline"}, outputs=[c], name="second"),
     ]
     with pytest.raises(UnsupportedOpError, match=r"(?s)'first' \(STFT\).*'second' \(Resize\)"):
         write_bytes(make_model([x], [c], nodes))

@@ -60,3 +60,15 @@ def test_weight_normalisation_is_folded():
     model = apply(proto)
     assert ops(model) == ["sparsert.Conv"]
     assert_same(proto, model)
+
+
+def test_the_first_of_several_outputs_is_folded():
+    proto = build(
+        [node("LayerNormalization", ["w", "s", "b"], ["n"]), node("Mul", ["x", "n"], ["y"])],
+        {"x": (1, 300)},
+        ["y"],
+        {"w": weights(400, 300), "s": weights(300, seed=1), "b": weights(300, seed=2)},
+    )
+    model = apply(proto)
+    assert ops(model) == ["Mul"]
+    assert_same(proto, model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.passes.pass_checks import apply, build, node, weights
+import numpy as np
+
+from tests.passes.pass_checks import apply, assert_same, build, node, weights
 
 
 def shapes(model):
@@ -45,3 +47,44 @@ def test_up_and_down():
     found = shapes(apply(proto))
     assert found["b"] == ["N", 4, "H", "W"]
     assert found["c"] == found["b"]
+
+
+def test_a_mask_that_is_expanded_to_a_computed_shape():
+    # What torch's exporters write for expand(batch, -1, -1, seq) of a mask of computed positions.
+    proto = build(
+        [
+            node("Shape", ["x"], ["s"]),
+            node("Gather", ["s", "zero"], ["n"]),
+            node("Gather", ["s", "one"], ["t"]),
+            node("Range", ["zero", "n", "one"], ["rows"]),
+            node("Range", ["zero", "t", "one"], ["keys"]),
+            node("Unsqueeze", ["rows", "after"], ["column"]),
+            node("Add", ["column", "keys"], ["places"]),
+            node("Unsqueeze", ["n", "front"], ["n1"]),
+            node("Unsqueeze", ["t", "front"], ["t1"]),
+            node("Concat", ["n1", "minus", "t1"], ["wanted"], axis=0),
+            node("Equal", ["wanted", "minus"], ["kept"]),
+            node("Where", ["kept", "ones", "wanted"], ["target"]),
+            node("Unsqueeze", ["places", "front"], ["wide"]),
+            node("Transpose", ["wide"], ["turned"], perm=[1, 0, 2]),
+            node("Expand", ["turned", "target"], ["e"]),
+            node("ConstantOfShape", ["target"], ["c"]),
+            node("Cast", ["e"], ["f"], to=1),
+            node("Add", ["f", "c"], ["y"]),
+        ],
+        {"x": ("N", "T")},
+        ["y"],
+        {
+            "zero": np.array(0),
+            "one": np.array(1),
+            "front": np.array([0]),
+            "after": np.array([1]),
+            "minus": np.array([-1]),
+            "ones": np.array([1, 1, 1]),
+        },
+    )
+    found = shapes(apply(proto, "infer_shapes"))
+    assert found["places"] == ["N", "T"]
+    assert found["turned"] == ["N", 1, "T"]
+    assert found["e"] == found["c"] == found["y"] == ["N", 1, "T"]
+    assert_same(proto, apply(proto), {"N": 3, "T": 5})

@@ -122,6 +122,40 @@ def test_sums_that_f32_would_round_are_left_alone():
     shapes = {"x": (2, 259), "b": (259, 3)}
     proto = model_of("MatMulInteger", ["x", "b"], shapes, {}, np.int32)
     assert ops(apply(proto)) == ["MatMulInteger"]
+    large = {"b": np.full((259, 3), 255, np.uint8)}
+    proto = model_of("MatMulInteger", ["x", "b"], {"x": (2, 259)}, large, np.int32)
+    assert ops(apply(proto)) == ["MatMulInteger"]
+
+
+@pytest.mark.parametrize("zero", [[], ["xz", "wz"]])
+@pytest.mark.parametrize("op", ["MatMulInteger", "ConvInteger"])
+def test_sums_that_the_weights_keep_small(op, zero):
+    kind = np.uint8 if op == "MatMulInteger" else np.int8
+    shape = (700, 3) if op == "MatMulInteger" else (3, 100, 3, 3)
+    constants = {
+        "w": integers(*shape, dtype=kind),
+        "xz": np.array(3, np.uint8),
+        "wz": np.array(40 if kind is np.uint8 else 0, kind),
+    }
+    x = (2, 700) if op == "MatMulInteger" else (1, 100, 4, 5)
+    proto = model_of(op, ["x", "w", *zero], {"x": x}, constants, np.int32)
+    model = apply(proto)
+    assert native_report(model) == []
+    assert_same(proto, model, tolerance=0)
+
+
+def test_sums_that_go_on_as_f32():
+    nodes = [
+        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        node("MatMulInteger", ["q", "w", "z"], ["p"]),
+        node("Cast", ["p"], ["f"], to=TensorProto.FLOAT),
+        node("Mul", ["f", "s"], ["y"]),
+    ]
+    constants = {"w": np.random.default_rng(1).integers(-127, 128, (2000, 8)).astype(np.int8)}
+    proto = build(nodes, {"x": (3, 2000)}, ["y"], constants, opset=21)
+    model = apply(proto)
+    assert native_report(model) == []
+    assert_same(proto, model)
 
 
 @pytest.mark.parametrize("zero", [False, True])

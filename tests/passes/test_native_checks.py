@@ -9,14 +9,18 @@ from onnx import TensorProto
 from sparsert.passes import native_report
 from tests.passes.pass_checks import apply, build, node, weights
 
-CUBIC = node("Resize", ["x", "", "k"], ["y"], mode="cubic")
+CROP = node("Resize", ["x", "r", "k"], ["y"], coordinate_transformation_mode="tf_crop_and_resize")
 CASES = [
-    ([node("Hardmax", ["x"], ["y"])], {}, "not in the sparsert opset"),
-    ([CUBIC], {"k": np.array([1, 1, 2, 2], np.float32)}, "'cubic'"),
+    ([node("Shrink", ["x"], ["y"], lambd=-1.0)], {}, "not in the sparsert opset"),
+    (
+        [CROP],
+        {"k": np.array([1, 1, 2, 2], np.float32), "r": np.ones(8, np.float32)},
+        "scales instead of sizes",
+    ),
     (
         [
             node("Cast", ["x"], ["i"], to=TensorProto.INT64),
-            node("ReduceSum", ["i"], ["j"]),
+            node("ReduceMean", ["i"], ["j"]),
             node("Cast", ["j"], ["y"], to=TensorProto.FLOAT),
         ],
         {},
@@ -32,11 +36,7 @@ CASES = [
         {"k": np.array([-1])},
         "is computed from data",
     ),
-    (
-        [node("MaxPool", ["x"], ["m", "i"], kernel_shape=[2, 2]), node("Cast", ["i"], ["y"], to=1)],
-        {},
-        "Indices",
-    ),
+    ([node("NonZero", ["x"], ["z"]), node("Cast", ["z"], ["y"], to=1)], {}, "depends on data"),
 ]
 
 

@@ -185,7 +185,7 @@ def test_bad_masks_are_all_named():
         ({"sparsity": 0.5, "scope": "model"}, "scope is 'model'"),
         ({"sparsity": 0.5, "method": "magic"}, "method is 'magic'"),
         ({"sparsity": 0.5, "exclude": ["7"]}, "no layer '7'"),
-        ({"sparsity": 0.5, "exclude": ["0", "3", "4"]}, "no convolution or linear layer"),
+        ({"sparsity": 0.5, "exclude": ["0", "3", "4"]}, "no convolution, linear or"),
     ],
 )
 def test_bad_options(arguments, message):
@@ -204,7 +204,7 @@ def test_weights_that_are_not_finite_are_refused():
 
 
 def test_a_module_without_layers():
-    with pytest.raises(ValueError, match="no convolution or linear layer"):
+    with pytest.raises(ValueError, match="no convolution, linear or recurrent layer"):
         prune(nn.ReLU(), sparsity=0.5)
 
 
@@ -221,6 +221,81 @@ def test_the_report_says_what_is_left():
 def test_the_package_can_be_called():
     assert sparsert.prune(make_module(), sparsity=0.5).sparsity == 0.5
     assert sparsert.prune.prune is prune
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(5, 7, 2, bidirectional=True, batch_first=True)
+        self.gru = nn.GRU(14, 6, batch_first=True)
+        self.cell = nn.RNNCell(6, 4)
+
+    def forward(self, x):
+        return self.cell(self.gru(self.lstm(x)[0])[0][:, -1])
+
+
+def make_recurrent():
+    torch.manual_seed(0)
+    return Recurrent().eval()
+
+
+def test_recurrent_layers():
+    module = make_recurrent()
+    x = torch.randn(2, 4, 5)
+    before = module(x)
+    names = [name for name, _ in module.named_parameters() if ".weight_" in name]
+    report = prune(module, sparsity=0.8)
+    assert [layer.name for layer in report.layers] == names
+    assert all(layer.zeros == round(0.8 * layer.weights) for layer in report.layers)
+    pruned = module(x)
+    assert not torch.equal(pruned, before)
+    torch.testing.assert_close(copy.deepcopy(module)(x), pruned)
+    zeros = {name: weight == 0 for name, weight in masks(module).items()}
+    old = module.lstm.weight_hh_l1_reverse.detach().clone()
+    fine_tune(module, [(x, torch.tensor([0, 1]))] * 3, learning_rate=1e-2)
+    tuned = module(x)
+    assert not torch.equal(module.lstm.weight_hh_l1_reverse, old)
+    remove(module)
+    torch.testing.assert_close(module(x), tuned)
+    parameters = dict(module.named_parameters())
+    assert set(parameters) == set(dict(make_recurrent().named_parameters()))
+    for name, gone in zeros.items():
+        torch.testing.assert_close(parameters[name] == 0, gone)
+    with torch.no_grad():
+        module.lstm.weight_hh_l0.zero_()
+    assert not torch.equal(module(x), tuned), "the layer computes with its parameters again"
+
+
+def test_the_name_of_a_recurrent_module_stands_for_its_weights():
+    report = prune(make_recurrent(), sparsity={"gru": 0.5})
+    assert {layer.name for layer in report.layers if layer.zeros} == {
+        "gru.weight_ih_l0",
+        "gru.weight_hh_l0",
+    }
+    report = prune(make_recurrent(), sparsity=0.5, exclude=["lstm", "cell.weight_ih"])
+    assert {layer.name for layer in report.layers if layer.zeros} == {
+        "gru.weight_ih_l0",
+        "gru.weight_hh_l0",
+        "cell.weight_hh",
+    }
+    prune(nn.LSTM(2, 3), sparsity=0.5)
+    with pytest.raises(ValueError, match="no layer 'rnn'"):
+        prune(make_recurrent(), sparsity=0.5, exclude=["rnn"])
+
+
+@pytest.mark.parametrize("is_baked", [True, False])
+def test_a_pruned_recurrent_module_runs_in_sparsert(is_baked):
+    module = make_recurrent()
+    prune(module, sparsity=0.8)
+    if is_baked:
+        remove(module)
+    x = torch.randn(2, 4, 5)
+    model = sparsert.load(module, example_inputs=x, threads=1, strict=True)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), module(x), rtol=1e-4, atol=1e-5)
+    rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
+    assert len(rows) == 5
+    assert all(row["nonzeros"] < 0.3 * row["weights"] for row in rows)
 
 
 @pytest.mark.parametrize("is_baked", [True, False])

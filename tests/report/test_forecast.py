@@ -251,6 +251,33 @@ def test_layers_that_are_left_alone():
         reasons(exclude="fc9")
 
 
+def test_recurrent_layers():
+    model = build(
+        [
+            "a = LSTM<hidden_size=8>(x, wl, rl)",
+            "b = Squeeze(a, one)",
+            "y = GRU<hidden_size=8>(b, wg, rg)",
+        ],
+        {"x": [5, 2, 12]},
+        {
+            "wl": random_weights(1, 32, 12),
+            "rl": random_weights(1, 32, 8, seed=1),
+            "one": np.array([1]),
+            "wg": random_weights(1, 24, 8, seed=2),
+            "rg": random_weights(1, 24, 8, seed=3),
+        },
+    )
+    found = sparsert.forecast(model, sparsity=0.75, pattern="unstructured", **QUICK)
+    assert [(layer.op, layer.shape) for layer in found.prunable] == [
+        ("Linear", (32, 12)),
+        ("Recurrent", (32, 8)),
+        ("Linear", (24, 8)),
+        ("Recurrent", (24, 8)),
+    ]
+    assert found.levels[1].zeros == 0.75 * found.levels[1].weights
+    assert found.levels[1].ideal_speedup == pytest.approx(4, rel=0.01)
+
+
 def test_a_weight_shared_with_a_layer_left_alone_stays():
     model = build(
         ["a = Conv(x, w)", "b = Conv(a, w)", "y = Conv(b, v)"],
@@ -316,7 +343,7 @@ def test_models_that_cannot_be_forecast(tmp_path):
     with pytest.raises(ValueError, match=r"first convolution.*all_layers=True"):
         sparsert.forecast(first)
     assert sparsert.forecast(first, sparsity=0.5, all_layers=True, **QUICK).levels[1].zeros == 32
-    with pytest.raises(UnsupportedOpError, match="Hardmax"):
+    with pytest.raises(UnsupportedOpError, match="Shrink"):
         sparsert.forecast(with_fallback())
     with pytest.raises(ModelFormatError, match=r"none\.onnx"):
         sparsert.forecast(tmp_path / "none.onnx")

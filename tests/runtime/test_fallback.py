@@ -53,7 +53,7 @@ def test_alternation():
     proto = build(
         [
             node("Conv", ["x", "w"], ["a"]),
-            node("Hardmax", ["a"], ["b"], axis=1),
+            node("Shrink", ["a"], ["b"], lambd=-1.0),
             node("Conv", ["b", "v"], ["c"]),
             node("Conv", ["a", "u"], ["d"]),
             node("Add", ["c", "d"], ["y"]),
@@ -76,9 +76,9 @@ def test_alternation():
 def test_first_and_last_are_foreign():
     proto = build(
         [
-            node("Hardmax", ["x"], ["a"], axis=1),
+            node("Shrink", ["x"], ["a"], lambd=-1.0),
             node("Relu", ["a"], ["b"]),
-            node("Hardmax", ["b"], ["y"], axis=1),
+            node("Shrink", ["b"], ["y"], lambd=-1.0),
         ],
         {"x": (2, 3)},
         ["y"],
@@ -92,7 +92,7 @@ def test_shape_arithmetic_is_known_in_every_segment():
             node("Shape", ["x"], ["s"]),
             node("Gather", ["s", "zero"], ["n"]),
             node("Concat", ["n", "rest"], ["t"], axis=0),
-            node("Hardmax", ["x"], ["a"], axis=1),
+            node("Shrink", ["x"], ["a"], lambd=-1.0),
             node("Reshape", ["a", "t"], ["b"]),
             node("Relu", ["b"], ["y"]),
         ],
@@ -143,7 +143,7 @@ def test_unknown_domain():
 
 def test_weights_are_shared_not_copied():
     proto = build(
-        [node("Hardmax", ["x"], ["a"], axis=1), node("MatMul", ["a", "w"], ["y"])],
+        [node("Shrink", ["x"], ["a"], lambd=-1.0), node("MatMul", ["a", "w"], ["y"])],
         {"x": (2, 300)},
         ["y"],
         {"w": weights(300, 400)},
@@ -155,7 +155,7 @@ def test_weights_are_shared_not_copied():
 
 
 def test_model_is_left_as_it_was():
-    proto = build([node("Hardmax", ["x"], ["y"], axis=1)], {"x": (2, 3)}, ["y"])
+    proto = build([node("Shrink", ["x"], ["y"], lambd=-1.0)], {"x": (2, 3)}, ["y"])
     model = apply(proto)
     import onnx_ir as ir
 

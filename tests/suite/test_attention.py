@@ -23,6 +23,8 @@ CONSTANTS = {
     "wk": random_weights(WIDTH, WIDTH, sparsity=0.5, scale=0.6, seed=1),
     "wv": random_weights(WIDTH, WIDTH, sparsity=0.5, seed=2),
     "wo": random_weights(WIDTH, WIDTH, sparsity=0.5, seed=3),
+    "first_two": i64(0, 1),
+    "rest": i64(-1),
     "zero": np.float32(0),
     "low": np.float32(-1e9),
     "inf": np.float32(-np.inf),
@@ -54,12 +56,23 @@ MASKS: dict[str, tuple[list[str], dict[str, object]]] = {
         ["c = Where(m, zero, low)", "u = Add(t, c)"],
         {"m": (TensorProto.BOOL, ["n", 1, "s", "t"])},
     ),
+    "two": (
+        ["a = Add(t, b)", "u = Add(m, a)"],
+        {"m": ["n", 1, 1, "t"], "b": [1, HEADS, "s", "t"]},
+    ),
     "bool_inf": (
         ["c = Where(m, zero, inf)", "u = Add(c, t)"],
         {"m": (TensorProto.BOOL, ["n", 1, "s", "t"])},
     ),
 }
 END = ["p = Softmax<axis=-1>(u)", "o = MatMul(p, hv)"]
+# torch's own attention makes zeros of a softmax of nothing.
+SAFE_END = [
+    "p = Softmax<axis=-1>(u)",
+    "nan = IsNaN(p)",
+    "r = Where(nan, zero, p)",
+    "o = MatMul(r, hv)",
+]
 JOIN = ["to = Transpose<perm=[0,2,1,3]>(o)", "jo = Reshape(to, join)", "y = MatMul(jo, wo)"]
 SIZES = [(1, 1, 1), (1, 20, 20), (1, 5, 33), (2, 70, 65), (3, 4, 7), (1, 130, 300), (2, 64, 16)]
 
@@ -90,6 +103,21 @@ def cases() -> list[Case]:
             nodes = [*(CROSS if cross else SELF), *SPLIT, *HEADS_FIRST, *KEYS["one"]]
             nodes += [*SCALES["mul"], *masked, *END, *JOIN]
             found.append(case(f"mask_{mask}_{'cross' if cross else 'self'}", nodes, inputs, cross))
+    split = [*CROSS, *SPLIT, *HEADS_FIRST, *KEYS["one"]]
+    for mask in ("none", "bool_inf", "keys", "two"):
+        masked, inputs = MASKS[mask]
+        nodes = [*split, *SCALES["both"], *masked, *SAFE_END, *JOIN]
+        found.append(case(f"safe_{mask}", nodes, inputs))
+    # The width of the result follows from the number of elements, as its shape does.
+    join = ["to = Transpose<perm=[0,2,1,3]>(o)", "sh = Shape(to)", "d = Gather(sh, first_two)"]
+    join += ["w = Concat<axis=0>(d, rest)", "jo = Reshape(to, w)", "y = MatMul(jo, wo)"]
+    found.append(
+        case(
+            "joined_by_shape",
+            [*split, *SCALES["mul"], *MASKS["all"][0], *END, *join],
+            MASKS["all"][1],
+        )
+    )
     return found
 
 
@@ -112,6 +140,14 @@ def test_is_one_node(case: Case) -> None:
 
 
 FOUR_DIMENSIONS = {
+    "safe": [
+        "s = MatMul(q, k)",
+        "a = Add(s, m)",
+        "p = Softmax(a)",
+        "nan = IsNaN(p)",
+        "r = Where(nan, zero, p)",
+        "y = MatMul(r, v)",
+    ],
     "columns": ["s = MatMul(q, k)", "p = Softmax(s)", "y = MatMul(p, v)"],
     "rows": [
         "t = Transpose<perm=[0,1,3,2]>(k)",
@@ -130,14 +166,14 @@ FOUR_DIMENSIONS = {
 @pytest.mark.parametrize("name", FOUR_DIMENSIONS)
 def test_four_dimensions(name: str, engine: Engine) -> None:
     inputs = {"q": [2, 3, "s", 5], "k": [2, 3, 5, "t"], "v": [2, 3, "t", 7]}
-    if name == "rows":
+    if name != "columns":
         inputs["m"] = ["s", "t"]
     sizes = [{"s": 1, "t": 1}, {"s": 65, "t": 40}, {"s": 9, "t": 129}]
     one = Case(
         f"four_dimensions_{name}",
         FOUR_DIMENSIONS[name],
         inputs,
-        {"scale": CONSTANTS["scale"]} if name == "rows" else {},
+        {n: CONSTANTS[n] for n in ("scale", "zero")},
         sizes=sizes,
         tolerance=FUNCTION,
     )
@@ -150,9 +186,18 @@ NOT_FUSED = {
         [*SCALES["mul"], "p = Softmax<axis=2>(t)", "o = MatMul(p, hv)", *JOIN],
         ("y",),
     ),
-    "two_masks": (
-        [*SCALES["mul"], "a = Add(t, m)", "u = Add(a, m)", *END, *JOIN],
+    "three_masks": (
+        [*SCALES["mul"], "a = Add(t, m)", "b = Add(a, m)", "u = Add(b, m)", *END, *JOIN],
         ("y",),
+    ),
+    "other_number": (
+        [*SCALES["mul"], "p = Softmax(t)", "nan = IsNaN(p)", "r = Where(nan, scale, p)"]
+        + ["o = MatMul(r, hv)", *JOIN],
+        ("y",),
+    ),
+    "used_softmax": (
+        [*SCALES["mul"], "u = Identity(t)", *SAFE_END, *JOIN, "w = Relu(p)"],
+        ("y", "w"),
     ),
 }
 
@@ -161,7 +206,7 @@ NOT_FUSED = {
 def test_is_not_fused_where_it_would_be_wrong(name: str) -> None:
     nodes, outputs = NOT_FUSED[name]
     inputs: dict[str, object] = {"x": ["n", "s", WIDTH]}
-    if name == "two_masks":
+    if name == "three_masks":
         inputs["m"] = ["s", "s"]
     one = Case(
         f"not_fused_{name}",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from sparsert.errors import BackendError
 from tests.suite.harness import EXACT, ROUNDED, SUM, Case, Engine, check, i64, op_text, unique
 
 NUMBERS = {
@@ -41,6 +42,27 @@ def arg_cases() -> list[Case]:
                     )
                 )
     cases.append(Case("ArgMax_one", ["y = ArgMax<axis=0>(x)"], {"x": (1,)}, tolerance=EXACT))
+    rng = np.random.default_rng(3)
+    long = {
+        "ties": rng.integers(0, 9, (5, 397)),
+        "rising": np.tile(np.arange(397), (5, 1)),
+        "falling": np.tile(-np.arange(397), (5, 1)),
+        "ends": np.where(np.arange(397) % 396 == 0, 1, 0)[None].repeat(5, 0),
+    }
+    for label, values in long.items():
+        for op in ("ArgMax", "ArgMin"):
+            for name, dtype in NUMBERS.items():
+                for last in (0, 1):
+                    x = values.astype({1: np.float32, 6: np.int32, 7: np.int64}[dtype])
+                    cases.append(
+                        Case(
+                            f"{op}_{name}_long_{label}_{last}",
+                            [f"y = {op}<axis=1, select_last_index={last}>(x)"],
+                            {"x": (dtype, [5, 397])},
+                            feeds={"x": x},
+                            tolerance=EXACT,
+                        )
+                    )
     return cases
 
 
@@ -278,17 +300,58 @@ def test_case(case: Case, engine: Engine) -> None:
     check(case, engine)
 
 
-def test_indices_outside(engine: Engine) -> None:
-    """A run cannot fail: what an index misses is NaN, or 0 where there is none."""
-    if not engine.is_native:
-        pytest.skip("the interpreter raises an error")
-    for kind, missing in ((TensorProto.FLOAT, np.nan), (TensorProto.INT32, 0)):
-        x = np.array([3, 4, 5]).astype(np.float32 if kind == TensorProto.FLOAT else np.int32)
-        for op in ("Gather", "GatherElements"):
-            case = Case(
-                f"outside_{op}",
-                [f"y = {op}(x, i)"],
-                {"x": (kind, [3]), "i": (TensorProto.INT64, [4])},
-            )
-            found = case.load(engine)(x=x, i=i64(2, 3, -4, -3))
-            np.testing.assert_array_equal(found, np.array([5, missing, missing, 3]))
+BAD_INDEX = {
+    "Gather": ("y = Gather<axis=0>(x, i)", {}, (4, 3)),
+    "GatherElements": ("y = GatherElements<axis=0>(x, i)", {}, (4, 3)),
+    "GatherND": ("y = GatherND(x, i)", {}, (4, 1)),
+    "ScatterElements": ("y = ScatterElements<axis=0>(x, i, u)", {"u": (4, 3)}, (4, 3)),
+    "ScatterND": ('y = ScatterND<reduction="add">(x, i, u)', {"u": (4, 3)}, (4, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32])
+@pytest.mark.parametrize("op", BAD_INDEX)
+def test_indices_outside(op: str, kind: int, engine: Engine) -> None:
+    """The error names the node, the index and its bounds; the next run works."""
+    text, more, shape = BAD_INDEX[op]
+    if op.endswith("ND") and kind == TensorProto.INT32:
+        pytest.skip("onnx has int64 indices alone")
+    case = Case(f"outside_{op}", [text], {"x": (5, 3), **more, "i": (kind, list(shape))})
+    model = case.load(engine)
+    rng = np.random.default_rng(2)
+    dtype = np.int64 if kind == TensorProto.INT64 else np.int32
+    feeds = {"x": rng.standard_normal((5, 3)).astype(np.float32)}
+    feeds |= {name: rng.standard_normal(dims).astype(np.float32) for name, dims in more.items()}
+    good = np.arange(np.prod(shape)).reshape(shape).astype(dtype) % 5
+    wanted = model.run(None, {**feeds, "i": good})[0]
+    for bad in (5, -6, 2**31 - 1):
+        indices = good.copy()
+        indices[3, 0] = bad
+        with pytest.raises(BackendError) as caught:
+            model.run(None, {**feeds, "i": indices})
+        if engine.is_native:
+            for part in (f"node '{op}_0' ({op})", f"index {bad} of 'i'", "[-5, 5)"):
+                assert part in str(caught.value)
+    np.testing.assert_array_equal(model.run(None, {**feeds, "i": good})[0], wanted)
+
+
+def test_a_token_that_the_embedding_lacks(engine: Engine) -> None:
+    """In a model, through each way to run it."""
+    case = Case(
+        "bad_token",
+        ["e = Gather(t, i)", "h = MatMul(e, w)", "y = Relu(h)"],
+        {"i": (TensorProto.INT64, ["n", 7])},
+        {"t": np.ones((11, 5), np.float32), "w": np.ones((5, 4), np.float32)},
+    )
+    model = case.load(engine)
+    tokens = np.zeros((3, 7), np.int64)
+    assert model(tokens).shape == (3, 7, 4)
+    tokens[2, 6] = 11
+    for run in (
+        lambda: model(tokens),
+        lambda: model.run(None, {"i": tokens}),
+        lambda: model.run(["y"], {"i": tokens}),
+        lambda: model.profile({"i": tokens}, runs=1),
+    ):
+        with pytest.raises(BackendError, match="index 11" if engine.is_native else "11"):
+            run()

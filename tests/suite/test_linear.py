@@ -97,6 +97,19 @@ def shape_cases() -> list[Case]:
                 sizes=[{"n": 1}, {"n": 20}],
             )
         )
+    # More than L2 holds of a dense matrix, and half of it zeros.
+    cases.append(
+        Case(
+            "linear_1101to301_zeros50",
+            ["h = Gemm<transB=1>(x, w, b)", "y = Relu(h)"],
+            {"x": ["n", 1101]},
+            {
+                "w": random_weights(301, 1101, sparsity=0.5),
+                "b": random_weights(301, scale=1.0),
+            },
+            sizes=[{"n": 1}, {"n": 2}],
+        )
+    )
     # Columns past the reach of 16-bit ids.
     wide = np.zeros((5, 70001), np.float32)
     rng = np.random.default_rng(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from onnx import TensorProto
 
 from tests.suite.harness import EXACT, SUM, Case, Engine, check, unique
 
@@ -41,6 +42,7 @@ def all_cases() -> list[Case]:
     lines = [
         "kernel_shape=[3], strides=[2]",
         "kernel_shape=[4], strides=[4], pads=[2,1], ceil_mode=1",
+        "kernel_shape=[4], strides=[4]",
         "kernel_shape=[2], dilations=[5]",
         "kernel_shape=[49]",
     ]
@@ -57,6 +59,7 @@ def all_cases() -> list[Case]:
     narrow = {
         "width": "kernel_shape=[3,3], pads=[1,1,1,1]",
         "half_width": "kernel_shape=[2,2], strides=[2,2], ceil_mode=1",
+        "quarter_width": "kernel_shape=[2,4], strides=[2,4], ceil_mode=1",
         "padded_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]",
         "left_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[1,1,0,0], ceil_mode=1",
         "right_half_width": "kernel_shape=[3,3], strides=[2,2], pads=[0,0,1,1]",
@@ -116,6 +119,47 @@ def all_cases() -> list[Case]:
     return cases
 
 
-@pytest.mark.parametrize("case", unique(all_cases()), ids=str)
+def index_cases() -> list[Case]:
+    """MaxPool with the places of the maxima; of bytes, too."""
+    cases = []
+    windows = {
+        "plain": "kernel_shape=[2,2], strides=[2,2]",
+        "pads": "kernel_shape=[3,3], pads=[1,1,1,1]",
+        "dilated": "kernel_shape=[3,2], strides=[2,1], dilations=[2,3], pads=[2,1,2,1]",
+        "ceil": "kernel_shape=[3,3], strides=[2,2], ceil_mode=1",
+        "columns": "kernel_shape=[2,3], storage_order=1",
+    }
+    for label, window in windows.items():
+        for shape in ((1, 2, 6, 9), (3, 5, 7, 7), ("n", 2, 11, "w")):
+            cases.append(
+                Case(
+                    f"indices_{label}_{shape[0]}",
+                    ["h = Neg(x)", f"v, i = MaxPool<{window}>(h)"],
+                    {"x": shape},
+                    outputs=("v", "i"),
+                    tolerance=EXACT,
+                    sizes=[{"n": 4, "w": 8}, {"n": 1, "w": 33}] if "n" in shape else [{}],
+                )
+            )
+    cases.append(
+        Case(
+            "indices_1d_alone",
+            ["v, i = MaxPool<kernel_shape=[3], strides=[2]>(x)", "y = Cast<to=1>(i)"],
+            {"x": (2, 3, 17)},
+            tolerance=EXACT,
+        )
+    )
+    cases.append(
+        Case(
+            "max_of_u8",
+            ["y = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)"],
+            {"x": (TensorProto.UINT8, [1, 2, 6, 9])},
+            tolerance=EXACT,
+        )
+    )
+    return cases
+
+
+@pytest.mark.parametrize("case", unique(all_cases() + index_cases()), ids=str)
 def test_pool(case: Case, engine: Engine) -> None:
     check(case, engine)

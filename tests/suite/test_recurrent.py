@@ -17,6 +17,7 @@ from tests.suite.harness import (
     FUNCTION,
     Engine,
     assert_close,
+    build,
     make_session,
     random_weights,
 )
@@ -109,6 +110,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "only_y": {"outputs": "Y"},
     "only_last": {"outputs": "Y_h"},
 }
+# Every function of ONNX that has parameters, the given ones and the defaults.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "leaky": {"activations": ["LeakyRelu"], "activation_alpha": [0.3]},
+    "leaky_default": {"activations": ["LeakyRelu"]},
+    "thresholded": {"activations": ["ThresholdedRelu"], "activation_alpha": [0.2]},
+    "thresholded_default": {"activations": ["ThresholdedRelu"]},
+    "scaled_tanh_default": {"activations": ["ScaledTanh"]},
+    "affine_default": {"activations": ["Affine"]},
+    "scaled_tanh": {
+        "activations": ["ScaledTanh"],
+        "activation_alpha": [1.7],
+        "activation_beta": [0.6],
+    },
+    "hard_sigmoid": {
+        "activations": ["HardSigmoid"],
+        "activation_alpha": [0.3],
+        "activation_beta": [0.4],
+    },
+    "hard_sigmoid_default": {"activations": ["HardSigmoid"]},
+    "elu": {"activations": ["Elu"], "activation_alpha": [0.7]},
+    "elu_default": {"activations": ["Elu"]},
+    "affine": {"activations": ["Affine"], "activation_alpha": [0.5], "activation_beta": [0.1]},
+    "softsign": {"activations": ["Softsign"]},
+    "softplus": {"activations": ["Softplus"]},
+}
 MORE: dict[str, dict[str, dict[str, Any]]] = {
     "LSTM": {
         "peephole": {"peephole": True, "states": True},
@@ -120,6 +146,19 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
         },
         "only_cell": {"outputs": "Y_c"},
         "clip": {"clip": 0.3},
+        "coupled": {"input_forget": 1, "states": True},
+        "coupled_peephole": {"input_forget": 1, "peephole": True, "lengths": True},
+        "parameters": {
+            "activations": ["HardSigmoid", "LeakyRelu", "ScaledTanh"],
+            "activation_alpha": [0.3, 0.1, 1.2],
+            "activation_beta": [0.45, 0.8],
+        },
+        "parameters_both": {
+            "activations": ["HardSigmoid", "Tanh", "Elu", "Sigmoid", "Affine", "ThresholdedRelu"],
+            "activation_alpha": [0.3, 0.6, 0.5, 0.1],
+            "activation_beta": [0.4, 0.2],
+            "direction": "bidirectional",
+        },
     },
     "GRU": {
         "after": {"linear_before_reset": 1},
@@ -129,8 +168,18 @@ MORE: dict[str, dict[str, dict[str, Any]]] = {
         "functions": {"activations": ["Sigmoid", "Softsign"]},
         "clip": {"clip": 0.3},
         "after_clip": {"clip": 0.3, "linear_before_reset": 1},
+        "parameters": {
+            "activations": ["HardSigmoid", "Elu"],
+            "activation_alpha": [0.3, 0.5],
+            "activation_beta": [0.45],
+        },
+        "after_parameters": {
+            "activations": ["HardSigmoid", "LeakyRelu"],
+            "linear_before_reset": 1,
+        },
     },
     "RNN": {
+        **PARAMETERS,
         "relu": {"activations": ["Relu"]},
         "two": {"activations": ["Relu", "Sigmoid"], "direction": "bidirectional"},
         "clip": {"clip": 0.3},
@@ -142,6 +191,8 @@ CASES = [
     for name, options in (VARIANTS | MORE[op]).items()
 ]
 SIZES = [(1, 1), (5, 3), (4, 1)]
+# Whole vectors of sequences, and a few more; more than one group.
+WIDE_SIZES = [(3, 16), (4, 21), (2, 131)]
 
 
 def compare(model: onnx.ModelProto, engine: Engine, runs: list[dict[str, np.ndarray]]) -> None:
@@ -160,6 +211,50 @@ def compare(model: onnx.ModelProto, engine: Engine, runs: list[dict[str, np.ndar
 def test_variants(op: str, options: dict[str, Any], engine: Engine) -> None:
     model = layer(op, 7, sparsity=0.4, **options)
     compare(model, engine, [feeds_of(model, *size) for size in SIZES])
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("sparsity", [0.0, 0.9])
+@pytest.mark.parametrize("options", ["plain", "lengths_both", "states"])
+@pytest.mark.parametrize("op", list(GATES))
+def test_batches(op: str, options: str, sparsity: float, engine: Engine) -> None:
+    variants = [VARIANTS[options]]
+    if op == "GRU":
+        variants.append(variants[0] | {"linear_before_reset": 1})
+    for variant in variants:
+        model = layer(op, 19, sparsity=sparsity, **variant)
+        compare(model, engine, [feeds_of(model, *size) for size in WIDE_SIZES])
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("batch", [2, 70])
+def test_between_other_layers(batch: int, engine: Engine) -> None:
+    """Inputs and outputs that other layers would have in another layout."""
+    model = build(
+        [
+            "a = LayerNormalization(x, scale)",
+            "b = LSTM<hidden_size=8>(a, w0, r0)",
+            "c = Squeeze(b, one)",
+            'd = GRU<hidden_size=6, direction="bidirectional">(c, w1, r1)',
+            "e = Transpose<perm=[0, 2, 1, 3]>(d)",
+            "f = Reshape(e, shape)",
+            "g = MatMul(f, w2)",
+            "y = Add(g, c)",
+        ],
+        {"x": [3, batch, 20]},
+        {
+            "scale": random_weights(20, scale=1.0),
+            "w0": random_weights(1, 32, 20),
+            "r0": random_weights(1, 32, 8, seed=1),
+            "one": np.array([1]),
+            "w1": random_weights(2, 18, 8, seed=2),
+            "r1": random_weights(2, 18, 6, seed=3),
+            "shape": np.array([0, 0, -1]),
+            "w2": random_weights(12, 8, seed=4),
+        },
+    )
+    x = np.random.default_rng(batch).standard_normal((3, batch, 20)).astype(np.float32)
+    compare(model, engine, [{"x": x}])
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
@@ -204,28 +299,82 @@ def test_saved_files_give_the_same(op: str, tmp_path) -> None:
 
 
 def test_says_how_it_runs() -> None:
-    model = sparsert.load(layer("LSTM", 64, sparsity=0.9), strict=True)
+    model = sparsert.load(layer("LSTM", 64, sparsity=0.9), strict=True, threads=1)
     model.run(None, feeds_of(layer("LSTM", 64), 5, 1))
     rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
     assert len(rows) == 1
     assert rows[0]["kernel"].startswith("recurrent_f32_")
-    assert "weights of the state" in rows[0]["reason"]
+    assert "one sequence after the other" in rows[0]["reason"]
+    model.run(None, feeds_of(layer("LSTM", 64), 5, 20))
+    rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
+    assert "20 sequences side by side" in rows[0]["reason"]
+    assert {"dense", "csr"} <= {each["format"] for each in rows[0]["candidates"]}
+    (row,) = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Linear"]
+    assert "5 steps at a time, by the Recurrent behind it" in row["reason"]
+    model.run(None, feeds_of(layer("LSTM", 64), 5, 8))
+    rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
+    assert {"sell", "dense", "csr"} <= {each["format"] for each in rows[0]["candidates"]}
+
+
+@pytest.mark.parametrize(("batch", "sparsity"), [(1, 0.9), (20, 0.0), (20, 0.9)])
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_candidates_are_measured(op: str, batch: int, sparsity: float) -> None:
+    source = layer(op, 64, sparsity=sparsity)
+    model = sparsert.load(source, strict=True, tune=True)
+    model.run(None, feeds_of(source, 5, batch))
+    (row,) = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
+    measured = [each for each in row["candidates"] if each["measured_ns"] > 0]
+    assert len(measured) > 1
+    assert measured[0]["measured_ns"] == min(each["measured_ns"] for each in measured)
+
+
+def test_says_what_is_not_native() -> None:
+    with pytest.raises(UnsupportedOpError, match="activation 'foo'"):
+        sparsert.load(layer("LSTM", 7, activations=["Foo", "Tanh", "Tanh"]), strict=True)
+
+
+@pytest.mark.parametrize("op", list(GATES))
+def test_weights_of_run_time_fall_back(op: str) -> None:
+    model = layer(op, 7, states=True)
+    weights = next(each for each in model.graph.initializer if each.name == "r")
+    model.graph.input.append(
+        helper.make_tensor_value_info("r", TensorProto.FLOAT, list(weights.dims))
+    )
+    array = onnx.numpy_helper.to_array(weights)
+    model.graph.initializer.remove(weights)
+    with pytest.raises(UnsupportedOpError, match="its weights are not constant"):
+        sparsert.load(model, strict=True)
+    feeds = feeds_of(model, 5, 3) | {"r": array}
+    with pytest.warns(UserWarning, match=op):
+        found = sparsert.load(model).run(None, feeds)
+    wanted = make_session(model).run(None, feeds)
+    for got, want in zip(found, wanted, strict=True):
+        assert_close(got, want, FUNCTION)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("batch", [3, 20])
+@pytest.mark.parametrize("op", list(GATES))
+def test_lengths_of_zero(op: str, batch: int, engine: Engine) -> None:
+    model = layer(op, 7, lengths=True, states=True, direction="bidirectional")
+    feeds = feeds_of(model, 5, batch)
+    feeds["lengths"][:] = 0
+    loaded = sparsert.load(model, strict=True, **dict(engine.options))
+    for got in loaded.run(None, feeds):
+        assert not got.any()
+    feeds["lengths"][::2] = 5
+    compare(model, engine, [feeds])
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("name", "shape"),
     [
-        ({"activations": ["Elu", "Tanh", "Tanh"]}, "activation 'elu'"),
-        ({"input_forget": 1}, "input_forget"),
+        ("h0", (1, 2, 7)),
+        ("c0", (1, 3, 6)),
+        ("lengths", (2,)),
+        ("x", (0, 3, 5)),
+        ("x", (5, 0, 5)),
     ],
-)
-def test_says_what_is_not_native(options: dict[str, Any], reason: str) -> None:
-    with pytest.raises(UnsupportedOpError, match=reason):
-        sparsert.load(layer("LSTM", 7, **options), strict=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"), [("h0", (1, 2, 7)), ("c0", (1, 3, 6)), ("lengths", (2,)), ("x", (0, 3, 5))]
 )
 def test_wrong_shapes_are_errors(name: str, shape: tuple[int, ...]) -> None:
     model = layer("LSTM", 7, states=True, lengths=True)

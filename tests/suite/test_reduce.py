@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import EXACT, FUNCTION, SUM, Case, Engine, check, unique
+from tests.suite.harness import EXACT, FUNCTION, SUM, Case, Engine, check, i64, unique
 
 OPS = ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")
 
@@ -164,6 +164,37 @@ def softmax_cases() -> list[Case]:
             )
         )
     return cases
+
+
+EMPTY = {
+    "ReduceSum": 0,
+    "ReduceMean": np.nan,
+    "ReduceMax": -np.inf,
+    "ReduceMin": np.inf,
+    "ReduceProd": 1,
+    "ReduceL1": 0,
+    "ReduceL2": 0,
+    "ReduceSumSquare": 0,
+    "ReduceLogSum": -np.inf,
+    "ReduceLogSumExp": -np.inf,
+}
+
+
+@pytest.mark.parametrize("op", EMPTY)
+def test_of_nothing(op: str, engine: Engine) -> None:
+    """Of an axis without elements, and of a tensor without elements but along others."""
+    if not engine.is_native:
+        pytest.skip("NumPy warns or raises errors")
+    case = Case(
+        f"empty_{op}",
+        [f"y = {op}(x, a)", f"z = {op}<keepdims=0>(x, b)"],
+        {"x": (2, 0, 3)},
+        {"a": i64(1), "b": i64(0, 2)},
+        outputs=("y", "z"),
+    )
+    y, z = case.load(engine).run(None, {"x": np.zeros((2, 0, 3), np.float32)})
+    np.testing.assert_array_equal(y, np.full((2, 1, 3), EMPTY[op], np.float32))
+    assert z.shape == (0,)
 
 
 @pytest.mark.parametrize("case", unique(reduce_cases() + softmax_cases()), ids=str)

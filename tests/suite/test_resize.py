@@ -1,4 +1,4 @@
-"""Resize: nearest and linear, every coordinate and rounding mode, scales and sizes."""
+"""Resize: nearest, linear and cubic, every coordinate and rounding mode, scales and sizes."""
 
 from __future__ import annotations
 
@@ -161,6 +161,71 @@ def all_cases() -> list[Case]:
     return cases
 
 
-@pytest.mark.parametrize("case", unique(all_cases()), ids=str)
+def axis_cases() -> list[Case]:
+    """Cubic, antialias, crops and other dimensions than the last two."""
+    cases = []
+    # onnxruntime leaves a dimension that keeps its size as it is, crop or not.
+    targets = {"up": (8, 19), "down": (3, 4), "one": (1, 1), "wide": (6, 65), "mixed": (9, 2)}
+    for label, (height, width) in targets.items():
+        size = (2, 3, height, width)
+        for coordinates in (*COORDINATES, "half_pixel_symmetric"):
+            if (label, coordinates) == ("one", "pytorch_half_pixel"):
+                continue  # onnx and onnxruntime differ
+            for more in ("", ", cubic_coeff_a=-0.5", ", exclude_outside=1"):
+                text = f'mode="cubic", coordinate_transformation_mode="{coordinates}"{more}'
+                name = f"cubic_{label}_{coordinates}_{more[2:].replace('=', '')}"
+                cases.append(resize(name, text, (2, 3, 5, 7), sizes=size))
+        for mode in ("linear", "cubic"):
+            for coordinates in ("half_pixel", "align_corners"):
+                for more in ("", ", exclude_outside=1"):
+                    text = f'mode="{mode}", antialias=1{more}, '
+                    text += f'coordinate_transformation_mode="{coordinates}"'
+                    name = f"{mode}_antialias_{label}_{coordinates}_{len(more)}"
+                    cases.append(resize(name, text, (2, 3, 5, 7), sizes=size))
+        for mode in ("linear", "nearest", "cubic"):
+            text = f'mode="{mode}", extrapolation_value=3.5, '
+            text += 'coordinate_transformation_mode="tf_crop_and_resize"'
+            for part, roi in (
+                ("inside", (0, 0, 0.2, 0.1, 1, 1, 0.7, 0.9)),
+                ("outside", (0, 0, -0.4, 0.3, 1, 1, 0.8, 1.6)),
+                ("flipped", (0, 0, 1, 0.8, 1, 1, 0, 0.1)),
+            ):
+                if mode == "cubic" and part == "outside":
+                    continue  # onnxruntime extrapolates cubic crops by rows and columns alone
+                cases.append(
+                    Case(
+                        f"resize_crop_{mode}_{label}_{part}",
+                        ["h = Identity(x)", f"y = Resize<{text}>(h, roi, , sizes)"],
+                        {"x": (2, 3, 5, 7)},
+                        {"roi": np.array(roi, np.float32), "sizes": np.array(size, np.int64)},
+                        tolerance=FUNCTION,
+                    )
+                )
+    base = 'coordinate_transformation_mode="half_pixel"'
+    for label, shape, size in (
+        ("volume", (2, 3, 4, 5, 6), (2, 3, 7, 3, 9)),
+        ("volume_of_one", (1, 1, 1, 2, 3), (1, 1, 3, 2, 1)),
+    ):
+        cases.append(resize(f"linear_{label}", f'mode="linear", {base}', shape, sizes=size))
+    cases.append(
+        Case(
+            "resize_cubic_dynamic",
+            [
+                "c = Conv<pads=[1,1,1,1]>(x, w)",
+                f'y = Resize<mode="cubic", {base}>(c, , scales)',
+            ],
+            {"x": ["n", 3, "h", "w_"]},
+            {
+                "w": random_weights(5, 3, 3, 3, sparsity=0.5),
+                "scales": np.array([1, 1, 2, 1.5], np.float32),
+            },
+            tolerance=FUNCTION,
+            sizes=[{"n": 1, "h": 4, "w_": 4}, {"n": 3, "h": 7, "w_": 2}],
+        )
+    )
+    return cases
+
+
+@pytest.mark.parametrize("case", unique(all_cases() + axis_cases()), ids=str)
 def test_resize(case: Case, engine: Engine) -> None:
     check(case, engine)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import EXACT, SUM, Case, Engine, check, i64, random_weights, unique
+from tests.suite.harness import (
+    EXACT,
+    FUNCTION,
+    SUM,
+    Case,
+    Engine,
+    check,
+    i64,
+    random_weights,
+    unique,
+)
 
 SIZES = [{"n": 1, "h": 4, "w": 6}, {"n": 3, "h": 9, "w": 2}, {"n": 7, "h": 1, "w": 1}]
 
@@ -93,6 +103,103 @@ def all_cases() -> list[Case]:
             x,
             sizes=SIZES,
             tolerance=EXACT,
+        ),
+        # Values of more elements than are known at plan time.
+        Case(
+            "large_constants_of_shape",
+            [
+                "s = Shape(x)",
+                "t = Concat<axis=0>(s, k)",
+                "f = ConstantOfShape<value=float[1] {-1.5}>(t)",
+                "i = ConstantOfShape<value=int64[1] {3}>(t)",
+                "b = ConstantOfShape<value=bool[1] {1}>(t)",
+                "z = ConstantOfShape(t)",
+                "u = Unsqueeze(x, last)",
+                "y = Add(u, f)",
+                "v = Cast<to=1>(i)",
+                "p = Where(b, v, z)",
+            ],
+            x,
+            {"k": i64(97), "last": i64(-1)},
+            outputs=("y", "i", "b", "z", "p"),
+            sizes=SIZES,
+        ),
+        Case(
+            "large_ranges",
+            [
+                "s = Size(x)",
+                "n = Mul(s, k)",
+                "i = Range(first, n, step)",
+                "f = Cast<to=1>(n)",
+                "r = Range(low, f, width)",
+                "a = Neg(i)",
+            ],
+            x,
+            {
+                "k": np.array(211),
+                "first": np.array(-7),
+                "step": np.array(3),
+                "low": np.array(0.25, np.float32),
+                "width": np.array(1.5, np.float32),
+            },
+            outputs=("i", "r", "a"),
+            sizes=SIZES,
+            tolerance=EXACT,
+        ),
+        Case(
+            "pad_to_a_multiple",
+            [
+                "s = Shape(x)",
+                "w = Gather(s, three)",
+                "n = Neg(w)",
+                "d = Mod(n, four)",
+                "e = Mod<fmod=1>(w, four)",
+                "b = BitwiseAnd(w, three)",
+                "c = BitwiseOr(d, three)",
+                "q = BitwiseXor(b, e)",
+                "p = Concat<axis=0>(zeros, e, b, c, q, d)",
+                "y = Pad(x, p)",
+            ],
+            x,
+            {"three": i64(3), "four": i64(4), "zeros": i64(0, 0, 0)},
+            sizes=SIZES,
+            tolerance=EXACT,
+        ),
+        Case(
+            "root_of_a_shape",
+            [
+                "s = Shape(x)",
+                "w = Gather(s, three)",
+                "f = Cast<to=1>(w)",
+                "g = Mul(f, f)",
+                "r = Sqrt(g)",
+                "h = Round(r)",
+                "i = Cast<to=7>(h)",
+                "t = Concat<axis=0>(m, i)",
+                "y = Reshape(x, t)",
+            ],
+            x,
+            {"three": i64(3), "m": i64(-1)},
+            sizes=SIZES,
+            tolerance=EXACT,
+        ),
+        Case(
+            "empty_past",
+            [
+                "k = Concat<axis=2>(p, x)",
+                "t = Transpose<perm=[0, 1, 3, 2]>(k)",
+                "s = MatMul(x, t)",
+                "a = Softmax<axis=-1>(s)",
+                "y = MatMul(a, k)",
+            ],
+            {"x": ["n", 2, "tokens", 8], "p": ["n", 2, "past", 8]},
+            outputs=("y", "k"),
+            sizes=[
+                {"n": 2, "tokens": 3, "past": 0},
+                {"n": 2, "tokens": 1, "past": 4},
+                {"n": 1, "tokens": 5, "past": 0},
+            ],
+            tolerance=FUNCTION,
         ),
         Case(
             "shape_divided_to_float",

@@ -6,12 +6,14 @@ from the memory of the model.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+# Arrays by input name, in the order of the model's inputs.
+Feeds = Mapping[str, Array]
 
 
 class EngineProtocol(Protocol):
@@ -19,6 +21,6 @@ class EngineProtocol(Protocol):
 
     version: str
 
-    def run(self, x: Array) -> Array:
-        """Computes the model's only output from its only input."""
+    def run(self, feeds: Feeds) -> Sequence[Array]:
+        """Computes the model's outputs, in order."""
         ...

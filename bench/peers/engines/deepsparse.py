@@ -8,7 +8,7 @@ os.environ["NM_DISABLE_ANALYTICS"] = "True"
 
 import deepsparse
 
-from bench.peers.engines import Array
+from bench.peers.engines import Array, Feeds
 
 
 class Engine:
@@ -20,6 +20,6 @@ class Engine:
         # None keeps the batch size of the file.
         self.engine = deepsparse.Engine(path, batch_size=None, num_cores=threads)
 
-    def run(self, x: Array) -> Array:
-        """Computes the output."""
-        return self.engine.run([x], val_inp=False)[0]
+    def run(self, feeds: Feeds) -> list[Array]:
+        """Computes the outputs."""
+        return self.engine.run(list(feeds.values()), val_inp=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnxruntime as ort
 
-from bench.peers.engines import Array
+from bench.peers.engines import Array, Feeds
 
 
 class Engine:
@@ -20,6 +20,6 @@ class Engine:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         self.session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(self, x: Array) -> Array:
-        """Computes the output."""
-        return self.session.run(None, {"input": x})[0]
+    def run(self, feeds: Feeds) -> list[Array]:
+        """Computes the outputs."""
+        return self.session.run(None, feeds)

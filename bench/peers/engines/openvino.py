@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import openvino as ov
 
-from bench.peers.engines import Array
+from bench.peers.engines import Array, Feeds
 
 
 class Engine:
@@ -21,7 +21,7 @@ class Engine:
         }
         self.request = ov.Core().compile_model(path, "CPU", options).create_infer_request()
 
-    def run(self, x: Array) -> Array:
-        """Computes the output; the result is the request's own memory."""
-        self.request.infer([x], share_inputs=True)
-        return self.request.get_output_tensor(0).data
+    def run(self, feeds: Feeds) -> list[Array]:
+        """Computes the outputs; the results are the request's own memory."""
+        self.request.infer(feeds, share_inputs=True)
+        return [tensor.data for tensor in self.request.output_tensors]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sparsert
-from bench.peers.engines import Array
+from bench.peers.engines import Array, Feeds
 
 
 class Engine:
@@ -16,9 +16,9 @@ class Engine:
     def __init__(self, path: str, threads: int) -> None:
         self.model = sparsert.load(path, threads=threads)
 
-    def run(self, x: Array) -> Array:
-        """Computes the output."""
-        return self.model.run(None, {"input": x})[0]
+    def run(self, feeds: Feeds) -> list[Array]:
+        """Computes the outputs."""
+        return self.model.run(None, feeds)
 
     def memory(self) -> dict[str, int]:
         """Packed weights and activations; the model's file is not among them."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from onnx import helper, numpy_helper
 
-from bench.peers.engines import Array
+from bench.peers.engines import Array, Feeds
 
 Values = dict[str, torch.Tensor]
 
@@ -79,12 +79,13 @@ class Engine:
                 raise ValueError(f"{node.name}: the torch engine has no {node.op_type}")
             step = STEPS[node.op_type](node, attributes, self.values)
             self.steps.append((node.output[0], step))
-        self.output = graph.output[0].name
+        self.outputs = [output.name for output in graph.output]
 
-    def run(self, x: Array) -> Array:
-        """Computes the output."""
+    def run(self, feeds: Feeds) -> list[Array]:
+        """Computes the outputs."""
         with torch.inference_mode():
-            self.values["input"] = torch.from_numpy(x)
+            for name, array in feeds.items():
+                self.values[name] = torch.from_numpy(array)
             for name, step in self.steps:
                 self.values[name] = step()
-            return self.values[self.output].numpy()
+            return [self.values[name].numpy() for name in self.outputs]

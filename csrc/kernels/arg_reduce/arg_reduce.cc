@@ -14,6 +14,24 @@ static const Kernel kKernels[] = {
 #include "kernels/arg_reduce/kernels.inc"
 };
 
+// Whether an element of a block could take the place of `best`: a scan that compilers vectorise.
+// Hardly a block of a long row holds one.
+constexpr int64_t kBlock = 64;
+
+template <typename T>
+static bool AnyBeyond(const T* block, T best, bool largest, bool last) {
+  uint32_t any = 0;
+  if (largest) {
+    for (int64_t i = 0; i < kBlock; ++i) any |= !(block[i] <= best) ? 1u : 0u;
+  } else {
+    for (int64_t i = 0; i < kBlock; ++i) any |= !(block[i] >= best) ? 1u : 0u;
+  }
+  if (last) {
+    for (int64_t i = 0; i < kBlock; ++i) any |= block[i] == best ? 1u : 0u;
+  }
+  return any != 0;
+}
+
 template <typename T>
 static void Positions(const ArgReduceArgs& args, void* const* io, int64_t begin, int64_t end) {
   const T* x = static_cast<const T*>(io[0]);
@@ -22,15 +40,23 @@ static void Positions(const ArgReduceArgs& args, void* const* io, int64_t begin,
     const T* from = x + item / args.inner * args.size * args.inner + item % args.inner;
     T best = from[0];
     int64_t at = 0;
-    for (int64_t k = 1; k < args.size; ++k) {
-      const T v = from[k * args.inner];
-      const bool is_nan = v != v;
-      const bool best_is_nan = best != best;
-      const bool beyond = args.largest ? v > best : v < best;
-      const bool equal = v == best || (is_nan && best_is_nan);
-      if (beyond || (is_nan && !best_is_nan) || (equal && args.last)) {
-        best = v;
-        at = k;
+    for (int64_t k = 1; k < args.size;) {
+      const int64_t stop = k + kBlock < args.size ? k + kBlock : args.size;
+      if (args.inner == 1 && stop - k == kBlock &&
+          !AnyBeyond(from + k, best, args.largest, args.last)) {
+        k = stop;
+        continue;
+      }
+      for (; k < stop; ++k) {
+        const T v = from[k * args.inner];
+        const bool is_nan = v != v;
+        const bool best_is_nan = best != best;
+        const bool beyond = args.largest ? v > best : v < best;
+        const bool equal = v == best || (is_nan && best_is_nan);
+        if (beyond || (is_nan && !best_is_nan) || (equal && args.last)) {
+          best = v;
+          at = k;
+        }
       }
     }
     y[item] = at;

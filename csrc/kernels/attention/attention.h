@@ -21,6 +21,7 @@ struct AttentionArgs {
   int64_t size, value_size;  // features of a head
   AttentionStrides q, k, v, mask, y;
   float alpha;
+  bool zero_nan;  // a softmax that is NaN is 0 instead
 };
 
 // Queries that a work item computes, keys whose scores it holds at a time.

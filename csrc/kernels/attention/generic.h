@@ -73,8 +73,10 @@ static void WriteResult(const AttentionArgs& args, const AttentionBlock& block, 
     // A softmax of nothing but -inf is NaN.
     Vec factor = Div(Set1(1.0f), LoadU(block.sum + q));
     factor = Select(Equal(LoadU(block.max + q), lowest), Set1(__builtin_nanf("")), factor);
+    const auto is_number = Equal(factor, factor);
     for (int64_t d = 0; d < args.value_size; ++d) {
-      const Vec value = Mul(LoadU(block.result + d * kQueryRow + q), factor);
+      Vec value = Mul(LoadU(block.result + d * kQueryRow + q), factor);
+      if (args.zero_nan) value = Select(is_number, value, Zero());
       float* to = y + q * args.y.token + d * args.y.size;
       if (args.y.token == 1) {
         StoreMask(to, lanes, value);
@@ -140,6 +142,7 @@ static void AttendBlock(const AttentionArgs& args, const AttentionBlock& block, 
 
 static void Attention(const void* args_block, void* const* io, int64_t begin, int64_t end,
                       void* scratch) {
+  const DenormalsAreZero guard;
   const AttentionArgs& args = *static_cast<const AttentionArgs*>(args_block);
   const int64_t stored_keys = args.keys < kAttentionKeys ? args.keys : kAttentionKeys;
   AttentionBlock block;

@@ -53,7 +53,6 @@ CopyArgs MakeReshapeArgs(const TensorDesc& x, const TensorDesc& y);
 // Work items: rows, or chunks of elements.
 int64_t CopyItems(const CopyArgs& args);
 
-// One kernel for every instruction set.
 bool SelectCopy(const CopyArgs& args, Isa isa, Kernel* kernel);
 
 }  // namespace sparsert

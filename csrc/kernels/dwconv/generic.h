@@ -71,6 +71,7 @@ void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end
 
 void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  const DenormalsAreZero guard;
   const DwconvArgs& a = *static_cast<const DwconvArgs*>(args);
   if (a.row_kernel != 0) {
     if (a.row_kernel == 3) {

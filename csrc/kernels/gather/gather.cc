@@ -4,6 +4,8 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "base/fault.h"
+#include "kernels/dtypes.h"
 #include "kernels/select.h"
 
 namespace sparsert {
@@ -42,14 +44,15 @@ static void GatherRows(const GatherArgs& args, const void* x, void* y, int64_t b
 
 // As GatherRows, with indices that are read now.
 template <typename T, typename Index>
-static void GatherIndexed(const GatherArgs& args, void* const* io, T absent, int64_t begin,
-                          int64_t end) {
+static void GatherIndexed(const GatherArgs& args, void* const* io, int64_t begin, int64_t end) {
   const int64_t y_step = args.loop.row_strides[0];
   const int64_t x_step = args.loop.row_strides[1];
   const int64_t index_step = args.loop.row_strides[2];
   const auto resolve = [&](Index index) {
     const int64_t at = index < 0 ? index + args.axis_size : index;
-    return at >= 0 && at < args.axis_size ? at : -1;
+    if (at >= 0 && at < args.axis_size) return at;
+    ReportIndex(io[3], index, args.axis_size, -args.axis_size);
+    return int64_t{-1};
   };
   ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
     T* to = static_cast<T*>(io[1]) + offsets[0];
@@ -57,9 +60,8 @@ static void GatherIndexed(const GatherArgs& args, void* const* io, T absent, int
     const Index* index = static_cast<const Index*>(io[2]) + offsets[2];
     if (index_step == 0) {
       const int64_t at = resolve(*index);
-      if (at < 0) {
-        for (int64_t i = 0; i < n; ++i) to[i * y_step] = absent;
-      } else if (y_step == 1 && x_step == 1) {
+      if (at < 0) return;
+      if (y_step == 1 && x_step == 1) {
         memcpy(to, from + at * args.axis_stride, static_cast<size_t>(n) * sizeof(T));
       } else {
         from += at * args.axis_stride;
@@ -68,47 +70,23 @@ static void GatherIndexed(const GatherArgs& args, void* const* io, T absent, int
     } else {
       for (int64_t i = 0; i < n; ++i) {
         const int64_t at = resolve(index[i * index_step]);
-        to[i * y_step] = at < 0 ? absent : from[i * x_step + at * args.axis_stride];
+        if (at >= 0) to[i * y_step] = from[i * x_step + at * args.axis_stride];
       }
     }
   });
 }
 
-template <typename T>
-static void GatherAtRunTime(const GatherArgs& args, void* const* io, T nan, int64_t begin,
-                            int64_t end) {
-  const T absent = args.is_float ? nan : 0;
-  if (args.index_bytes == 4) {
-    GatherIndexed<T, int32_t>(args, io, absent, begin, end);
-  } else {
-    GatherIndexed<T, int64_t>(args, io, absent, begin, end);
-  }
-}
-
 void gather_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const GatherArgs& args = *static_cast<const GatherArgs*>(args_block);
+  if (args.indices == nullptr && args.index_bytes == 4) {
+    SRT_DISPATCH_BYTES(args.element_bytes, T,
+                       return GatherIndexed<T, int32_t>(args, io, begin, end))
+  }
   if (args.indices == nullptr) {
-    switch (args.element_bytes) {
-      case 1:
-        return GatherAtRunTime<uint8_t>(args, io, 0, begin, end);
-      case 2:
-        return GatherAtRunTime<uint16_t>(args, io, 0x7e00, begin, end);
-      case 4:
-        return GatherAtRunTime<uint32_t>(args, io, 0x7fc00000, begin, end);
-      default:
-        return GatherAtRunTime<uint64_t>(args, io, 0x7ff8000000000000, begin, end);
-    }
+    SRT_DISPATCH_BYTES(args.element_bytes, T,
+                       return GatherIndexed<T, int64_t>(args, io, begin, end))
   }
-  switch (args.element_bytes) {
-    case 1:
-      return GatherRows<uint8_t>(args, io[0], io[1], begin, end);
-    case 2:
-      return GatherRows<uint16_t>(args, io[0], io[1], begin, end);
-    case 4:
-      return GatherRows<uint32_t>(args, io[0], io[1], begin, end);
-    default:
-      return GatherRows<uint64_t>(args, io[0], io[1], begin, end);
-  }
+  SRT_DISPATCH_BYTES(args.element_bytes, T, return GatherRows<T>(args, io[0], io[1], begin, end))
 }
 
 Status NormalizeIndices(const int64_t* indices, int64_t n, int64_t size, int64_t* out) {
@@ -132,7 +110,6 @@ GatherArgs MakeGatherArgs(const TensorDesc& x, int axis, const int64_t* known,
   args.indices = known;
   args.index_bytes = static_cast<int>(DTypeSize(indices.dtype));
   args.axis_size = x.shape.dims[axis];
-  args.is_float = x.dtype == DType::kF32 || x.dtype == DType::kF64 || x.dtype == DType::kF16;
   args.axis_stride = x.strides[axis];
   const Shape& indices_shape = indices.shape;
   const TensorDesc positions = known == nullptr ? indices : PlainDesc(DType::kI64, indices_shape);

@@ -7,16 +7,15 @@
 
 namespace sparsert {
 
-// io: x, y, indices. Indices known at plan time are checked there. Others are read when the kernel
-// runs, which cannot fail: what an index outside of the axis would pick is NaN, 0 in integers.
+// io: x, y, indices, IndexFault. Indices known at plan time are checked there. Others are read when
+// the kernel runs; it reports those outside of the axis and picks nothing for them.
 struct GatherArgs {
   int element_bytes;       // 1, 2, 4 or 8
   const int64_t* indices;  // in [0, size of the axis); the caller keeps them. nullptr: read io
   int index_bytes;         // 4 or 8, of io's indices
   int64_t axis_size;       // of x
-  bool is_float;
-  int64_t axis_stride;  // of x
-  Loop<3> loop;         // y, x without the axis, indices
+  int64_t axis_stride;     // of x
+  Loop<3> loop;            // y, x without the axis, indices
 };
 
 // Turns indices in [-size, size) into [0, size); kInvalidArgument names the first one outside.

@@ -10,6 +10,7 @@ namespace SRT_ISA {
 
 static void MatMul(const void* args_block, void* const* io, int64_t begin, int64_t end,
                    void* scratch) {
+  const DenormalsAreZero guard;
   const MatMulArgs& args = *static_cast<const MatMulArgs*>(args_block);
   float* panel = static_cast<float*>(scratch);
   for (int64_t item = begin; item < end; ++item) {

@@ -23,10 +23,9 @@ static void PickRows(const PickArgs& args, void* const* io, int64_t begin, int64
   T* y = static_cast<T*>(io[2]) + begin * args.row;
   const size_t bytes = static_cast<size_t>(args.row) * sizeof(T);
   for (int64_t t = begin; t < end; ++t, y += args.row) {
-    const int64_t place = PickPlace(args, indices, t);
-    if (place < 0) {
-      memset(y, args.outside, bytes);
-    } else if (args.row == 1) {
+    const int64_t place = PickPlace(args, indices, t, io[3]);
+    if (place < 0) continue;
+    if (args.row == 1) {
       *y = x[place];
     } else {
       memcpy(y, x + place, bytes);
@@ -45,7 +44,6 @@ void pick_any_scalar(const void* args_block, void* const* io, int64_t begin, int
 static PickArgs PickOf(const TensorDesc& x, DType index_dtype) {
   PickArgs args = {};
   args.element_bytes = static_cast<int>(DTypeSize(x.dtype));
-  args.outside = IsFloatDType(x.dtype) ? 0xff : 0;
   args.index_dtype = index_dtype;
   return args;
 }

@@ -2,18 +2,19 @@
 //
 //   y[t, r] = x[base(t) + sum_j index[t, j] * stride[j] + r]
 // with base(t) = sum_d t_d * base_stride[d] for t = (t_0, t_1, ...). GatherElements and GatherND.
-// An index outside of [-size, size) gives NaN, or 0 for types that have none.
+// An index outside of [-size, size) is reported, and nothing is written for it.
 #pragma once
 
+#include "base/fault.h"
 #include "base/tensor_desc.h"
 #include "kernels/kernel.h"
 
 namespace sparsert {
 
-// io: x, plain; indices, plain [tuples, depth] of int32 or int64; y, plain [tuples, row].
+// io: x, plain; indices, plain [tuples, depth] of int32 or int64; y, plain [tuples, row];
+// IndexFault.
 struct PickArgs {
   int element_bytes;  // 1, 2, 4 or 8
-  uint8_t outside;    // every byte of an element that an index misses
   DType index_dtype;
   int rank;                       // of tuples
   int64_t dims[kMaxRank];         // [rank] their product is `tuples`
@@ -35,9 +36,9 @@ inline int64_t PickItems(const PickArgs& args) { return args.tuples; }
 // One kernel for every instruction set.
 bool SelectPick(const PickArgs& args, Isa isa, Kernel* kernel);
 
-// The place of tuple t of io's `indices` in x; -1 when an index is outside.
+// The place of tuple t of io's `indices` in x; -1 when an index is outside, which it reports.
 template <typename Index>
-int64_t PickPlace(const PickArgs& args, const Index* indices, int64_t t) {
+int64_t PickPlace(const PickArgs& args, const Index* indices, int64_t t, void* fault) {
   int64_t place = 0;
   const Index* index = indices + t * args.depth;
   for (int d = args.rank - 1; d >= 0; --d) {
@@ -47,7 +48,10 @@ int64_t PickPlace(const PickArgs& args, const Index* indices, int64_t t) {
   for (int j = 0; j < args.depth; ++j) {
     int64_t at = static_cast<int64_t>(index[j]);
     if (at < 0) at += args.size[j];
-    if (at < 0 || at >= args.size[j]) return -1;
+    if (at < 0 || at >= args.size[j]) {
+      ReportIndex(fault, static_cast<int64_t>(index[j]), args.size[j], -args.size[j]);
+      return -1;
+    }
     place += at * args.stride[j];
   }
   return place;

@@ -162,14 +162,43 @@ SRT_INLINE void FoldLine(const PoolWindow& w, const float* line, const int64_t* 
   }
 }
 
+template <PoolFn Fn>
+SRT_INLINE Vec FoldPair(Vec a, Vec b) {
+  return PoolStep<Fn>(Evens(a, b), Odds(a, b));
+}
+
 // Makes a row of y whose windows are pairs of columns.
 template <PoolFn Fn, int kRows>
 SRT_INLINE void FoldPairs(const PoolWindow& w, const PoolColumns& c, const PoolDivisors& by,
                           float* y) {
   ForColumnPairs<Fn, kRows>(c, [&](int64_t i, Vec a, Vec b) {
     if (i / 2 >= w.out[1]) return;
-    StorePooled<Fn>(PoolStep<Fn>(Evens(a, b), Odds(a, b)), by, i / 2, w.out[1], y);
+    StorePooled<Fn>(FoldPair<Fn>(a, b), by, i / 2, w.out[1], y);
   });
+}
+
+// The same where they are four columns.
+template <PoolFn Fn>
+SRT_INLINE void FoldFours(const PoolWindow& w, const PoolColumns& c, const PoolDivisors& by,
+                          float* y) {
+  constexpr int64_t kLanes = Vec::kLanes;
+  int64_t ow = 0;
+  if (c.rows != 0) {
+    for (int64_t i = 0; ow < w.out[1] && i + 4 * kLanes <= c.width; i += 4 * kLanes) {
+      const Vec first = FoldPair<Fn>(FoldColumns<Fn, 0>(c, i), FoldColumns<Fn, 0>(c, i + kLanes));
+      const Vec second = FoldPair<Fn>(FoldColumns<Fn, 0>(c, i + 2 * kLanes),
+                                      FoldColumns<Fn, 0>(c, i + 3 * kLanes));
+      StorePooled<Fn>(FoldPair<Fn>(first, second), by, ow, w.out[1], y);
+      ow += kLanes;
+    }
+  }
+  for (; ow < w.out[1]; ow += kLanes) {
+    const int64_t i = 4 * ow;
+    const Vec first = FoldPair<Fn>(FoldEdge<Fn>(c, i), FoldEdge<Fn>(c, i + kLanes));
+    const Vec second =
+        FoldPair<Fn>(FoldEdge<Fn>(c, i + 2 * kLanes), FoldEdge<Fn>(c, i + 3 * kLanes));
+    StorePooled<Fn>(FoldPair<Fn>(first, second), by, ow, w.out[1], y);
+  }
 }
 
 // `scratch`: as PoolRows says, with lines of neutral elements.
@@ -177,7 +206,7 @@ template <PoolFn Fn>
 SRT_INLINE void PoolPlane(const PoolWindow& w, bool count_include_pad, const PoolRows& rows,
                           const float* x, float* y, float* scratch) {
   const int64_t* taps = reinterpret_cast<const int64_t*>(scratch + rows.tap_first);
-  const bool pairs = PoolIsPairs(w);
+  const int halvings = PoolHalvings(w);
   for (int64_t begin = 0; begin < w.out[0]; begin += kPoolLines) {
     const int64_t end = begin + kPoolLines < w.out[0] ? begin + kPoolLines : w.out[0];
     PoolDivisors divisors[kPoolLines];
@@ -191,9 +220,11 @@ SRT_INLINE void PoolPlane(const PoolWindow& w, bool count_include_pad, const Poo
             static_cast<float>(under.height)};
       float* line = scratch + (oh - begin) * rows.line_floats;
       float* to = y + oh * w.out[1];
-      if (pairs && c.rows == 2) {
+      if (halvings == 2) {
+        FoldFours<Fn>(w, c, by, to);
+      } else if (halvings == 1 && c.rows == 2) {
         FoldPairs<Fn, 2>(w, c, by, to);
-      } else if (pairs) {
+      } else if (halvings == 1) {
         FoldPairs<Fn, 0>(w, c, by, to);
       } else if (c.rows == 3) {
         FillLine<Fn, 3>(w, rows, c, line);
@@ -201,7 +232,7 @@ SRT_INLINE void PoolPlane(const PoolWindow& w, bool count_include_pad, const Poo
         FillLine<Fn, 0>(w, rows, c, line);
       }
     }
-    for (int64_t oh = begin; oh < end && !pairs; ++oh) {
+    for (int64_t oh = begin; oh < end && halvings == 0; ++oh) {
       const float* line = scratch + (oh - begin) * rows.line_floats;
       float* to = y + oh * w.out[1];
       if (w.kernel[1] == 3) {

@@ -8,17 +8,29 @@ namespace sparsert {
 
 #define SRT_KERNEL SRT_DECLARE_KERNEL
 #define SRT_GLOBAL_KERNEL SRT_DECLARE_KERNEL
+#define SRT_INDICES_KERNEL SRT_DECLARE_KERNEL
 #include "kernels/pool/kernels.inc"
+
+#define SRT_NO_ROW(function, isa)
 
 static const Kernel kKernels[] = {
 #define SRT_KERNEL SRT_KERNEL_ROW
-#define SRT_GLOBAL_KERNEL(function, isa)
+#define SRT_GLOBAL_KERNEL SRT_NO_ROW
+#define SRT_INDICES_KERNEL SRT_NO_ROW
 #include "kernels/pool/kernels.inc"
 };
 
 static const Kernel kGlobalKernels[] = {
-#define SRT_KERNEL(function, isa)
+#define SRT_KERNEL SRT_NO_ROW
 #define SRT_GLOBAL_KERNEL SRT_KERNEL_ROW
+#define SRT_INDICES_KERNEL SRT_NO_ROW
+#include "kernels/pool/kernels.inc"
+};
+
+static const Kernel kIndicesKernels[] = {
+#define SRT_KERNEL SRT_NO_ROW
+#define SRT_GLOBAL_KERNEL SRT_NO_ROW
+#define SRT_INDICES_KERNEL SRT_KERNEL_ROW
 #include "kernels/pool/kernels.inc"
 };
 
@@ -65,6 +77,21 @@ int64_t GlobalPoolItems(const GlobalPoolArgs& args) { return args.pairs.planes; 
 
 bool SelectGlobalPool(const GlobalPoolArgs&, Isa isa, Kernel* kernel) {
   return SelectKernel(kGlobalKernels, isa, kernel);
+}
+
+PoolIndicesArgs MakePoolIndicesArgs(const TensorDesc& x, const TensorDesc& y,
+                                    const PoolWindow& window, bool column_major) {
+  PoolIndicesArgs args;
+  args.window = window;
+  args.pairs = PairsOf(x, y);
+  args.column_major = column_major;
+  return args;
+}
+
+int64_t PoolIndicesItems(const PoolIndicesArgs& args) { return args.pairs.planes; }
+
+bool SelectPoolIndices(const PoolIndicesArgs&, Isa isa, Kernel* kernel) {
+  return SelectKernel(kIndicesKernels, isa, kernel);
 }
 
 }  // namespace sparsert

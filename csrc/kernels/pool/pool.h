@@ -56,6 +56,23 @@ int64_t PoolItems(const PoolArgs& args);
 size_t PoolScratch(const PoolArgs& args);
 bool SelectPool(const PoolArgs& args, Isa isa, Kernel* kernel);
 
+// The maximum and where it stands. io: x; y, plain, or nullptr; indices, plain int64 of y's shape:
+// the row-major number of the first largest element in all of x, or with column_major with the
+// columns of its plane in order.
+struct PoolIndicesArgs {
+  PoolWindow window;
+  PlanePairs pairs;  // of x; y is plain
+  bool column_major;
+};
+
+// x and y: f32, rank 3 or 4.
+PoolIndicesArgs MakePoolIndicesArgs(const TensorDesc& x, const TensorDesc& y,
+                                    const PoolWindow& window, bool column_major);
+// Work items: planes.
+int64_t PoolIndicesItems(const PoolIndicesArgs& args);
+// One kernel for every instruction set.
+bool SelectPoolIndices(const PoolIndicesArgs& args, Isa isa, Kernel* kernel);
+
 // io: x, y. y[n, c, 1, ...] = max or mean of the plane x[n, c, ...].
 struct GlobalPoolArgs {
   PoolFn fn;

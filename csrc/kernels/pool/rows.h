@@ -9,7 +9,7 @@ namespace sparsert {
 // columns split by column modulo stride into phases, so that the second step loads contiguous
 // vectors whatever the stride, with enough room past the end to load and to store whole ones. A few
 // lines are made before they are read, which gives their stores time to leave the store buffer.
-// Windows of two columns that do not overlap need no line.
+// Windows of two or four columns that do not overlap need no line.
 struct PoolRows {
   int64_t phase_floats;  // of one phase
   int64_t line_floats;   // of one line: a phase per step of the stride
@@ -22,9 +22,15 @@ struct PoolRows {
 constexpr int64_t kPoolRoom = 16;  // the widest Vec
 constexpr int64_t kPoolLines = 4;
 
-SRT_INLINE bool PoolIsPairs(const PoolWindow& w) {
-  return w.kernel[1] == 2 && w.stride[1] == 2 && w.dilation[1] == 1 && w.pad_begin[1] == 0 &&
-         (w.out[1] - 1) * 2 < w.in[1];
+// How often a row is folded in halves: columns of each window are 2 to that power, and its own. 0:
+// the windows are others.
+SRT_INLINE int PoolHalvings(const PoolWindow& w) {
+  const int64_t columns = w.kernel[1];
+  if ((columns != 2 && columns != 4) || w.stride[1] != columns || w.dilation[1] != 1 ||
+      w.pad_begin[1] != 0 || (w.out[1] - 1) * columns >= w.in[1]) {
+    return 0;
+  }
+  return columns == 2 ? 1 : 2;
 }
 
 // Index within a line of a padded column.
@@ -39,7 +45,7 @@ SRT_INLINE PoolRows PoolRowsOf(const PoolWindow& w) {
   rows.phase_floats = (length / w.stride[1] + 2 * kPoolRoom) / kPoolRoom * kPoolRoom;
   rows.line_floats = w.stride[1] * rows.phase_floats;
   const int64_t lines = w.out[0] < kPoolLines ? w.out[0] : kPoolLines;
-  rows.count_first = PoolIsPairs(w) ? 0 : lines * rows.line_floats;
+  rows.count_first = PoolHalvings(w) != 0 ? 0 : lines * rows.line_floats;
   rows.scale_first = rows.count_first + w.out[1] + kPoolRoom;
   rows.tap_first = (rows.scale_first + w.out[1] + kPoolRoom + 1) / 2 * 2;
   rows.floats = rows.tap_first + 2 * w.kernel[1];

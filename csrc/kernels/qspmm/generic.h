@@ -83,7 +83,10 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
                      (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);
-    t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth));
+    // Scratch holds the sums of the item's rows.
+    const int64_t row_begin = static_cast<int64_t>(t.panel_begin) * m.panel_rows;
+    t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth)) -
+             row_begin * vecs * Vec::kLanes;
     switch (vecs) {
 #define SRT_WIDTH(n)                                                                  \
   case n:                                                                             \

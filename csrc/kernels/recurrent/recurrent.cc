@@ -16,7 +16,15 @@ static const Kernel kKernels[] = {
 size_t RecurrentScratch(const RecurrentArgs& args) {
   // Of each sequence h, a second state and the products of all gates.
   const int64_t vectors = 2 + GatesOf(args.cell);
-  return static_cast<size_t>(args.batch * vectors * args.hidden) * sizeof(float);
+  const int64_t sequences = args.group == 0 ? args.batch : args.column_row;
+  const size_t states = static_cast<size_t>(sequences * vectors * args.hidden) * sizeof(float);
+  const int64_t inputs = args.projection_row * (args.width + GatesOf(args.cell) * args.hidden);
+  const StateProduct* const products[] = {&args.state, &args.candidate, &args.projection};
+  size_t most = 0;
+  for (const StateProduct* p : products) {
+    if (p->columns_scratch > most) most = p->columns_scratch;
+  }
+  return states + static_cast<size_t>(inputs) * sizeof(float) + most;
 }
 
 bool SelectRecurrent(const RecurrentArgs&, Isa isa, Kernel* kernel) {

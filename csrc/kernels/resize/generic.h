@@ -55,6 +55,51 @@ SRT_INLINE void ResizeBand(const ResizeArgs& args, const float* x, float* y, int
   }
 }
 
+// One element of every row of x, weighted: the rows that y's row is made of.
+SRT_INLINE void BlendTaps(const ResizeAxisArgs& args, int64_t i, const float* x, float* y) {
+  for (int64_t at = 0; at < args.inner; at += Vec::kLanes) {
+    const int64_t left = args.inner - at;
+    const Mask m = FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
+    Vec sum = Set1(args.base[i]);
+    for (int64_t t = 0; t < args.taps; ++t) {
+      const float w = args.weight[t * args.stride + i];
+      if (w == 0.0f) continue;
+      const float* row = x + args.index[t * args.stride + i] * args.inner;
+      sum = Fma(LoadMask(row + at, m), Set1(w), sum);
+    }
+    StoreMask(y + at, m, sum);
+  }
+}
+
+// A row of x becomes one of y.
+SRT_INLINE void GatherTaps(const ResizeAxisArgs& args, const float* x, float* y) {
+  for (int64_t i = 0; i < args.out; i += Vec::kLanes) {
+    const int64_t left = args.out - i;
+    const Mask m = FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
+    Vec sum = LoadU(args.base + i);
+    for (int64_t t = 0; t < args.taps; ++t) {
+      const Vec w = LoadU(args.weight + t * args.stride + i);
+      const Vec v = GatherMask(x, args.index + t * args.stride + i, m);
+      sum = Fma(Select(Equal(w, Zero()), Zero(), v), w, sum);
+    }
+    StoreMask(y + i, m, sum);
+  }
+}
+
+static void ResizeAxis(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const ResizeAxisArgs& args = *static_cast<const ResizeAxisArgs*>(args_block);
+  const float* x = static_cast<const float*>(io[0]);
+  float* y = static_cast<float*>(io[1]);
+  for (int64_t item = begin; item < end; ++item) {
+    if (args.inner == 1) {
+      GatherTaps(args, x + item * args.in, y + item * args.out);
+    } else {
+      const int64_t outer = item / args.out;
+      BlendTaps(args, item % args.out, x + outer * args.in * args.inner, y + item * args.inner);
+    }
+  }
+}
+
 static void ResizeLinear(const void* args_block, void* const* io, int64_t begin, int64_t end,
                          void* scratch) {
   const ResizeArgs& args = *static_cast<const ResizeArgs*>(args_block);

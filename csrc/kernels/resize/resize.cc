@@ -9,17 +9,29 @@
 namespace sparsert {
 
 #define SRT_KERNEL SRT_DECLARE_KERNEL
+#define SRT_AXIS_KERNEL SRT_DECLARE_KERNEL
 #define SRT_NEAREST_KERNEL SRT_DECLARE_KERNEL
 #include "kernels/resize/kernels.inc"
 
+#define SRT_NO_ROW(function, isa)
+
 static const Kernel kKernels[] = {
 #define SRT_KERNEL SRT_KERNEL_ROW
-#define SRT_NEAREST_KERNEL(function, isa)
+#define SRT_AXIS_KERNEL SRT_NO_ROW
+#define SRT_NEAREST_KERNEL SRT_NO_ROW
+#include "kernels/resize/kernels.inc"
+};
+
+static const Kernel kAxisKernels[] = {
+#define SRT_KERNEL SRT_NO_ROW
+#define SRT_AXIS_KERNEL SRT_KERNEL_ROW
+#define SRT_NEAREST_KERNEL SRT_NO_ROW
 #include "kernels/resize/kernels.inc"
 };
 
 static const Kernel kNearestKernels[] = {
-#define SRT_KERNEL(function, isa)
+#define SRT_KERNEL SRT_NO_ROW
+#define SRT_AXIS_KERNEL SRT_NO_ROW
 #define SRT_NEAREST_KERNEL SRT_KERNEL_ROW
 #include "kernels/resize/kernels.inc"
 };
@@ -30,12 +42,15 @@ struct Axis {
   int64_t in;
   int64_t out;
   float scale;
+  float begin = 0.0f;  // of a crop
+  float end = 1.0f;
 };
 
 // Where y's index i lies in x.
 float SourceCoordinate(CoordinateMode mode, const Axis& axis, int64_t i) {
   const float at = static_cast<float>(i);
-  if (axis.scale == 1.0f && axis.in == axis.out) return at;
+  const bool is_crop = mode == CoordinateMode::kTfCropAndResize;
+  if (!is_crop && axis.scale == 1.0f && axis.in == axis.out) return at;
   const float in = static_cast<float>(axis.in);
   const float out = static_cast<float>(axis.out);
   switch (mode) {
@@ -52,6 +67,9 @@ float SourceCoordinate(CoordinateMode mode, const Axis& axis, int64_t i) {
       const double middle = static_cast<double>(at) + 0.5;
       return static_cast<float>(offset + middle / static_cast<double>(axis.scale) - 0.5);
     }
+    case CoordinateMode::kTfCropAndResize:
+      if (axis.out == 1) return 0.5f * (axis.begin + axis.end) * (in - 1.0f);
+      return axis.begin * (in - 1.0f) + at * (axis.end - axis.begin) * (in - 1.0f) / (out - 1.0f);
     default:
       return (at + 0.5f) / axis.scale - 0.5f;
   }
@@ -95,7 +113,7 @@ void FillLinear(CoordinateMode mode, const Axis& axis, int32_t* low, int32_t* hi
 }
 
 Axis AxisOf(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y, int d) {
-  return {x.shape.dims[d], y.shape.dims[d], spec.scale[d]};
+  return {x.shape.dims[d], y.shape.dims[d], spec.scale[d], spec.begin[d], spec.end[d]};
 }
 
 Status MakeNearest(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y,
@@ -160,7 +178,117 @@ Status MakeLinear(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc&
   return Status::Ok();
 }
 
+// The weight of an element `distance` away; `a` is that of the cubic filter.
+double Filter(ResizeMode mode, double a, double distance) {
+  const double d = std::fabs(distance);
+  if (mode == ResizeMode::kLinear) return d < 1.0 ? 1.0 - d : 0.0;
+  if (d <= 1.0) return ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
+  return d < 2.0 ? ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a : 0.0;
+}
+
+// The elements of x that one of y is made of.
+struct Taps {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
+Taps TapsOf(const ResizeSpec& spec, const Axis& axis, int64_t i, double* weights) {
+  const float place = SourceCoordinate(spec.coordinates, axis, i);
+  const double last = static_cast<double>(axis.in - 1);
+  Taps taps;
+  const bool is_crop = spec.coordinates == CoordinateMode::kTfCropAndResize;
+  if (is_crop && !(place >= 0.0f && static_cast<double>(place) <= last)) return taps;
+  if (spec.mode == ResizeMode::kNearest) {
+    taps.first = NearestIndex(spec.nearest, place, axis.in);
+    taps.count = 1;
+    weights[0] = 1.0;
+    return taps;
+  }
+  const double shrink = spec.antialias && axis.scale < 1.0f ? static_cast<double>(axis.scale) : 1.0;
+  const double reach = (spec.mode == ResizeMode::kCubic ? 2.0 : 1.0) / shrink;
+  const double center = static_cast<double>(place);
+  const double low = std::floor(center - reach) + 1.0;
+  const double high = std::ceil(center + reach) - 1.0;
+  const auto inside = [&](double at) { return at < 0.0 ? 0.0 : at > last ? last : at; };
+  taps.first = static_cast<int64_t>(inside(low));
+  taps.count = static_cast<int64_t>(inside(high)) - taps.first + 1;
+  for (int64_t t = 0; t < taps.count; ++t) weights[t] = 0.0;
+  double total = 0.0;
+  for (double at = low; at <= high; at += 1.0) {
+    const double weight =
+        Filter(spec.mode, static_cast<double>(spec.cubic_a), (at - center) * shrink);
+    if (spec.exclude_outside && at != inside(at)) continue;
+    weights[static_cast<int64_t>(inside(at)) - taps.first] += weight;
+    total += weight;
+  }
+  const bool adds_up = (!spec.exclude_outside && shrink == 1.0) || total == 0.0;
+  for (int64_t t = 0; t < taps.count && !adds_up; ++t) weights[t] /= total;
+  return taps;
+}
+
 }  // namespace
+
+bool ResizesByAxis(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y) {
+  if (spec.mode == ResizeMode::kCubic || spec.antialias ||
+      spec.coordinates == CoordinateMode::kTfCropAndResize) {
+    return true;
+  }
+  if (spec.mode == ResizeMode::kNearest) return false;
+  for (int d = 0; d < y.shape.rank - 2; ++d) {
+    if (x.shape.dims[d] != y.shape.dims[d] || spec.scale[d] != 1.0f) return true;
+  }
+  return false;
+}
+
+Status MakeResizeAxisArgs(const ResizeSpec& spec, int64_t outer, int64_t in, int64_t out,
+                          int64_t inner, int d, Array<int32_t>* tables, ResizeAxisArgs* args) {
+  constexpr int64_t kMost = 1 << 24;  // what floats count exactly
+  if (in > kMost || out > kMost) {
+    return Status::Error(StatusCode::kUnsupported, "Resize of a dimension over 2^24");
+  }
+  if (in == 0) return Status::Error(StatusCode::kShape, "Resize of an empty dimension");
+  const Axis axis = {in, out, spec.scale[d], spec.begin[d], spec.end[d]};
+  // An antialiasing filter reaches as far as y shrinks, and no further than x has elements.
+  const double shrink = spec.antialias && axis.scale < 1.0f ? static_cast<double>(axis.scale) : 1.0;
+  const double most = std::ceil(4.0 / shrink) + 1.0;
+  args->taps = most < static_cast<double>(in) ? static_cast<int64_t>(most) : in;
+  args->outer = outer;
+  args->in = in;
+  args->out = out;
+  args->inner = inner;
+  args->stride = out + 16;
+  const size_t stride = static_cast<size_t>(args->stride);
+  const size_t size = static_cast<size_t>(args->taps) * stride;
+  Array<double> weights(tables->allocator());
+  SRT_RETURN_IF_ERROR(weights.resize(static_cast<size_t>(args->taps)));
+  tables->clear();
+  SRT_RETURN_IF_ERROR(tables->resize(2 * size + stride));
+  for (int32_t& entry : *tables) entry = 0;
+  int32_t* index = tables->data();
+  // The array holds 4-byte elements; these are written and read as floats only.
+  float* weight = reinterpret_cast<float*>(index + size);
+  float* base = weight + size;
+  for (int64_t i = 0; i < out; ++i) {
+    const Taps taps = TapsOf(spec, axis, i, weights.data());
+    if (taps.count == 0) base[i] = spec.extrapolation;
+    for (int64_t t = 0; t < taps.count; ++t) {
+      index[t * args->stride + i] = static_cast<int32_t>(taps.first + t);
+      weight[t * args->stride + i] = static_cast<float>(weights[static_cast<size_t>(t)]);
+    }
+  }
+  args->index = index;
+  args->weight = weight;
+  args->base = base;
+  return Status::Ok();
+}
+
+int64_t ResizeAxisItems(const ResizeAxisArgs& args) {
+  return args.inner == 1 ? args.outer : args.outer * args.out;
+}
+
+bool SelectResizeAxis(const ResizeAxisArgs&, Isa isa, Kernel* kernel) {
+  return SelectKernel(kAxisKernels, isa, kernel);
+}
 
 Status MakeResizeArgs(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y,
                       Array<int32_t>* tables, ResizeArgs* args) {

@@ -1,7 +1,9 @@
-// Resize: nearest neighbour along any dimensions, linear along the last two.
+// Resize: nearest neighbour along any dimensions, linear along the last two, and all others along
+// one dimension after the other.
 //
 //   nearest: y[i...] = x[index_0[i_0], index_1[i_1], ...]
 //   linear:  y[.., h, w] = sum of the four neighbours of x at (h', w'), weighted
+//   by axis: y[.., i, ..] = base[i] + sum_t weight[t, i] * x[.., index[t, i], ..]
 // Coordinates are computed in float, as ONNX Runtime does; those outside of x are clamped into it.
 #pragma once
 
@@ -19,6 +21,13 @@ struct ResizeSpec {
   CoordinateMode coordinates;
   NearestMode nearest;
   float scale[kMaxRank];  // [rank], out / in as the model gives it
+  // By axis alone:
+  bool antialias = false;        // a smaller y averages over all that it stands for
+  bool exclude_outside = false;  // what is outside of x has no weight, instead of being its edge
+  float cubic_a = -0.75f;
+  float begin[kMaxRank] = {};  // of a crop, as a part of x
+  float end[kMaxRank] = {};
+  float extrapolation = 0.0f;  // what a crop holds outside of x
 };
 
 // io: x, y.
@@ -51,6 +60,29 @@ Status MakeResizeArgs(const ResizeSpec& spec, const TensorDesc& x, const TensorD
 // Work items: rows of y (nearest), or planes cut into bands of rows (linear).
 int64_t ResizeItems(const ResizeArgs& args);
 size_t ResizeScratch(const ResizeArgs& args);
+
+// Whether it runs by axis.
+bool ResizesByAxis(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y);
+
+// One dimension. io: x, plain f32 [outer, in, inner]; y, plain f32 [outer, out, inner].
+struct ResizeAxisArgs {
+  int64_t outer;
+  int64_t in;
+  int64_t out;
+  int64_t inner;
+  int64_t taps;
+  int64_t stride;        // elements between the taps of the tables, out and 16 of room
+  const int32_t* index;  // [taps, stride]
+  const float* weight;   // [taps, stride]
+  const float* base;     // [stride]
+};
+
+// Dimension d of x and y. Fills `tables` as MakeResizeArgs does.
+Status MakeResizeAxisArgs(const ResizeSpec& spec, int64_t outer, int64_t in, int64_t out,
+                          int64_t inner, int d, Array<int32_t>* tables, ResizeAxisArgs* args);
+// Work items: rows of `inner` elements of y, or its rows of `out` where inner is 1.
+int64_t ResizeAxisItems(const ResizeAxisArgs& args);
+bool SelectResizeAxis(const ResizeAxisArgs& args, Isa isa, Kernel* kernel);
 
 // Linear has a kernel per instruction set, nearest one for all.
 bool SelectResize(const ResizeArgs& args, Isa isa, Kernel* kernel);

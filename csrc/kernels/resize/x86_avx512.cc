@@ -5,3 +5,4 @@
 #include "kernels/resize/generic.h"
 
 SRT_DEFINE_KERNEL(resize_linear_f32_avx512, ResizeLinear)
+SRT_DEFINE_KERNEL(resize_axis_f32_avx512, ResizeAxis)

@@ -201,6 +201,7 @@ void RowconvChannels(const RowconvArgs& a, const RowconvPlanes& x, const Rowconv
 
 void Rowconv(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void Rowconv(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch) {
+  const DenormalsAreZero guard;
   const RowconvArgs& a = *static_cast<const RowconvArgs*>(args);
   const int64_t blocks = RowconvBlocks(a);
   const RowconvPlanes planes = {static_cast<float*>(scratch), RowconvPitch(a),

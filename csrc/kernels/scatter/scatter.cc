@@ -41,7 +41,7 @@ void CopyRows(const ScatterArgs& args, void* const* io) {
   const PickArgs& places = args.places;
   const T* updates = static_cast<const T*>(io[1]);
   for (int64_t t = 0; t < places.tuples; ++t) {
-    const int64_t place = PickPlace(places, static_cast<const Index*>(io[0]), t);
+    const int64_t place = PickPlace(places, static_cast<const Index*>(io[0]), t, io[3]);
     if (place < 0) continue;
     memcpy(static_cast<T*>(io[2]) + place, updates + t * places.row,
            static_cast<size_t>(places.row) * sizeof(T));
@@ -52,7 +52,7 @@ template <typename T, typename Index>
 void CombineRows(const ScatterArgs& args, void* const* io) {
   const PickArgs& places = args.places;
   for (int64_t t = 0; t < places.tuples; ++t) {
-    const int64_t place = PickPlace(places, static_cast<const Index*>(io[0]), t);
+    const int64_t place = PickPlace(places, static_cast<const Index*>(io[0]), t, io[3]);
     if (place < 0) continue;
     T* y = static_cast<T*>(io[2]) + place;
     const T* update = static_cast<const T*>(io[1]) + t * places.row;

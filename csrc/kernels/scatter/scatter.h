@@ -1,8 +1,8 @@
 // Scatter: rows of updates go to given places of y, which holds the other elements already.
 //
 //   y[place(t) + r] = combine(y[place(t) + r], updates[t, r])
-// with places as in pick.h. ScatterElements and ScatterND. Rows whose index is outside are left
-// out. Rows are taken in order: of several for one place the last counts.
+// with places as in pick.h. ScatterElements and ScatterND. Rows whose index is outside are
+// reported and left out. Rows are taken in order: of several for one place the last counts.
 #pragma once
 
 #include "base/functions.h"
@@ -10,7 +10,7 @@
 
 namespace sparsert {
 
-// io: indices, plain; updates, plain [tuples, row]; y, plain.
+// io: indices, plain; updates, plain [tuples, row]; y, plain; IndexFault.
 struct ScatterArgs {
   PickArgs places;
   DType dtype;

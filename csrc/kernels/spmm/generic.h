@@ -10,10 +10,16 @@ namespace sparsert {
 namespace SRT_ISA {
 namespace {
 
+// Blocks of K that a call computes of a tile.
+struct BlockRange {
+  int begin;
+  int end;
+};
+
 template <typename Micro, int NV, bool kLower>
-void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, SpmmTile* t,
-             float* scratch) {
-  for (int block = 0; block < m.blocks; ++block) {
+void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, BlockRange blocks,
+             SpmmTile* t, float* scratch) {
+  for (int block = blocks.begin; block < blocks.end; ++block) {
     if (a.direct) {
       t->x = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
       t->x_row = a.x_row;
@@ -31,12 +37,60 @@ void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x,
 
 // `lower`: the last vector's valid columns lie in its lower lanes.
 template <typename Micro, int NV>
-void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, SpmmTile* t,
-             float* scratch, bool lower) {
+void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, BlockRange blocks,
+             SpmmTile* t, float* scratch, bool lower) {
   if (Vec::kLowerLanes > 0 && lower) {
-    RunTile<Micro, NV, (Vec::kLowerLanes > 0)>(a, m, tile, x, t, scratch);
+    RunTile<Micro, NV, (Vec::kLowerLanes > 0)>(a, m, tile, x, blocks, t, scratch);
   } else {
-    RunTile<Micro, NV, false>(a, m, tile, x, t, scratch);
+    RunTile<Micro, NV, false>(a, m, tile, x, blocks, t, scratch);
+  }
+}
+
+// Where one (image, group) lies: row 0 of its group at column 0.
+struct SpmmOrigin {
+  const float* x;
+  float* y;
+  const float* r;  // nullptr: no residual
+  float* sums;
+};
+
+// Computes blocks of a tile; `t` has what all tiles of the item share.
+template <typename Micro, int kMaxVecs>
+SRT_INLINE void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, BlockRange blocks,
+                        const SpmmOrigin& at, SpmmTile* t, float* scratch) {
+  const int64_t vec_begin = static_cast<int64_t>(tile) * a.vecs / a.tiles;
+  const int vecs = static_cast<int>((tile + 1LL) * a.vecs / a.tiles - vec_begin);
+  const int64_t column = vec_begin * Vec::kLanes;
+  const int64_t left = a.columns - column;
+  t->partial = left < static_cast<int64_t>(vecs) * Vec::kLanes;
+  const int tail = t->partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes;
+  t->tail = FirstN(tail);
+  const bool lower = tail <= Vec::kLowerLanes;
+  t->y = at.y + column;
+  t->r = at.r == nullptr ? nullptr : at.r + column;
+  // Scratch holds the sums of the item's rows, tile after tile if it computes them in turn.
+  const int64_t rows = static_cast<int64_t>(t->panel_end - t->panel_begin) * m.panel_rows;
+  const int64_t row_begin = static_cast<int64_t>(t->panel_begin) * m.panel_rows;
+  t->sums = at.sums + (a.by_blocks ? rows * column : 0) - row_begin * vecs * Vec::kLanes;
+  const float* x = at.x + (a.direct ? column : 0);
+  switch (vecs) {
+#define SRT_WIDTH(n)                                                                     \
+  case n:                                                                                \
+    if (n <= kMaxVecs) {                                                                 \
+      RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, x, blocks, t, scratch, lower); \
+    }                                                                                    \
+    break;
+    SRT_WIDTH(1)
+    SRT_WIDTH(2)
+    SRT_WIDTH(3)
+    SRT_WIDTH(4)
+    SRT_WIDTH(5)
+    SRT_WIDTH(6)
+    SRT_WIDTH(7)
+    SRT_WIDTH(8)
+#undef SRT_WIDTH
+    default:
+      break;
   }
 }
 
@@ -44,58 +98,42 @@ template <typename Micro, int kMaxVecs>
 SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_t end,
                         void* scratch) {
   const SpmmArgs& a = *static_cast<const SpmmArgs*>(args);
+  const int tiles = SpmmItemTiles(a);
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t parts = static_cast<int64_t>(a.tiles) * a.splits;
+    const int64_t parts = static_cast<int64_t>(tiles) * a.splits;
     const int part = static_cast<int>(item % parts);
-    const int tile = a.by_rows ? part % a.tiles : part / a.splits;
-    const int split = a.by_rows ? part / a.tiles : part % a.splits;
+    const int split = a.by_rows ? part / tiles : part % a.splits;
     const int group = static_cast<int>(item / parts % a.groups);
     const int64_t image = item / parts / a.groups;
     const PackedMatrix& m = a.weights[group];
-    const int64_t vec_begin = static_cast<int64_t>(tile) * a.vecs / a.tiles;
-    const int vecs = static_cast<int>((tile + 1LL) * a.vecs / a.tiles - vec_begin);
-    const int64_t column = vec_begin * Vec::kLanes;
-
-    SpmmTile t;
-    const int64_t left = a.columns - column;
-    t.partial = left < static_cast<int64_t>(vecs) * Vec::kLanes;
-    const int tail = t.partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes;
-    t.tail = FirstN(tail);
-    const bool lower = tail <= Vec::kLowerLanes;
-    t.y = static_cast<float*>(io[2]) + image * a.y_image + group * a.y_group + column;
-    t.y_row = a.y_row;
-    t.r = io[1] == nullptr
-              ? nullptr
-              : static_cast<const float*>(io[1]) + image * a.r_image + group * a.r_group + column;
-    t.r_row = a.r_row;
-    t.bias = a.bias == nullptr ? nullptr : a.bias + static_cast<int64_t>(group) * m.rows;
     const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
+    SpmmTile t;
     t.panel_begin = bounds[split];
     t.panel_end = bounds[split + 1];
     if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
+    t.y_row = a.y_row;
+    t.r_row = a.r_row;
+    t.bias = a.bias == nullptr ? nullptr : a.bias + static_cast<int64_t>(group) * m.rows;
     t.act = a.act;
     t.ahead = a.fetch_ahead;
     t.stream = a.tiles == 1 || a.fetch_weights;
-    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
-                     (a.direct ? column : 0);
-    float* s = static_cast<float*>(scratch);
-    t.sums = s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth);
-    switch (vecs) {
-#define SRT_WIDTH(n)                                                                         \
-  case n:                                                                                    \
-    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, x, &t, s, lower); \
-    break;
-      SRT_WIDTH(1)
-      SRT_WIDTH(2)
-      SRT_WIDTH(3)
-      SRT_WIDTH(4)
-      SRT_WIDTH(5)
-      SRT_WIDTH(6)
-      SRT_WIDTH(7)
-      SRT_WIDTH(8)
-#undef SRT_WIDTH
-      default:
-        break;
+    t.fetch_x = a.fetch_x;
+    float* feed = static_cast<float*>(scratch);
+    SpmmOrigin at;
+    at.x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group;
+    at.y = static_cast<float*>(io[2]) + image * a.y_image + group * a.y_group;
+    at.r = static_cast<const float*>(io[1]);
+    if (at.r != nullptr) at.r += image * a.r_image + group * a.r_group;
+    at.sums = feed + SpmmFeedFloats(a, Vec::kLanes, m.block_depth);
+    if (a.by_blocks) {
+      for (int block = 0; block < m.blocks; ++block) {
+        for (int tile = 0; tile < a.tiles; ++tile) {
+          RunTile<Micro, kMaxVecs>(a, m, tile, {block, block + 1}, at, &t, feed);
+        }
+      }
+    } else {
+      const int tile = a.by_rows ? part % tiles : part / a.splits;
+      RunTile<Micro, kMaxVecs>(a, m, tile, {0, m.blocks}, at, &t, feed);
     }
   }
 }
@@ -123,6 +161,7 @@ using Dense8Micro = PanelMicro<8, false>;
   void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch); \
   void Spmm##Format(const void* args, void* const* io, int64_t begin, int64_t end,                 \
                     void* scratch) {                                                               \
+    const DenormalsAreZero guard;                                                                  \
     RunSpmm<Format##Micro, SRT_TABLE(SRT_ISA)::Format##Width::kMaxVecs>(args, io, begin, end,      \
                                                                         scratch);                  \
   }

@@ -22,6 +22,12 @@ SRT_INLINE Vec FmaX(Vec w, Vec x, Vec acc, int v) {
 // Streamed weights are fetched this far ahead: the next page, where hardware prefetchers stop.
 constexpr int kWeightsAhead = 1024;
 
+// Asks for as many ids and weights as are about to be used.
+SRT_INLINE void FetchWeights(const uint16_t* id, int ids, const float* w, int weights) {
+  for (int i = 0; i < weights; i += 16) __builtin_prefetch(w + kWeightsAhead + i);
+  for (int i = 0; i < ids; i += 32) __builtin_prefetch(id + kWeightsAhead + i);
+}
+
 // Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
 template <int P, int NV, bool kLower>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const SpmmTile& t,
@@ -113,31 +119,42 @@ struct CsrMicro {
       }
       const int row = r / kCsrPanelRows * kCsrPanelRows + *count++;
       const int n = *count++;
+      if (t.stream) FetchWeights(id, n, w, n);
       Vec acc[NV];
       BeginRow<NV>(t, row, acc);
       int i = 0;
       if (NV <= 4) {
-        // Narrow tiles: a second set of sums hides the latency of the multiply-adds, and weights
+        // Narrow tiles: further sets of sums hide the latency of the multiply-adds, and weights
         // are loaded by fours, for a broadcast takes a load as long as a vector of X does.
-        Vec odd[NV];
+        constexpr int kSets = NV <= 2 ? 3 : 1;
+        Vec more[kSets][NV];
+#pragma GCC unroll 4
+        for (int s = 0; s < kSets; ++s) {
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) odd[v] = Zero();
+          for (int v = 0; v < NV; ++v) more[s][v] = Zero();
+        }
+        Vec(&odd)[NV] = more[0];
+        Vec(&third)[NV] = kSets == 3 ? more[kSets - 2] : acc;
+        Vec(&fourth)[NV] = more[kSets - 1];
         for (; i + 4 <= n; i += 4) {
           const Quad q = LoadQuad(w + i);
           uint64_t ids;
           memcpy(&ids, id + i, sizeof(ids));
           AddRow<NV, kLower>(Lane<0>(q), t.x + (ids & 0xffff) * t.x_row, acc);
           AddRow<NV, kLower>(Lane<1>(q), t.x + (ids >> 16 & 0xffff) * t.x_row, odd);
-          AddRow<NV, kLower>(Lane<2>(q), t.x + (ids >> 32 & 0xffff) * t.x_row, acc);
-          AddRow<NV, kLower>(Lane<3>(q), t.x + (ids >> 48) * t.x_row, odd);
+          AddRow<NV, kLower>(Lane<2>(q), t.x + (ids >> 32 & 0xffff) * t.x_row, third);
+          AddRow<NV, kLower>(Lane<3>(q), t.x + (ids >> 48) * t.x_row, fourth);
         }
         if (i + 2 <= n) {
           AddRow<NV, kLower>(Set1(w[i]), t.x + id[i] * t.x_row, acc);
           AddRow<NV, kLower>(Set1(w[i + 1]), t.x + id[i + 1] * t.x_row, odd);
           i += 2;
         }
+#pragma GCC unroll 4
+        for (int s = 0; s < kSets; ++s) {
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], odd[v]);
+          for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], more[s][v]);
+        }
       }
       for (; i < n; ++i) AddRow<NV, kLower>(Set1(w[i]), t.x + id[i] * t.x_row, acc);
       id += n;
@@ -184,20 +201,51 @@ struct Csr2Micro {
         const int row_a = panel_row + pair->row[0];
         const int row_b = panel_row + pair->row[1];
         const bool has_b = pair->row[1] != kNoRow;
-        if (t.stream) {
-#pragma GCC unroll 3
-          for (int line = 0; line < 3; ++line) __builtin_prefetch(w + kWeightsAhead + 16 * line);
-          __builtin_prefetch(id + kWeightsAhead);
-        }
+        if (t.stream)
+          FetchWeights(id, pair->both + 2 * pair->single, w, 2 * (pair->both + pair->single));
         Vec a[NV], b[NV];
         BeginRow<NV>(t, row_a, a);
         BeginRow<NV>(t, has_b ? row_b : row_a, b);
-        for (int i = 0; i < pair->both; ++i) {
+        int i = 0;
+        int j = 0;
+        if (NV <= 2) {
+          // As in csr: two more sets of sums.
+          Vec c[NV], d[NV];
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) c[v] = d[v] = Zero();
+          for (; i + 2 <= pair->both; i += 2) {
+            AddShared<NV, kLower>(Set1(w[0]), Set1(w[1]), t.x + id[0] * t.x_row, a, b);
+            AddShared<NV, kLower>(Set1(w[2]), Set1(w[3]), t.x + id[1] * t.x_row, c, d);
+            id += 2;
+            w += 4;
+          }
+          if (i < pair->both) {
+            AddShared<NV, kLower>(Set1(w[0]), Set1(w[1]), t.x + id[0] * t.x_row, c, d);
+            ++i;
+            ++id;
+            w += 2;
+          }
+          for (; j + 2 <= pair->single; j += 2) {
+            const Quad q = LoadQuad(w);
+            AddRow<NV, kLower>(Lane<0>(q), t.x + id[0] * t.x_row, a);
+            AddRow<NV, kLower>(Lane<1>(q), t.x + id[1] * t.x_row, b);
+            AddRow<NV, kLower>(Lane<2>(q), t.x + id[2] * t.x_row, c);
+            AddRow<NV, kLower>(Lane<3>(q), t.x + id[3] * t.x_row, d);
+            id += 4;
+            w += 4;
+          }
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) {
+            a[v] = Add(a[v], c[v]);
+            b[v] = Add(b[v], d[v]);
+          }
+        }
+        for (; i < pair->both; ++i) {
           AddShared<NV, kLower>(Set1(w[0]), Set1(w[1]), t.x + id[0] * t.x_row, a, b);
           ++id;
           w += 2;
         }
-        for (int i = 0; i < pair->single; ++i) {
+        for (; j < pair->single; ++j) {
           AddRow<NV, kLower>(Set1(w[0]), t.x + id[0] * t.x_row, a);
           AddRow<NV, kLower>(Set1(w[1]), t.x + id[1] * t.x_row, b);
           id += 2;
@@ -210,6 +258,11 @@ struct Csr2Micro {
     }
   }
 };
+
+// The first panels of a block that read X fetch its K-rows, this many columns ahead: behind them,
+// nearly all rows are there.
+constexpr int kColumnsAhead = 6;
+constexpr int kFetchingPanels = 8;
 
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
@@ -240,8 +293,15 @@ struct PanelMicro {
       }
       const int n = kIndexed ? *count++ : block_depth;
       const float* x = t.x;
+      const bool fetch = t.fetch_x && p < t.panel_begin + (kIndexed ? kFetchingPanels : 1);
       for (int i = 0; i < n; ++i) {
         if (kIndexed) x = t.x + *id++ * t.x_row;
+        if (fetch && i + kColumnsAhead < n) {
+          const float* next =
+              kIndexed ? t.x + id[kColumnsAhead - 1] * t.x_row : x + kColumnsAhead * t.x_row;
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) __builtin_prefetch(next + v * Vec::kLanes);
+        }
         if (t.stream && i % (16 / MR) == 0) __builtin_prefetch(w + kWeightsAhead);
         Vec xv[NV];
 #pragma GCC unroll 8

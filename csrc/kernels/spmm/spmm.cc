@@ -1,6 +1,8 @@
 // The table of spmm kernels and the choice among them.
 #include "kernels/spmm/spmm.h"
 
+#include <algorithm>
+
 #include "base/arch.h"
 #include "kernels/select.h"
 
@@ -45,11 +47,16 @@ const char* SpmmFormatName(SpmmFormat format) {
 }
 
 size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth) {
+  const int64_t width = static_cast<int64_t>(a.by_blocks ? a.vecs : a.tile_vecs) * lanes;
   int64_t sums = 0;
   for (int32_t g = 0; g < a.groups; ++g) {
     const PackedMatrix& m = a.weights[g];
-    const int64_t floats = static_cast<int64_t>(m.rows) * a.tile_vecs * lanes;
-    if (m.blocks > 1 && floats > sums) sums = floats;
+    if (m.blocks <= 1) continue;
+    const int32_t* bounds = a.split_panels + static_cast<int64_t>(g) * (a.splits + 1);
+    for (int32_t s = 0; s < a.splits; ++s) {
+      const int64_t panels = bounds[s + 1] - bounds[s];
+      sums = std::max(sums, panels * m.panel_rows * width);
+    }
   }
   return static_cast<size_t>(SpmmFeedFloats(a, lanes, block_depth) + sums) * sizeof(float);
 }

@@ -13,10 +13,12 @@
 // Columns are cut into tiles of up to `tile_vecs` vectors; K is cut into blocks of `block_depth`
 // rows so that a block's slab of X stays in L1. Partial sums between blocks live in scratch: kept
 // in Y, neighbouring tiles of two threads would fight over cache lines. Accumulation order: bias,
-// then k in packed order, block by block; then R; then act.
+// then k in packed order, block by block; then R; then act. Weights that exceed L2 are best read
+// once: `by_blocks` computes a block's part of all tiles before it goes on to the next block.
 //
 // io: X, [R or nullptr], Y. Y must not overlap X; it may be R itself (same strides), not overlap it
-// otherwise. A work item is one (image, group, tile, row split); items are independent. Direct rows
+// otherwise. A work item is one (image, group, tile, row split), or, by_blocks, all tiles of one
+// (image, group, row split); items are independent. Direct rows
 // of X must be readable up to the next multiple of the vector length behind their last column.
 #pragma once
 
@@ -92,8 +94,10 @@ struct SpmmArgs {
   int64_t columns = 0;    // valid columns, <= vecs * lanes
   bool direct = false;
   bool by_rows = false;        // items go on by tiles of a row split; else by row splits of a tile
+  bool by_blocks = false;      // an item is a row split: block by block, all its tiles
   bool fetch_ahead = false;    // R and Y are larger than what stays in L2: prefetch their rows
   bool fetch_weights = false;  // every tile reads many weights anew: prefetch them
+  bool fetch_x = false;        // X, read directly, is larger than what stays in L2
   TapTable taps;
   // Strides in floats.
   int64_t x_image = 0, x_group = 0, x_row = 0;
@@ -105,8 +109,11 @@ struct SpmmArgs {
   Activation act;
 };
 
+// Tiles of a row split that are items of their own.
+SRT_INLINE int SpmmItemTiles(const SpmmArgs& a) { return a.by_blocks ? 1 : a.tiles; }
+
 SRT_INLINE int64_t SpmmItems(const SpmmArgs& a) {
-  return static_cast<int64_t>(a.batch) * a.groups * a.tiles * a.splits;
+  return static_cast<int64_t>(a.batch) * a.groups * SpmmItemTiles(a) * a.splits;
 }
 
 // Floats of the tap-fed tile of one block.
@@ -114,7 +121,8 @@ SRT_INLINE int64_t SpmmFeedFloats(const SpmmArgs& a, int lanes, int block_depth)
   return a.direct ? 0 : static_cast<int64_t>(block_depth) * a.tile_vecs * lanes;
 }
 
-// Bytes of scratch per thread: that tile, and a tile's partial sums when K has several blocks.
+// Bytes of scratch per thread: that tile, and the partial sums of an item when K has several
+// blocks.
 size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth);
 
 struct SpmmKernel {

@@ -100,6 +100,7 @@ void MultiplyGroup(const WinogradArgs& a, const WinogradScratch& s, int vecs, in
 
 void Winograd(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void Winograd(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch) {
+  const DenormalsAreZero guard;
   const WinogradArgs& a = *static_cast<const WinogradArgs*>(args);
   const WinogradScratch s = LayOutWinogradScratch(a, Vec::kLanes);
   const auto* x = static_cast<const float*>(io[0]);

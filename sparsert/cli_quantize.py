@@ -1,0 +1,180 @@
+"""The command quantize."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from sparsert.cli_view import example, formats, progress, show
+from sparsert.errors import SparsertError
+
+
+def _read_data(values: Sequence[str]) -> Any:
+    """Returns an array, or arrays by input name, with samples along the first dimension."""
+    arrays: dict[str, np.ndarray] = {}
+    for value in values:
+        name, separator, path = value.partition("=")
+        if not separator or Path(value).exists():
+            name, path = "", value
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise click.BadParameter(f"--data {value}: {error}") from error
+        if isinstance(array, np.ndarray):
+            arrays[name] = array
+        elif name:
+            raise click.BadParameter(f"--data {value}: an .npz file holds the names itself")
+        else:
+            with array:
+                arrays.update({key: array[key] for key in array.files})
+    if "" in arrays and len(arrays) > 1:
+        raise click.BadParameter("--data: several files need names: NAME=FILE.npy")
+    return arrays.get("", arrays)
+
+
+def _first(data: Any, count: int | None) -> Any:
+    if count is None:
+        return data
+    if isinstance(data, Mapping):
+        return {name: array[:count] for name, array in data.items()}
+    return data[:count]
+
+
+def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
+    """Refuses a file that cannot be written before anything runs."""
+    if path.suffix not in (".onnx", ".sprt"):
+        raise click.BadParameter(f"{str(path)!r}: expected a name that ends in .onnx or .sprt")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"{str(path)!r}: in a folder that does not exist")
+    return path
+
+
+@click.command(
+    **example(
+        "sparsert quantize model.onnx --data calib.npz -o model.int8.onnx",
+        "sparsert quantize model.onnx --data images.npy --method mse --min-sqnr 20 -o int8.sprt",
+    )
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "data_files",
+    multiple=True,
+    required=True,
+    metavar="[NAME=]FILE",
+    help="Calibration data, samples along the first dimension: an .npz file with arrays by input "
+    "name, or an .npy file.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    callback=_output,
+    help="The file to write: .onnx (QDQ) or .sprt.",
+)
+@click.option("--samples", type=click.IntRange(min=1), help="Use the first so many. [default: all]")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Samples of a run, where the model leaves it open.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["minmax", "percentile", "mse", "entropy"]),
+    default="minmax",
+    show_default=True,
+    help="How the range of a tensor is chosen.",
+)
+@click.option(
+    "--percentile",
+    type=float,
+    default=99.99,
+    show_default=True,
+    help="Share of the values within the range, for that method.",
+)
+@click.option(
+    "--activation",
+    type=click.Choice(["u8", "s8"]),
+    default="u8",
+    show_default=True,
+    help="Type of activations.",
+)
+@click.option("--per-tensor", is_flag=True, help="One scale for a weight, not one per channel.")
+@click.option("--reduce-range", is_flag=True, help="Weights from -64 to 64.")
+@click.option("--bias-correction", is_flag=True, help="Take mean errors off the biases.")
+@click.option("--op-types", help="Operators that may compute in integers, such as Conv,Gemm,Add.")
+@click.option("--exclude", multiple=True, metavar="LAYER", help="A layer to leave in float.")
+@click.option(
+    "--min-sqnr",
+    type=float,
+    metavar="DB",
+    help="Leave layers in float whose signal to noise ratio is below.",
+)
+@formats
+def quantize(
+    file: Path,
+    data_files: Sequence[str],
+    output: Path,
+    samples: int | None,
+    batch: int,
+    method: str,
+    percentile: float,
+    activation: str,
+    per_tensor: bool,
+    reduce_range: bool,
+    bias_correction: bool,
+    op_types: str | None,
+    exclude: Sequence[str],
+    min_sqnr: float | None,
+    as_json: bool,
+    markdown: bool,
+) -> None:
+    """Quantise an ONNX model to 8-bit integers; pruned weights stay zero.
+
+    The ranges of activations come from calibration data: 100 to 500 samples that are typical of
+    what the model will see.
+    """
+    import sparsert as package
+    from sparsert.report.race import file_bytes
+    from sparsert.runtime.table import format_bytes
+
+    data = _first(_read_data(data_files), samples)
+    with progress() as bar:
+        task = bar.add_task("calibrating and measuring", total=1.0)
+        try:
+            result = package.quantize.quantize(
+                file,
+                data,
+                method=method,
+                percentile=percentile,
+                activation=activation,
+                per_channel=not per_tensor,
+                reduce_range=reduce_range,
+                bias_correction=bias_correction,
+                op_types=None if op_types is None else op_types.replace(" ", "").split(","),
+                exclude=exclude,
+                min_sqnr=min_sqnr,
+                batch_size=batch,
+                path=output,
+                on_progress=lambda share: bar.update(task, completed=share),
+            )
+        except SparsertError:
+            raise
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    before, after = file_bytes(file) or 0, output.stat().st_size
+    if as_json:
+        facts = {"bytes_in": before, "bytes_out": after, **result.report.to_dict()}
+        click.echo(json.dumps(facts, indent=2))
+        return
+    table = result.report.table()
+    table.notes.append(f"wrote {output}: {format_bytes(before)} -> {format_bytes(after)}")
+    show(table, markdown)

@@ -1,0 +1,106 @@
+"""The options of a quantisation, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sparsert.errors import describe_problems
+from sparsert.quantize.numbers import ACTIVATIONS
+from sparsert.quantize.ranges import METHODS
+
+if TYPE_CHECKING:
+    from sparsert.runtime.model import Model
+
+DEFAULT_MAX_DROP = 0.01
+
+
+@dataclass(frozen=True)
+class Options:
+    """What sparsert.quantize() takes besides a model and data; it says what each means."""
+
+    method: str
+    percentile: float
+    activation: str
+    per_channel: bool
+    reduce_range: bool
+    bias_correction: bool
+    op_types: tuple[str, ...]
+    exclude: tuple[str, ...]
+    evaluate: Callable[[Model], float] | None
+    max_drop: float
+    min_sqnr: float | None
+    batch_size: int
+
+
+def check_options(
+    *,
+    method: str,
+    percentile: float,
+    activation: str,
+    per_channel: bool,
+    reduce_range: bool,
+    bias_correction: bool,
+    op_types: str | Sequence[str] | None,
+    exclude: str | Sequence[str],
+    evaluate: Any,
+    max_drop: float | None,
+    min_sqnr: float | None,
+    batch_size: int,
+    known_op_types: Sequence[str],
+    default_op_types: Sequence[str],
+) -> Options:
+    """Returns the options.
+
+    Raises:
+        ValueError: lists everything that is out of range or does not go together.
+    """
+    problems = []
+    for name, value, known in (
+        ("method", method, METHODS),
+        ("activation", activation, ACTIVATIONS),
+    ):
+        if value not in known:
+            problems.append(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    if not 50 < percentile <= 100:
+        problems.append(f"percentile is {percentile}, expected more than 50 and at most 100")
+    types = _names(default_op_types if op_types is None else op_types)
+    unknown = [op for op in types if op not in known_op_types]
+    if unknown:
+        problems.append(
+            f"op_types has {', '.join(map(repr, unknown))}, expected some of "
+            f"{', '.join(known_op_types)}"
+        )
+    if evaluate is not None and not callable(evaluate):
+        problems.append("evaluate is not a function of a model that returns its accuracy")
+    if evaluate is None and max_drop is not None:
+        problems.append("max_drop needs evaluate, a function that returns a model's accuracy")
+    if evaluate is not None and min_sqnr is not None:
+        problems.append("give either evaluate or min_sqnr")
+    if max_drop is not None and not 0 <= max_drop < float("inf"):
+        problems.append(f"max_drop is {max_drop}, expected a number of at least 0")
+    if min_sqnr is not None and not -1000 < min_sqnr < 1000:
+        problems.append(f"min_sqnr is {min_sqnr}, expected decibels such as 20")
+    if not isinstance(batch_size, int) or batch_size < 1:
+        problems.append(f"batch_size is {batch_size!r}, expected an integer of at least 1")
+    if problems:
+        raise ValueError(describe_problems("quantize", problems))
+    return Options(
+        method=method,
+        percentile=percentile,
+        activation=activation,
+        per_channel=bool(per_channel),
+        reduce_range=bool(reduce_range),
+        bias_correction=bool(bias_correction),
+        op_types=types,
+        exclude=_names(exclude),
+        evaluate=evaluate,
+        max_drop=DEFAULT_MAX_DROP if max_drop is None else max_drop,
+        min_sqnr=min_sqnr,
+        batch_size=batch_size,
+    )
+
+
+def _names(values: str | Sequence[str]) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values)
