@@ -109,5 +109,5 @@ def test_against_onnxruntime(nodes: list[str], constants: dict[str, np.ndarray])
 
 def test_an_empty_batch_from_the_caller_is_still_an_error() -> None:
     model = sparsert.load(build(["y = Relu(x)"], {"x": ["n", 3]}), threads=1)
-    with pytest.raises(ShapeError, match="a dimension of size 0"):
+    with pytest.raises(ShapeError, match="a batch of size 0"):
         model(np.zeros((0, 3), F32))
