@@ -56,7 +56,7 @@ namespace {
 constexpr int kMaxThreads = 1024;
 
 // Smaller files take longer to read again than their memory is worth.
-constexpr size_t kForgetBytes = 32 << 20;
+constexpr size_t kForgetBytes = 16 << 20;
 
 static_assert(SRT_MAX_RANK == sparsert::kMaxRank, "the C header repeats the core's rank limit");
 

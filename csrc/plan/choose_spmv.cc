@@ -16,6 +16,9 @@ constexpr double kFewFarBytes = 20.0;
 constexpr double kNearBytes = 32.0;
 constexpr double kFewLimit = 1 << 20;
 
+// Of weights that are not 0, from where on a layer counts as dense.
+constexpr double kFullDensity = 0.97;
+
 // Cycles to gather one vector of `lanes` floats and multiply it.
 double GatherCycles(int lanes) { return lanes * (lanes >= 8 ? 1.0 : 1.5) + 1.0; }
 
@@ -41,8 +44,8 @@ int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
     choice.format = format;
     const bool sell = format == SpmvFormat::kSell;
     const bool bits = format == SpmvFormat::kBits;
-    // Without zeros the others are dense with needless indices.
-    if ((sell || bits) && nnz >= weights) continue;
+    // With hardly a zero the others are dense with needless indices.
+    if ((sell || bits) && nnz >= kFullDensity * weights) continue;
     const bool found =
         p.bytes ? SelectQspmv(format, isa, &choice.kernel, &choice.lanes, &choice.byte_offset)
                 : SelectSpmv(format, isa, &choice.kernel, &choice.lanes);

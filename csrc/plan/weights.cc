@@ -12,7 +12,7 @@ namespace {
 
 // Smaller constants take longer to read again than their memory is worth.
 constexpr size_t kForgetBytes = 1 << 20;
-constexpr size_t kForgetFileBytes = 32 << 20;
+constexpr size_t kForgetFileBytes = 16 << 20;
 
 }  // namespace
 

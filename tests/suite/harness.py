@@ -18,7 +18,7 @@ from sparsert.errors import BackendError, SparsertError
 from sparsert.runtime.native_backend import available_isas
 
 OPSET = 21
-KNOWN_ISAS = ("scalar", "avx2", "avx512", "neon")
+KNOWN_ISAS = ("scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot")
 
 
 def _isas() -> list[str]:
