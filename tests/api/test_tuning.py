@@ -201,7 +201,7 @@ def test_vectors_one_by_one_or_side_by_side(batch: int, sparsity: float, isa: st
             assert row["compute_format"] not in ("dense", "dense8")
         if batch == 64 and isa != "scalar":
             assert row["kernel"].startswith("spmm")
-        if batch == 1 and sparsity == 0:
+        if batch == 1 and sparsity == 0 and not tune:  # measured, either may win
             assert row["kernel"].startswith("spmv_dense")
         times = [c["measured_ns"] for c in row["candidates"] if c["measured_ns"]]
         assert bool(times) == (tune is True)

@@ -162,7 +162,7 @@ def test_convolution(case: Any, residual: bool, start: bool, to: int) -> None:
     if residual:
         feeds.append(r if to == 1 else pack(r, 3))
     op = "QDepthwise" if depthwise else "QConv"
-    inputs = [w, scale, begin]
+    inputs = [np.ascontiguousarray(np.moveaxis(w, 1, -1)), scale, begin]
     if to == 1:
         act = {"act": "clip", "act_alpha": -3.0, "act_beta": 2.5}
         y = run(op, feeds, inputs, quant=[zero], **attributes, **act)

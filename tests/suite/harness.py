@@ -29,6 +29,8 @@ def _isas() -> list[str]:
 
 
 ISAS = _isas()
+# Instruction sets that only add products of bytes: floats run as on these.
+_OF_FLOATS = {"avx512vnni": "avx512", "neondot": "neon"}
 ABSENT_ISAS = [isa for isa in KNOWN_ISAS if isa not in ISAS]
 
 # Names of the native kernels that ran, for the report.
@@ -49,6 +51,11 @@ class Engine:
     def is_native(self) -> bool:
         """Whether it runs the C++ core."""
         return self.name != "numpy"
+
+
+def runs_on(kernel: str, isa: str) -> bool:
+    """Whether a kernel of floats is that of the instruction set."""
+    return kernel.endswith(f"_{_OF_FLOATS.get(isa, isa)}")
 
 
 def _engine(name: str, **options: Any) -> Engine:

@@ -7,7 +7,16 @@ import pytest
 
 import sparsert
 from tests.suite import test_conv
-from tests.suite.harness import FUNCTION, ISAS, SUM, Case, assert_close, op_text, random_weights
+from tests.suite.harness import (
+    FUNCTION,
+    ISAS,
+    SUM,
+    Case,
+    assert_close,
+    op_text,
+    random_weights,
+    runs_on,
+)
 from tests.suite.random_graphs import random_case
 from tests.suite.test_conv import conv
 
@@ -55,8 +64,7 @@ def test_planes(isa: str, threads: int) -> None:
         rows = [row for row in model.explain().to_dict()["rows"] if row["weights"]]
         assert [row["compute_format"] for row in rows] == ["winograd"], case.name
         assert rows[0]["kernel"].startswith("winograd_f32_")
-        floats = {"avx512vnni": "avx512", "neondot": "neon"}.get(isa, isa)
-        assert rows[0]["kernel"].endswith(f"_{floats}")
+        assert runs_on(rows[0]["kernel"], isa)
         assert rows[0]["reason"].startswith("forced by SPARSERT_FORMAT")
         # 16 values for each filter of 9, the last panel's rows filled up.
         assert rows[0]["packed_bytes"] * 9 >= rows[0]["weights"] * 4 * 16
