@@ -85,8 +85,8 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
     float* s = static_cast<float*>(scratch);
     // Scratch holds the sums of the item's rows.
     const int64_t row_begin = static_cast<int64_t>(t.panel_begin) * m.panel_rows;
-    t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth)) -
-             row_begin * vecs * Vec::kLanes;
+    t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth));
+    if (m.blocks > 1) t.sums -= row_begin * vecs * Vec::kLanes;
     switch (vecs) {
 #define SRT_WIDTH(n)                                                                  \
   case n:                                                                             \

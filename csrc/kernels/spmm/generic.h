@@ -71,7 +71,10 @@ SRT_INLINE void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, Bloc
   // Scratch holds the sums of the item's rows, tile after tile if it computes them in turn.
   const int64_t rows = static_cast<int64_t>(t->panel_end - t->panel_begin) * m.panel_rows;
   const int64_t row_begin = static_cast<int64_t>(t->panel_begin) * m.panel_rows;
-  t->sums = at.sums + (a.by_blocks ? rows * column : 0) - row_begin * vecs * Vec::kLanes;
+  t->sums = at.sums;
+  if (m.blocks > 1) {
+    t->sums += (a.by_blocks ? rows * column : 0) - row_begin * vecs * Vec::kLanes;
+  }
   const float* x = at.x + (a.direct ? column : 0);
   switch (vecs) {
 #define SRT_WIDTH(n)                                                                     \
