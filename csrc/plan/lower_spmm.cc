@@ -266,7 +266,9 @@ Status SpmmLayer::Lower(int n) {
   SRT_RETURN_IF_ERROR(b_->weights->Spmm(key, &packed));
   b_->weights->Keep(key);
   b_->info().packed_bytes = packed->bytes();
-  if (ForcedSpmm(b_->options.format) != kAnyFormat) ExplainForced(b_);
+  // Bytes have fewer formats: then the choice is not the forced one, and says so.
+  const auto format = static_cast<int>(choice.kernel.format);
+  if (ForcedSpmm(b_->options.format) == format) ExplainForced(b_);
   const IoRef io[] = {o_.x, o_.r, o_.y};
   return b_->AddStep(choice.kernel.kernel, whole, {io, 3}, SpmmItems(*args),
                      SpmmScratch(*args, choice.kernel.lanes, choice.block_depth),
