@@ -50,7 +50,9 @@ demo: $(VENV)/.stamp-demo build ## train, prune, convert, run and report a small
 
 test: $(VENV)/.stamp-dev build-all ## every test, C++ and Python
 	$(BIN)/ctest --test-dir $(DEV) --output-on-failure -j $(JOBS)
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS) tests
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not timing" \
+	  $(PYTEST_ARGS) tests
+	$(BIN)/python -m pytest -q -m timing $(PYTEST_ARGS) tests || [ $$? = 5 ] # 5: PYTEST_ARGS leaves none
 
 check: $(VENV)/.stamp-dev build-all ## style, types, layout, dependencies, ISA objects
 	$(BIN)/ruff check .
@@ -104,7 +106,7 @@ ASAN_PATH = --capture=sys -o pythonpath="$(ASAN)/site ."
 
 asan: $(VENV)/.stamp-dev $(ASAN)/.built ## C++ tests and part of the Python suite under ASan and UBSan
 	$(BIN)/ctest --test-dir $(ASAN) --output-on-failure -j $(JOBS)
-	$(if $(ASAN_TESTS),$(ASAN_ENV) $(BIN)/pytest -q $(PYTEST_ARGS) -m "not slow" \
+	$(if $(ASAN_TESTS),$(ASAN_ENV) $(BIN)/pytest -q -n $(JOBS) $(PYTEST_ARGS) -m "not slow" \
 	  $(ASAN_PATH) $(ASAN_TESTS))
 
 fuzz: $(VENV)/.stamp-dev $(ASAN)/.built ## malformed files into the reader, under the sanitizers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Deletes that cache."""
     config.stash[_cache_folder].cleanup()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hands what a worker of pytest-xdist reached to the process that started it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["reached"] = sorted(harness.reached)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Collects what a worker reached."""
+    harness.reached.update(getattr(node, "workeroutput", {}).get("reached", []))
 
 
 def pytest_report_header() -> list[str]:

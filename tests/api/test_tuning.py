@@ -15,6 +15,8 @@ import sparsert
 from tests.api.models import expected, image, small_cnn, small_cnn_file, with_fallback
 from tests.suite.harness import ISAS, SUM, assert_close, build, random_weights
 
+pytestmark = pytest.mark.timing
+
 X = image(2, 3, 9, 7)
 ISA = ISAS[-1]
 

@@ -22,6 +22,8 @@ from tests.suite.harness import (
     random_weights,
 )
 
+pytestmark = pytest.mark.timing
+
 X86 = [e for e in ENGINES if e.name in ("avx2", "avx512")]
 PRODUCTS = {
     "Linear": ("y = MatMul(x, w)", ["n", 256], (20, 256), {"w": random_weights(256, 512)}),
