@@ -154,11 +154,11 @@ def to_markdown(rows: list[dict[str, Any]], facts: dict[str, Any], commands: lis
     ]
     floats, quantised = by_dtype(rows)
     if floats:
-        lines += _table(floats, _COLUMNS)
+        lines += [*_table(floats, _COLUMNS), ""]
     if quantised:
-        lines += ["", "## int8", "", _INT8_RULES, "", *_table(quantised, _INT8_COLUMNS)]
+        lines += ["## int8", "", _INT8_RULES, "", *_table(quantised, _INT8_COLUMNS), ""]
     notes = dict.fromkeys((r["engine"], _model_of(r), r["note"]) for r in rows if r.get("note"))
-    lines += ["", *(f"- {engine}, {model}: {note}." for engine, model, note in notes)]
+    lines += [f"- {engine}, {model}: {note}." for engine, model, note in notes]
     return "\n".join(lines).rstrip() + "\n"
 
 

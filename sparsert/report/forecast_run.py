@@ -15,7 +15,7 @@ import numpy as np
 from sparsert.errors import ShapeError, describe_problems
 from sparsert.report.forecast import DENSE, DTYPES, FLOAT, INT8, Forecast, LayerTime, Level
 from sparsert.report.machine import describe_machine
-from sparsert.report.pruned_file import PATTERNS, PrunedFile, is_quantised
+from sparsert.report.pruned_file import PATTERNS, PrunableLayer, PrunedFile, is_quantised
 from sparsert.report.race import Effort
 from sparsert.report.turns import runs_of_a_turn
 from sparsert.runtime.native_backend import NativeBackend
@@ -324,12 +324,17 @@ class _Bench:
             levels=[dense, *levels],
             prunable=self._source.layers,
             outputs={
-                n: tuple(self._nodes[n]["output_shape"]) for n in sorted(self._node_of.values())
+                layer.node: tuple(self._nodes[layer.node]["output_shape"])
+                for layer in self._source.layers
             },
             feeds={name: x.shape for name, x in self._feeds.items()},
             machine=describe_machine(),
             notes=self._notes(),
         )
+
+    def _number_of(self, source: PrunedFile, layer: PrunableLayer) -> int | None:
+        """Returns the node of the first dense model that is this layer; None if there is none."""
+        return layer.node if source is self._source else self._node_of.get(layer.name)
 
     def _take_turn(self, model: NativeBackend) -> list[float]:
         """Times the runs of one turn, after one that does not count unless runs are long."""
@@ -352,9 +357,9 @@ class _Bench:
         runs = min(PROFILE_RUNS, self._turn_runs * self._conditions.effort.rounds)
         nodes = model.profile(self._feeds, runs).records
         known = {
-            self._node_of[layer.name]: nodes[layer.node]
+            number: nodes[layer.node]
             for layer in source.layers
-            if layer.name in self._node_of
+            if (number := self._number_of(source, layer)) is not None
         }
         others = sum(n["time_ns"] for n in nodes) - sum(n["time_ns"] for n in known.values())
         found: dict[int | None, tuple[str, str, float]] = {
