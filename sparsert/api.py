@@ -155,6 +155,7 @@ def forecast(
     *,
     sparsity: float | Sequence[float] = (0.5, 0.8, 0.9),
     pattern: str | Sequence[str] = ("unstructured", "4x1"),
+    dtype: str | Sequence[str] = "float32",
     exclude: str | Sequence[str] = (),
     all_layers: bool = False,
     feeds: Any = None,
@@ -181,7 +182,10 @@ def forecast(
         pattern: "unstructured" (any weight), or blocks that are zero as a whole: "4x1" and the like
             are rows x columns of the matrix [outputs, inputs * taps], 1 with 2, 4, 8 or 16. Kernels
             for blocks exist of 4x1 and 8x1; other blocks make the file smaller, and run with these
-            or with the kernels for single weights.
+            or with the kernels for single weights. In int8, kernels skip 1x4: four input channels.
+        dtype: "float32", "int8" or both: int8 models are compared with the dense float32 one. The
+            source is quantised by the ranges of the feeds, which do for times and sizes alone, or
+            is a quantised model already; a float .sprt file has no int8 forecast.
         exclude: layers to leave alone: names as explain() prints them, or names of their weights
             (with or without ".weight").
         all_layers: also prune the first convolution and depthwise convolutions, which hold few
@@ -200,9 +204,9 @@ def forecast(
         on_progress: called with the share of the work that is done, 0 to 1.
 
     Returns:
-        A table with a row for the dense model and one per pattern and sparsity: milliseconds,
-        speedup, the ideal one, file bytes as f32 and f16, memory. `.layers` is the table per layer;
-        `.to_dict()` and `.to_markdown()` have both.
+        A table with a row for the dense model and one per pattern and sparsity, of each dtype:
+        milliseconds, speedup, the ideal one, file bytes as f32 and f16, memory. `.layers` is the
+        table per layer; `.to_dict()` and `.to_markdown()` have both.
 
     Raises:
         UnsupportedOpError: lists every operator that is not native.
@@ -221,6 +225,7 @@ def forecast(
     conditions = check_conditions(
         sparsity,
         pattern,
+        dtype,
         exclude,
         seconds,
         runs,
@@ -231,6 +236,15 @@ def forecast(
         seed=seed,
     )
     label = _label(src)
+    is_sprt = _read_sprt(src) is not None
+
+    def quantise(arrays: dict[str, Any]) -> Any:
+        from sparsert.quantize import quantize
+
+        options = {"example_inputs": example_inputs, "dynamic_shapes": dynamic_shapes}
+        model, _ = quantize(src, [arrays], **options)
+        return _native_sprt(model, None, None)
+
     return measure_forecast(
         _native_sprt(src, example_inputs, dynamic_shapes),
         label,
@@ -238,6 +252,7 @@ def forecast(
         feeds,
         example_inputs,
         on_progress,
+        None if is_sprt else quantise,
     )
 
 

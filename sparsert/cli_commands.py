@@ -257,6 +257,7 @@ def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> li
     **_example(
         "sparsert bench model.sprt --threads 1,2",
         "sparsert bench model.onnx --against onnxruntime --profile",
+        "sparsert bench pruned.onnx --dense model.onnx --int8 pruned.int8.onnx",
     )
 )
 @_model_file
@@ -274,6 +275,21 @@ def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> li
     type=click.Path(path_type=Path),
     help="The ONNX file for the other engine, when FILE is a .sprt.",
 )
+@click.option(
+    "--dense",
+    type=click.Path(path_type=Path),
+    help="The model before it was pruned: race sparsert on it too.",
+)
+@click.option(
+    "--int8",
+    type=click.Path(path_type=Path),
+    help="FILE, quantised: race sparsert on it too.",
+)
+@click.option(
+    "--dense-int8",
+    type=click.Path(path_type=Path),
+    help="The model before it was pruned, quantised: race sparsert on it too.",
+)
 @_isa
 @_seed
 @click.option("--profile", is_flag=True, help="Also time each layer.")
@@ -286,6 +302,9 @@ def bench(
     runs: int | None,
     against: str | None,
     against_file: Path | None,
+    dense: Path | None,
+    int8: Path | None,
+    dense_int8: Path | None,
     isa: str | None,
     seed: int,
     profile: bool,
@@ -294,15 +313,29 @@ def bench(
 ) -> None:
     """Time a model, and measure its memory, in a process of its own.
 
-    With --against the engines take turns, one at a time, on the same input and threads. Spread is
+    With --against the engines take turns, one at a time, on the same input and threads; so do the
+    dense and the quantised models that are given, and are compared with the dense one. Spread is
     the distance of the quartiles over the median; peak RSS growth counts load and runs, not the
     engine's code.
     """
-    from sparsert.report import Effort, Entrant, describe_machine, race, race_table
+    from sparsert.report import (
+        Effort,
+        Entrant,
+        describe_machine,
+        precision_entrants,
+        race,
+        race_table,
+    )
 
     model = _load(file, threads=threads[0], isa=isa)
     feeds = cli_feeds.random_inputs(model.inputs, cli_feeds.parse_dims(dims), batch, seed)
     entrants = [Entrant("sparsert", "sparsert", file, {"isa": isa})]
+    reference = against
+    if dense or int8 or dense_int8:
+        entrants = precision_entrants(
+            file, dense=dense, int8=int8, dense_int8=dense_int8, options={"isa": isa}
+        )
+        reference = against or entrants[0].name
     if against is not None:
         entrants.insert(0, Entrant(against, against, _rival_file(file, against_file, against)))
     effort = Effort(runs=runs, rounds=9 if runs is None else min(runs, 9))
@@ -322,7 +355,7 @@ def bench(
     if failed:
         raise SparsertError("; ".join(failed))
     shapes = ", ".join(f"{name}{_shape(x.shape)}" for name, x in feeds.items())
-    tables = [race_table(f"{file}: {shapes}", results, against)]
+    tables = [race_table(f"{file}: {shapes}", results, reference)]
     machine = describe_machine()
     if profile:
         tables.append(model.profile(feeds))
@@ -358,6 +391,16 @@ def _patterns(ctx: click.Context, option: click.Parameter, text: str) -> list[st
     return patterns
 
 
+def _dtypes(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
+    from sparsert.report.forecast import DTYPES
+
+    dtypes = [part.strip() for part in text.split(",")]
+    unknown = [dtype for dtype in dtypes if dtype not in DTYPES]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r}: expected some of {', '.join(DTYPES)}")
+    return dtypes
+
+
 def _report_file(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
     """Refuses a file that cannot be written before anything is measured."""
     if text not in (None, "-") and (Path(text).is_dir() or not Path(text).parent.is_dir()):
@@ -368,6 +411,7 @@ def _report_file(ctx: click.Context, option: click.Parameter, text: str | None) 
 @sparsert.command(
     **_example(
         "sparsert forecast model.onnx --sparsity 0.8,0.9 --pattern unstructured,4x1",
+        "sparsert forecast model.onnx --dtype float32,int8 --pattern unstructured,1x4",
         "sparsert forecast model.sprt --batch 8 --layers --json forecast.json",
     )
 )
@@ -385,6 +429,13 @@ def _report_file(ctx: click.Context, option: click.Parameter, text: str | None) 
     show_default=True,
     callback=_patterns,
     help="Unstructured, or blocks of zeros: rows x columns of the weight matrix.",
+)
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    callback=_dtypes,
+    help="float32, int8 or both; int8 of an ONNX model, quantised for its times alone.",
 )
 @click.option("--exclude", multiple=True, metavar="LAYER", help="A layer to leave alone.")
 @click.option(
@@ -429,6 +480,7 @@ def forecast(
     file: Path,
     sparsity: list[float],
     pattern: list[str],
+    dtype: list[str],
     exclude: Sequence[str],
     all_layers: bool,
     threads: int,
@@ -457,6 +509,7 @@ def forecast(
                 file,
                 sparsity=sparsity,
                 pattern=pattern,
+                dtype=dtype,
                 exclude=exclude,
                 all_layers=all_layers,
                 feeds=lambda specs: cli_feeds.random_inputs(

@@ -118,6 +118,12 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
     metavar="DB",
     help="Leave layers in float whose signal to noise ratio is below.",
 )
+@click.option(
+    "--min-speedup",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="FACTOR",
+    help="Leave layers in float that are not so many times as fast in integers here; such as 1.",
+)
 @formats
 def quantize(
     file: Path,
@@ -134,6 +140,7 @@ def quantize(
     op_types: str | None,
     exclude: Sequence[str],
     min_sqnr: float | None,
+    min_speedup: float | None,
     as_json: bool,
     markdown: bool,
 ) -> None:
@@ -162,6 +169,7 @@ def quantize(
                 op_types=None if op_types is None else op_types.replace(" ", "").split(","),
                 exclude=exclude,
                 min_sqnr=min_sqnr,
+                min_speedup=min_speedup,
                 batch_size=batch,
                 path=output,
                 on_progress=lambda share: bar.update(task, completed=share),

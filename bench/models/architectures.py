@@ -145,8 +145,8 @@ ENCODERS = {"bert_base_16": 16, "bert_base_128": 128}
 NETWORKS: Models = {**MODELS, **UNSEEN, **LINEAR}
 ALL_MODELS = [*NETWORKS, *ENCODERS]
 
-# Pattern of the zeros -> output channels that keep or lose a weight together.
-PATTERNS = {"unstructured": 1, "4x1": 4, "8x1": 8}
+# Pattern of the zeros -> output and input channels that keep or lose a weight together.
+PATTERNS = {"unstructured": (1, 1), "4x1": (4, 1), "8x1": (8, 1), "1x4": (1, 4)}
 
 
 def input_shape(name: str, batch: int = 1) -> tuple[int, ...]:
@@ -198,7 +198,7 @@ def build_model(
         return build_bert(
             *(BERT_BASE, sparsity),
             seed=seed,
-            block_rows=PATTERNS[pattern],
+            block=PATTERNS[pattern],
             shape=shape,
         )
     layers, _ = NETWORKS[name]

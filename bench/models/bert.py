@@ -47,7 +47,7 @@ def build_bert(
     style: str = "eager",
     seed: int = 0,
     *,
-    block_rows: int = 1,
+    block: tuple[int, int] = (1, 1),
     shape: tuple[int, int] | None = None,
 ) -> tuple[onnx.ModelProto, list[LayerShape]]:
     """Builds an encoder with inputs input_ids, attention_mask, token_type_ids [batch, sequence].
@@ -58,7 +58,7 @@ def build_bert(
             dense.
         style: one of STYLES.
         seed: of the weights; the same seed gives the same dense weights at every sparsity.
-        block_rows: outputs of a linear layer that keep or lose a weight together.
+        block: outputs and inputs of a linear layer that keep or lose a weight together.
         shape: batch and sequence, where the model is to run at no other.
 
     Returns:
@@ -67,7 +67,7 @@ def build_bert(
     """
     if style not in STYLES:
         raise ValueError(f"unknown style {style!r}; there are: {', '.join(STYLES)}")
-    bert = _Bert(config, sparsity, style, seed, block_rows, shape)
+    bert = _Bert(config, sparsity, style, seed, block, shape)
     return bert.build(), bert.layers
 
 
@@ -94,12 +94,12 @@ class _Bert:
         sparsity: float,
         style: str,
         seed: int,
-        block_rows: int,
+        block: tuple[int, int],
         shape: tuple[int, int] | None,
     ) -> None:
         self.config = config
         self.sparsity = sparsity
-        self.block_rows = block_rows
+        self.block = block
         self.shape = shape
         self.layers: list[LayerShape] = []
         self.is_dynamo = style == "dynamo"
@@ -273,7 +273,7 @@ class _Bert:
         weights *= np.float32(1 / math.sqrt(columns))
         shape = (self.shape[0] if self.shape else 1, columns, 1, tokens, rows, 1, 1, 0, 1)
         self.layers.append(LayerShape(name, *shape, self.sparsity))
-        return prune_by_magnitude(weights, self.sparsity, self.block_rows)
+        return prune_by_magnitude(weights, self.sparsity, self.block)
 
     def normal(self, size: int) -> Array:
         return self.rng.standard_normal(size, dtype=np.float32) * np.float32(0.05)

@@ -65,33 +65,34 @@ class LayerShape:
         return outputs * per_output
 
 
-def prune_by_magnitude(weights: Array, sparsity: float, block_rows: int = 1) -> Array:
-    """Zeroes the share `sparsity` of `weights` (any shape) with the smallest magnitudes.
+def prune_by_magnitude(weights: Array, sparsity: float, block: tuple[int, int] = (1, 1)) -> Array:
+    """Zeroes the share `sparsity` of `weights` with the smallest magnitudes.
 
     What is left is scaled so that the sum of squares stays the same, as batch normalisation and
     training would see to: activations keep their size at any sparsity.
 
     Args:
-        weights: output channels first.
+        weights: [outputs, inputs, taps...].
         sparsity: share to drop.
-        block_rows: output channels that keep or lose a weight together, by the sum of squares; what
-            the last block lacks counts as zero.
+        block: output and input channels that keep or lose the weights of a tap together, by the sum
+            of squares; what the last block lacks counts as zero.
     """
-    rows = weights.shape[0]
-    blocks = -(-rows // block_rows)
-    padded = np.zeros((blocks * block_rows, weights.size // rows), np.float32)
-    padded[:rows] = weights.reshape(rows, -1)
-    padded = padded.reshape(blocks, block_rows, -1)
-    magnitude = np.sqrt(np.square(padded).sum(axis=1)).reshape(-1)
+    tall, wide = block
+    rows, channels = weights.shape[:2]
+    down, across = -(-rows // tall), -(-channels // wide)
+    padded = np.zeros((down * tall, across * wide, weights[0, 0].size), np.float32)
+    padded[:rows, :channels] = weights.reshape(rows, channels, -1)
+    blocks = padded.reshape(down, tall, across, wide, -1)
+    magnitude = np.sqrt(np.square(blocks).sum(axis=(1, 3)))
     zeros = round(sparsity * magnitude.size)
     if zeros == 0:
         return weights
-    threshold = np.partition(magnitude, zeros - 1)[zeros - 1]
-    keep = (magnitude > threshold).reshape(blocks, 1, -1)
-    kept = np.where(keep, padded, np.float32(0)).reshape(blocks * block_rows, -1)[:rows]
+    threshold = np.partition(magnitude.reshape(-1), zeros - 1)[zeros - 1]
+    keep = (magnitude > threshold)[:, None, :, None]
+    kept = np.where(keep, blocks, np.float32(0)).reshape(padded.shape)[:rows, :channels]
     energy = float(np.vdot(kept, kept))
     if energy > 0:
-        kept *= np.float32(math.sqrt(float(np.vdot(weights, weights)) / energy))
+        kept = kept * np.float32(math.sqrt(float(np.vdot(weights, weights)) / energy))
     return kept.reshape(weights.shape)
 
 
@@ -103,7 +104,7 @@ class Network:
         sparsity: share of zeros in every pruned layer.
         with_bn: write BatchNormalization nodes instead of folding them into the convolutions.
         seed: of the weights.
-        block_rows: output channels that keep or lose a weight together.
+        block: output and input channels that keep or lose a weight together.
     """
 
     def __init__(
@@ -112,11 +113,11 @@ class Network:
         sparsity: float,
         with_bn: bool,
         seed: int,
-        block_rows: int = 1,
+        block: tuple[int, int] = (1, 1),
     ) -> None:
         self.rng = np.random.default_rng(seed)
         self.sparsity = sparsity
-        self.block_rows = block_rows
+        self.block = block
         self.with_bn = with_bn
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
@@ -366,4 +367,4 @@ class Network:
     def _weights(self, shape: tuple[int, ...], fan_in: int, sparsity: float, gain: float) -> Array:
         weights = self.rng.standard_normal(shape, dtype=np.float32)
         weights *= np.float32(math.sqrt(gain / fan_in))
-        return prune_by_magnitude(weights, sparsity, self.block_rows)
+        return prune_by_magnitude(weights, sparsity, self.block)

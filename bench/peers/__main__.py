@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.models import ALL_MODELS, ENCODERS, LINEAR, MODELS, PATTERNS, UNSEEN, make_feeds
+from bench.models.quantised import ACTIVATIONS, output_units
 from bench.peers.files import make_files
 from bench.peers.race import (
     DEEPSPARSE_PYTHON,
@@ -33,6 +34,9 @@ from bench.peers.report import (
 GROUPS = {"unseen": list(UNSEEN), "linear": [*LINEAR, *ENCODERS]}
 ENGINES = ["onnxruntime", "openvino", "deepsparse", "torch", "sparsert"]
 SPARSITIES = [0.0, 0.5, 0.7, 0.8, 0.9, 0.95]
+DTYPES = ["float32", "int8"]
+# Of a race of int8: PyTorch's engine here interprets float graphs alone.
+INT8_ENGINES = ["onnxruntime", "openvino", "openvino@avx512vnni", "deepsparse", "sparsert"]
 
 
 def log(message: str) -> None:
@@ -51,14 +55,28 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="; ".join(f"{group}: {', '.join(names)}" for group, names in GROUPS.items()),
     )
     parser.add_argument("--sparsity", nargs="+", type=float, default=SPARSITIES)
-    parser.add_argument("--pattern", choices=list(PATTERNS), default="unstructured")
+    parser.add_argument(
+        "--pattern",
+        nargs="+",
+        choices=list(PATTERNS),
+        default=["unstructured"],
+        help="of the zeros: output x input channels that are zero together",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="int8: the models as ONNX Runtime quantises them (QDQ, a scale per output channel), "
+        "kept in --out/int8; engines are compared on the same quantised file",
+    )
+    parser.add_argument("--activation", choices=ACTIVATIONS, default="u8", help="of int8 models")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument(
         "--engines",
         nargs="+",
-        default=ENGINES,
-        help="also sparsert-onnx (the ONNX file, loaded directly) and sparsert@avx2 (a forced ISA)",
+        help="also sparsert-onnx (the ONNX file, loaded directly), sparsert@avx2 (a forced ISA), "
+        "openvino@avx512vnni (limited to an ISA, so without AMX)",
     )
     parser.add_argument("--rounds", type=int, default=9, help="turns of each engine, 7 or more")
     parser.add_argument("--burst", type=float, default=0.4, help="seconds of one turn")
@@ -82,9 +100,20 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         args.sparsity = [0.0, 0.9]
     named = [name for model in args.models for name in GROUPS.get(model, [model])]
     args.models = list(dict.fromkeys(named))
+    args.engines = args.engines or (INT8_ENGINES if args.dtype == "int8" else ENGINES)
     if args.rounds < 7:
         parser.error("--rounds: at least 7, or the medians mean little")
     return args
+
+
+def levels_of(args: argparse.Namespace) -> list[tuple[float, str]]:
+    """Sparsities with their patterns; without zeros there is no pattern."""
+    pairs = [
+        (sparsity, pattern if sparsity else "unstructured")
+        for pattern in args.pattern
+        for sparsity in args.sparsity
+    ]
+    return list(dict.fromkeys(pairs))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -108,24 +137,31 @@ def main(argv: list[str] | None = None) -> None:
     results: list[Result] = []
     start = time.monotonic()
     for model in args.models:
-        for sparsity in args.sparsity:
+        for sparsity, pattern in levels_of(args):
             with tempfile.TemporaryDirectory(prefix="race-") as name:
                 folder = Path(name)
+                is_int8 = args.dtype == "int8"
                 files = make_files(
-                    *(model, sparsity, args.pattern, folder),
+                    *(model, sparsity, pattern, folder),
                     batch=args.batch,
                     with_bn=args.with_bn,
-                    suffixes={entrant.suffix for entrant in args.entrants},
+                    quantised_in=args.out / "int8" if is_int8 else None,
+                    activation=args.activation,
+                    suffixes={key for e in args.entrants for key in (e.suffix, e.module)},
                     log=log,
                 )
                 feeds = make_feeds(model, args.batch)
+                source = files[".onnx"]
+                units = output_units(source) if is_int8 and isinstance(source, Path) else None
                 for threads in args.threads:
                     elapsed = time.monotonic() - start
-                    log(f"[{elapsed:5.0f} s] {model} {sparsity:.0%}, {threads} thread(s)")
+                    log(f"[{elapsed:5.0f} s] {model} {sparsity:.0%} {pattern}, {threads} thread(s)")
                     results += run_heat(
                         *(model, sparsity, threads, args.batch, feeds, files, args.entrants),
                         *(effort, folder, log),
-                        pattern=args.pattern,
+                        pattern=pattern,
+                        dtype=args.dtype,
+                        units=units,
                     )
             rows = merge_rows(summarise(results), earlier)
             markdown = write_all(rows, args.out, args.name, commands)

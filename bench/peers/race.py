@@ -18,6 +18,8 @@ from sparsert.report.turns import Timed, WorkerProcess, max_relative_error, runs
 ROOT = Path(__file__).resolve().parents[2]
 DEEPSPARSE_PYTHON = ROOT / ".venv-deepsparse" / "bin" / "python"
 REFERENCE = "onnxruntime"
+# Instruction sets that OpenVINO's oneDNN can be limited to, by our names.
+ONEDNN_ISAS = {"avx2": "AVX2", "avx512": "AVX512_CORE", "avx512vnni": "AVX512_CORE_VNNI"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Entrant:
         name: as printed: `sparsert`, `sparsert-onnx`, `sparsert@avx2`, `onnxruntime`, ...
         module: of bench.peers.engines.
         suffix: of the file, ".onnx" or ".sprt".
-        isa: forced instruction set of sparsert, or "".
+        isa: instruction set that sparsert is forced to, or OpenVINO limited to; or "".
     """
 
     name: str
@@ -44,8 +46,10 @@ class Entrant:
     def start(self) -> WorkerProcess:
         """Starts its worker."""
         env = dict(os.environ, PYTHONPATH=str(ROOT))
-        if self.isa:
+        if self.isa and self.module == "sparsert":
             env["SPARSERT_ISA"] = self.isa
+        elif self.isa:
+            env["ONEDNN_MAX_CPU_ISA"] = ONEDNN_ISAS[self.isa]
         return WorkerProcess([self.python, "-m", "bench.peers.worker"], env, cwd=ROOT)
 
 
@@ -58,9 +62,11 @@ def parse_entrant(name: str) -> Entrant:
         return Entrant(name, "sparsert", ".onnx", isa)
     if base in ("onnxruntime", "openvino", "deepsparse", "torch") and not isa:
         return Entrant(name, base, ".onnx")
+    if base == "openvino" and isa in ONEDNN_ISAS:
+        return Entrant(name, base, ".onnx", isa)
     raise ValueError(
         f"unknown engine {name!r}; there are: sparsert, sparsert-onnx (both also with @ISA), "
-        "onnxruntime, openvino, deepsparse, torch"
+        f"onnxruntime, openvino (also with @{', @'.join(ONEDNN_ISAS)}), deepsparse, torch"
     )
 
 
@@ -72,6 +78,10 @@ class Result(Timed):
         pattern: of the zeros, a key of bench.models.PATTERNS.
         weight_bytes: packed weights in memory beside the file.
         arena_bytes: activations in memory.
+        dtype: "float32" or "int8".
+        error_units: of int8 models, the largest difference from ONNX Runtime in units of the
+            output's quantisation; see count_units().
+        note: what the engine says of how it runs the model.
     """
 
     model: str
@@ -91,6 +101,9 @@ class Result(Timed):
     pattern: str = "unstructured"
     weight_bytes: int | None = None
     arena_bytes: int | None = None
+    dtype: str = "float32"
+    error_units: float | None = None
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +128,8 @@ def run_heat(
     folder: Path,
     log: Callable[[str], None],
     pattern: str = "unstructured",
+    dtype: str = "float32",
+    units: Sequence[float | None] | None = None,
 ) -> list[Result]:
     """Races all entrants on one model at one number of threads.
 
@@ -124,12 +139,15 @@ def run_heat(
         threads: for every engine.
         batch: for the results.
         arrays: the feeds, by input name and in order.
-        files: path of the model by suffix, or the reason why there is none.
+        files: path of the model by suffix, or by module of an engine that reads a file of its own;
+            or the reason why there is none.
         entrants: the engines, in the order of their turns.
         effort: how much to measure.
         folder: for input and output arrays.
         log: receives one line per engine that fails.
         pattern: for the results.
+        dtype: of the model, for the results.
+        units: of int8 models, the scales of the outputs, None where floats make one.
     """
     feeds = folder / "feeds.npz"
     save_arrays(feeds, arrays)
@@ -138,9 +156,13 @@ def run_heat(
     reference: list[NDArray[Any]] | None = None
     try:
         for entrant in sorted(entrants, key=lambda e: e.name != REFERENCE):
-            result = Result(model, sparsity, threads, batch, entrant.name, pattern=pattern)
+            result = Result(
+                *(model, sparsity, threads, batch, entrant.name),
+                pattern=pattern,
+                dtype=dtype,
+            )
             results.append(result)
-            path = files[entrant.suffix]
+            path = files.get(entrant.module, files[entrant.suffix])
             if isinstance(path, str):
                 result.error = path
                 continue
@@ -159,6 +181,8 @@ def run_heat(
             if reference is not None:
                 pairs = zip(outputs, reference, strict=True)
                 result.max_error = max(max_relative_error(y, wanted) for y, wanted in pairs)
+                if units is not None:
+                    result.error_units = count_units(outputs, reference, units)
         for _ in range(effort.rounds):
             for worker, result, runs in workers:
                 if result.error:
@@ -169,6 +193,28 @@ def run_heat(
         for worker, _, _ in workers:
             worker.close()
     return results
+
+
+def count_units(
+    outputs: Sequence[NDArray[Any]],
+    reference: Sequence[NDArray[Any]],
+    units: Sequence[float | None],
+) -> float:
+    """Largest difference of outputs in units of their quantisation.
+
+    A unit is the scale of the DequantizeLinear that makes the output; of an output that floats make
+    it is a 255th of the reference's range, as if it were quantised to bytes.
+    """
+    worst = 0.0
+    for y, wanted, unit in zip(outputs, reference, units, strict=True):
+        if y.shape != wanted.shape:
+            return float("inf")
+        if y.size == 0:
+            continue
+        size = unit or float(np.ptp(wanted)) / 255 or 1.0
+        difference = np.abs(y.astype(np.float64) - wanted.astype(np.float64)).max()
+        worst = max(worst, float(difference) / size)
+    return worst
 
 
 def _prepare(
@@ -204,5 +250,6 @@ def _prepare(
     result.peak_growth_bytes = reply["peak_growth_bytes"]
     result.weight_bytes = reply.get("weight_bytes")
     result.arena_bytes = reply.get("arena_bytes")
+    result.note = reply.get("note", "")
     with np.load(out) as outputs:
         return list(outputs.values()), runs_of_a_turn(effort.burst_seconds, reply["seconds"])

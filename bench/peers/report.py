@@ -9,31 +9,43 @@ import math
 import os
 import platform
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.peers.race import REFERENCE, Result
 
 DENSE_ENGINES = ("onnxruntime", "openvino")
-Key = tuple[str, float, str, int, int]
+# OpenVINO kept from some of the machine's instructions: the dense engine of another machine.
+LIMITED = "openvino@"
+Key = tuple[str, str, float, str, int, int]
 
 
 def group_heats(results: list[Result]) -> dict[Key, list[Result]]:
     """Groups results of engines that raced each other."""
     heats: dict[Key, list[Result]] = {}
     for r in results:
-        heats.setdefault((r.model, r.sparsity, r.pattern, r.threads, r.batch), []).append(r)
+        key = (r.dtype, r.model, r.sparsity, r.pattern, r.threads, r.batch)
+        heats.setdefault(key, []).append(r)
     return heats
 
 
-def speedups(heat: list[Result], result: Result) -> tuple[float | None, float | None]:
-    """Speed relative to ONNX Runtime, and to the faster of the dense engines."""
+def speedups(heat: list[Result], result: Result) -> tuple[float | None, float | None, float | None]:
+    """Speed relative to ONNX Runtime, to the fastest dense engine, and to that without AMX.
+
+    The last one is None where OpenVINO did not race limited to an instruction set.
+    """
     timed = {r.engine: r for r in heat if r.seconds and not r.error}
     if result.engine not in timed:
-        return None, None
-    over = {e: result.speedup_over(timed[e]) for e in DENSE_ENGINES if e in timed}
-    dense = [ratio for ratio in over.values() if ratio is not None]
-    return over.get(REFERENCE), min(dense) if dense else None
+        return None, None, None
+
+    def least(engines: Iterable[str]) -> float | None:
+        over = [result.speedup_over(timed[e]) for e in engines if e in timed]
+        return min((ratio for ratio in over if ratio is not None), default=None)
+
+    limited = [e for e in timed if e.startswith(LIMITED)]
+    over_limited = least([REFERENCE, *limited]) if limited else None
+    return least([REFERENCE]), least(DENSE_ENGINES), over_limited
 
 
 def summarise(results: list[Result]) -> list[dict[str, Any]]:
@@ -41,7 +53,7 @@ def summarise(results: list[Result]) -> list[dict[str, Any]]:
     rows = []
     for heat in group_heats(results).values():
         for r in heat:
-            over_ort, over_dense = speedups(heat, r)
+            over_ort, over_dense, over_limited = speedups(heat, r)
             row = dataclasses.asdict(r)
             del row["seconds"]
             row["round_medians"] = [float(f"{s:.4g}") for s in r.round_medians]
@@ -51,6 +63,7 @@ def summarise(results: list[Result]) -> list[dict[str, Any]]:
                 spread=r.spread if len(r.seconds) > 1 else None,
                 speedup_over_onnxruntime=over_ort,
                 speedup_over_best_dense=over_dense,
+                speedup_over_best_without_amx=over_limited,
             )
             rows.append(row)
     return rows
@@ -91,7 +104,8 @@ def merge_rows(rows: list[dict[str, Any]], earlier: list[dict[str, Any]]) -> lis
 
     def heat(row: dict[str, Any]) -> Key:
         pattern = row.get("pattern", "unstructured")
-        return row["model"], row["sparsity"], pattern, row["threads"], row["batch"]
+        first = row.get("dtype", "float32"), row["model"], row["sparsity"], pattern
+        return *first, row["threads"], row["batch"]
 
     fresh: dict[Key, list[dict[str, Any]]] = {}
     for row in rows:
@@ -116,7 +130,7 @@ def origin(commands: list[str], facts: dict[str, Any]) -> str:
 
 
 def to_markdown(rows: list[dict[str, Any]], facts: dict[str, Any], commands: list[str]) -> str:
-    """One table, a line per engine and heat.
+    """A table for float models and one for int8 models, a line per engine and heat.
 
     Args:
         rows: as summarise() makes them, or the "results" of a race's JSON file.
@@ -137,62 +151,130 @@ def to_markdown(rows: list[dict[str, Any]], facts: dict[str, Any], commands: lis
         "the model is ready; RSS: growth of the peak of resident memory over load and runs, the "
         "engine's import excluded.",
         "",
-        "| model | zeros | threads | batch | engine | ms | spread | x ORT | x best dense | error "
-        "| load s | RSS MB | file MB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    floats, quantised = by_dtype(rows)
+    if floats:
+        lines += [*_table(floats, _COLUMNS), ""]
+    if quantised:
+        lines += ["## int8", "", _INT8_RULES, "", *_table(quantised, _INT8_COLUMNS), ""]
+    notes = dict.fromkeys((r["engine"], _model_of(r), r["note"]) for r in rows if r.get("note"))
+    lines += [f"- {engine}, {model}: {note}." for engine, model, note in notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_INT8_RULES = (
+    "Models as ONNX Runtime quantises them: QDQ, signed weights with a scale per output channel, "
+    "ranges of two random inputs. All engines read the same file but DeepSparse, which has no "
+    "kernels of its own for this form: it gets QLinear operators with one scale per weight. 1x4: "
+    "zeros in blocks of four input channels. w/o AMX: speed relative to the faster of ONNX Runtime "
+    "and of OpenVINO limited to an instruction set by ONEDNN_MAX_CPU_ISA. units: largest "
+    "difference from ONNX Runtime's output, in scales of the DequantizeLinear that makes it; where "
+    "floats make it, in 255ths of its range."
+)
+
+# Title of a column -> key of a row, format and factor.
+_Columns = dict[str, tuple[str, str, float]]
+_SPEED: _Columns = {
+    "ms": ("median_ms", ".3f", 1.0),
+    "spread": ("spread", ".0%", 1.0),
+    "x ORT": ("speedup_over_onnxruntime", ".2f", 1.0),
+    "x best dense": ("speedup_over_best_dense", ".2f", 1.0),
+}
+_ERROR: _Columns = {"error": ("max_error", ".1e", 1.0)}
+_SIZE: _Columns = {
+    "load s": ("load_seconds", ".2f", 1.0),
+    "RSS MB": ("peak_growth_bytes", ".1f", 1e-6),
+    "file MB": ("file_bytes", ".2f", 1e-6),
+}
+_COLUMNS: _Columns = {**_SPEED, **_ERROR, **_SIZE}
+_INT8_COLUMNS: _Columns = {
+    **_SPEED,
+    "w/o AMX": ("speedup_over_best_without_amx", ".2f", 1.0),
+    **_ERROR,
+    "units": ("error_units", ".1f", 1.0),
+    **_SIZE,
+}
+
+
+def by_dtype(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Splits rows into those of float models and those of int8 models."""
+    quantised = [row for row in rows if row.get("dtype") == "int8"]
+    return [row for row in rows if row.get("dtype") != "int8"], quantised
+
+
+def _table(rows: list[dict[str, Any]], columns: _Columns) -> list[str]:
+    names = ["model", "zeros", "threads", "batch", "engine", *columns]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for row in rows:
         start = (
             f"| {row['model']} | {_zeros(row)} | {row['threads']} | {row['batch']} "
             f"| {row['engine']} "
         )
         if row["error"]:
-            lines.append(start + f"| failed: {' '.join(row['error'].split())[:120]} |" + " |" * 7)
+            reason = " ".join(row["error"].split())[:120]
+            lines.append(start + f"| failed: {reason} |" + " |" * (len(columns) - 1))
             continue
-        cells = [
-            _cell(row["median_ms"], ".3f"),
-            _cell(row["spread"], ".0%"),
-            _cell(row["speedup_over_onnxruntime"], ".2f"),
-            _cell(row["speedup_over_best_dense"], ".2f"),
-            _cell(row["max_error"], ".1e"),
-            _cell(row["load_seconds"], ".2f"),
-            _cell(row["peak_growth_bytes"], ".1f", 1e-6),
-            _cell(row["file_bytes"], ".2f", 1e-6),
-        ]
+        cells = [_cell(row.get(key), form, scale) for key, form, scale in columns.values()]
         lines.append(start + "| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _model_of(row: dict[str, Any]) -> str:
+    dtype = " int8" if row.get("dtype") == "int8" else ""
+    return f"{row['model']}{dtype} at {_zeros(row)} zeros"
 
 
 def to_summary(rows: list[dict[str, Any]], facts: dict[str, Any], commands: list[str]) -> str:
-    """Sparsert's speed relative to ONNX Runtime: a line per model and threads, a column per level.
+    """Sparsert's speed on float models over ONNX Runtime, on int8 ones over the best dense engine.
 
     The arguments are those of to_markdown().
     """
-    by_heat: dict[tuple[str, int, int], dict[float, dict[str, dict[str, Any]]]] = {}
+    floats, quantised = by_dtype(rows)
+    lines = [origin(commands, facts)]
+    if floats:
+        lines += [
+            "",
+            "Speed of sparsert relative to ONNX Runtime on the same file in the same run, and in "
+            "brackets relative to DeepSparse. All times, the other engines, errors, memory and "
+            "file sizes: [docs/peers.md](docs/peers.md).",
+            "",
+            *_summary_table(floats, "speedup_over_onnxruntime"),
+        ]
+    if quantised:
+        lines += [
+            "",
+            "Quantised to int8: speed relative to the fastest dense engine (ONNX Runtime or "
+            "OpenVINO) on the same quantised file, and in brackets relative to DeepSparse on the "
+            "form that it has kernels for; 1x4: zeros in blocks of four input channels.",
+            "",
+            *_summary_table(quantised, "speedup_over_best_dense"),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _summary_table(rows: list[dict[str, Any]], key: str) -> list[str]:
+    """A line per model, threads and batch, a column per share and pattern of zeros."""
+    by_heat: dict[tuple[str, int, int], dict[str, dict[str, dict[str, Any]]]] = {}
     for row in rows:
         heat = by_heat.setdefault((row["model"], row["threads"], row["batch"]), {})
-        heat.setdefault(row["sparsity"], {})[row["engine"]] = row
-    levels = sorted({row["sparsity"] for row in rows})
+        heat.setdefault(_zeros(row), {})[row["engine"]] = row
+    patterns = {_zeros(row): row.get("pattern", "unstructured") for row in rows}
+    shares = {_zeros(row): row["sparsity"] for row in rows}
+    levels = sorted(shares, key=lambda z: (patterns[z] != "unstructured", patterns[z], shares[z]))
     lines = [
-        origin(commands, facts),
-        "",
-        "Speed of sparsert relative to ONNX Runtime on the same file in the same run, and in "
-        "brackets relative to DeepSparse. All times, the other engines, errors, memory and file "
-        "sizes: [docs/peers.md](docs/peers.md).",
-        "",
-        "| model | threads | " + " | ".join(f"{level:.0%} zeros" for level in levels) + " |",
+        "| model | threads | " + " | ".join(f"{level} zeros" for level in levels) + " |",
         "|---|---|" + "---|" * len(levels),
     ]
     for (model, threads, batch), heat in by_heat.items():
         name = model if batch == 1 else f"{model}, batch {batch}"
-        cells = [_summary_cell(heat.get(level, {})) for level in levels]
+        cells = [_summary_cell(heat.get(level, {}), key) for level in levels]
         lines.append(f"| {name} | {threads} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _summary_cell(engines: dict[str, dict[str, Any]]) -> str:
+def _summary_cell(engines: dict[str, dict[str, Any]], key: str) -> str:
     own = engines.get("sparsert", {})
-    ratio = own.get("speedup_over_onnxruntime")
+    ratio = own.get(key)
     if ratio is None:
         return "-"
     pairs = zip(
@@ -226,12 +308,17 @@ def publish(root: Path, summary: str, markdown: str, plotted: Path) -> None:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draws speed relative to ONNX Runtime over sparsity; a panel per model and threads."""
+    """Draws speed relative to ONNX Runtime over sparsity; a panel per model and threads.
+
+    The float models are drawn, or the int8 ones where there are no others.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    floats, quantised = by_dtype(rows)
+    rows = floats or quantised
     models = list(dict.fromkeys(row["model"] for row in rows))
     threads = sorted({row["threads"] for row in rows})
     engines = list(dict.fromkeys(row["engine"] for row in rows))

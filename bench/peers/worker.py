@@ -46,9 +46,9 @@ class Worker(serve.Worker):
         return {"first_run_seconds": seconds}
 
     def describe(self) -> dict[str, Any]:
-        """Memory as the system and, where it can, the engine tell."""
+        """Memory as the system and, where it can, the engine tell; the engine's own notes."""
         memory = getattr(self.engine, "memory", dict)
-        return {**super().describe(), **memory()}
+        return {**super().describe(), **memory(), "note": getattr(self.engine, "note", "")}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ class Contest {
   int numbers[kMaxCandidates];
   double stored[kMaxCandidates];
   size_t buffer_floats[kTrialBuffers] = {};
+  bool bytes = false;  // the candidates multiply packed bytes
 
   // Packs a candidate's weights and makes it ready to be timed.
   Status (*prepare)(void* layer, int number, Trial* trial) = nullptr;

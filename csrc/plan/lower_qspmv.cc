@@ -38,6 +38,7 @@ class QspmvLayer {
     contest.buffer_floats[kTrialX] = static_cast<size_t>(o_.batch * o_.x_image);
     contest.buffer_floats[kTrialR] = static_cast<size_t>(o_.batch * o_.r_image);
     contest.buffer_floats[kTrialY] = static_cast<size_t>(o_.batch * o_.y_image);
+    contest.bytes = true;
     contest.prepare = &Prepare;
     contest.layer = this;
     int winner = 0;

@@ -302,6 +302,7 @@ Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
   contest.buffer_floats[kTrialX] = layer.x_floats();
   contest.buffer_floats[kTrialR] = layer.r_floats();
   contest.buffer_floats[kTrialY] = layer.y_floats();
+  contest.bytes = o.quantised != nullptr;
   contest.prepare = &PrepareSpmm;
   contest.layer = &layer;
   int winner = 0;

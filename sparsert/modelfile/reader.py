@@ -151,6 +151,22 @@ def read(source: Any, label: str | None = None) -> ModelFile:
         raise ModelFormatError(describe_problems(label, problems.found)) from None
 
 
+def read_metadata(file: Any) -> dict[str, Any]:
+    """Returns the metadata of a file that is valid but for it; {} if it is no JSON object.
+
+    Args:
+        file: the file's bytes (any buffer).
+    """
+    data = np.frombuffer(file, np.uint8)
+    header = data[: tables.HEADER_BYTES].view(tables.HEADER)[0]
+    offset, size = (int(v) for v in header["sections"][Section.METADATA])
+    try:
+        metadata = json.loads(data[offset : offset + size].tobytes())
+    except (ValueError, RecursionError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
 class _Problems(Exception):
     """Carries what is wrong with the file."""
 

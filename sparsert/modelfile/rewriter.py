@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsert.formats import F16, F32
+from sparsert.formats import F16, F32, I8, encode_smallest
 from sparsert.modelfile import tables
 from sparsert.modelfile.reader import ModelFile, TensorInfo
 from sparsert.modelfile.tables import Section, align
@@ -29,7 +29,8 @@ def replace_weights(
     Args:
         file: the bytes of a valid .sprt file (any buffer).
         content: the same file, read.
-        arrays: new values by index of an f32 constant, of its shape.
+        arrays: new values by index of an f32 constant, or of an i8 weight of QConv or QDepthwise;
+            of its shape.
         weights: "f32", or "f16": how the weights of Conv, ConvTranspose and Linear are stored, also
             those that keep their values; as in write_bytes.
 
@@ -60,7 +61,10 @@ def replace_weights(
             parts.append(tensor.data.data)
             used += tensor.data.size
             continue
-        encoded = encode_float(array, index in weight_inputs, weights)
+        if tensor.dtype == I8:
+            encoded = encode_smallest(array, I8)
+        else:
+            encoded = encode_float(array, index in weight_inputs, weights)
         layout = encoded.layout
         record["encoding"] = int(layout.encoding)
         record["data_bytes"] = encoded.nbytes

@@ -56,6 +56,9 @@ WEIGHTS = ("f32", "f16")
 # Ops whose input 1 is a matrix of weights: what weights="f16" rounds. Other constants (biases,
 # scales, epsilons) keep every bit.
 WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear", "Recurrent")
+# Property of an ONNX model, as sparsert.quantize writes it: JSON of the layers that were left in
+# float, and why. In a .sprt file's metadata it is "float_layers".
+FLOAT_LAYERS = "sparsert.float_layers"
 # Ops whose input 1 is a matrix of i8.
 BYTE_OPS = ("QConv", "QDepthwise")
 
@@ -213,7 +216,12 @@ def _chunks(model: ir.Model, weights: str, metadata: Mapping[str, Any] | None) -
         raise ValueError(f"weights={weights!r}, expected one of {', '.join(WEIGHTS)}")
     builder = _FileBuilder(model.graph, weights)
     builder.build()
-    return builder.chunks(json.dumps(metadata or {}, ensure_ascii=False).encode())
+    facts = dict(metadata or {})
+    kept_float = model.metadata_props.get(FLOAT_LAYERS)
+    if kept_float is not None:
+        with suppress(ValueError):
+            facts["float_layers"] = json.loads(kept_float)
+    return builder.chunks(json.dumps(facts, ensure_ascii=False).encode())
 
 
 class _FileBuilder:

@@ -109,6 +109,7 @@ class Layer:
         window: attributes of the convolution.
         result: the value that the nodes of the graph compute.
         behind: dimensions of size 1 behind the layer's result, of rows [N, M].
+        name: of the node with the weights; the lowered one takes it.
     """
 
     op: str
@@ -120,6 +121,7 @@ class Layer:
     window: dict[str, Any]
     result: ir.Value
     behind: int = 0
+    name: str = ""
 
     def as_bytes(self, editor: Editor, quantiser: Quantiser) -> ByteTensor | None:
         """Adds the layer with bytes as its result; None where scales or bias forbid it."""
@@ -154,7 +156,7 @@ class Layer:
             inputs.append(editor.as_columns(residual) if self.behind else residual)
         shape = packed_shape(like, self.axis) + [1] * self.behind
         attributes = {**self.window, "to": int(U32), "quant": quant, **more}
-        y = editor.add(self.op, inputs, U32, shape, **attributes)
+        y = self._named(editor.add(self.op, inputs, U32, shape, **attributes))
         y = editor.as_rows(y) if self.behind else y
         tensor = ByteTensor.of(like, self.axis, y)
         if residual is None:
@@ -176,7 +178,8 @@ class Layer:
         back = order_back(len(self.result.shape), self.axis)
         shape = [self.result.shape[i] for i in np.argsort(back)] + [1] * self.behind
         attributes = {**self.window, "to": int(F32), "quant": [self.quant.zero]}
-        y = editor.add(self.op, [x, self._weight(editor), *constants], F32, shape, **attributes)
+        inputs = [x, self._weight(editor), *constants]
+        y = self._named(editor.add(self.op, inputs, F32, shape, **attributes))
         return editor.as_rows(y) if self.behind else editor.move(y, back)
 
     def fits(self, start: Any = 0) -> bool:
@@ -184,6 +187,12 @@ class Layer:
         farthest = max(self.quant.zero, 255 - self.quant.zero)
         rows = np.abs(self.weight.levels.astype(np.int64)).reshape(self.weight.levels.shape[0], -1)
         return bool((rows.sum(axis=1) * farthest + np.abs(start) <= _INT32_MAX).all())
+
+    def _named(self, y: ir.Value) -> ir.Value:
+        node = y.producer()
+        if node is not None and self.name:
+            node.name = self.name
+        return y
 
     def _operand(self, editor: Editor) -> ir.Value | None:
         packed = self.x.form(editor, self.axis)
@@ -258,7 +267,8 @@ def conv_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
         "auto_pad": attribute(node, "auto_pad", "NOTSET"),
     }
     op = "QDepthwise" if is_depthwise else "QConv"
-    return _layer(op, x, 1, weight, input_at(node, 2), window, node.outputs[0])
+    layer = _layer(op, x, 1, weight, input_at(node, 2), window, node.outputs[0])
+    return None if layer is None else dataclasses.replace(layer, name=node.name or "")
 
 
 def linear_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
@@ -290,7 +300,8 @@ def linear_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
         axis, behind = rank - 1, int(rank == 2)
     weight = QuantisedWeight(weight.levels.reshape(rows, *kernel), weight.scale)
     window = _pointwise(len(kernel) - 1, 1)
-    return _layer("QConv", x, axis, weight, bias, window, result, behind)
+    layer = _layer("QConv", x, axis, weight, bias, window, result, behind)
+    return None if layer is None else dataclasses.replace(layer, name=node.name or "")
 
 
 def shifted_channels(node: ir.Node, x: ByteFunction, other: ir.Value | None) -> Layer | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Weights = NDArray[np.float32]
+Weights = NDArray[Any]  # f32, or i8 of quantised layers
 
 _CHUNK = 1 << 20  # blocks that are drawn at a time; each chunk has its part of the zeros
 
@@ -26,12 +26,12 @@ def random_zeros(
 ) -> Weights:
     """Returns a weight with zeros in random blocks.
 
-    What is left is scaled by sqrt(weights / weights left), so that activations keep about their
-    size: neither overflows nor denormals distort the times of a deep model.
+    What is left of floats is scaled by sqrt(weights / weights left), so that activations keep about
+    their size: neither overflows nor denormals distort the times of a deep model.
 
     Args:
-        weight: f32, [out, in / groups, taps...] of Conv and Linear, or [in, out / groups, taps...]
-            if `transposed`; without zeros of its own.
+        weight: f32 or i8, [out, in / groups, taps...] of Conv and Linear, or
+            [in, out / groups, taps...] if `transposed`; without zeros of its own.
         sparsity: share of zeros, 0 to 1 (1 excluded).
         generator: draws the blocks.
         block: rows and columns of a block, of the matrix [out / groups, in / groups * taps] of each
@@ -50,6 +50,8 @@ def random_zeros(
     if transposed:
         zero = zero.reshape(groups, rows, first // groups, -1).transpose(0, 2, 1, 3)
     zero = zero.reshape(weight.shape)
+    if weight.dtype == np.int8:
+        return np.where(zero, np.int8(0), weight)
     left = weight.size - int(np.count_nonzero(zero))
     scale = np.float32(np.sqrt(weight.size / left)) if left else np.float32(1)
     result: Weights = weight * scale
@@ -58,11 +60,17 @@ def random_zeros(
 
 
 def fill_zeros(weight: NDArray[Any], generator: np.random.Generator) -> Weights:
-    """Returns a weight without zeros, of the same sum of squares: they become +c or -c."""
+    """Returns a weight without zeros: they become +c or -c, of floats with the same sum of squares.
+
+    Of i8, c is 1: the sums of a layer that fit into 32 bits must go on to do so.
+    """
     zero = weight == 0
     count = int(np.count_nonzero(zero))
     if count == 0:
         return weight
+    if weight.dtype == np.int8:
+        signs = generator.choice(np.array([-1, 1], np.int8), weight.shape)
+        return np.where(zero, signs, weight)
     mean_square = float(np.square(weight, dtype=np.float64).mean())
     size = np.sqrt(mean_square) if np.isfinite(mean_square) else 0.0
     if size < 1e-6:

@@ -57,6 +57,7 @@ def quantize(
     evaluate: Callable[[Model], float] | None = None,
     max_drop: float | None = None,
     min_sqnr: float | None = None,
+    min_speedup: float | None = None,
     batch_size: int = 16,
     path: str | os.PathLike[str] | None = None,
     example_inputs: Any = None,
@@ -98,6 +99,9 @@ def quantize(
         max_drop: see `evaluate`; None: 0.01.
         min_sqnr: leave layers in float whose signal to quantisation noise ratio on their own is
             below this, in decibels.
+        min_speedup: leave layers in float that are less than this many times as fast in integers,
+            as measured here on the first feed, where the whole model gains by it; 1 leaves those
+            that lose time. None: speed does not matter.
         batch_size: samples of a run, for arrays of samples and a model that leaves it open.
         path: also write the model: .onnx or .sprt.
         example_inputs: torch modules only: a tensor, a tuple or a dict of tensors.
@@ -140,6 +144,7 @@ def quantize(
         evaluate=evaluate,
         max_drop=max_drop,
         min_sqnr=min_sqnr,
+        min_speedup=min_speedup,
         batch_size=batch_size,
         known_op_types=OP_TYPES,
         default_op_types=DEFAULT_OP_TYPES,

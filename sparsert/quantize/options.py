@@ -31,6 +31,7 @@ class Options:
     evaluate: Callable[[Model], float] | None
     max_drop: float
     min_sqnr: float | None
+    min_speedup: float | None
     batch_size: int
 
 
@@ -47,6 +48,7 @@ def check_options(
     evaluate: Any,
     max_drop: float | None,
     min_sqnr: float | None,
+    min_speedup: float | None,
     batch_size: int,
     known_op_types: Sequence[str],
     default_op_types: Sequence[str],
@@ -82,6 +84,8 @@ def check_options(
         problems.append(f"max_drop is {max_drop}, expected a number of at least 0")
     if min_sqnr is not None and not -1000 < min_sqnr < 1000:
         problems.append(f"min_sqnr is {min_sqnr}, expected decibels such as 20")
+    if min_speedup is not None and not 0 < min_speedup < 1000:
+        problems.append(f"min_speedup is {min_speedup}, expected a positive factor such as 1")
     if not isinstance(batch_size, int) or batch_size < 1:
         problems.append(f"batch_size is {batch_size!r}, expected an integer of at least 1")
     if problems:
@@ -98,6 +102,7 @@ def check_options(
         evaluate=evaluate,
         max_drop=DEFAULT_MAX_DROP if max_drop is None else max_drop,
         min_sqnr=min_sqnr,
+        min_speedup=min_speedup,
         batch_size=batch_size,
     )
 

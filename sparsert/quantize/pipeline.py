@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ import onnx_ir as ir
 
 from sparsert.errors import describe_problems
 from sparsert.importers import import_model
+from sparsert.modelfile.writer import FLOAT_LAYERS
 from sparsert.passes.graph_tools import constant
 from sparsert.quantize.calibrate import calibrate, runs_per_feed
 from sparsert.quantize.feeds import make_feeds
@@ -24,10 +26,12 @@ from sparsert.quantize.qdq_graph import bias_of, quantised_weight, write_qdq
 from sparsert.quantize.report import LayerPrecision, QuantizeReport
 from sparsert.quantize.selection import (
     Choice,
+    accuracy_of,
     choose_by_accuracy,
     choose_by_sqnr,
     runs_of_choice,
 )
+from sparsert.quantize.speed import choose_by_speed
 from sparsert.quantize.structure import Layer, Structure, find_layers, make_structure
 from sparsert.runtime.graph_backend import specs_of
 
@@ -81,7 +85,16 @@ def quantise_model(
         sqnr = {name: e.sqnr(options.bias_correction) for name, e in errors.items()}
         choice = choose_by_sqnr(sqnr, options.min_sqnr)
     integer = [name for name in names if name not in choice.kept_float]
+    if options.min_speedup is not None:
+        slow = choose_by_speed(integer, build, feeds[0], options.min_speedup)
+        choice = replace(choice, kept_float={**choice.kept_float, **slow})
+        integer = [name for name in integer if name not in slow]
+        if slow and options.evaluate is not None:
+            choice = replace(choice, accuracy=accuracy_of(build(integer), options.evaluate))
     proto = build(integer)
+    if choice.kept_float:
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = FLOAT_LAYERS, json.dumps(choice.kept_float)
     final = [layer for layer in layers if layer.name in integer]
     structure = make_structure(model.graph, final, options.op_types, excluded)
     report = QuantizeReport(

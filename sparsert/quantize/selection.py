@@ -66,9 +66,9 @@ def choose_by_accuracy(
         max_drop: how much less than the float model's it may be.
         on_run: called after runs, with their number.
     """
-    exact = _accuracy(build(set()), evaluate)
+    exact = accuracy_of(build(set()), evaluate)
     on_run(len(feeds))
-    accuracy = _accuracy(build(set(names)), evaluate)
+    accuracy = accuracy_of(build(set(names)), evaluate)
     on_run(len(feeds))
     if _holds(exact, accuracy, max_drop):
         return Choice({}, exact, accuracy)
@@ -78,7 +78,7 @@ def choose_by_accuracy(
     accuracies = {enough: exact}
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        accuracies[middle] = _accuracy(build(set(worst[middle:])), evaluate)
+        accuracies[middle] = accuracy_of(build(set(worst[middle:])), evaluate)
         on_run(len(feeds))
         if _holds(exact, accuracies[middle], max_drop):
             enough = middle
@@ -107,7 +107,8 @@ def _holds(exact: float, accuracy: float, max_drop: float) -> bool:
     return exact - accuracy <= max_drop + 1e-9  # a drop of 0.99 - 0.98 is one of 0.01
 
 
-def _accuracy(model: onnx.ModelProto, evaluate: Callable[[Any], float]) -> float:
+def accuracy_of(model: onnx.ModelProto, evaluate: Callable[[Any], float]) -> float:
+    """Returns what `evaluate` says of a model, which must be a number."""
     from sparsert.api import load
 
     accuracy = evaluate(load(model, tune=False))

@@ -2,7 +2,7 @@
 
 from sparsert.report.document import Document
 from sparsert.report.machine import Machine, describe_machine
-from sparsert.report.race import Effort, Entrant, Result, race, race_table
+from sparsert.report.race import Effort, Entrant, Result, precision_entrants, race, race_table
 from sparsert.report.storage import encoding_table, tensor_table
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Result",
     "describe_machine",
     "encoding_table",
+    "precision_entrants",
     "race",
     "race_table",
     "tensor_table",

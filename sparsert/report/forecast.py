@@ -13,6 +13,8 @@ from sparsert.report.turns import spread_of
 from sparsert.runtime.table import Table, format_bytes
 
 DENSE = "dense"
+FLOAT, INT8 = "float32", "int8"
+DTYPES = (FLOAT, INT8)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class LayerTime:
         format: of its packed weights.
         kernel: as explain() names it.
         ns: median nanoseconds of its steps.
-        dense_ns: the same of the dense model, measured at the same time.
+        dense_ns: the same of the first dense model, measured at the same time.
     """
 
     format: str
@@ -34,18 +36,19 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Level:
-    """The model at one pattern and sparsity; pattern "dense" is the model without zeros.
+    """The model in one dtype, at one pattern and sparsity; "dense" is the model without zeros.
 
     Attributes:
         sparsity: asked for, in each pruned layer.
         weights, zeros: of all convolutions, linear and recurrent layers, those left alone included.
         seconds: of every timed run.
-        dense_seconds: the same of the dense model, in the same rounds.
-        speedup: median over the rounds of the dense model's time divided by this one's.
+        dense_seconds: the same of the first dense model, in the same rounds.
+        speedup: median over the rounds of that model's time divided by this one's.
         ideal_speedup: multiply-adds of the dense model over those of weights that are left.
-        file_bytes, f16_bytes: of the .sprt file with weights as f32 and as f16.
+        file_bytes, f16_bytes: of the .sprt file as it is measured, and with f32 weights as f16.
         packed_bytes, arena_bytes: in memory, besides the file.
-        layers: by node; the others' time is under None.
+        layers: by node of the first dense model; the others' time is under None.
+        dtype: "float32", or "int8": of weights and activations, where there are kernels for it.
     """
 
     pattern: str
@@ -61,11 +64,14 @@ class Level:
     packed_bytes: int
     arena_bytes: int
     layers: Mapping[int | None, LayerTime]
+    dtype: str = FLOAT
 
     @property
     def label(self) -> str:
-        """As in tables: "dense" or "4x1 90 %"."""
-        return DENSE if self.pattern == DENSE else f"{self.pattern} {_percent(self.sparsity)}"
+        """As in tables: "dense", "4x1 90 %" or "int8 4x1 90 %"."""
+        dtype = "" if self.dtype == FLOAT else f"{self.dtype} "
+        zeros = "" if self.pattern == DENSE else f" {_percent(self.sparsity)}"
+        return f"{dtype}{self.pattern}{zeros}"
 
     @property
     def median(self) -> float:
@@ -85,7 +91,16 @@ class Level:
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers for JSON, without layers."""
         names = (
-            *("pattern", "sparsity", "weights", "zeros", "median", "dense_median", "spread"),
+            *(
+                "dtype",
+                "pattern",
+                "sparsity",
+                "weights",
+                "zeros",
+                "median",
+                "dense_median",
+                "spread",
+            ),
             *("speedup", "ideal_speedup", "file_bytes", "f16_bytes", "packed_bytes", "arena_bytes"),
         )
         facts = {name: getattr(self, name) for name in names}
@@ -100,8 +115,9 @@ class Forecast:
 
     Attributes:
         label: names the model.
-        levels: the dense model, then each pattern at each sparsity, in the order asked for.
-        prunable: every convolution and linear layer, those left alone included.
+        levels: for each dtype the dense model, then each pattern at each sparsity, in the order
+            asked for; all are compared with the first.
+        prunable: every convolution and linear layer of the first, those left alone included.
         outputs: shape of each prunable layer's output, by node.
         feeds: shapes by input name.
         machine: what was measured on.
@@ -118,9 +134,10 @@ class Forecast:
 
     @property
     def table(self) -> Table:
-        """One row for the dense model and one per pattern and sparsity."""
+        """One row for the dense model and one per pattern and sparsity, of each dtype."""
+        has_int8 = any(level.dtype == INT8 for level in self.levels)
         columns = ["pattern", "zeros", "of all", "ms", "spread", "dense ms", "speedup", "ideal"]
-        columns += ["f32 file", "f16 file", "memory"]
+        columns += ["file" if has_int8 else "f32 file", "f16 file", "memory"]
         rows: list[Sequence[Any]] = [
             (
                 level.pattern,
@@ -132,11 +149,14 @@ class Forecast:
                 f"{level.speedup:.2f}",
                 f"{level.ideal_speedup:.2f}",
                 format_bytes(level.file_bytes),
-                format_bytes(level.f16_bytes),
+                format_bytes(level.f16_bytes) if level.dtype == FLOAT else None,
                 format_bytes(level.packed_bytes + level.arena_bytes),
             )
             for level in self.levels
         ]
+        if has_int8:
+            columns.insert(0, "dtype")
+            rows = [(level.dtype, *row) for level, row in zip(self.levels, rows, strict=True)]
         title = f"{self.label}: what random pruning would make of it"
         records = [level.to_dict() for level in self.levels]
         return Table(title, columns, rows, [*self.notes], records)
@@ -145,14 +165,15 @@ class Forecast:
     def layers(self) -> Table:
         """One row per prunable layer, and one for the others together: format and us at each level.
 
-        The records have a list "levels" with format, kernel, time and speedup.
+        The records have a list "levels" with format, kernel, time and speedup. A layer that does
+        not keep its name when it is quantised is among the others there.
         """
         rows: list[Sequence[Any]] = []
         records: list[dict[str, Any]] = []
         numbers: list[int | None] = [layer.node for layer in self.prunable]
         for layer, number in zip([*self.prunable, None], [*numbers, None], strict=True):
-            times = [level.layers[number] for level in self.levels]
-            cells = [f"{t.format} {t.ns / 1e3:.1f}".strip() for t in times]
+            times = [level.layers.get(number) for level in self.levels]
+            cells = [None if t is None else f"{t.format} {t.ns / 1e3:.1f}".strip() for t in times]
             name = "(all other layers)" if layer is None else layer.name
             shape = () if layer is None else layer.shape
             output = () if layer is None else self.outputs[layer.node]
@@ -166,6 +187,7 @@ class Forecast:
                     "left_alone": "" if layer is None else layer.left_alone,
                     "levels": [
                         {
+                            "dtype": level.dtype,
                             "pattern": level.pattern,
                             "sparsity": level.sparsity,
                             "format": t.format,
@@ -174,6 +196,7 @@ class Forecast:
                             "speedup": t.dense_ns / t.ns if t.ns else None,
                         }
                         for level, t in zip(self.levels, times, strict=True)
+                        if t is not None
                     ],
                 }
             )

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from sparsert.errors import ShapeError, describe_problems
-from sparsert.report.forecast import DENSE, Forecast, LayerTime, Level
+from sparsert.report.forecast import DENSE, DTYPES, FLOAT, INT8, Forecast, LayerTime, Level
 from sparsert.report.machine import describe_machine
-from sparsert.report.pruned_file import PATTERNS, PrunedFile
+from sparsert.report.pruned_file import PATTERNS, PrunableLayer, PrunedFile, is_quantised
 from sparsert.report.race import Effort
 from sparsert.report.turns import runs_of_a_turn
 from sparsert.runtime.native_backend import NativeBackend
@@ -34,6 +34,7 @@ class Conditions:
 
     sparsity: tuple[float, ...]
     pattern: tuple[str, ...]
+    dtype: tuple[str, ...] = (FLOAT,)
     exclude: tuple[str, ...] = ()
     all_layers: bool = False
     threads: int | None = None
@@ -46,6 +47,7 @@ class Conditions:
 def check_conditions(
     sparsity: float | Sequence[float],
     pattern: str | Sequence[str],
+    dtype: str | Sequence[str],
     exclude: Sequence[str],
     seconds: float,
     runs: int | None,
@@ -58,6 +60,7 @@ def check_conditions(
     """
     shares: list[Any] = list(sparsity) if isinstance(sparsity, Iterable) else [sparsity]
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    dtypes = [dtype] if isinstance(dtype, str) else list(dtype)
     names = [exclude] if isinstance(exclude, str) else list(exclude)
     problems = []
     if not shares:
@@ -65,12 +68,12 @@ def check_conditions(
     for share in shares:
         if not _is_share(share):
             problems.append(f"sparsity is {share!r}, expected at least 0 and less than 1")
-    known = ", ".join(PATTERNS)
-    if not patterns:
-        problems.append(f"pattern is empty, expected some of {known}")
-    for entry in patterns:
-        if entry not in PATTERNS:
-            problems.append(f"pattern is {entry!r}, expected one of {known}")
+    for name, given, known in (("pattern", patterns, PATTERNS), ("dtype", dtypes, DTYPES)):
+        if not given:
+            problems.append(f"{name} is empty, expected some of {', '.join(known)}")
+        for entry in given:
+            if entry not in known:
+                problems.append(f"{name} is {entry!r}, expected one of {', '.join(known)}")
     if runs is not None and (not isinstance(runs, int) or runs < 7):
         problems.append(f"runs is {runs!r}, expected None or an integer of at least 7")
     if not 0 < seconds < math.inf:
@@ -81,6 +84,7 @@ def check_conditions(
     return Conditions(
         sparsity=tuple(dict.fromkeys(float(share) for share in shares)),
         pattern=tuple(dict.fromkeys(patterns)),
+        dtype=tuple(sorted(dict.fromkeys(dtypes), key=DTYPES.index)),
         exclude=tuple(names),
         effort=Effort(rounds=rounds, burst_seconds=seconds / (2 * rounds), runs=runs),
         **others,
@@ -94,6 +98,7 @@ def measure_forecast(
     feeds: Any = None,
     example: Any = None,
     on_progress: Callable[[float], None] | None = None,
+    quantise: Callable[[Feeds], Any] | None = None,
 ) -> Forecast:
     """Measures every level of a forecast.
 
@@ -104,20 +109,53 @@ def measure_forecast(
         feeds: as in sparsert.forecast().
         example: example_inputs of a torch module, used instead of random values where they fit.
         on_progress: called with the share that is done, 0 to 1.
+        quantise: makes a .sprt file of the same model in int8, its ranges being those of the feeds;
+            None where there is only the file.
 
     Raises:
         As sparsert.forecast().
     """
     steps = _Steps(on_progress, conditions)
-    source = PrunedFile(file, label, conditions.exclude, conditions.all_layers, conditions.seed)
+    wanted = conditions.dtype
+    if is_quantised(file, label):
+        if FLOAT in wanted:
+            raise ValueError(f'{label}: the model is quantised already: give dtype="int8"')
+        quantise = None
+    elif INT8 in wanted and quantise is None:
+        raise ValueError(
+            f"{label}: the weights of a .sprt file are not quantised here; give the ONNX model or "
+            'the torch module for dtype="int8", or what sparsert.quantize() made of it'
+        )
+    exclude = conditions.exclude, conditions.all_layers, conditions.seed
+    source = PrunedFile(file, label, *exclude)
     del file  # as large as the model: kept no longer than it is needed
+    if quantise is not None and wanted == (INT8,):
+        dense = _load(source.dense, label, conditions, tune=False)
+        like, feeds = source.layers, make_feeds(dense.inputs, feeds, example, conditions.seed)
+        del dense
+        source = PrunedFile(quantise(feeds), label, (), *exclude[1:], like)
     bench = _Bench(source, label, conditions, (feeds, example), steps)
-    levels = [
-        bench.measure(pattern, sparsity)
-        for pattern in conditions.pattern
-        for sparsity in conditions.sparsity
-    ]
+    levels = bench.measure_all(source, wanted[0])
+    if len(wanted) > 1:
+        assert quantise is not None
+        source = PrunedFile(quantise(bench.feeds), label, (), *exclude[1:], source.layers)
+        levels += [bench.measure(source, INT8, DENSE, 0.0), *bench.measure_all(source, INT8)]
     return bench.forecast(levels)
+
+
+def make_feeds(specs: Sequence[TensorSpec], feeds: Any, example: Any, seed: int) -> Feeds:
+    """Returns what sparsert.forecast() is to run on, checked."""
+    if callable(feeds):
+        feeds = feeds(specs)
+    if feeds is None:
+        feeds = example_feeds(specs, example)
+    if feeds is None:
+        feeds = random_feeds(specs, seed)
+    elif not isinstance(feeds, Mapping):
+        if len(specs) != 1:
+            raise ShapeError(f"feeds: one array for {len(specs)} inputs; give a dict by name")
+        feeds = {specs[0].name: feeds}
+    return check_feeds(list(specs), feeds)
 
 
 def random_feeds(
@@ -157,7 +195,8 @@ class _Steps:
     """Turns steps of work into the share that is done."""
 
     def __init__(self, report: Callable[[float], None] | None, conditions: Conditions) -> None:
-        levels = len(conditions.pattern) * len(conditions.sparsity)
+        levels = len(conditions.pattern) * len(conditions.sparsity) * len(conditions.dtype)
+        levels += len(conditions.dtype) - 1  # the dense int8 model is compared like the others
         self._report = report
         self._total = 1 + levels * (conditions.effort.rounds + 2)
         self._done = 0
@@ -184,8 +223,8 @@ class _Bench:
         self._label = label
         self._conditions = conditions
         self._steps = steps
-        self._dense = self._load(source.dense)
-        self._feeds = self._make_feeds(*feeds)
+        self._dense = _load(source.dense, label, conditions)
+        self._feeds = make_feeds(self._dense.inputs, *feeds, conditions.seed)
         outputs = self._dense.run(self._feeds)
         self._is_finite = _all_finite(outputs)
         begin = time.perf_counter()
@@ -199,16 +238,32 @@ class _Bench:
         )
         self._warm_ups = 1 if seconds < LONG_RUN_SECONDS else 0
         self._nodes = self._dense.explain().records
-        self._prunable = {layer.node for layer in source.layers}
+        self._node_of = {layer.name: layer.node for layer in source.layers}
         self._dense_seconds: list[float] = []
         self._dense_layers: list[Mapping[int | None, LayerTime]] = []
         self._not_finite: list[str] = []
         steps.advance()
 
-    def measure(self, pattern: str, sparsity: float) -> Level:
-        """Races the model at one level against the dense one."""
-        file, f16_bytes = self._source.pruned(pattern, sparsity)
-        model = self._load(file)
+    @property
+    def feeds(self) -> Feeds:
+        """What the models run on."""
+        return self._feeds
+
+    def measure_all(self, source: PrunedFile, dtype: str) -> list[Level]:
+        """Races a source at every level that was asked for."""
+        return [
+            self.measure(source, dtype, pattern, sparsity)
+            for pattern in self._conditions.pattern
+            for sparsity in self._conditions.sparsity
+        ]
+
+    def measure(self, source: PrunedFile, dtype: str, pattern: str, sparsity: float) -> Level:
+        """Races a source at one level, or without zeros, against the first dense model."""
+        if pattern == DENSE:
+            file, f16_bytes = source.dense, source.f16_bytes()
+        else:
+            file, f16_bytes = source.pruned(pattern, sparsity)
+        model = _load(file, self._label, self._conditions)
         is_finite = _all_finite(model.run(self._feeds))
         self._steps.advance()
         seconds: list[float] = []
@@ -223,9 +278,9 @@ class _Bench:
             dense_seconds += times[True]
             self._steps.advance()
         self._dense_seconds += dense_seconds
-        dense_times, _ = self._layer_times(self._dense, None)
+        dense_times, _ = self._layer_times(self._dense, self._source, None)
         self._dense_layers.append(dense_times)
-        layers, nodes = self._layer_times(model, dense_times)
+        layers, nodes = self._layer_times(model, source, dense_times)
         self._steps.advance()
         weights, zeros = _count(nodes)
         memory = model.memory()
@@ -237,9 +292,10 @@ class _Bench:
             seconds=seconds,
             dense_seconds=dense_seconds,
             speedup=statistics.median(ratios),
-            ideal_speedup=self._ideal_speedup(nodes),
+            ideal_speedup=_ideal_speedup(source, nodes),
             f16_bytes=f16_bytes,
             layers=layers,
+            dtype=dtype,
             **memory,
         )
         if self._is_finite and not is_finite:
@@ -260,35 +316,25 @@ class _Bench:
             ideal_speedup=1.0,
             f16_bytes=self._source.f16_bytes(),
             layers=_median_times(self._dense_layers),
+            dtype=self._conditions.dtype[0],
             **self._dense.memory(),
         )
         return Forecast(
             label=self._label,
             levels=[dense, *levels],
             prunable=self._source.layers,
-            outputs={n: tuple(self._nodes[n]["output_shape"]) for n in sorted(self._prunable)},
+            outputs={
+                layer.node: tuple(self._nodes[layer.node]["output_shape"])
+                for layer in self._source.layers
+            },
             feeds={name: x.shape for name, x in self._feeds.items()},
             machine=describe_machine(),
             notes=self._notes(),
         )
 
-    def _load(self, file: Any) -> NativeBackend:
-        asked = self._conditions
-        return NativeBackend(file, self._label, asked.threads, asked.isa, asked.tune)
-
-    def _make_feeds(self, feeds: Any, example: Any) -> Feeds:
-        specs = self._dense.inputs
-        if callable(feeds):
-            feeds = feeds(specs)
-        if feeds is None:
-            feeds = example_feeds(specs, example)
-        if feeds is None:
-            feeds = random_feeds(specs, self._conditions.seed)
-        elif not isinstance(feeds, Mapping):
-            if len(specs) != 1:
-                raise ShapeError(f"feeds: one array for {len(specs)} inputs; give a dict by name")
-            feeds = {specs[0].name: feeds}
-        return check_feeds(specs, feeds)
+    def _number_of(self, source: PrunedFile, layer: PrunableLayer) -> int | None:
+        """Returns the node of the first dense model that is this layer; None if there is none."""
+        return layer.node if source is self._source else self._node_of.get(layer.name)
 
     def _take_turn(self, model: NativeBackend) -> list[float]:
         """Times the runs of one turn, after one that does not count unless runs are long."""
@@ -302,15 +348,23 @@ class _Bench:
         return seconds
 
     def _layer_times(
-        self, model: NativeBackend, dense: Mapping[int | None, LayerTime] | None
+        self,
+        model: NativeBackend,
+        source: PrunedFile,
+        dense: Mapping[int | None, LayerTime] | None,
     ) -> tuple[dict[int | None, LayerTime], list[dict[str, Any]]]:
-        """Returns the times of the prunable layers by node, and of the others under None."""
+        """Returns the times of the prunable layers by the dense model's node; others at None."""
         runs = min(PROFILE_RUNS, self._turn_runs * self._conditions.effort.rounds)
         nodes = model.profile(self._feeds, runs).records
-        others = sum(n["time_ns"] for i, n in enumerate(nodes) if i not in self._prunable)
+        known = {
+            number: nodes[layer.node]
+            for layer in source.layers
+            if (number := self._number_of(source, layer)) is not None
+        }
+        others = sum(n["time_ns"] for n in nodes) - sum(n["time_ns"] for n in known.values())
         found: dict[int | None, tuple[str, str, float]] = {
-            i: (nodes[i]["compute_format"], nodes[i]["kernel"], nodes[i]["time_ns"])
-            for i in sorted(self._prunable)
+            i: (node["compute_format"], node["kernel"], node["time_ns"])
+            for i, node in sorted(known.items())
         }
         found[None] = ("", "", others)
         times = {
@@ -319,37 +373,23 @@ class _Bench:
         }
         return times, nodes
 
-    def _ideal_speedup(self, nodes: Sequence[Mapping[str, Any]]) -> float:
-        """Multiply-adds of all prunable layers over those of their weights that are left.
-
-        A weight of Conv, Linear and Recurrent is used once per position of the output, one of
-        ConvTranspose once per position of the input; borders count like the rest.
-        """
-        all_macs = macs_left = 0.0
-        for layer in self._source.layers:
-            node = nodes[layer.node]
-            output = node["output_shape"]
-            positions = math.prod(output)
-            positions /= max(1, output[-1] if layer.op in ("Linear", "Recurrent") else output[1])
-            if layer.op == "ConvTranspose":
-                positions /= max(1, math.prod(layer.strides))
-            share_left = node["nonzeros"] / node["weights"] if node["weights"] else 1.0
-            all_macs += positions * math.prod(layer.shape)
-            macs_left += positions * math.prod(layer.shape) * share_left
-        return all_macs / macs_left if macs_left else math.inf
-
     def _notes(self) -> list[str]:
         effort = self._conditions.effort
         shapes = ", ".join(f"{name}{list(x.shape)}" for name, x in self._feeds.items())
         notes = [
             f"{shapes}; {self._dense.threads} thread(s), isa {self._dense.isa}; "
             f"{effort.rounds * self._turn_runs} timed runs in {effort.rounds} rounds, in turns "
-            "with the dense model (dense ms); speedup: median over the rounds",
+            "with the first dense model (dense ms); speedup: median over the rounds",
             "zeros: random, the same share in each pruned layer, no training: accuracy is not "
             "forecast; of all: share of zeros among the weights of all layers",
             "ideal: multiply-adds of the dense model over those of the weights that are left; "
             "memory: packed weights and arena, besides the file",
         ]
+        if INT8 in self._conditions.dtype:
+            notes.append(
+                "int8: weights and activations of the layers that have kernels for it; 1x4 is four "
+                "input channels of a tap there, which the kernels skip as a whole"
+            )
         left = [layer for layer in self._source.layers if layer.left_alone]
         if left:
             named = ", ".join(f"{layer.name} ({layer.left_alone})" for layer in left[:_LISTED])
@@ -360,6 +400,33 @@ class _Bench:
                 f"outputs are not finite at {', '.join(self._not_finite)}; times may be off"
             )
         return notes
+
+
+def _load(
+    file: Any, label: str, asked: Conditions, tune: bool | str | None = None
+) -> NativeBackend:
+    tune = asked.tune if tune is None else tune
+    return NativeBackend(file, label, asked.threads, asked.isa, tune)
+
+
+def _ideal_speedup(source: PrunedFile, nodes: Sequence[Mapping[str, Any]]) -> float:
+    """Multiply-adds of all prunable layers over those of their weights that are left.
+
+    A weight of Conv, Linear and Recurrent is used once per position of the output, one of
+    ConvTranspose once per position of the input; borders count like the rest.
+    """
+    all_macs = macs_left = 0.0
+    for layer in source.layers:
+        node = nodes[layer.node]
+        output = node["output_shape"]
+        positions = math.prod(output)
+        positions /= max(1, output[-1] if layer.op in ("Linear", "Recurrent") else output[1])
+        if layer.op == "ConvTranspose":
+            positions /= max(1, math.prod(layer.strides))
+        share_left = node["nonzeros"] / node["weights"] if node["weights"] else 1.0
+        all_macs += positions * math.prod(layer.shape)
+        macs_left += positions * math.prod(layer.shape) * share_left
+    return all_macs / macs_left if macs_left else math.inf
 
 
 def _count(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsert.errors import ModelFormatError
-from sparsert.formats import F32
+from sparsert.formats import F32, I8
 from sparsert.formats.layout import BLOCK_SHAPES
 from sparsert.modelfile import ModelFile, NodeInfo, read, replace_weights
 from sparsert.modelfile.tables import ALIGNMENT
-from sparsert.modelfile.writer import WEIGHTED_OPS, has_candidate
+from sparsert.modelfile.writer import BYTE_OPS, WEIGHTED_OPS, has_candidate
 from sparsert.prune.random_zeros import fill_zeros, random_zeros
 from sparsert.runtime.native_backend import aligned_bytes
 
-Weights = NDArray[np.float32]
+Weights = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
 # Pattern -> rows and columns of a block of the weight matrix.
@@ -34,10 +35,11 @@ class PrunableLayer:
 
     Attributes:
         name: of its node.
-        op: Conv, ConvTranspose, Linear or Recurrent (what multiplies the state).
+        op: Conv, ConvTranspose, Linear or Recurrent (what multiplies the state); in int8
+            QConv, also of a linear layer, or QDepthwise.
         node: index in the file.
         tensor: index of its weight in the file.
-        shape: of the weight; of a Recurrent with two, of both below each other.
+        shape: of the weight, in ONNX's order; of a Recurrent with two, of both below each other.
         groups: of a convolution.
         strides: of a convolution.
         left_alone: why it is not pruned; "" if it is.
@@ -59,9 +61,14 @@ class PrunableLayer:
         """Indices of all its weights."""
         return (self.tensor,) if self.also is None else (self.tensor, self.also)
 
+    @property
+    def is_int8(self) -> bool:
+        """Whether the weight is i8, with the input channels last."""
+        return self.op in BYTE_OPS
+
 
 class PrunedFile:
-    """Makes files of one model at several patterns and sparsities, all in f32.
+    """Makes files of one model at several patterns and sparsities, in f32, or i8 as it is.
 
     Args:
         file: the bytes of a .sprt file (any buffer).
@@ -69,6 +76,8 @@ class PrunedFile:
         exclude: layers to leave alone, by the name of the node or of the weight.
         all_layers: prune the first convolution and depthwise convolutions too.
         seed: of the places of the zeros.
+        like: layers of the float model that this one was quantised from: what is left alone there,
+            by name, is left alone here.
 
     Attributes:
         layers: every layer with a matrix of weights, in the order of the graph.
@@ -80,11 +89,17 @@ class PrunedFile:
     """
 
     def __init__(
-        self, file: Any, label: str, exclude: Sequence[str], all_layers: bool, seed: int
+        self,
+        file: Any,
+        label: str,
+        exclude: Sequence[str],
+        all_layers: bool,
+        seed: int,
+        like: Sequence[PrunableLayer] = (),
     ) -> None:
         self._seed = seed
         content = read(file, label)
-        self.layers = find_layers(content, label, exclude, all_layers)
+        self.layers = find_layers(content, label, exclude, all_layers, like)
         self._pruned = {
             tensor: layer
             for layer in reversed(self.layers)
@@ -97,7 +112,9 @@ class PrunedFile:
             dense = fill_zeros(weight, np.random.default_rng((seed, index)))
             if dense is not weight:
                 filled[index] = dense
-        narrow = any(t.is_constant and t.value_dtype != t.dtype for t in content.tensors)
+        narrow = any(
+            t.is_constant and t.dtype == F32 and t.value_dtype != F32 for t in content.tensors
+        )
         if filled or narrow:
             self.dense = _join(replace_weights(file, content, filled))
         else:
@@ -122,10 +139,16 @@ class PrunedFile:
     def _prune(self, index: int, pattern: str, sparsity: float) -> Weights:
         layer = self._pruned[index]
         rows, cols = PATTERNS[pattern]
+        weight = self._content.tensors[index].decode()
+        generator = np.random.default_rng((self._seed, index, rows, cols))
+        if layer.is_int8 and cols > 1:
+            # Of the channels of one tap, as the kernels group them.
+            flat = weight.reshape(-1, weight.shape[-1])
+            return random_zeros(flat, sparsity, generator, block=(1, cols)).reshape(weight.shape)
         return random_zeros(
-            self._content.tensors[index].decode(),
+            weight,
             sparsity,
-            np.random.default_rng((self._seed, index, rows, cols)),
+            generator,
             block=(rows, cols),
             groups=layer.groups,
             transposed=layer.op == "ConvTranspose",
@@ -152,32 +175,44 @@ class _Lazy(Mapping[int, Weights]):
 
 
 def find_layers(
-    content: ModelFile, label: str, exclude: Sequence[str], all_layers: bool
+    content: ModelFile,
+    label: str,
+    exclude: Sequence[str],
+    all_layers: bool,
+    like: Sequence[PrunableLayer] = (),
 ) -> list[PrunableLayer]:
     """Returns every layer with a matrix of weights; PrunedFile documents arguments and errors."""
+    decided = {layer.name: layer.left_alone for layer in like}
     known: set[str] = set()
     found: list[PrunableLayer] = []
     has_convolution = False
     for number, node in enumerate(content.nodes):
-        index = node.inputs[1] if node.op in WEIGHTED_OPS else None
+        is_int8 = node.op in BYTE_OPS
+        index = node.inputs[1] if is_int8 or node.op in WEIGHTED_OPS else None
         weight = None if index is None else content.tensors[index]
-        if index is None or weight is None or not weight.is_constant or weight.dtype != F32:
+        if index is None or weight is None or not weight.is_constant:
             continue
         shape = tuple(dim for dim in weight.dims or () if isinstance(dim, int))
-        if len(shape) < 2 or 0 in shape:
+        if len(shape) < 2 or 0 in shape or weight.dtype != (I8 if is_int8 else F32):
             continue
+        if is_int8:
+            shape = (shape[0], shape[-1], *shape[1:-1])
         groups = _groups(node, shape)
+        # In int8 a linear layer is a QConv of one tap.
+        is_convolution = node.op == "Conv" or (is_int8 and groups * math.prod(shape[2:]) > 1)
         name = node.name or f"{node.op}_{number}"
         names = {name, weight.name, weight.name.removesuffix(".weight")}
         known.add(name)
         reason = ""
-        if names & set(exclude):
+        if name in decided:
+            reason = decided[name]
+        elif names & set(exclude):
             reason = "excluded"
-        elif not all_layers and node.op == "Conv" and not has_convolution:
+        elif not all_layers and is_convolution and not has_convolution:
             reason = "first convolution"
-        elif not all_layers and node.op == "Conv" and groups > 1 and shape[1] == 1:
+        elif not all_layers and is_convolution and groups > 1 and shape[1] == 1:
             reason = "depthwise"
-        has_convolution |= node.op == "Conv"
+        has_convolution |= is_convolution
         known |= names & set(exclude)
         strides = _ints(node, "strides")
         also = node.inputs[3] if has_candidate(node) else None
@@ -195,6 +230,11 @@ def find_layers(
             f"{layers}"
         )
     return _share(found, label)
+
+
+def is_quantised(file: Any, label: str) -> bool:
+    """Whether a .sprt file has layers in int8."""
+    return any(node.op in BYTE_OPS for node in read(file, label).nodes)
 
 
 def _join(parts: Sequence[bytes | bytearray | memoryview]) -> Bytes:

@@ -89,6 +89,36 @@ class Result(Timed):
         return facts
 
 
+def precision_entrants(
+    sparse: Path,
+    *,
+    dense: Path | None = None,
+    int8: Path | None = None,
+    dense_int8: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[Entrant]:
+    """Returns sparsert on a pruned model and on its relatives, those that are given.
+
+    Args:
+        sparse: the pruned float model.
+        dense: the float model before it was pruned.
+        int8: the pruned model, quantised.
+        dense_int8: the dense one, quantised.
+        options: of sparsert.load(), for each.
+    """
+    rows = {
+        "dense float32": dense,
+        "sparse float32": sparse,
+        "dense int8": dense_int8,
+        "sparse int8": int8,
+    }
+    return [
+        Entrant(name, "sparsert", path, options or {})
+        for name, path in rows.items()
+        if path is not None
+    ]
+
+
 def race(
     entrants: Sequence[Entrant],
     feeds: Mapping[str, np.ndarray],

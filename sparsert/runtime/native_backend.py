@@ -26,6 +26,9 @@ MAX_PLANS = 16
 # Compute formats that make no use of zeros; layers without weights have none.
 DENSE_FORMATS = ("dense", "dense8", "winograd", "")
 
+# Layers with weights that compute in integers.
+INTEGER_OPS = ("QConv", "QDepthwise")
+
 _TUNE = {False: 0, "auto": 1, True: 2}
 _ERRORS: dict[int, type[errors.SparsertError]] = {
     1: errors.BackendError,
@@ -197,6 +200,10 @@ class NativeBackend:
         """Says how each layer runs and why: for the last shapes used, else with 1 for symbols."""
         plan = self._some_plan()
         nodes = plan.nodes
+        kept_float = self._kept_float()
+        for n in nodes:
+            if n["name"] in kept_float and n["op"] not in INTEGER_OPS:
+                n["reason"] += f"; quantize left it in float: {kept_float[n['name']]}"
         rows = [
             (
                 n["name"],
@@ -239,6 +246,13 @@ class NativeBackend:
             )
         title = f"{self._label}: how each layer runs"
         return Table(title, EXPLAIN_COLUMNS, rows, notes, records=nodes)
+
+    def _kept_float(self) -> dict[str, str]:
+        """Returns why sparsert.quantize left layers in float, by name, as the file tells."""
+        from sparsert.modelfile import read_metadata
+
+        reasons = read_metadata(self.file).get("float_layers")
+        return {str(k): str(v) for k, v in reasons.items()} if isinstance(reasons, dict) else {}
 
     def memory(self) -> dict[str, int]:
         """Bytes of the file, of the packed weights, and of the arena as explain() has them."""

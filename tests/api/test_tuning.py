@@ -223,3 +223,22 @@ def test_explain_says_that_a_batch_runs_in_slices() -> None:
     assert slices > 1
     assert slices * images == 12
     assert note in model.explain().to_dict()["notes"]
+
+
+def test_dense_kernels_of_bytes_are_measured_beside_sparse_ones() -> None:
+    zeros = (0.3, 0.6, 0.8, 0.9)
+    weights = {
+        f"w{i}": random_weights(64, 64, 1, 1, sparsity=share, seed=i)
+        for i, share in enumerate(zeros)
+    }
+    nodes = [f"v{i + 1} = Conv(v{i}, w{i})" for i in range(len(zeros))]
+    x = np.random.default_rng(0).standard_normal((2, 64, 14, 14), dtype=np.float32)
+    quantised = sparsert.quantize(build(nodes, {"v0": (1, 64, 14, 14)}, weights), x).model
+    rows = choices(sparsert.load(quantised, tune="auto", threads=1, isa=ISA))
+    assert [row["op"] for row in rows] == ["QConv"] * len(zeros)
+    for row in rows:
+        best = min(c["predicted_ns"] for c in row["candidates"])
+        dense = [c for c in row["candidates"] if c["format"].startswith("dense")]
+        assert dense
+        if min(c["predicted_ns"] for c in dense) <= 2.5 * best:
+            assert any(c["measured_ns"] for c in dense)

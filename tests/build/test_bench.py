@@ -10,12 +10,20 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bench.models import LINEAR, MODELS, UNSEEN, build_model, input_shape, make_feeds
+from bench.models import (
+    LINEAR,
+    MODELS,
+    UNSEEN,
+    build_model,
+    input_shape,
+    make_feeds,
+    quantised,
+)
 from bench.models.bert import TINY, build_bert, random_feeds
 from bench.models.network import prune_by_magnitude
 from bench.peers import __main__ as peers
 from bench.peers import report
-from bench.peers.race import Effort, Result, parse_entrant, run_heat
+from bench.peers.race import Effort, Result, count_units, parse_entrant, run_heat
 from bench.peers.report import speedups, summarise, to_markdown
 from bench.shapes import layer_shapes
 
@@ -53,6 +61,20 @@ def test_sparsity_is_exact_per_layer(name: str) -> None:
     stem, *rest = layers
     assert stem.sparsity == 0
     assert all(layer.sparsity == (0 if layer.groups > 1 else 0.8) for layer in rest)
+
+
+def test_blocks_of_four_input_channels_go_together() -> None:
+    model, layers = build_model("small_cnn", 0.75, pattern="1x4")
+    weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for layer in layers[1:]:
+        w = weights[f"{layer.name}.weight"]
+        rows, channels = w.shape[:2]
+        blocks = w.reshape(rows, channels // 4, 4, -1) != 0
+        assert np.array_equal(blocks.any(axis=2), blocks.all(axis=2))
+        assert np.mean(w == 0) == pytest.approx(0.75, abs=0.01)
+    odd = prune_by_magnitude(np.arange(1, 19, dtype=np.float32).reshape(2, 3, 3), 0.5, (1, 2))
+    assert np.array_equal(odd == 0, np.abs(odd) < 6)
+    assert not odd[0, :2].any() and odd[1, 0].all()
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "audio_cnn"])
@@ -170,6 +192,9 @@ def test_entrants() -> None:
     assert parse_entrant("sparsert").suffix == ".sprt"
     assert parse_entrant("sparsert-onnx").suffix == ".onnx"
     assert parse_entrant("sparsert@avx2").isa == "avx2"
+    assert parse_entrant("openvino@avx512vnni").module == "openvino"
+    with pytest.raises(ValueError, match=r"openvino .also with @avx2, @avx512, @avx512vnni"):
+        parse_entrant("openvino@amx")
     with pytest.raises(ValueError, match="unknown engine 'tvm'"):
         parse_entrant("tvm")
 
@@ -184,11 +209,71 @@ def made_up(engine: str, milliseconds: float) -> Result:
 def test_ratios_and_table() -> None:
     heat = [made_up("onnxruntime", 10), made_up("openvino", 8), made_up("sparsert", 2)]
     heat.append(Result("m", 0.9, 1, 1, "torch", error="RuntimeError: no\nsuch luck"))
-    assert speedups(heat, heat[2]) == (pytest.approx(5), pytest.approx(4))
-    assert speedups(heat, heat[3]) == (None, None)
+    assert speedups(heat, heat[2]) == (pytest.approx(5), pytest.approx(4), None)
+    assert speedups(heat, heat[3]) == (None, None, None)
     table = to_markdown(summarise(heat), {"cores": 2}, ["command"])
     assert "| m | 90% | 1 | 1 | sparsert | 2.000 | 0% | 5.00 | 4.00 | 0.0e+00 |" in table
     assert "failed: RuntimeError: no such luck" in table
+
+
+def int8_rows() -> list[dict[str, object]]:
+    times = {"onnxruntime": 10.0, "openvino": 4.0, "openvino@avx512vnni": 6.0, "sparsert": 2.0}
+    heat = [made_up(engine, ms) for engine, ms in times.items()]
+    for result in heat:
+        result.dtype, result.pattern, result.error_units, result.note = "int8", "1x4", 1.5, "a note"
+    return summarise(heat)
+
+
+def test_int8_has_a_table_and_a_summary_of_its_own() -> None:
+    floats = summarise([made_up("onnxruntime", 10), made_up("sparsert", 5)])
+    assert report.merge_rows(int8_rows(), floats) == floats + int8_rows()
+    page = to_markdown(floats + int8_rows(), {"cores": 2}, ["command"])
+    before, after = page.split("## int8")
+    assert "| m | 90% | 1 | 1 | sparsert | 5.000 | 0% | 2.00 | 2.00 | 0.0e+00 |" in before
+    assert "w/o AMX" in after and "1x4" not in before
+    assert (
+        "| m | 90% 1x4 | 1 | 1 | sparsert | 2.000 | 0% | 5.00 | 2.00 | 3.00 | 0.0e+00 | 1.5 |"
+        in (after)
+    )
+    assert "- sparsert, m int8 at 90% 1x4 zeros: a note." in after
+    summary = report.to_summary(floats + int8_rows(), {"cores": 2}, ["command"])
+    assert "| m | 1 | 2.00 |" in summary.split("int8")[0]
+    assert "| model | threads | 90% 1x4 zeros |" in summary.split("int8")[1]
+
+
+def test_units_of_an_error() -> None:
+    reference = [np.array([0.0, 5.1], np.float32), np.array([1.0, -1.55], np.float32)]
+    outputs = [reference[0] + np.float32(0.04), reference[1] - np.float32(0.02)]
+    assert count_units(outputs, reference, [0.01, None]) == pytest.approx(4, rel=1e-3)
+    assert count_units(outputs, reference, [None, None]) == pytest.approx(2, rel=1e-3)
+    assert count_units([outputs[0][:1]], reference[:1], [0.1]) == float("inf")
+
+
+def test_levels_and_engines_of_int8() -> None:
+    line = "--dtype int8 --sparsity 0 0.8 --pattern unstructured 1x4"
+    args = peers.parse_arguments(line.split())
+    assert args.engines == peers.INT8_ENGINES
+    assert peers.levels_of(args) == [(0, "unstructured"), (0.8, "unstructured"), (0.8, "1x4")]
+    assert peers.parse_arguments([]).engines == peers.ENGINES
+    with pytest.raises(SystemExit):
+        peers.parse_arguments(["--dtype", "int4"])
+
+
+def test_quantised_models_keep_their_zeros(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "small.onnx"
+    quantised.quantise("small_cnn", 0.75, path, pattern="1x4")
+    weights = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    integers = [w for w in weights.values() if w.dtype == np.int8 and w.ndim > 1]
+    assert len(integers) == 4
+    for w in integers[1:]:
+        assert 0.74 < np.mean(w == 0) < 0.8
+    (unit,) = quantised.output_units(path)
+    assert unit is not None and 0 < unit < 0.5
+    (tmp_path / "float.onnx").write_bytes(build_model("small_cnn")[0].SerializeToString())
+    assert quantised.output_units(tmp_path / "float.onnx") == [None]
+    with pytest.raises(ValueError, match="quantises no layer of lstm"):
+        quantised.quantise("lstm", 0.0, path)
 
 
 def heat_of(model: str, ms: float) -> list[dict[str, object]]:

@@ -220,6 +220,18 @@ def test_bench_of_several_threads_and_a_batch(call, files):
     ]
 
 
+def test_bench_of_the_dense_and_the_quantised_model(call, files):
+    m = files / "m.onnx"  # any file will do
+    models = ("--dense", m, "--int8", files / "m.sprt", "--dense-int8", m)
+    rows = json.loads(call("bench", m, *models, "--runs", 7, "--json").stdout)["bench"]["rows"]
+    assert [row["name"] for row in rows] == [
+        *("dense float32", "sparse float32", "dense int8", "sparse int8")
+    ]
+    assert rows[0]["speedup"] == 1 and rows[3]["max_relative_error"] < 1e-6
+    text = call("bench", m, "--int8", m, "--runs", 7).stdout
+    assert "x sparse float32" in text and "dense" not in text
+
+
 def test_bench_explains_bad_options(call, files):
     m = files / "m.sprt"
     call("bench", m, "--threads", "1,x", code=2)
@@ -280,6 +292,7 @@ def test_forecast_explains_bad_options(call, files, tmp_path):
         assert "0.5,0.9" in call("forecast", m, "--sparsity", value, code=2).stderr
     for value in ("4x4", "", "2:4"):
         assert "unstructured, 2x1" in call("forecast", m, "--pattern", value, code=2).stderr
+    assert "float32, int8" in call("forecast", m, "--dtype", "int4", code=2).stderr
     assert "'fc9'" in call("forecast", m, "--exclude", "fc9", code=2).stderr
     assert "folder" in call("forecast", m, "--json", tmp_path / "no" / "f.json", code=2).stderr
     assert "no weights to prune" in call("forecast", files / "two.onnx", code=2).stderr

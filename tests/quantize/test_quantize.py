@@ -226,6 +226,7 @@ def test_bad_models(tmp_path):
         ),
         ({"activation": "f8"}, "activation is 'f8', expected one of u8, s8"),
         ({"percentile": 50}, "percentile is 50"),
+        ({"min_speedup": 0}, "min_speedup is 0, expected a positive factor"),
         ({"percentile": float("nan")}, "percentile is nan"),
         ({"op_types": ["Conv", "Softmax"]}, "op_types has 'Softmax', expected some of Conv"),
         ({"exclude": "conv9"}, r"no layer 'conv9' .* Conv_0 \(w1\), Conv_2 \(w2\), Gemm_6 \(w3\)"),

@@ -117,7 +117,7 @@ def test_as_few_layers_as_it_takes(monkeypatch, needed):
     errors = {"p": 0.1, "q": 0.4, "r": 0.2, "s": 0.3}
     monkeypatch.setattr(selection, "_rank", lambda *_: errors)
     monkeypatch.setattr(
-        selection, "_accuracy", lambda model, _: 1.0 if len(model) <= 4 - needed else 0.5
+        selection, "accuracy_of", lambda model, _: 1.0 if len(model) <= 4 - needed else 0.5
     )
     choice = selection.choose_by_accuracy([*errors], build_model, [], float, 0.1, lambda _: None)
     assert list(choice.kept_float) == ["q", "s", "r", "p"][:needed]
@@ -131,3 +131,58 @@ def test_least_sqnr():
     assert report.layers[2].why == "SQNR below 20 dB"
     _, report = sparsert.quantize(fragile(), X, min_sqnr=200)
     assert precisions(report) == "ffff"
+
+
+def test_layers_that_gain_no_time_stay_in_float(monkeypatch):
+    """By times that are made up: two layers lose in integers, the whole model gains by one."""
+    from sparsert.quantize import speed
+
+    floats = {"p": 10e3, "q": 10e3, "r": 10e3, "s": 10e3}
+    integers = {"p": 5e3, "q": 12e3, "r": 30e3, "s": 9e3}
+    raced = []
+
+    def speedup(mixed, best, feed):
+        raced.append(mixed)
+        return 1.1 if mixed == {"p", "q", "s"} else 0.9
+
+    monkeypatch.setattr(speed, "_load", frozenset)
+    monkeypatch.setattr(speed, "_layer_times", lambda m, _: integers if m else floats)
+    monkeypatch.setattr(speed, "_speedup", speedup)
+    assert speed.choose_by_speed([*floats], set, {}, 1.0) == {"r": "int8 30 us, float 10 us"}
+    assert raced == [{"p", "s"}, {"p", "q", "s"}]
+    # "s" is 1.1 times as fast.
+    raced.clear()
+    speed.choose_by_speed([*floats], set, {}, 1.2)
+    assert raced[0] == {"p"}
+
+
+def test_explain_says_why_a_layer_is_in_float(tmp_path, monkeypatch):
+    from sparsert.quantize import pipeline
+
+    asked = {}
+
+    def choose(names, build, feed, least):
+        asked.update(names=names, least=least, samples=len(feed["x"]))
+        return {names[1]: "int8 2 us, float 1 us"}
+
+    monkeypatch.setattr(pipeline, "choose_by_speed", choose)
+    model, report = sparsert.quantize(
+        fragile(), X, min_speedup=1.5, evaluate=agreement, max_drop=0.05
+    )
+    assert precisions(report) == "iffi"
+    assert report.layers[1].why == "int8 2 us, float 1 us"
+    assert len(asked["names"]) == 3 and asked["least"] == 1.5 and asked["samples"] == 16
+    sparsert.convert(model, tmp_path / "m.sprt")
+    loaded = sparsert.load(tmp_path / "m.sprt", tune=False)
+    assert report.accuracy == agreement(loaded)
+    loaded.run(None, {"x": X})
+    said = {n["name"]: n["reason"] for n in loaded.explain().records if n["weights"]}
+    kept = [layer.name for layer in report.layers if layer.precision == "f32"]
+    for layer in report.layers:
+        assert ("quantize left it in float" in said[layer.name]) == (layer.name in kept)
+    assert "float: int8 2 us, float 1 us" in said[kept[0]]
+
+
+def test_times_are_measured():
+    _, report = sparsert.quantize(fragile(), X, min_speedup=999.0)
+    assert all(layer.precision == "int8" or " us, float " in layer.why for layer in report.layers)

@@ -313,7 +313,72 @@ def test_repeated_levels_count_once():
     assert len(found.levels) == 2
 
 
+@pytest.fixture(scope="module")
+def quantised_file(tmp_path_factory) -> bytes:
+    x = np.random.default_rng(0).standard_normal((4, 3, 12, 12), dtype=np.float32)
+    path = tmp_path_factory.mktemp("int8") / "m.sprt"
+    sparsert.quantize(every_layer(), x, path=path)
+    return path.read_bytes()
+
+
+def test_int8_is_compared_with_the_dense_float_model():
+    found = sparsert.forecast(
+        every_layer(), sparsity=0.5, pattern="1x4", dtype=["int8", "float32"], **QUICK
+    )
+    rows = found.to_dict()["rows"]
+    assert [(row["dtype"], row["pattern"]) for row in rows] == [
+        (dtype, pattern) for dtype in ("float32", "int8") for pattern in ("dense", "1x4")
+    ]
+    dense, sparse, dense_int8, sparse_int8 = rows
+    assert dense_int8["file_bytes"] < dense["file_bytes"]
+    assert sparse_int8["file_bytes"] < dense_int8["file_bytes"]
+    assert dense_int8["weights"] == dense["weights"]
+    assert sparse_int8["zeros"] == pytest.approx(sparse["zeros"], abs=20)
+    assert dense_int8["ideal_speedup"] == pytest.approx(1, rel=0.01)
+    assert sparse_int8["ideal_speedup"] == pytest.approx(sparse["ideal_speedup"], rel=0.01)
+    assert all(row["speedup"] > 0 and len(row["dense_seconds"]) == 7 for row in rows[1:])
+    layers = {layer["name"]: layer["levels"] for layer in found.layers.to_dict()["rows"]}
+    assert all(len(levels) == 4 for levels in layers.values())
+    kernels = [levels[3]["kernel"] for levels in layers.values()]
+    assert any(kernel.startswith("qspmm") for kernel in kernels)
+    assert any(kernel.startswith("spmm") for kernel in kernels)  # groups of 18 channels
+    assert "int8 1x4 50 %" in str(found.layers) and "dtype" in str(found)
+
+
+def test_blocks_of_int8_are_input_channels(quantised_file):
+    source = PrunedFile(quantised_file, "m", (), False, seed=0)
+    assert {layer.op for layer in source.layers if layer.is_int8} == {"QConv", "QDepthwise"}
+    assert [layer.left_alone for layer in source.layers][:2] == ["first convolution", "depthwise"]
+    file, _ = source.pruned("1x4", 0.5)
+    tensors = read(file).tensors
+    pruned = [layer for layer in source.layers if layer.is_int8 and not layer.left_alone]
+    assert len(pruned) == 2
+    for layer in pruned:
+        weight = tensors[layer.tensor].decode()
+        whole = weight.shape[-1] // 4 * 4
+        blocks = weight[..., :whole].reshape(-1, 4) != 0
+        assert (blocks.all(axis=1) | ~blocks.any(axis=1)).all()
+        assert np.mean(weight == 0) == pytest.approx(0.5, abs=0.02)
+    x = np.random.default_rng(0).standard_normal((2, 3, 12, 12), dtype=np.float32)
+    assert np.isfinite(sparsert.load(bytes(file), threads=1, tune=False)(x)).all()
+
+
+def test_what_is_quantised_has_an_int8_forecast_alone(quantised_file):
+    options = {"sparsity": 0.9, "pattern": "1x4", **QUICK}
+    found = sparsert.forecast(quantised_file, dtype="int8", **options)
+    assert [level.label for level in found.levels] == ["int8 dense", "int8 1x4 90 %"]
+    with pytest.raises(ValueError, match='quantised already: give dtype="int8"'):
+        sparsert.forecast(quantised_file, **options)
+    with pytest.raises(ValueError, match="not quantised here; give the ONNX model"):
+        sparsert.forecast(every_layer_file(), dtype="int8", **options)
+    alone = sparsert.forecast(every_layer(), dtype="int8", exclude="linear", **options)
+    assert [level.dtype for level in alone.levels] == ["int8", "int8"]
+    assert "excluded" in [layer.left_alone for layer in alone.prunable]
+
+
 BAD = [
+    ({"dtype": "int4"}, "dtype is 'int4', expected one of float32, int8"),
+    ({"dtype": []}, "dtype is empty"),
     ({"sparsity": []}, "sparsity is empty"),
     ({"pattern": ()}, "pattern is empty"),
     ({"sparsity": 90}, "sparsity is 90, expected at least 0 and less than 1"),

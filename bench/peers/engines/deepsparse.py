@@ -19,6 +19,8 @@ class Engine:
     def __init__(self, path: str, threads: int) -> None:
         # None keeps the batch size of the file.
         self.engine = deepsparse.Engine(path, batch_size=None, num_cores=threads)
+        share = self.engine.fraction_of_supported_ops
+        self.note = f"{100 * share:.0f} % of the operators run in its own kernels"
 
     def run(self, feeds: Feeds) -> list[Array]:
         """Computes the outputs."""
