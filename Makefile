@@ -73,7 +73,7 @@ bench: $(VENV)/.stamp-bench build ## pytest-benchmark suites per kernel and per 
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS) --benchmark-only bench
 
 peers: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## the full race against other engines
-	$(BIN)/python -m bench.peers
+	$(BIN)/python -m bench.peers --published
 
 peers-short: $(VENV)/.stamp-bench .venv-deepsparse/.stamp build ## a race of a few minutes
 	$(BIN)/python -m bench.peers --short

@@ -8,12 +8,14 @@ import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.models import ALL_MODELS, ENCODERS, LINEAR, MODELS, PATTERNS, UNSEEN, make_feeds
 from bench.models.quantised import ACTIVATIONS, output_units
 from bench.peers.files import make_files
+from bench.peers.published import PUBLISHED
 from bench.peers.race import (
     DEEPSPARSE_PYTHON,
     ROOT,
@@ -81,6 +83,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="turns of each engine, 7 or more")
     parser.add_argument("--burst", type=float, default=0.4, help="seconds of one turn")
     parser.add_argument("--with-bn", action="store_true", help="models with BatchNormalization")
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="all heats of docs/peers.md; of the other options --rounds, --burst and those of the "
+        "output count",
+    )
     parser.add_argument("--short", action="store_true", help="three models at 0 and 90 %%")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
     parser.add_argument("--name", default="peers", help="of the files written into --out")
@@ -116,26 +124,20 @@ def levels_of(args: argparse.Namespace) -> list[tuple[float, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Runs the race and prints its table."""
-    args = parse_arguments(argv)
-    args.entrants = [parse_entrant(name) for name in args.engines]
+def races(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """The races that the arguments ask for, one after the other."""
+    if not args.published:
+        return [args]
+    shared = ["--rounds", str(args.rounds), "--burst", str(args.burst), "--out", str(args.out)]
+    return [parse_arguments([*shlex.split(options), *shared]) for options in PUBLISHED]
+
+
+def run_race(args: argparse.Namespace, start: float) -> Iterator[list[Result]]:
+    """Yields the results of a heat at a time."""
+    entrants = [parse_entrant(name) for name in args.engines]
     if not DEEPSPARSE_PYTHON.exists():
-        log("DeepSparse is not installed (.venv-deepsparse): the race runs without it")
-        args.entrants = [e for e in args.entrants if e.module != "deepsparse"]
+        entrants = [e for e in entrants if e.module != "deepsparse"]
     effort = Effort(rounds=args.rounds, burst_seconds=args.burst)
-    commands = [
-        shlex.join(["python", "-m", "bench.peers", *(sys.argv[1:] if argv is None else argv)])
-    ]
-    earlier: list[dict[str, Any]] = []
-    if args.merge is not None:
-        report = json.loads(args.merge.read_text(encoding="utf-8"))
-        if report["machine"] != machine_facts():
-            raise SystemExit(f"{args.merge}: a race of another machine or day cannot be merged")
-        commands = [*report["commands"], *commands]
-        earlier = report["results"]
-    results: list[Result] = []
-    start = time.monotonic()
     for model in args.models:
         for sparsity, pattern in levels_of(args):
             with tempfile.TemporaryDirectory(prefix="race-") as name:
@@ -147,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
                     with_bn=args.with_bn,
                     quantised_in=args.out / "int8" if is_int8 else None,
                     activation=args.activation,
-                    suffixes={key for e in args.entrants for key in (e.suffix, e.module)},
+                    suffixes={key for e in entrants for key in (e.suffix, e.module)},
                     log=log,
                 )
                 feeds = make_feeds(model, args.batch)
@@ -156,13 +158,37 @@ def main(argv: list[str] | None = None) -> None:
                 for threads in args.threads:
                     elapsed = time.monotonic() - start
                     log(f"[{elapsed:5.0f} s] {model} {sparsity:.0%} {pattern}, {threads} thread(s)")
-                    results += run_heat(
-                        *(model, sparsity, threads, args.batch, feeds, files, args.entrants),
+                    yield run_heat(
+                        *(model, sparsity, threads, args.batch, feeds, files, entrants),
                         *(effort, folder, log),
                         pattern=pattern,
                         dtype=args.dtype,
                         units=units,
                     )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the race and prints its table."""
+    args = parse_arguments(argv)
+    if not DEEPSPARSE_PYTHON.exists():
+        log("DeepSparse is not installed (.venv-deepsparse): the race runs without it")
+    commands = [
+        shlex.join(["python", "-m", "bench.peers", *(sys.argv[1:] if argv is None else argv)])
+    ]
+    earlier: list[dict[str, Any]] = []
+    if args.merge is not None:
+        report = json.loads(args.merge.read_text(encoding="utf-8"))
+        if report["machine"] != machine_facts():
+            raise SystemExit(f"{args.merge}: a race of another machine or day cannot be merged")
+        commands = [*report["commands"], *commands]
+        earlier = report["results"]
+    results: list[Result] = []
+    rows = earlier
+    markdown = ""
+    start = time.monotonic()
+    for race in races(args):
+        for heat in run_race(race, start):
+            results += heat
             rows = merge_rows(summarise(results), earlier)
             markdown = write_all(rows, args.out, args.name, commands)
     print(markdown)

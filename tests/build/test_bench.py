@@ -259,6 +259,13 @@ def test_levels_and_engines_of_int8() -> None:
         peers.parse_arguments(["--dtype", "int4"])
 
 
+def test_published_races() -> None:
+    races = peers.races(peers.parse_arguments("--published --rounds 8 --out there".split()))
+    assert {race.dtype for race in races} == {"float32", "int8"}
+    assert {model for race in races for model in race.models} == set(peers.ALL_MODELS)
+    assert all(race.rounds == 8 and race.out == Path("there") for race in races)
+
+
 def test_quantised_models_keep_their_zeros(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     path = tmp_path / "small.onnx"
