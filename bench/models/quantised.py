@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Of the activations; weights are always signed.
 ACTIVATIONS = ("u8", "s8")
 # qdq: float operators between QuantizeLinear and DequantizeLinear, a scale per output channel.
-# qoperator: QLinearConv and the like, a scale per weight: what DeepSparse has kernels for.
+# qoperator: QLinearConv and QLinearMatMul, a scale per weight, sums and pools in float: what
+# DeepSparse has kernels for.
 FORMS = ("qdq", "qoperator")
 CALIBRATION_FEEDS = 2
 _FIRST_SEED = 100  # the race's own feeds are of another seed
@@ -67,11 +68,10 @@ def quantise(
     model, _ = build_model(name, sparsity, batch=batch, with_bn=with_bn, pattern=pattern)
     feeds = (make_feeds(name, batch, _FIRST_SEED + n) for n in range(CALIBRATION_FEEDS))
     options: dict[str, Any] = {}
+    if name in ENCODERS or form == "qoperator":
+        options["op_types_to_quantize"] = ["Conv", "MatMul", "Gemm"]
     if name in ENCODERS:
-        options = {
-            "op_types_to_quantize": ["MatMul", "Gemm"],
-            "extra_options": {"MatMulConstBOnly": True},
-        }
+        options["extra_options"] = {"MatMulConstBOnly": True}
     types = {"u8": ort.QuantType.QUInt8, "s8": ort.QuantType.QInt8}
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source, made = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
