@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from bench.models.architectures import ALL_MODELS, ENCODERS, PATTERNS, build_model, make_feeds
 
@@ -25,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Of the activations; weights are always signed.
 ACTIVATIONS = ("u8", "s8")
 # qdq: float operators between QuantizeLinear and DequantizeLinear, a scale per output channel.
-# qoperator: QLinearConv and the like, a scale per weight: what DeepSparse has kernels for.
+# qoperator: QLinearConv and QLinearMatMul, a scale per weight, sums and pools in float: what
+# DeepSparse has kernels for.
 FORMS = ("qdq", "qoperator")
 CALIBRATION_FEEDS = 2
 _FIRST_SEED = 100  # the race's own feeds are of another seed
@@ -67,14 +69,15 @@ def quantise(
     model, _ = build_model(name, sparsity, batch=batch, with_bn=with_bn, pattern=pattern)
     feeds = (make_feeds(name, batch, _FIRST_SEED + n) for n in range(CALIBRATION_FEEDS))
     options: dict[str, Any] = {}
+    if name in ENCODERS or form == "qoperator":
+        options["op_types_to_quantize"] = ["Conv", "MatMul", "Gemm"]
     if name in ENCODERS:
-        options = {
-            "op_types_to_quantize": ["MatMul", "Gemm"],
-            "extra_options": {"MatMulConstBOnly": True},
-        }
+        options["extra_options"] = {"MatMulConstBOnly": True}
     types = {"u8": ort.QuantType.QUInt8, "s8": ort.QuantType.QInt8}
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source, made = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        if form == "qoperator":
+            _split_gemms(model.graph)
         onnx.save(model, source)
         ort.quantize_static(
             source,
@@ -140,6 +143,23 @@ def output_units(path: Path) -> list[float | None]:
             continue
         units.append(float(numpy_helper.to_array(constants[node.input[1]]).max()))
     return units
+
+
+def _split_gemms(graph: onnx.GraphProto) -> None:
+    """Turns Gemm with transB, which has no QLinear operator of ONNX's own, into MatMul and Add."""
+    weights = {t.name: t for t in graph.initializer}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type != "Gemm":
+            graph.node.append(node)
+            continue
+        x, weight, bias = node.input
+        columns = np.ascontiguousarray(numpy_helper.to_array(weights[weight]).T)
+        weights[weight].CopyFrom(numpy_helper.from_array(columns, weight))
+        product = f"{node.name}_product"
+        graph.node.append(helper.make_node("MatMul", [x, weight], [product], name=product))
+        graph.node.append(helper.make_node("Add", [product, bias], node.output, name=node.name))
 
 
 def _reader(feeds: Iterator[Feeds]) -> Any:

@@ -165,11 +165,11 @@ def to_markdown(rows: list[dict[str, Any]], facts: dict[str, Any], commands: lis
 _INT8_RULES = (
     "Models as ONNX Runtime quantises them: QDQ, signed weights with a scale per output channel, "
     "ranges of two random inputs. All engines read the same file but DeepSparse, which has no "
-    "kernels of its own for this form: it gets QLinear operators with one scale per weight. 1x4: "
-    "zeros in blocks of four input channels. w/o AMX: speed relative to the faster of ONNX Runtime "
-    "and of OpenVINO limited to an instruction set by ONEDNN_MAX_CPU_ISA. units: largest "
-    "difference from ONNX Runtime's output, in scales of the DequantizeLinear that makes it; where "
-    "floats make it, in 255ths of its range."
+    "kernels of its own for this form: it gets QLinear operators with one scale per weight, and "
+    "sums and pools in float. 1x4: zeros in blocks of four input channels. w/o AMX: speed relative "
+    "to the faster of ONNX Runtime and of OpenVINO limited to an instruction set by "
+    "ONEDNN_MAX_CPU_ISA. units: largest difference from ONNX Runtime's output, in scales of the "
+    "DequantizeLinear that makes it; where floats make it, in 255ths of its range."
 )
 
 # Title of a column -> key of a row, format and factor.

@@ -38,6 +38,12 @@ int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double d
   return std::min(kernel.max_vecs, narrow ? 4 : 6);
 }
 
+// Multiply-adds of groups of four bytes a cycle, over those of floats: without products of bytes
+// several instructions make one.
+double BytesRate(Isa isa) {
+  return isa == Isa::kAvx2 || isa == Isa::kNeon || isa == Isa::kScalar ? 0.3 : 1.0;
+}
+
 }  // namespace
 
 int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int forced_format,
@@ -58,7 +64,8 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;
     const int lanes = choice.kernel.lanes;
     const int mr = SpmmPanelRows(format);
-    const double fma = problem.cpu.fma_per_cycle;
+    const double fma =
+        problem.cpu.fma_per_cycle * (problem.bytes ? BytesRate(choice.kernel.kernel.isa) : 1.0);
     const double preferred = PreferredVecs(choice.kernel, problem, density);
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
     // Threads share an image's tiles evenly, or its rows.

@@ -279,6 +279,9 @@ def test_quantised_models_keep_their_zeros(tmp_path: Path) -> None:
     assert unit is not None and 0 < unit < 0.5
     (tmp_path / "float.onnx").write_bytes(build_model("small_cnn")[0].SerializeToString())
     assert quantised.output_units(tmp_path / "float.onnx") == [None]
+    quantised.quantise("small_cnn", 0.75, path, pattern="1x4", form="qoperator")
+    types = {node.op_type for node in onnx.load(path).graph.node}
+    assert {"QLinearConv", "QLinearMatMul"} < types and not {"Gemm", "QGemm"} & types
     with pytest.raises(ValueError, match="quantises no layer of lstm"):
         quantised.quantise("lstm", 0.0, path)
 
