@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from sparsert.report.forecast import Forecast
 
-BACKENDS = ("native", "numba", "numpy")
+BACKENDS = ("native", "capi", "numba", "numpy")
+# Those that run the C++ core.
+NATIVE_BACKENDS = ("native", "capi")
 WEIGHTS = ("f32", "f16")
 MAGIC = b"\x89SPRT\r\n\x1a"
 
@@ -43,7 +45,8 @@ def load(
     Args:
         src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, or a
             torch.nn.Module (with example_inputs).
-        backend: "native" (the C++ kernels) or "numpy" (a slow interpreter, the reference).
+        backend: "native" (the C++ kernels), "capi" (the same in the C library, where the compiled
+            extension is missing) or "numpy" (a slow interpreter, the reference).
         threads: threads of one run; None: as many cores as this process may use.
         isa: force an instruction set ("scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot");
             None: $SPARSERT_ISA, else the best of this machine.
@@ -78,7 +81,7 @@ def load(
         problems = _native_problems(graph)
         if problems and strict:
             raise UnsupportedOpError(describe_problems(label, [str(p) for p in problems]))
-        if problems and backend == "native":
+        if problems and backend in NATIVE_BACKENDS:
             return Model(_hybrid(graph, problems, label, options), None, options)
         if problems:
             return Model(_oracle(graph, label), None, options)
@@ -92,7 +95,7 @@ def load(
         return Model(_oracle(_graph_of_sprt(file, label), label), aligned_bytes(file), options)
     from sparsert.runtime.native_backend import NativeBackend
 
-    native = NativeBackend(file, label, threads, isa, tune)
+    native = NativeBackend(file, label, threads, isa, tune, backend=backend)
     return Model(native, native.file, options)
 
 
@@ -260,7 +263,9 @@ def _check_options(backend: str, threads: int | None, tune: bool | str) -> None:
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
     if backend == "numba":
-        raise BackendError('backend="numba" is not in this version; use "native" or "numpy"')
+        raise BackendError(
+            'backend="numba" is not in this version; use "native", "capi" or "numpy"'
+        )
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}, expected None or an integer of at least 1")
     if tune not in (True, False, "auto"):
@@ -390,6 +395,7 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
                 options["isa"],
                 options["tune"],
                 allow_empty=True,
+                backend=options["backend"],
             )
             parts.append((None, part.inputs, part.outputs, native))
             continue

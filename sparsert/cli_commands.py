@@ -202,7 +202,7 @@ def inspect(
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
 @_isa
 @click.option(
-    "--backend", type=click.Choice(["native", "numpy"]), default="native", show_default=True
+    "--backend", type=click.Choice(["native", "capi", "numpy"]), default="native", show_default=True
 )
 @_tune
 @click.option("--strict", is_flag=True, help="Fail when an operator is not native.")

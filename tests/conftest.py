@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sparsert
 from tests.suite import harness
 
 _cache_folder = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
@@ -18,6 +20,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_cache_folder] = tempfile.TemporaryDirectory(prefix="sparsert-tests-")
     os.environ["SPARSERT_CACHE_DIR"] = config.stash[_cache_folder].name
     os.environ.pop("SPARSERT_CACHE", None)
+    _find_library()
+
+
+def _find_library() -> None:
+    """Names the C library of the build that the package is of, if there is one."""
+    package = Path(sparsert.__file__).resolve().parent
+    for build in (package.parents[1], package.parent / "build" / "dev"):
+        if (build / "libsparsert.so").exists():
+            os.environ.setdefault("SPARSERT_LIBRARY", str(build / "libsparsert.so"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,9 +1,13 @@
 // The platform over POSIX.
 #include "base/platform.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,11 +48,42 @@ uint64_t PhysicalBytes() {
 }
 
 void ForgetPages(const void* begin, size_t bytes) {
-  static const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<uintptr_t>(begin);
   const uintptr_t first = (address + page - 1) / page * page;
   const uintptr_t end = (address + bytes) / page * page;
   if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(data_, size_);
+}
+
+const char* MappedFile::Open(const char* path) {
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return strerror(errno);
+  const char* reason = nullptr;
+  struct stat facts;
+  if (fstat(file, &facts) != 0) {
+    reason = strerror(errno);
+  } else if (!S_ISREG(facts.st_mode)) {
+    reason = "not a regular file";
+  } else if (facts.st_size == 0) {
+    reason = "the file is empty";
+  } else if (static_cast<uint64_t>(facts.st_size) > SIZE_MAX) {
+    reason = "the file is too large to be mapped";
+  } else {
+    const auto size = static_cast<size_t>(facts.st_size);
+    void* mapped = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
+    if (mapped == MAP_FAILED) {
+      reason = strerror(errno);
+    } else {
+      data_ = mapped;
+      size_ = size;
+    }
+  }
+  close(file);
+  return reason;
 }
 
 Mutex::Mutex() { pthread_mutex_init(new (storage_) pthread_mutex_t, nullptr); }

@@ -20,6 +20,24 @@ uint64_t PhysicalBytes();
 // read again. Only whole pages do.
 void ForgetPages(const void* begin, size_t bytes);
 
+// A file mapped for reading until the object goes.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  // Once. Returns nullptr, or why the file cannot be mapped. An empty one cannot.
+  const char* Open(const char* path);
+  const void* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
 class Mutex {
  public:
   Mutex();

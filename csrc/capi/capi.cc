@@ -1,59 +1,35 @@
 // The C interface over model, plan and executor.
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
-#include "base/platform.h"
-#include "base/thread_pool.h"
 #include "base/usable_cores.h"
+#include "capi/checks.h"
 #include "graph/plan_inputs.h"
-#include "include/sparsert.h"
 #include "modelfile/reader.h"
 #include "plan/choose_spmm.h"
 #include "plan/tuning.h"
 #include "runtime/executor.h"
 
 using sparsert::Allocator;
-using sparsert::Graph;
+using sparsert::CheckOptions;
+using sparsert::CheckRun;
+using sparsert::CheckValues;
 using sparsert::MutexLock;
 using sparsert::Node;
+using sparsert::NullArgument;
 using sparsert::Shape;
 using sparsert::Status;
 using sparsert::StatusCode;
+using sparsert::TensorBytes;
 using sparsert::ThreadPool;
-
-struct srt_budget {
-  srt_budget(const Allocator& a, int cores) : allocator(a), budget(cores) {}
-
-  Allocator allocator;
-  sparsert::Budget budget;
-};
-
-struct srt_model {
-  explicit srt_model(const Allocator& a) : allocator(a), graph(&allocator) {}
-  ~srt_model() { ThreadPool::Destroy(pool); }
-
-  Allocator allocator;
-  Graph graph;
-  sparsert::PlanOptions options;
-  sparsert::Budget* budget = nullptr;
-  ThreadPool* pool = nullptr;
-  sparsert::Weights weights{&graph, &allocator};
-  sparsert::Mutex planning;                       // guards `weights`
-  sparsert::Array<bool> plan_inputs{&allocator};  // [graph.inputs]
-};
-
-struct srt_plan {
-  explicit srt_plan(srt_model* m) : model(m), plan(&m->allocator) {}
-
-  srt_model* model;
-  sparsert::Plan plan;
-};
 
 namespace {
 
 constexpr int kMaxThreads = 1024;
+
+// Of this interface alone: the core opens no files.
+constexpr auto kFileCode = static_cast<StatusCode>(SRT_FILE);
 
 // Smaller files take longer to read again than their memory is worth.
 constexpr size_t kForgetBytes = 16 << 20;
@@ -61,7 +37,7 @@ constexpr size_t kForgetBytes = 16 << 20;
 static_assert(SRT_MAX_RANK == sparsert::kMaxRank, "the C header repeats the core's rank limit");
 
 int32_t Report(const Status& status, srt_error* error) {
-  if (error != nullptr) {
+  if (error != nullptr && !status.ok()) {
     error->code = static_cast<int32_t>(status.code());
     snprintf(error->text, sizeof(error->text), "%s", status.text());
   }
@@ -118,9 +94,8 @@ Status MemoryLimit(const char* text, uint64_t* limit) {
   return Status::Ok();
 }
 
-Status Load(const void* bytes, size_t size, const srt_options* options, srt_model* model) {
-  const srt_options none = {sizeof(srt_options), 0, nullptr, SRT_TUNE_AUTO, 0, nullptr, nullptr, 0};
-  const srt_options& o = options == nullptr ? none : *options;
+Status Load(const void* bytes, size_t size, const srt_options& o, srt_model* model) {
+  if (bytes == nullptr) return NullArgument("bytes");
   if (o.threads < 0 || o.threads > kMaxThreads) {
     return Status::Error(StatusCode::kInvalidArgument, "threads is %d, expected 0 to %d", o.threads,
                          kMaxThreads);
@@ -149,11 +124,131 @@ Status Load(const void* bytes, size_t size, const srt_options* options, srt_mode
   return Status::Ok();
 }
 
+// `path`: nullptr for the `bytes`.
+Status LoadFrom(const char* path, const void* bytes, size_t size, const srt_options* options,
+                srt_model** model) {
+  const srt_options defaults = SRT_OPTIONS_INIT;
+  srt_options o = options == nullptr ? defaults : *options;
+  SRT_RETURN_IF_ERROR(CheckOptions(o));
+  const Allocator allocator = ToAllocator(o.allocator);
+  srt_model* made = Make<srt_model>(allocator, allocator);
+  if (made == nullptr) return Status::OutOfMemory("model", sizeof(srt_model));
+  Status status;
+  if (path != nullptr) {
+    const char* reason = made->file.Open(path);
+    if (reason != nullptr) status = Status::Error(kFileCode, "%s: %s", path, reason);
+    bytes = made->file.data();
+    size = made->file.size();
+    o.is_mapped = 1;
+  }
+  if (status.ok()) {
+    status = Load(bytes, size, o, made);
+    if (path != nullptr && status.code() == StatusCode::kModelFormat) {
+      const Status cause = status;
+      status = Status::Error(cause.code(), "%s: %s", path, cause.text());
+    }
+  }
+  if (!status.ok()) {
+    Unmake(allocator, made);
+    return status;
+  }
+  *model = made;
+  return Status::Ok();
+}
+
+Status MakePlan(srt_model* model, const srt_shape* shapes, int32_t count, const void* const* values,
+                const size_t* value_bytes, const void* tuning, size_t tuning_bytes,
+                srt_plan** plan) {
+  const size_t inputs = model->graph.inputs.size;
+  if (count < 0 || static_cast<size_t>(count) != inputs) {
+    return Status::Error(StatusCode::kInvalidArgument, "%d shapes, the model has %zu inputs", count,
+                         inputs);
+  }
+  if (shapes == nullptr && inputs != 0) return NullArgument("shapes");
+  sparsert::Array<Shape> concrete(&model->allocator);
+  SRT_RETURN_IF_ERROR(concrete.resize(inputs));
+  for (size_t i = 0; i < inputs; ++i) {
+    if (shapes[i].rank < 0 || shapes[i].rank > SRT_MAX_RANK) {
+      return Status::Error(StatusCode::kShape, "input %zu has rank %d", i, shapes[i].rank);
+    }
+    concrete[i].rank = shapes[i].rank;
+    for (int d = 0; d < shapes[i].rank; ++d) concrete[i].dims[d] = shapes[i].dims[d];
+  }
+  if (values != nullptr) {
+    SRT_RETURN_IF_ERROR(CheckValues(model, concrete.span(), values, value_bytes));
+  }
+  srt_plan* made = Make<srt_plan>(model->allocator, model);
+  if (made == nullptr) return Status::OutOfMemory("plan", sizeof(srt_plan));
+  Status status;
+  {
+    MutexLock lock(&model->planning);
+    const sparsert::Span<uint8_t> blob = {static_cast<const uint8_t*>(tuning),
+                                          tuning == nullptr ? 0 : tuning_bytes};
+    const sparsert::Span<const void*> known = {values, values == nullptr ? 0 : inputs};
+    status = sparsert::MakePlan(model->graph, concrete.span(), known, model->options, blob,
+                                &model->weights, &made->plan);
+  }
+  if (!status.ok()) {
+    Unmake(model->allocator, made);
+    return status;
+  }
+  *plan = made;
+  return Status::Ok();
+}
+
+// The tensor `index` of a side, or kNoTensor.
+uint32_t TensorAt(sparsert::Span<uint32_t> tensors, int32_t index) {
+  if (index < 0 || static_cast<size_t>(index) >= tensors.size) return sparsert::kNoTensor;
+  return tensors[static_cast<size_t>(index)];
+}
+
+int32_t PlanShape(const srt_plan* plan, uint32_t tensor, srt_shape* shape) {
+  if (tensor == sparsert::kNoTensor) return SRT_INVALID_ARGUMENT;
+  *shape = ToC(plan->plan.facts.facts[tensor].shape);
+  return SRT_OK;
+}
+
+int32_t PlanBytes(const srt_plan* plan, uint32_t tensor, size_t* bytes) {
+  if (tensor == sparsert::kNoTensor) return SRT_INVALID_ARGUMENT;
+  *bytes = TensorBytes(plan, tensor);
+  return SRT_OK;
+}
+
 }  // namespace
 
 extern "C" {
 
 int32_t srt_abi_version(void) { return SRT_ABI_VERSION; }
+
+const char* srt_version(void) { return SPARSERT_VERSION; }
+
+const char* srt_status_text(int32_t code) {
+  switch (code) {
+    case SRT_OK:
+      return "ok";
+    case SRT_INVALID_ARGUMENT:
+      return "invalid argument";
+    case SRT_MODEL_FORMAT:
+      return "not a valid .sprt file";
+    case SRT_SHAPE:
+      return "shapes that contradict each other or the model";
+    case SRT_UNSUPPORTED:
+      return "not supported by this build or machine";
+    case SRT_OUT_OF_MEMORY:
+      return "out of memory";
+    case SRT_INTERNAL:
+      return "internal error";
+    case SRT_FILE:
+      return "the file cannot be read";
+    default:
+      return "unknown status code";
+  }
+}
+
+size_t srt_dtype_bytes(int32_t dtype) {
+  return dtype < 0 || dtype > UINT8_MAX ? 0
+                                        : sparsert::DTypeSize(static_cast<sparsert::DType>(dtype));
+}
 
 const char* srt_isa_name(int32_t index) {
   for (int i = 0; i < static_cast<int>(sparsert::Isa::kCount); ++i) {
@@ -199,23 +294,17 @@ void srt_budget_after_fork(srt_budget* budget) { budget->budget.Reset(); }
 
 int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,
                        srt_model** model, srt_error* error) {
+  if (model == nullptr) return Report(NullArgument("model"), error);
   *model = nullptr;
-  if (options != nullptr && options->struct_bytes != sizeof(srt_options)) {
-    return Report(Status::Error(StatusCode::kInvalidArgument,
-                                "srt_options is %u bytes, this library expects %zu",
-                                options->struct_bytes, sizeof(srt_options)),
-                  error);
-  }
-  const Allocator allocator = ToAllocator(options == nullptr ? nullptr : options->allocator);
-  srt_model* made = Make<srt_model>(allocator, allocator);
-  if (made == nullptr) return Report(Status::OutOfMemory("model", sizeof(srt_model)), error);
-  const Status status = Load(bytes, size, options, made);
-  if (!status.ok()) {
-    Unmake(allocator, made);
-    return Report(status, error);
-  }
-  *model = made;
-  return SRT_OK;
+  return Report(LoadFrom(nullptr, bytes, size, options, model), error);
+}
+
+int32_t srt_model_load_file(const char* path, const srt_options* options, srt_model** model,
+                            srt_error* error) {
+  if (model == nullptr) return Report(NullArgument("model"), error);
+  *model = nullptr;
+  if (path == nullptr) return Report(NullArgument("path"), error);
+  return Report(LoadFrom(path, nullptr, 0, options, model), error);
 }
 
 void srt_model_free(srt_model* model) {
@@ -277,48 +366,27 @@ int32_t srt_model_after_fork(srt_model* model, srt_error* error) {
       error);
 }
 
-int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan,
+int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, int32_t count, srt_plan** plan,
                       srt_error* error) {
-  return srt_plan_make_tuned(model, shapes, nullptr, 0, plan, error);
+  return srt_plan_make_tuned(model, shapes, count, nullptr, 0, plan, error);
 }
 
-int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, const void* tuning,
-                            size_t tuning_bytes, srt_plan** plan, srt_error* error) {
-  return srt_plan_make_valued(model, shapes, nullptr, tuning, tuning_bytes, plan, error);
+int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, int32_t count,
+                            const void* tuning, size_t tuning_bytes, srt_plan** plan,
+                            srt_error* error) {
+  return srt_plan_make_valued(model, shapes, count, nullptr, nullptr, tuning, tuning_bytes, plan,
+                              error);
 }
 
-int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes, const void* const* values,
+int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes, int32_t count,
+                             const void* const* values, const size_t* value_bytes,
                              const void* tuning, size_t tuning_bytes, srt_plan** plan,
                              srt_error* error) {
+  if (plan == nullptr) return Report(NullArgument("plan"), error);
   *plan = nullptr;
-  const size_t inputs = model->graph.inputs.size;
-  sparsert::Array<Shape> concrete(&model->allocator);
-  Status status = concrete.resize(inputs);
-  for (size_t i = 0; i < inputs && status.ok(); ++i) {
-    if (shapes[i].rank < 0 || shapes[i].rank > SRT_MAX_RANK) {
-      status = Status::Error(StatusCode::kShape, "input %zu has rank %d", i, shapes[i].rank);
-      break;
-    }
-    concrete[i].rank = shapes[i].rank;
-    for (int d = 0; d < shapes[i].rank; ++d) concrete[i].dims[d] = shapes[i].dims[d];
-  }
-  if (!status.ok()) return Report(status, error);
-  srt_plan* made = Make<srt_plan>(model->allocator, model);
-  if (made == nullptr) return Report(Status::OutOfMemory("plan", sizeof(srt_plan)), error);
-  {
-    MutexLock lock(&model->planning);
-    const sparsert::Span<uint8_t> blob = {static_cast<const uint8_t*>(tuning),
-                                          tuning == nullptr ? 0 : tuning_bytes};
-    const sparsert::Span<const void*> known = {values, values == nullptr ? 0 : inputs};
-    status = sparsert::MakePlan(model->graph, concrete.span(), known, model->options, blob,
-                                &model->weights, &made->plan);
-  }
-  if (!status.ok()) {
-    Unmake(model->allocator, made);
-    return Report(status, error);
-  }
-  *plan = made;
-  return SRT_OK;
+  if (model == nullptr) return Report(NullArgument("model"), error);
+  return Report(MakePlan(model, shapes, count, values, value_bytes, tuning, tuning_bytes, plan),
+                error);
 }
 
 void srt_plan_free(srt_plan* plan) {
@@ -329,11 +397,20 @@ void srt_plan_free(srt_plan* plan) {
 
 uint64_t srt_plan_arena_bytes(const srt_plan* plan) { return plan->plan.arena_bytes(); }
 
+int32_t srt_plan_input_shape(const srt_plan* plan, int32_t index, srt_shape* shape) {
+  return PlanShape(plan, TensorAt(plan->model->graph.inputs, index), shape);
+}
+
 int32_t srt_plan_output_shape(const srt_plan* plan, int32_t index, srt_shape* shape) {
-  if (index < 0 || index >= srt_model_output_count(plan->model)) return SRT_INVALID_ARGUMENT;
-  const uint32_t tensor = plan->model->graph.outputs[index];
-  *shape = ToC(plan->plan.facts.facts[tensor].shape);
-  return SRT_OK;
+  return PlanShape(plan, TensorAt(plan->model->graph.outputs, index), shape);
+}
+
+int32_t srt_plan_input_bytes(const srt_plan* plan, int32_t index, size_t* bytes) {
+  return PlanBytes(plan, TensorAt(plan->model->graph.inputs, index), bytes);
+}
+
+int32_t srt_plan_output_bytes(const srt_plan* plan, int32_t index, size_t* bytes) {
+  return PlanBytes(plan, TensorAt(plan->model->graph.outputs, index), bytes);
 }
 
 int32_t srt_plan_node_count(const srt_plan* plan) {
@@ -398,13 +475,16 @@ int32_t srt_plan_step_count(const srt_plan* plan) {
   return static_cast<int32_t>(plan->plan.steps.size());
 }
 
-int32_t srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
-                     void* const* outputs, uint64_t* step_ns) {
-  return srt_plan_run_checked(plan, arena, inputs, outputs, step_ns, nullptr);
+int32_t srt_plan_run(const srt_plan* plan, const srt_run* run, srt_error* error) {
+  if (plan == nullptr) return Report(NullArgument("plan"), error);
+  if (run == nullptr) return Report(NullArgument("run"), error);
+  const Status status = CheckRun(plan, *run);
+  if (!status.ok()) return Report(status, error);
+  return srt_plan_run_unchecked(plan, run->arena, run->inputs, run->outputs, run->step_ns, error);
 }
 
-int32_t srt_plan_run_checked(const srt_plan* plan, void* arena, const void* const* inputs,
-                             void* const* outputs, uint64_t* step_ns, srt_error* error) {
+int32_t srt_plan_run_unchecked(const srt_plan* plan, void* arena, const void* const* inputs,
+                               void* const* outputs, uint64_t* step_ns, srt_error* error) {
   const Status status =
       sparsert::RunPlan(plan->model->graph, plan->plan, arena, inputs, outputs, plan->model->pool,
                         plan->model->budget, step_ns, &sparsert::ClockNs);

@@ -1,12 +1,16 @@
 /* sparsert: sparse inference for pruned neural networks. The C interface.
  *
- * A model is loaded from the bytes of a .sprt file; a plan makes it ready for one set of input
+ * A model is loaded from a .sprt file or its bytes; a plan makes it ready for one set of input
  * shapes; a run computes the outputs into the caller's buffers, using an arena that the caller
- * supplies. Nothing here prints, aborts or keeps global state; a run allocates nothing.
+ * supplies. Nothing here prints, aborts or keeps global state; a run allocates nothing. Explained
+ * with examples in docs/c_api.md.
+ *
+ * Calls that can fail return SRT_OK or another code; those with an `error` also fill it with a text
+ * then, unless it is NULL. An index that nothing has is SRT_INVALID_ARGUMENT.
  *
  * Threads: a model and its plans may be used from many threads at once, with one arena per run.
  * Making plans of one model is serialised inside. Freeing is the caller's duty: plans first, then
- * the model, then the bytes, none of them in use any more.
+ * the model, then the bytes and the budget, none of them in use any more.
  */
 #ifndef SPARSERT_H_
 #define SPARSERT_H_
@@ -24,7 +28,9 @@
 extern "C" {
 #endif
 
-#define SRT_ABI_VERSION 2
+/* Of the structures and functions below, one more whenever one of them changes. A program runs with
+ * a library of the version that it was compiled for; srt_options says which one that is. */
+#define SRT_ABI_VERSION 3
 #define SRT_MAX_RANK 8
 
 typedef struct srt_model srt_model;
@@ -38,7 +44,8 @@ enum {
   SRT_SHAPE = 3,
   SRT_UNSUPPORTED = 4,
   SRT_OUT_OF_MEMORY = 5,
-  SRT_INTERNAL = 6
+  SRT_INTERNAL = 6,
+  SRT_FILE = 7 /* a file cannot be opened or mapped, or is empty */
 };
 
 /* Tensor element types, numbered as in ONNX. */
@@ -57,7 +64,7 @@ enum {
   SRT_U64 = 13
 };
 
-/* Filled by a call that returns something else than SRT_OK. */
+/* Filled by a call that returns something else than SRT_OK. `text` is one line, terminated. */
 typedef struct {
   int32_t code;
   char text[508];
@@ -82,9 +89,14 @@ typedef struct {
   const srt_allocator* allocator; /* NULL: the C library's; copied */
   srt_budget* budget;             /* NULL: a run counts no cores; else it outlives the model */
   /* 1: the file's bytes are a read-only mapping of a file, whose pages leave memory once they are
-   * packed; they are read again when another plan is made. */
+   * packed; they are read again when another plan is made. srt_model_load_file() sets it. */
   int32_t is_mapped;
+  int32_t abi_version; /* SRT_ABI_VERSION */
 } srt_options;
+
+/* What NULL options stand for, to be changed field by field. */
+#define SRT_OPTIONS_INIT \
+  {sizeof(srt_options), 0, NULL, SRT_TUNE_AUTO, 0, NULL, NULL, 0, SRT_ABI_VERSION}
 
 typedef struct {
   int32_t rank;
@@ -132,7 +144,30 @@ typedef struct {
   int32_t block_depth;  /* weights of a row that are computed at a time; 0: all */
 } srt_candidate;
 
+/* The caller's memory for a run. Sizes are in bytes. */
+typedef struct {
+  uint32_t struct_bytes; /* sizeof(srt_run) */
+  int32_t input_count;
+  void* arena; /* at least srt_plan_arena_bytes(), 64-byte aligned */
+  size_t arena_bytes;
+  const void* const* inputs; /* [input_count] */
+  const size_t* input_bytes; /* [input_count], just srt_plan_input_bytes() */
+  void* const* outputs;      /* [output_count] */
+  const size_t* output_bytes;
+  int32_t output_count;
+  int32_t step_count;
+  uint64_t* step_ns; /* NULL, or [step_count] for the time of each step */
+} srt_run;
+
+/* SRT_ABI_VERSION of the library; "1.2.3". */
 SRT_API int32_t srt_abi_version(void);
+SRT_API const char* srt_version(void);
+
+/* "invalid argument", ...: what a code means, in general. */
+SRT_API const char* srt_status_text(int32_t code);
+
+/* Bytes of an element; 0 for an unknown type. */
+SRT_API size_t srt_dtype_bytes(int32_t dtype);
 
 /* "avx512", ...: what this build and machine can run; NULL behind the last `index`. */
 SRT_API const char* srt_isa_name(int32_t index);
@@ -165,6 +200,10 @@ SRT_API void srt_budget_after_fork(srt_budget* budget);
  * memory would be lost. */
 SRT_API int32_t srt_model_load(const void* bytes, size_t size, const srt_options* options,
                                srt_model** model, srt_error* error);
+/* The same from a file, which is mapped until the model is freed: nobody may write to it or cut it
+ * meanwhile. (Replacing it by another file under its name is no problem.) */
+SRT_API int32_t srt_model_load_file(const char* path, const srt_options* options, srt_model** model,
+                                    srt_error* error);
 SRT_API void srt_model_free(srt_model* model);
 
 SRT_API int32_t srt_model_input_count(const srt_model* model);
@@ -184,28 +223,34 @@ SRT_API uint64_t srt_model_weight_bytes(const srt_model* model);
 /* In the child of a fork, before anything else: the model's threads are gone and are made anew. */
 SRT_API int32_t srt_model_after_fork(srt_model* model, srt_error* error);
 
-/* `shapes`: one per input. */
-SRT_API int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, srt_plan** plan,
-                              srt_error* error);
+/* `shapes`: one per input; `count` says how many. */
+SRT_API int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, int32_t count,
+                              srt_plan** plan, srt_error* error);
 /* The same with measured choices of an earlier plan (srt_plan_tuning) of the same model, shapes and
  * options on the same kind of machine: layers that they decide are not measured again. `tuning`
  * (any alignment, read during the call only) is not trusted: bytes that are corrupt, or that were
  * made for something else, count as absent, as a whole or layer by layer. SRT_TUNE_OFF ignores
  * them. */
-SRT_API int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, const void* tuning,
-                                    size_t tuning_bytes, srt_plan** plan, srt_error* error);
+SRT_API int32_t srt_plan_make_tuned(srt_model* model, const srt_shape* shapes, int32_t count,
+                                    const void* tuning, size_t tuning_bytes, srt_plan** plan,
+                                    srt_error* error);
 /* The same for a graph with inputs that srt_model_needs_value() names. `values`: one row-major
- * buffer per input, NULL for those that no plan depends on; read during the call only. The plan is
- * good for runs on these values. */
-SRT_API int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes,
-                                     const void* const* values, const void* tuning,
-                                     size_t tuning_bytes, srt_plan** plan, srt_error* error);
+ * buffer per input, NULL for those that no plan depends on, aligned to its element size;
+ * `value_bytes`: their sizes. Read during the call only. The plan is good for runs on these values.
+ */
+SRT_API int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes, int32_t count,
+                                     const void* const* values, const size_t* value_bytes,
+                                     const void* tuning, size_t tuning_bytes, srt_plan** plan,
+                                     srt_error* error);
 /* Writes the plan's measured choices to `buffer` if they fit into `size` bytes (NULL, 0: asks for
  * the size). Returns their size; 0 when nothing was measured. */
 SRT_API size_t srt_plan_tuning(const srt_plan* plan, void* buffer, size_t size);
 SRT_API void srt_plan_free(srt_plan* plan);
 SRT_API uint64_t srt_plan_arena_bytes(const srt_plan* plan);
+SRT_API int32_t srt_plan_input_shape(const srt_plan* plan, int32_t index, srt_shape* shape);
 SRT_API int32_t srt_plan_output_shape(const srt_plan* plan, int32_t index, srt_shape* shape);
+SRT_API int32_t srt_plan_input_bytes(const srt_plan* plan, int32_t index, size_t* bytes);
+SRT_API int32_t srt_plan_output_bytes(const srt_plan* plan, int32_t index, size_t* bytes);
 SRT_API int32_t srt_plan_node_count(const srt_plan* plan);
 SRT_API int32_t srt_plan_node(const srt_plan* plan, int32_t index, srt_node_info* info);
 /* The candidates of a node: the chosen one first, the others by predicted time. None for nodes that
@@ -218,17 +263,18 @@ SRT_API int32_t srt_plan_candidate(const srt_plan* plan, int32_t node, int32_t i
 SRT_API int32_t srt_plan_slices(const srt_plan* plan, int64_t* images);
 SRT_API int32_t srt_plan_step_count(const srt_plan* plan);
 
-/* `arena`: srt_plan_arena_bytes() bytes, 64-byte aligned, used by this run alone; zero before the
- * first one, or left-over bytes that are denormal numbers may slow it down. `inputs`,
- * `outputs`: row-major buffers of the plan's shapes, one per input and output, each aligned to its
- * element size; they must not overlap. `step_ns`: NULL, or [srt_plan_step_count()] for the time of
- * each step. SRT_INVALID_ARGUMENT when an input leads to an index outside of its dimension, such as
- * a token that the embedding lacks: the outputs then hold nothing of use. Fails in no other way. */
-SRT_API int32_t srt_plan_run(const srt_plan* plan, void* arena, const void* const* inputs,
-                             void* const* outputs, uint64_t* step_ns);
-/* The same; `error`, which may be NULL, says of which node, and which index. */
-SRT_API int32_t srt_plan_run_checked(const srt_plan* plan, void* arena, const void* const* inputs,
-                                     void* const* outputs, uint64_t* step_ns, srt_error* error);
+/* `run->arena` is used by this run alone; zero before the first one, or left-over bytes that are
+ * denormal numbers may slow it down. `inputs`, `outputs`: row-major buffers of the plan's shapes,
+ * one per input and output, each aligned to its element size; an output overlaps nothing else.
+ * SRT_INVALID_ARGUMENT, and nothing is written, when a count, a size or an alignment is wrong, a
+ * pointer is NULL or an output overlaps. SRT_INVALID_ARGUMENT also when an input leads to an index
+ * outside of its dimension, such as a token that the embedding lacks; the text says of which node,
+ * and which index, and the outputs hold nothing of use. Fails in no other way. */
+SRT_API int32_t srt_plan_run(const srt_plan* plan, const srt_run* run, srt_error* error);
+/* The same from pointers alone, for callers who have made sure of all of that: nothing is checked
+ * but indices. */
+SRT_API int32_t srt_plan_run_unchecked(const srt_plan* plan, void* arena, const void* const* inputs,
+                                       void* const* outputs, uint64_t* step_ns, srt_error* error);
 
 #ifdef __cplusplus
 }

@@ -64,9 +64,14 @@ void Csr2Packer::MatchRows(int rows) {
     for (int i = 1; i <= kBuckets; ++i) end[i] += end[i - 1];
     for (const Candidate& c : candidates_) sorted[end[highest - c.score]++] = c;
   } else {
+    // In the same order among equals, without the memory that std::stable_sort allocates.
+    int place[kCsr2PanelRows];
+    for (int i = 0; i < rows; ++i) place[order[i]] = i;
     std::copy(candidates_.begin(), candidates_.end(), sorted);
-    std::stable_sort(sorted, sorted + candidates_.size(),
-                     [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
+    std::sort(sorted, sorted + candidates_.size(), [&](const Candidate& x, const Candidate& y) {
+      if (x.score != y.score) return x.score > y.score;
+      return x.a != y.a ? place[x.a] < place[y.a] : place[x.b] < place[y.b];
+    });
   }
 
   bool taken[kCsr2PanelRows] = {};

@@ -68,8 +68,7 @@ class Model {
   Model(const py::buffer& file, int threads, const std::string& isa, int tune,
         std::shared_ptr<Budget> budget, bool allow_empty, bool mapped)
       : view_(file.request()), budget_(std::move(budget)) {
-    srt_options options = {};
-    options.struct_bytes = sizeof(options);
+    srt_options options = SRT_OPTIONS_INIT;
     options.threads = threads;
     options.isa = isa.empty() ? nullptr : isa.c_str();
     options.tune = tune;
@@ -198,17 +197,17 @@ class Plan {
       c[i].rank = static_cast<int32_t>(shapes[i].size());
       for (size_t d = 0; d < shapes[i].size(); ++d) c[i].dims[d] = shapes[i][d];
     }
-    if (static_cast<int>(shapes.size()) != srt_model_input_count(model_->get())) {
-      srt_error error = {SRT_INVALID_ARGUMENT, "one shape per graph input is needed"};
-      Throw(error);
-    }
     std::vector<const void*> known(values.size(), nullptr);
-    for (size_t i = 0; i < values.size(); ++i) known[i] = ValueData(values[i], i, shapes);
+    std::vector<size_t> known_bytes(values.size(), 0);
+    for (size_t i = 0; i < values.size(); ++i) {
+      known[i] = ValueData(values[i], i, shapes, &known_bytes[i]);
+    }
     srt_error error = {};
     int code = 0;
     {
       py::gil_scoped_release release;
-      code = srt_plan_make_valued(model_->get(), c.data(), known.empty() ? nullptr : known.data(),
+      code = srt_plan_make_valued(model_->get(), c.data(), static_cast<int32_t>(c.size()),
+                                  known.empty() ? nullptr : known.data(), known_bytes.data(),
                                   tuning.data(), tuning.size(), &plan_, &error);
     }
     if (code != SRT_OK) Throw(error);
@@ -305,7 +304,7 @@ class Plan {
       *error = {SRT_OUT_OF_MEMORY, "out of memory: the arena of a run"};
       return SRT_OUT_OF_MEMORY;
     }
-    const int32_t code = srt_plan_run_checked(plan_, arena, in, out, step_ns, error);
+    const int32_t code = srt_plan_run_unchecked(plan_, arena, in, out, step_ns, error);
     arenas_->Return(arena);
     return code;
   }
@@ -341,7 +340,7 @@ class Plan {
  private:
   // The bytes of input `i`, whose value is given; nullptr for None.
   const void* ValueData(const py::handle& value, size_t i,
-                        const std::vector<std::vector<int64_t>>& shapes) const {
+                        const std::vector<std::vector<int64_t>>& shapes, size_t* bytes) const {
     if (value.is_none()) return nullptr;
     if (i >= shapes.size() || !py::isinstance<py::array>(value)) {
       throw py::value_error("values are arrays or None, one per graph input");
@@ -357,6 +356,7 @@ class Plan {
         (array.flags() & py::array::c_style) == 0) {
       throw py::value_error("a value is not a C-contiguous array of its input's shape and dtype");
     }
+    *bytes = static_cast<size_t>(array.nbytes());
     return array.data();
   }
 

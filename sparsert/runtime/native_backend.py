@@ -37,28 +37,39 @@ _ERRORS: dict[int, type[errors.SparsertError]] = {
     4: errors.BackendError,
     5: errors.BackendError,
     6: errors.BackendError,
+    7: errors.ModelFormatError,
 }
 
 _alive: weakref.WeakSet[NativeBackend] = weakref.WeakSet()
 
-# What the models of this process take the cores of their runs from; made by the first load.
+# What the models of this process take the cores of their runs from; made by the first load. And
+# the same of models in the C library, which the extension knows nothing of.
 _budget: Any = None
+_library_budget: Any = None
 _budget_lock = threading.Lock()
 
 
-def import_core() -> Any:
-    """Returns the compiled module.
+def import_core(backend: str = "native") -> Any:
+    """Returns the compiled module, or what stands for it.
+
+    Args:
+        backend: "native" for the compiled extension, "capi" for the C library.
 
     Raises:
-        BackendError: the package was installed without its compiled extension.
+        BackendError: the package was installed without its compiled extension; the C library, or
+            cffi, is missing.
     """
+    if backend == "capi":
+        from sparsert.capi import library
+
+        return library()
     try:
         return importlib.import_module("sparsert.runtime._core")
     except ImportError as error:
         raise errors.BackendError(
             "the compiled extension sparsert.runtime._core cannot be imported "
             f"({error}); reinstall sparsert on a machine with a C++17 compiler, or use "
-            'backend="numpy"'
+            'backend="capi" (the C library through cffi) or backend="numpy"'
         ) from error
 
 
@@ -81,7 +92,7 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
-def process_budget(threads: int | None = None) -> Any:
+def process_budget(threads: int | None = None, backend: str = "native") -> Any:
     """Returns the budget that all models of this process share.
 
     It has as many cores as the process may keep busy, or more if a model asks for more threads:
@@ -89,14 +100,17 @@ def process_budget(threads: int | None = None) -> Any:
 
     Args:
         threads: that a model asks for; None: no more than there are cores.
+        backend: as in import_core(); each has a budget of its own.
     """
-    global _budget
+    global _budget, _library_budget
     with _budget_lock:
-        if _budget is None:
-            _budget = import_core().Budget(0)
-        if threads is not None and threads > _budget.cores:
-            _budget.cores = threads
-        return _budget
+        if backend == "capi":
+            budget = _library_budget = _library_budget or import_core("capi").Budget(0)
+        else:
+            budget = _budget = _budget or import_core().Budget(0)
+        if threads is not None and threads > budget.cores:
+            budget.cores = threads
+        return budget
 
 
 def aligned_bytes(data: Any) -> np.ndarray:
@@ -123,10 +137,11 @@ class NativeBackend:
         tune: True measures every candidate kernel, "auto" the close ones, False none. What was
             measured is kept in the tuning cache and not measured again.
         allow_empty: dimensions of inputs may be 0, as where a fallback found nothing.
+        backend: "native" runs it in the compiled extension, "capi" in the C library.
 
     Raises:
         ModelFormatError: the bytes are not a valid .sprt file.
-        BackendError: the instruction set is absent, or the extension is missing.
+        BackendError: the instruction set is absent, or the extension or library is missing.
         ShapeError: the graph's static shapes contradict each other.
     """
 
@@ -138,8 +153,9 @@ class NativeBackend:
         isa: str | None = None,
         tune: bool | str = "auto",
         allow_empty: bool = False,
+        backend: str = "native",
     ) -> None:
-        self._core = import_core()
+        self._core = import_core(backend)
         self._label = label
         self._tune = tune
         self.file = aligned_bytes(file)
@@ -151,7 +167,7 @@ class NativeBackend:
                 threads or 0,
                 isa or "",
                 _TUNE[tune],
-                process_budget(threads),
+                process_budget(threads, backend),
                 allow_empty,
                 mapped=isinstance(file, mmap.mmap),
             )
@@ -400,8 +416,9 @@ def _candidate_cell(candidates: list[dict[str, Any]]) -> str:
 def _after_fork() -> None:
     global _budget_lock
     _budget_lock = threading.Lock()
-    if _budget is not None:
-        _budget.after_fork()
+    for budget in (_budget, _library_budget):
+        if budget is not None:
+            budget.after_fork()
     for backend in list(_alive):
         backend.after_fork()
 

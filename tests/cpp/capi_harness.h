@@ -300,8 +300,8 @@ inline srt_shape Shape(const std::vector<int64_t>& dims) {
 }
 
 inline srt_options Options(int32_t threads, const char* isa, const srt_allocator* allocator) {
-  srt_options options = {};
-  options.struct_bytes = sizeof(options);
+  srt_options options = SRT_OPTIONS_INIT;
+  options.tune = SRT_TUNE_OFF;
   options.threads = threads;
   options.isa = isa;
   options.allocator = allocator;

@@ -54,7 +54,7 @@ void TestRun(const File& file, const Weights& w, const char* isa, int threads) {
     const int64_t n = size[0], h = size[1], v = size[2];
     const srt_shape shape = Shape({n, kIn, h, v});
     srt_plan* plan = nullptr;
-    Expect(srt_plan_make(model, &shape, &plan, &error) == SRT_OK, "plan: %s", error.text);
+    Expect(srt_plan_make(model, &shape, 1, &plan, &error) == SRT_OK, "plan: %s", error.text);
     if (plan == nullptr) continue;
     srt_shape out = {};
     Expect(srt_plan_output_shape(plan, 0, &out) == SRT_OK && out.rank == 2 && out.dims[0] == n &&
@@ -83,7 +83,8 @@ void TestRun(const File& file, const Weights& w, const char* isa, int threads) {
     const size_t live = counter.live.size();
     for (int run = 0; run < 3; ++run) {
       std::fill(y.begin(), y.end(), -99.0f);
-      srt_plan_run(plan, arena, inputs, outputs, run == 2 ? step_ns.data() : nullptr);
+      srt_plan_run_unchecked(plan, arena, inputs, outputs, run == 2 ? step_ns.data() : nullptr,
+                             nullptr);
       const std::vector<double> want = Reference(w, x.data(), n, h, v);
       for (size_t i = 0; i < y.size(); ++i) {
         Expect(std::fabs(y[i] - want[i]) <= 1e-4 * (1 + std::fabs(want[i])),
@@ -136,7 +137,8 @@ void TestBudget(const File& file, const Weights& w) {
     options.budget = budget;
     Expect(srt_model_load(file.data, file.size, &options, &models[i], &error) == SRT_OK, "load: %s",
            error.text);
-    Expect(srt_plan_make(models[i], &shape, &plans[i], &error) == SRT_OK, "plan: %s", error.text);
+    Expect(srt_plan_make(models[i], &shape, 1, &plans[i], &error) == SRT_OK, "plan: %s",
+           error.text);
   }
   std::vector<float> x(static_cast<size_t>(n * kIn * h * v));
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 5 % 19) * 0.125f - 1.0f;
@@ -149,7 +151,7 @@ void TestBudget(const File& file, const Weights& w) {
     int wrong = 0;
     for (int r = 0; r < runs; ++r) {
       std::fill(y.begin(), y.end(), -99.0f);
-      srt_plan_run(plan, arena, inputs, outputs, nullptr);
+      srt_plan_run_unchecked(plan, arena, inputs, outputs, nullptr, nullptr);
       for (size_t i = 0; i < y.size(); ++i) {
         wrong += std::fabs(y[i] - want[i]) > 1e-4 * (1 + std::fabs(want[i]));
       }
@@ -233,7 +235,7 @@ void TestErrors(const File& file) {
     const srt_shape shape = Shape(dims);
     srt_plan* plan = nullptr;
     error = srt_error();
-    const int32_t made = srt_plan_make(model, &shape, &plan, &error);
+    const int32_t made = srt_plan_make(model, &shape, 1, &plan, &error);
     Expect(made != SRT_OK && plan == nullptr && error.text[0] != 0, "a shape of rank %zu is taken",
            dims.size());
     if (plan != nullptr) srt_plan_free(plan);
@@ -242,7 +244,7 @@ void TestErrors(const File& file) {
     srt_shape shape = Shape({1, 3, 4, 4});
     shape.rank = rank;
     srt_plan* plan = nullptr;
-    Expect(srt_plan_make(model, &shape, &plan, &error) == SRT_SHAPE && plan == nullptr, "rank");
+    Expect(srt_plan_make(model, &shape, 1, &plan, &error) == SRT_SHAPE && plan == nullptr, "rank");
   }
   srt_model_free(model);
   srt_model_free(nullptr);
@@ -276,7 +278,7 @@ void TestBadData() {
            error.text);
     const srt_shape shape = Shape({2, 5000});
     srt_plan* plan = nullptr;
-    Expect(srt_plan_make(model, &shape, &plan, &error) == SRT_OK, "plan: %s", error.text);
+    Expect(srt_plan_make(model, &shape, 1, &plan, &error) == SRT_OK, "plan: %s", error.text);
     std::vector<int64_t> ids(10000, 6);
     std::vector<float> y(30000);
     void* arena = AlignedBytes(srt_plan_arena_bytes(plan));
@@ -285,7 +287,7 @@ void TestBadData() {
     for (const int64_t bad : {int64_t{7}, int64_t{-8}, INT64_MIN, INT64_MAX}) {
       ids[7777] = bad;
       error = srt_error();
-      Expect(srt_plan_run_checked(plan, arena, inputs, outputs, nullptr, &error) ==
+      Expect(srt_plan_run_unchecked(plan, arena, inputs, outputs, nullptr, &error) ==
                      SRT_INVALID_ARGUMENT &&
                  error.code == SRT_INVALID_ARGUMENT,
              "index %lld is taken", static_cast<long long>(bad));
@@ -293,16 +295,18 @@ void TestBadData() {
         Expect(std::strstr(error.text, part) != nullptr, "index: %s", error.text);
       }
       Expect(std::strstr(error.text, std::to_string(bad).c_str()) != nullptr, "%s", error.text);
-      Expect(srt_plan_run(plan, arena, inputs, outputs, nullptr) == SRT_INVALID_ARGUMENT, "code");
+      Expect(srt_plan_run_unchecked(plan, arena, inputs, outputs, nullptr, nullptr) ==
+                 SRT_INVALID_ARGUMENT,
+             "code");
     }
     ids[7777] = -7;
-    Expect(srt_plan_run_checked(plan, arena, inputs, outputs, nullptr, nullptr) == SRT_OK,
+    Expect(srt_plan_run_unchecked(plan, arena, inputs, outputs, nullptr, nullptr) == SRT_OK,
            "a run after one that failed");
     std::free(arena);
     srt_plan_free(plan);
 
     const srt_shape huge = Shape({1 << 10, int64_t{1} << 27});
-    Expect(srt_plan_make(model, &huge, &plan, &error) == SRT_OUT_OF_MEMORY && plan == nullptr &&
+    Expect(srt_plan_make(model, &huge, 1, &plan, &error) == SRT_OUT_OF_MEMORY && plan == nullptr &&
                std::strstr(error.text, "'embedding' (Gather)") != nullptr,
            "memory: %s", error.text);
     srt_model_free(model);
@@ -314,10 +318,10 @@ void TestBadData() {
   Expect(srt_model_load(gather.data, gather.size, nullptr, &model, &error) == SRT_OK, "load");
   const srt_shape small = Shape({2, 5});
   const srt_shape large = Shape({20, 50});
-  Expect(srt_plan_make(model, &large, &plan, &error) == SRT_OUT_OF_MEMORY && plan == nullptr &&
+  Expect(srt_plan_make(model, &large, 1, &plan, &error) == SRT_OUT_OF_MEMORY && plan == nullptr &&
              std::strstr(error.text, "1000") != nullptr,
          "limit: %s", error.text);
-  Expect(srt_plan_make(model, &small, &plan, &error) == SRT_OK, "limit: %s", error.text);
+  Expect(srt_plan_make(model, &small, 1, &plan, &error) == SRT_OK, "limit: %s", error.text);
   srt_plan_free(plan);
   srt_model_free(model);
   for (const char* bad : {"-1", "many", "5 GB"}) {
@@ -331,57 +335,27 @@ void TestBadData() {
   const File add(OneNode(kOpBinary, "sum", kAttrFn, SRT_F32, {4, 3}, false));
   Expect(srt_model_load(add.data, add.size, nullptr, &model, &error) == SRT_OK, "%s", error.text);
   const srt_shape contradicts = Shape({5, 3});
-  Expect(srt_plan_make(model, &contradicts, &plan, &error) == SRT_SHAPE && plan == nullptr &&
+  Expect(srt_plan_make(model, &contradicts, 1, &plan, &error) == SRT_SHAPE && plan == nullptr &&
              std::strstr(error.text, "'sum'") != nullptr &&
              std::strstr(error.text, "[5,3]") != nullptr,
          "shapes: %s", error.text);
   srt_model_free(model);
 }
 
-size_t ElementBytes(int32_t dtype) {
-  switch (dtype) {
-    case SRT_I64:
-    case SRT_U64:
-    case SRT_F64:
-      return 8;
-    case SRT_F16:
-    case SRT_I16:
-    case SRT_U16:
-      return 2;
-    case SRT_U8:
-    case SRT_I8:
-    case SRT_BOOL:
-      return 1;
-    default:
-      return 4;
-  }
-}
-
-size_t Bytes(const srt_shape& shape, int32_t dtype) {
-  size_t bytes = ElementBytes(dtype);
-  for (int32_t d = 0; d < shape.rank; ++d) bytes *= static_cast<size_t>(shape.dims[d]);
-  return bytes;
-}
-
 // One run on zeros, with every buffer as long as it must be and no longer.
-void RunOnZeros(const srt_model* model, const srt_plan* plan,
-                const std::vector<srt_shape>& input_shapes) {
+void RunOnZeros(const srt_model* model, const srt_plan* plan) {
   std::vector<void*> inputs, outputs;
-  srt_tensor_info info = {};
+  size_t bytes = 0;
   for (int32_t i = 0; i < srt_model_input_count(model); ++i) {
-    srt_model_input(model, i, &info);
-    const size_t bytes = Bytes(input_shapes[static_cast<size_t>(i)], info.dtype);
+    srt_plan_input_bytes(plan, i, &bytes);
     inputs.push_back(std::calloc(bytes + !bytes, 1));
   }
   for (int32_t i = 0; i < srt_model_output_count(model); ++i) {
-    srt_shape shape = {};
-    srt_model_output(model, i, &info);
-    srt_plan_output_shape(plan, i, &shape);
-    const size_t bytes = Bytes(shape, info.dtype);
+    srt_plan_output_bytes(plan, i, &bytes);
     outputs.push_back(std::malloc(bytes + !bytes));
   }
   void* arena = AlignedBytes(srt_plan_arena_bytes(plan));
-  srt_plan_run(plan, arena, inputs.data(), outputs.data(), nullptr);
+  srt_plan_run_unchecked(plan, arena, inputs.data(), outputs.data(), nullptr, nullptr);
   std::free(arena);
   for (void* memory : inputs) std::free(memory);
   for (void* memory : outputs) std::free(memory);
@@ -412,15 +386,17 @@ void TestOutOfMemory(const File& file, const char* label, int threads, int tune)
         shapes.push_back(info.shape);
       }
       srt_plan* plan = nullptr;
-      code = srt_plan_make(model, shapes.data(), &plan, &error);
+      code =
+          srt_plan_make(model, shapes.data(), static_cast<int32_t>(shapes.size()), &plan, &error);
       Expect((code == SRT_OK) == (plan != nullptr), "%s: plan without memory", label);
       if (plan == nullptr) {
         // The same model must be able to plan once there is memory.
-        const int32_t again = srt_plan_make(model, shapes.data(), &plan, nullptr);
+        const int32_t again = srt_plan_make(model, shapes.data(),
+                                            static_cast<int32_t>(shapes.size()), &plan, nullptr);
         Expect(again == SRT_OK, "%s: planning again after allocation %lld failed gives %d", label,
                static_cast<long long>(n), again);
       }
-      if (plan != nullptr && counter.calls <= n) RunOnZeros(model, plan, shapes);
+      if (plan != nullptr && counter.calls <= n) RunOnZeros(model, plan);
       srt_plan_free(plan);
       srt_model_free(model);
     }

@@ -37,7 +37,7 @@ struct Plan {
     std::vector<char> bytes(tuning.begin(), tuning.end());
     bytes.shrink_to_fit();
     const int32_t code =
-        srt_plan_make_tuned(m.model, &shape, bytes.data(), bytes.size(), &plan, &error);
+        srt_plan_make_tuned(m.model, &shape, 1, bytes.data(), bytes.size(), &plan, &error);
     Expect(code == SRT_OK && plan != nullptr, "plan: %s", error.text);
     if (plan == nullptr) std::exit(1);
   }
@@ -70,7 +70,7 @@ struct Plan {
     const void* inputs[] = {x.data()};
     void* outputs[] = {y};
     void* arena = AlignedBytes(srt_plan_arena_bytes(plan));
-    srt_plan_run(plan, arena, inputs, outputs, nullptr);
+    srt_plan_run_unchecked(plan, arena, inputs, outputs, nullptr, nullptr);
     std::free(arena);
     const std::vector<double> want = Reference(w, x.data(), 1, kHeight, kWidth);
     for (size_t i = 0; i < kOut; ++i) {
