@@ -140,7 +140,16 @@ def measure(cases: Sequence[Case], seeds: Sequence[int], epochs: int) -> Table:
         records.append(
             {**dataclasses.asdict(case), "zeros": zeros, "lost_pruned": before, "lost": after}
         )
-    columns = ["method", "pattern", "scope", "schedule", "zeros", "lost at once", "lost", "lost at worst"]
+    columns = [
+        "method",
+        "pattern",
+        "scope",
+        "schedule",
+        "zeros",
+        "lost at once",
+        "lost",
+        "lost at worst",
+    ]
     title = f"Accuracy lost on the digits' test set, median of {len(seeds)} seeds"
     return Table(title, columns, rows, records=records)
 
