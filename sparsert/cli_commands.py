@@ -1,4 +1,4 @@
-"""The commands of sparsert: demo, convert, inspect, run, bench, forecast, quantize."""
+"""The commands of sparsert: demo, convert, inspect, run, bench, forecast, prune, quantize."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 import rich  # noqa: F401  named here so that one error tells what the command needs
 
 from sparsert import cli_feeds
+from sparsert.cli_prune import prune
 from sparsert.cli_quantize import quantize
 from sparsert.cli_view import example as _example
 from sparsert.cli_view import formats as _formats
@@ -55,6 +56,7 @@ def sparsert() -> None:
     """Runs pruned neural networks on CPUs, with sparse kernels of its own."""
 
 
+sparsert.add_command(prune)
 sparsert.add_command(quantize)
 
 

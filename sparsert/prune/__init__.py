@@ -8,26 +8,46 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from sparsert.prune.fine_tuning import fine_tune
+from sparsert.prune.criteria import CRITERIA, Criterion, Job, register
+from sparsert.prune.explanation import LayerExplanation
+from sparsert.prune.fine_tuning import fine_tune, recalibrate_batch_norms
+from sparsert.prune.recipe import Recipe, RecipeError, RecipeResult, Step
 from sparsert.prune.report import LayerZeros, PruneReport
-from sparsert.prune.selection import DEFAULT_METHOD, METHODS, SCOPES, prune_model
+from sparsert.prune.schedules import Gradual, Regrowth, erdos_renyi, iterative
+from sparsert.prune.selection import DEFAULT_METHOD, SCOPES, Options, prune_model
 
 if TYPE_CHECKING:
     import torch
 
+METHODS = tuple(CRITERIA)
+
 __all__ = [
     "METHODS",
     "SCOPES",
+    "Criterion",
+    "Gradual",
+    "Job",
+    "LayerExplanation",
     "LayerZeros",
     "PruneReport",
+    "Recipe",
+    "RecipeError",
+    "RecipeResult",
+    "Regrowth",
+    "Step",
     "apply_masks",
+    "erdos_renyi",
     "fine_tune",
     "hold_zeros",
+    "iterative",
+    "load_state",
     "masks",
     "prune",
+    "recalibrate_batch_norms",
+    "register",
     "remove",
 ]
 
@@ -38,35 +58,63 @@ def prune(
     *,
     sparsity: float | Mapping[str, float] | None = None,
     threshold: float | None = None,
+    relative_threshold: float | None = None,
     scope: str = "layer",
+    pattern: str | None = None,
     exclude: Sequence[str] = (),
+    data: Iterable[Any] | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
+    reconstruct: bool | None = None,
+    seed: int = 0,
 ) -> PruneReport:
     """Zeroes the least important weights of a torch module's layers.
 
     Those are convolutions, linear layers and recurrent ones (LSTM, GRU, RNN and their cells), each
-    of whose weights is a layer of its own: "lstm.weight_hh_l0".
+    of whose weights is a layer of its own: "lstm.weight_hh_l0". A weight that several modules share
+    is one layer, under the first one's name, and is pruned in all of them.
 
     The zeros are held by masks (torch parametrizations of each `weight`): they survive further
-    training until remove() bakes them in. A weight that an earlier call pruned stays pruned.
-    Biases are never pruned.
+    training until remove() bakes them in. Weights that are zero already stay zero, and count.
+    Biases are not pruned, but for those of whole channels.
 
     Args:
         model: any torch module; it is changed in place.
-        method: "magnitude": a weight's importance is its absolute value.
+        method: what a weight's importance is: "magnitude" abs(w), "gradient" abs(dL/dw), "taylor"
+            abs(w dL/dw), "snip", "wanda" abs(w) norm(x), "second-order", "random"; that of an
+            output channel: "activation-gradient" abs(dL/da), "activation-sensitivity" abs(da/dx),
+            "apoz". sparsert/prune/criteria/ has one file for each, with its source.
         sparsity: share of zeros to reach, 0 to 1 (1 excluded): a number for every layer, or
             {layer: number} to prune those layers only.
         threshold: instead of `sparsity`: keep the weights whose importance is above it.
-        scope: "layer" reaches the sparsity in each layer; "global" over all of them together, so
-            that layers of small weights lose more.
+        relative_threshold: the same as a multiple of the mean importance of the layer's weights,
+            or of all layers' with scope="global".
+        scope: "layer" reaches the sparsity in each layer; "row" in each row of each weight matrix;
+            "global" over all layers together, so that unimportant layers lose more.
+        pattern: "unstructured": each weight on its own; "4x1": blocks of successive output
+            channels; "1x4": of successive input channels at one tap (2, 4, 8 or 16 of them); "2:4":
+            at most 2 of 4 successive input channels are left; "channel": all weights of an output
+            channel, its bias too. A block counts by the mean importance of its weights. None: what
+            the method measures, channels or weights. With "channel", recurrent layers and the last
+            layer, whose channels are the model's outputs, are left alone unless `sparsity` names
+            them (the last one only).
         exclude: names of layers to leave alone, as in model.named_modules(); the name of a
             recurrent module stands for all its weights, here and in `sparsity`.
+        data: batches for the methods that measure them: (inputs, targets), where inputs may be a
+            tensor, a tuple or a mapping; or inputs alone, if the method needs no gradients of the
+            loss. A few hundred samples are enough.
+        loss: (outputs, targets) -> scalar, the mean over a batch; None: cross entropy, or what the
+            outputs have as `.loss`.
+        reconstruct: whether the weights that are left are changed so that each layer's outputs on
+            the data stay as near as they can to what they were; None: with "second-order" only.
+        seed: of the method "random".
 
     Returns:
-        The zeros of each layer.
+        The zeros of each layer; its explain() says what went and why.
 
     Raises:
-        ValueError: unknown method, scope or layer; not exactly one of `sparsity` and `threshold`,
-            or one out of range; a weight that is not finite.
+        ValueError: lists what is wrong with the arguments; a sparsity that would leave nothing of a
+            layer (with the nearest one that can be reached); empty data, layers that it does not
+            reach; weights, gradients or activations that are not finite. The model is unchanged.
         BackendError: PyTorch is not installed.
 
     Example:
@@ -75,11 +123,29 @@ def prune(
         >>> sparsert.prune.remove(module)                          # doctest: +SKIP
         >>> model = sparsert.load(module, example_inputs=x)        # doctest: +SKIP
     """
-    return prune_model(model, method, sparsity, threshold, scope, exclude)
+    return prune_model(
+        model,
+        Options(
+            method=method,
+            sparsity=sparsity,
+            threshold=threshold,
+            relative_threshold=relative_threshold,
+            scope=scope,
+            pattern=pattern,
+            exclude=exclude,
+            data=data,
+            loss=loss,
+            reconstruct=reconstruct,
+            seed=seed,
+        ),
+    )
 
 
 def masks(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Returns the masks that are held now: bool tensors (True: kept) by layer name."""
+    """Returns the masks that are held now: bool tensors (True: kept) by layer name.
+
+    Those of biases, which the pattern "channel" makes, are named "layer.bias".
+    """
     from sparsert.prune.masking import get_masks
 
     return get_masks(model)
@@ -112,6 +178,21 @@ def remove(model: torch.nn.Module) -> None:
     from sparsert.prune.masking import bake_masks
 
     bake_masks(model)
+
+
+def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Loads the state dict of a pruned module into a new one of the same architecture.
+
+    Args:
+        model: changed in place: gets the masks that the state has.
+        state: what state_dict() of a module with masks returned.
+
+    Raises:
+        RuntimeError: torch's own, when names or shapes do not fit.
+    """
+    from sparsert.prune.masking import load_masked_state
+
+    load_masked_state(model, state)
 
 
 class _CallableModule(types.ModuleType):

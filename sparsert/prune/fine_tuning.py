@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 def fine_tune(
     model: torch.nn.Module,
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    batches: Iterable[Any],
     *,
     epochs: int = 1,
     learning_rate: float = 1e-4,
-    loss: Callable[[Any, torch.Tensor], torch.Tensor] | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
-    after_batch: Callable[[], None] | None = None,
+    after_batch: Callable[[], Any] | None = None,
 ) -> list[float]:
     """Trains a module; weights that masks hold stay zero, all others move.
 
@@ -27,39 +27,48 @@ def fine_tune(
 
     Args:
         model: trained in place; left in the mode (train or eval) it was in.
-        batches: (inputs, targets) pairs; iterated once per epoch, such as a DataLoader.
+        batches: (inputs, targets) pairs; iterated once per epoch, such as a DataLoader. Inputs
+            may be a tensor, a tuple of them or a mapping; what prune() takes as data is fine.
         epochs: how many times.
         learning_rate: of Adam; ignored when `optimizer` is given.
         loss: (outputs, targets) -> scalar; None: cross entropy of logits with class numbers.
         optimizer: over the module's parameters, made after it was pruned; None: Adam.
-        after_batch: called after each step, for progress bars.
+        after_batch: called after each step: the step() of a schedule, or a progress bar.
 
     Returns:
         The mean loss of each epoch.
 
     Raises:
-        ValueError: `batches` is empty.
+        ValueError: `batches` is empty, or the loss became infinite or NaN.
         BackendError: PyTorch is not installed.
 
     Example:
         >>> sparsert.prune.fine_tune(module, loader, epochs=3)  # doctest: +SKIP
     """
     torch = import_torch()
-    measure = torch.nn.functional.cross_entropy if loss is None else loss
+    from sparsert.prune.calibration import device_of, loss_of, split_batch
+
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     means = []
+    device = device_of(model)
     was_training = model.training
     model.train()
     try:
-        for _ in range(epochs):
+        for epoch in range(epochs):
             losses = []
-            for inputs, targets in batches:
+            for batch in batches:
+                args, kwargs, targets = split_batch(batch, device)
                 optimizer.zero_grad()
-                value = measure(model(inputs), targets)
+                value = loss_of(model(*args, **kwargs), targets, loss)
+                losses.append(float(value.detach()))
+                if not abs(losses[-1]) < float("inf"):
+                    raise ValueError(
+                        f"the loss of batch {len(losses) - 1} in epoch {epoch} is {losses[-1]}: "
+                        "try a smaller learning_rate"
+                    )
                 value.backward()
                 optimizer.step()
-                losses.append(float(value.detach()))
                 if after_batch is not None:
                     after_batch()
             if not losses:
@@ -68,3 +77,56 @@ def fine_tune(
     finally:
         model.train(was_training)
     return means
+
+
+def recalibrate_batch_norms(
+    model: torch.nn.Module, batches: Iterable[Any], *, most: int | None = None
+) -> int:
+    """Measures the means and variances of batch norms anew: a pruning shifts them.
+
+    No weight changes; a pruned network often gets much of its accuracy back by this alone.
+
+    Args:
+        model: changed in place; left in the mode it was in.
+        batches: as in fine_tune(); targets are not needed.
+        most: how many batches to use; None: all.
+
+    Returns:
+        How many batch norms the module has; with none, the data is not read.
+
+    Raises:
+        ValueError: `batches` is empty.
+        BackendError: PyTorch is not installed.
+    """
+    torch = import_torch()
+    from sparsert.prune.calibration import device_of, eval_mode, split_batch
+
+    norms = [
+        part
+        for part in model.modules()
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.track_running_stats
+    ]
+    if not norms:
+        return 0
+    momenta = [norm.momentum for norm in norms]
+    device = device_of(model)
+    count = 0
+    with eval_mode(model), torch.no_grad():
+        try:
+            for batch in batches:
+                if count == most:
+                    break
+                if count == 0:
+                    for norm in norms:
+                        norm.reset_running_stats()
+                        norm.momentum = None  # the mean of all batches
+                        norm.training = True
+                args, kwargs, _ = split_batch(batch, device)
+                model(*args, **kwargs)
+                count += 1
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+    if count == 0:
+        raise ValueError("batches is empty (an iterator can be used once only)")
+    return len(norms)

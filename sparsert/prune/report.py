@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sparsert.prune.explanation import LayerExplanation, explain_table
 from sparsert.runtime.table import Table
 
 
@@ -41,12 +42,16 @@ class PruneReport:
         scope: "layer" or "global".
         layers: in the order of the module, those left alone included.
         parameters: all trainable values of the module, biases and other layers included.
+        pattern: which weights went together.
+        explanations: of the layers that were pruned.
     """
 
     method: str
     scope: str
     layers: Sequence[LayerZeros]
     parameters: int
+    pattern: str = "unstructured"
+    explanations: Sequence[LayerExplanation] = ()
 
     @property
     def weights(self) -> int:
@@ -69,6 +74,10 @@ class PruneReport:
         left = self.parameters - self.zeros
         return self.parameters / left if left else math.inf
 
+    def explain(self) -> Table:
+        """Returns what went in each layer and why: importance before and after, channels, cut."""
+        return explain_table(self.method, self.scope, self.pattern, self.explanations)
+
     def table(self) -> Table:
         """Returns one row per layer and one for the sum."""
         rows: list[Sequence[Any]] = [
@@ -87,7 +96,7 @@ class PruneReport:
             f"ratio {self.compression_ratio:.2f} (all parameters over the non-zero ones)"
         ]
         records = [{**asdict(layer), "sparsity": layer.sparsity} for layer in self.layers]
-        title = f"Pruned by {self.method}, scope {self.scope}"
+        title = f"Pruned by {self.method}, scope {self.scope}, {self.pattern}"
         columns = ["layer", "shape", "weights", "zeros", "share"]
         return Table(title, columns, rows, notes, records)
 
@@ -97,11 +106,13 @@ class PruneReport:
             **self.table().to_dict(),
             "method": self.method,
             "scope": self.scope,
+            "pattern": self.pattern,
             "parameters": self.parameters,
             "weights": self.weights,
             "zeros": self.zeros,
             "sparsity": self.sparsity,
             "compression_ratio": self.compression_ratio,
+            "explanations": [asdict(layer) for layer in self.explanations],
         }
 
     def to_markdown(self) -> str:

@@ -1,70 +1,151 @@
-"""Chooses the weights that go: by a threshold, or by a target share of zeros."""
+"""Chooses the weights that go: a criterion's importance, a pattern, and a scope or threshold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sparsert.errors import describe_problems
-from sparsert.prune.criteria import CRITERIA
+from sparsert.prune.criteria import CRITERIA, Job
+from sparsert.prune.explanation import explain_layer
+from sparsert.prune.patterns import (
+    CHANNEL,
+    UNSTRUCTURED,
+    Pattern,
+    channel_scores_to_weights,
+    from_matrices,
+    parse_pattern,
+    to_matrices,
+)
 from sparsert.prune.report import LayerZeros, PruneReport
 from sparsert.prune.torch_import import import_torch
 
 if TYPE_CHECKING:
     import torch
 
+    from sparsert.prune.masking import PrunableLayer
+
 DEFAULT_METHOD = "magnitude"
-METHODS = tuple(CRITERIA)
-SCOPES = ("layer", "global")
+SCOPES = ("layer", "global", "row")
 
 
-def prune_model(
-    model: torch.nn.Module,
-    method: str,
-    sparsity: float | Mapping[str, float] | None,
-    threshold: float | None,
-    scope: str,
-    exclude: Sequence[str],
-) -> PruneReport:
+@dataclass(frozen=True)
+class Options:
+    """The arguments of sparsert.prune(), which documents them."""
+
+    method: str = DEFAULT_METHOD
+    sparsity: float | Mapping[str, float] | None = None
+    threshold: float | None = None
+    relative_threshold: float | None = None
+    scope: str = "layer"
+    pattern: str | None = None
+    exclude: Sequence[str] = ()
+    data: Any = None
+    loss: Any = None
+    reconstruct: bool | None = None
+    seed: int = 0
+
+    def pattern_name(self) -> str:
+        """The pattern, or the method's own."""
+        criterion = CRITERIA.get(self.method)
+        if self.pattern is not None:
+            return self.pattern
+        return CHANNEL if criterion is not None and criterion.measures_channels else UNSTRUCTURED
+
+    def is_reconstructing(self) -> bool:
+        """Whether weights make up for others, as asked for or by the method's own choice."""
+        own = CRITERIA[self.method].reconstructs
+        return own if self.reconstruct is None else self.reconstruct
+
+
+@dataclass
+class _Units:
+    """What goes together in one layer.
+
+    Attributes:
+        scores: mean importance of each, [groups, rows, taps, columns] of units.
+        alive: how many of its weights are not zero yet.
+        gone: bool [groups, rows, taps, columns] of weights that are zero already.
+    """
+
+    scores: torch.Tensor
+    alive: torch.Tensor
+    gone: torch.Tensor
+
+
+def prune_model(model: torch.nn.Module, options: Options) -> PruneReport:
     """Does what sparsert.prune() promises."""
-    _check_options(method, sparsity, threshold, scope)
+    pattern = check_options(options)
     import_torch()
     from sparsert.prune.masking import prunable_layers, set_masks, weight_of
 
     layers = prunable_layers(model)
-    modules: dict[str, list[str]] = {}  # name of a module -> those of its layers
-    for name, layer in layers.items():
-        modules.setdefault(name.removesuffix(layer.parameter).removesuffix("."), []).append(name)
-    if isinstance(sparsity, Mapping):
-        sparsity = {
-            name: share for given, share in sparsity.items() for name in modules.get(given, [given])
-        }
-    exclude = [name for given in exclude for name in modules.get(given, [given])]
-    named = list(sparsity) if isinstance(sparsity, Mapping) else list(layers)
-    _check_names(list(layers), [*named, *exclude])
-    chosen = [name for name in named if name not in exclude]
-    if not chosen:
-        raise ValueError("the module has no convolution, linear or recurrent layer to prune")
+    chosen, sparsity = _choose_layers(model, layers, options, pattern)
+    if pattern.sparsity is not None:
+        sparsity = pattern.sparsity
     weights = {name: weight_of(layers[name]) for name in chosen}
-    _check_finite(weights)
-    scores = {name: CRITERIA[method](weight) for name, weight in weights.items()}
-    if threshold is not None:
-        keep = {name: score > threshold for name, score in scores.items()}
-    elif isinstance(sparsity, Mapping):
-        keep = {name: keep_highest(scores[name], sparsity[name]) for name in chosen}
-    elif scope == "layer":
-        assert sparsity is not None
-        keep = {name: keep_highest(score, sparsity) for name, score in scores.items()}
-    else:
-        assert sparsity is not None
-        keep = _keep_highest_of_all(scores, sparsity)
-    set_masks(model, keep)
+    _check_finite("weights", weights)
+    job = Job(
+        model,
+        {name: layers[name] for name in chosen},
+        weights,
+        options.data,
+        options.loss,
+        options.seed,
+    )
+    if options.is_reconstructing():
+        _check_writable(job)
+    scores = measure(options.method, job)
+    keep = _keep(job, scores, replace(options, sparsity=sparsity), pattern)
+    explanations = [
+        explain_layer(name, layers[name], scores[name], weights[name] != 0, keep[name])
+        for name in chosen
+    ]
+    if options.is_reconstructing():
+        from sparsert.prune.reconstruction import reconstruct, write_weights
+
+        write_weights(job, reconstruct(job, keep))
+    set_masks(model, {**keep, **_bias_masks(job, keep, pattern)})
     return PruneReport(
-        method=method,
-        scope=scope,
+        method=options.method,
+        scope=options.scope,
         layers=[_count(name, weight_of(layer)) for name, layer in layers.items()],
         parameters=_count_parameters(model),
+        pattern=pattern.name,
+        explanations=explanations,
     )
+
+
+def measure(method: str, job: Job) -> dict[str, torch.Tensor]:
+    """Returns the importance of every weight of a job, of the weights' shapes.
+
+    Raises:
+        ValueError: the method gave something else.
+    """
+    criterion = CRITERIA[method]
+    measured = criterion.measure(job)
+    scores = {}
+    problems = []
+    for name, weight in job.weights.items():
+        score = measured.get(name)
+        if score is None:
+            problems.append(f"method {method!r} did not measure {name!r}")
+            continue
+        if criterion.measures_channels:
+            score = channel_scores_to_weights(job.layers[name], score, weight)
+        if score.shape != weight.shape:
+            problems.append(
+                f"method {method!r} measured {list(score.shape)} values of {name!r}, expected "
+                f"{list(weight.shape)}"
+            )
+        elif bool((score < 0).any()):
+            problems.append(f"method {method!r} measured values below 0 of {name!r}")
+        scores[name] = score.float() if score.dtype.itemsize < 4 else score
+    if problems:
+        raise ValueError(describe_problems("prune", problems))
+    _check_finite(f"values of method {method!r}", scores)
+    return scores
 
 
 def keep_highest(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
@@ -86,62 +167,288 @@ def keep_highest(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
     return keep.reshape(scores.shape)
 
 
-def _keep_highest_of_all(
-    scores: Mapping[str, torch.Tensor], sparsity: float
+def _keep(
+    job: Job, scores: Mapping[str, torch.Tensor], options: Options, pattern: Pattern
 ) -> dict[str, torch.Tensor]:
-    import torch
+    """Returns the masks of all layers."""
+    units = {
+        name: _units(job.layers[name], job.weights[name], scores[name], pattern)
+        for name in job.layers
+    }
+    if pattern.of:
+        kept = {
+            name: pattern.keep_best(
+                to_matrices(job.layers[name], scores[name]).masked_fill(unit.gone, -1)
+            )
+            for name, unit in units.items()
+        }
+    elif options.sparsity is None:
+        kept = _above_threshold(units, options)
+    elif options.scope == "global":
+        assert not isinstance(options.sparsity, Mapping)
+        kept = _keep_of_all(units, options.sparsity)
+    else:
+        kept = _keep_of_each(units, options)
+    masks = {}
+    for name, unit in units.items():
+        shape = job.weights[name].shape
+        wide = pattern.spread(kept[name], unit.gone.shape) & ~unit.gone
+        masks[name] = from_matrices(job.layers[name], wide, shape)
+    return masks
 
-    sizes = [score.numel() for score in scores.values()]
-    keep = keep_highest(torch.cat([score.flatten() for score in scores.values()]), sparsity)
-    parts = torch.split(keep, sizes)
+
+def _units(
+    layer: PrunableLayer, weight: torch.Tensor, scores: torch.Tensor, pattern: Pattern
+) -> _Units:
+    here = to_matrices(layer, scores)
+    gone = to_matrices(layer, weight == 0)
+    alive = pattern.pool((~gone).to(here.dtype))
+    total = pattern.pool(here.masked_fill(gone, 0))
+    return _Units((total / alive).masked_fill(alive == 0, -1), alive, gone)
+
+
+def _above_threshold(units: Mapping[str, _Units], options: Options) -> dict[str, torch.Tensor]:
+    if options.threshold is not None:
+        return {name: unit.scores > options.threshold for name, unit in units.items()}
+    assert options.relative_threshold is not None
+    sums = {n: float((u.scores * u.alive).clamp_min(0).sum()) for n, u in units.items()}
+    counts = {n: float(u.alive.sum()) for n, u in units.items()}
+    if options.scope == "global":
+        sums = dict.fromkeys(sums, sum(sums.values()))
+        counts = dict.fromkeys(counts, sum(counts.values()))
     return {
-        name: part.reshape(score.shape)
-        for (name, score), part in zip(scores.items(), parts, strict=True)
+        name: unit.scores > options.relative_threshold * sums[name] / max(counts[name], 1)
+        for name, unit in units.items()
     }
 
 
-def _check_options(
-    method: str,
-    sparsity: float | Mapping[str, float] | None,
-    threshold: float | None,
-    scope: str,
-) -> None:
-    problems = []
-    if method not in CRITERIA:
-        problems.append(f"method is {method!r}, expected one of {', '.join(METHODS)}")
-    if scope not in SCOPES:
-        problems.append(f"scope is {scope!r}, expected one of {', '.join(SCOPES)}")
-    if (sparsity is None) == (threshold is None):
-        problems.append("give either sparsity or threshold")
+def _keep_of_each(units: Mapping[str, _Units], options: Options) -> dict[str, torch.Tensor]:
+    """Reaches the sparsity in each layer, or in each row of each."""
+    kept, problems = {}, []
+    for name, unit in units.items():
+        share = options.sparsity
+        share = share[name] if isinstance(share, Mapping) else share
+        assert share is not None
+        groups, rows = unit.scores.shape[:2]
+        lines = groups * rows if options.scope == "row" else 1
+        alive = unit.alive.reshape(lines, -1)
+        count = unit.gone.numel()
+        wanted = round(share * count / lines) - (count / lines - alive.sum(1))
+        mask, nearest = _keep_in_lines(unit.scores.reshape(lines, -1), alive, wanted)
+        kept[name] = mask.reshape(unit.scores.shape)
+        if nearest is not None:
+            reached = (nearest + count - float(alive.sum())) / count
+            problems.append(
+                f"sparsity {share:g} of {name!r} would leave nothing of "
+                f"{'some rows' if options.scope == 'row' else 'the layer'}; {reached:.4g} can be "
+                "reached: ask for that, or exclude the layer"
+            )
+    if problems:
+        raise ValueError(describe_problems("prune", problems))
+    return kept
+
+
+def _keep_of_all(units: Mapping[str, _Units], share: float) -> dict[str, torch.Tensor]:
+    """Reaches the sparsity over all layers; each keeps its best unit, so that none dies."""
+    import torch
+
+    scores = [unit.scores.flatten().clone() for unit in units.values()]
+    alive = torch.cat([unit.alive.flatten() for unit in units.values()])
+    for flat in scores:
+        flat[flat.argmax()] = torch.inf
+    joined = torch.cat(scores)
+    total = sum(unit.gone.numel() for unit in units.values())
+    needed = float(alive[joined == torch.inf].sum())
+    wanted = round(share * total) - (total - float(alive.sum()))
+    if wanted > float(alive.sum()) - needed:
+        raise ValueError(
+            f"prune: sparsity {share:g} over all layers would leave nothing of some; "
+            f"{1 - needed / total:.4g} can be reached"
+        )
+    mask, _ = _keep_in_lines(joined[None], alive[None], alive.new_tensor([wanted]))
+    parts = torch.split(mask[0], [flat.numel() for flat in scores])
+    return {
+        name: part.reshape(unit.scores.shape)
+        for (name, unit), part in zip(units.items(), parts, strict=True)
+    }
+
+
+def _keep_in_lines(
+    scores: torch.Tensor, alive: torch.Tensor, wanted: torch.Tensor
+) -> tuple[torch.Tensor, float | None]:
+    """Drops the units of the lowest scores in each line.
+
+    Args:
+        scores: [lines, units]; units that are gone have the lowest.
+        alive: weights of each unit that are not zero yet.
+        wanted: [lines], how many of them to drop; units are whole, so the nearest is taken.
+
+    Returns:
+        bool [lines, units], True: kept. If a line is left with nothing: how many weights can be
+        dropped in all lines together so that none is.
+    """
+    import torch
+
+    lines, count = scores.shape
+    order = scores.argsort(dim=1, stable=True)
+    sums = alive.gather(1, order).double().cumsum(1)
+    sums = torch.cat([sums.new_zeros(lines, 1), sums], 1)  # after 0, 1, ... units
+    distance = (sums - wanted[:, None].clamp_min(0)).abs() + sums * 1e-9  # the fewer if in doubt
+    dropped = distance.argmin(1, keepdim=True)
+    total = sums[:, -1:]
+    is_empty = (sums.gather(1, dropped) >= total) & (total > 0)
+    nearest = None
+    if bool(is_empty.any()):
+        most = sums.masked_fill(sums >= total, 0).amax(1, keepdim=True)
+        nearest = float(torch.where(is_empty, most, sums.gather(1, dropped)).sum())
+    mask = torch.ones_like(scores, dtype=torch.bool)
+    mask.scatter_(1, order, torch.arange(count, device=scores.device)[None] >= dropped)
+    return mask, nearest
+
+
+def _bias_masks(
+    job: Job, keep: Mapping[str, torch.Tensor], pattern: Pattern
+) -> dict[str, torch.Tensor]:
+    """Returns masks of the biases of channels that are gone, so that these give zeros."""
+    from sparsert.prune.masking import join
+
+    masks = {}
+    for name, mask in keep.items():
+        layer = job.layers[name]
+        if pattern.is_channel and layer.module.bias is not None:
+            masks[join(name, "bias")] = to_matrices(layer, mask).flatten(2).any(2).flatten()
+    return masks
+
+
+def _choose_layers(
+    model: torch.nn.Module,
+    layers: Mapping[str, PrunableLayer],
+    options: Options,
+    pattern: Pattern,
+) -> tuple[list[str], float | Mapping[str, float] | None]:
+    """Returns the names of the layers to prune, and the sparsity by those names."""
+    from sparsert.prune.masking import shared_names
+
+    modules: dict[str, list[str]] = {}  # name of a module -> those of its layers
+    for name, layer in layers.items():
+        modules.setdefault(name.removesuffix(layer.parameter).removesuffix("."), []).append(name)
+    sparsity = options.sparsity
     if isinstance(sparsity, Mapping):
-        if scope == "global":
+        sparsity = {
+            name: share for given, share in sparsity.items() for name in modules.get(given, [given])
+        }
+    exclude = [name for given in options.exclude for name in modules.get(given, [given])]
+    named = list(sparsity) if isinstance(sparsity, Mapping) else list(layers)
+    _check_names(list(layers), shared_names(model), [*named, *exclude])
+    chosen = [name for name in named if name not in exclude]
+    if pattern.is_channel or CRITERIA[options.method].measures_channels:
+        recurrent = [name for name in chosen if layers[name].is_recurrent]
+        if isinstance(sparsity, Mapping) and recurrent:
+            raise ValueError(
+                "prune: the channels of recurrent layers cannot go one by one: "
+                f"{', '.join(recurrent)}"
+            )
+        chosen = [name for name in chosen if not layers[name].is_recurrent]
+    if pattern.is_channel and not isinstance(sparsity, Mapping) and len(layers) > 1:
+        chosen = [name for name in chosen if name != list(layers)[-1]]
+    if not chosen:
+        raise ValueError("the module has no convolution, linear or recurrent layer to prune")
+    return chosen, sparsity
+
+
+def check_options(options: Options) -> Pattern:
+    """Returns the pattern.
+
+    Raises:
+        ValueError: lists all that is wrong with the options, whatever the model.
+    """
+    sparsity, threshold = options.sparsity, options.threshold
+    problems = []
+    pattern = None
+    try:
+        pattern = parse_pattern(options.pattern_name())
+    except ValueError as error:
+        problems.append(str(error))
+    criterion = CRITERIA.get(options.method)
+    if criterion is None:
+        problems.append(f"method is {options.method!r}, expected one of {', '.join(CRITERIA)}")
+    elif criterion.needs != "nothing" and options.data is None:
+        what = "batches of inputs" if criterion.needs == "inputs" else "(inputs, targets) batches"
+        problems.append(f"method {options.method!r} needs data: {what}")
+    elif options.is_reconstructing() and options.data is None:
+        problems.append("reconstruct=True needs data: batches of inputs")
+    if options.scope not in SCOPES:
+        problems.append(f"scope is {options.scope!r}, expected one of {', '.join(SCOPES)}")
+    given = [value is not None for value in (sparsity, threshold, options.relative_threshold)]
+    if pattern is not None and pattern.sparsity is not None:
+        if options.scope == "global" or any(given[1:]):
+            problems.append(f"pattern {pattern.name} has a share of zeros of its own in each layer")
+        elif isinstance(sparsity, Mapping) or sparsity not in (None, pattern.sparsity):
+            problems.append(
+                f"sparsity is {sparsity}, but pattern {pattern.name} always leaves "
+                f"{pattern.sparsity:.4g}: leave it out"
+            )
+    elif sum(given) != 1:
+        problems.append("give either sparsity or threshold (or relative_threshold)")
+    if pattern is not None and pattern.is_channel and options.scope == "row":
+        problems.append(
+            'scope="row" chooses within an output channel, pattern="channel" whole ones'
+        )
+    if isinstance(sparsity, Mapping):
+        if options.scope == "global":
             problems.append('scope="global" takes one sparsity, not one per layer')
         shares = dict(sparsity)
     else:
         shares = {} if sparsity is None else {"": sparsity}
     for name, share in shares.items():
-        if not 0 <= share < 1:
+        if not _is_number(share) or not 0 <= share < 1:
             where = f" of {name!r}" if name else ""
             problems.append(f"sparsity{where} is {share}, expected at least 0 and less than 1")
-    if threshold is not None and not 0 <= threshold < float("inf"):
-        problems.append(f"threshold is {threshold}, expected a finite number of at least 0")
+    for name in ("threshold", "relative_threshold"):
+        value = getattr(options, name)
+        if value is not None and not (_is_number(value) and 0 <= value < float("inf")):
+            problems.append(f"{name} is {value}, expected a finite number of at least 0")
+    if problems:
+        raise ValueError(describe_problems("prune", problems))
+    assert pattern is not None
+    return pattern
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_names(known: list[str], shared: Mapping[str, str], names: list[str]) -> None:
+    problems = [
+        f"layer {name!r} has the weight of {shared[name]!r}: name that one"
+        for name in sorted(set(names) & set(shared))
+    ]
+    unknown = sorted(set(names) - set(known) - set(shared))
+    if unknown:
+        problems.append(
+            f"there is no layer {', '.join(map(repr, unknown))}; the module's convolutions, "
+            f"linear and recurrent layers: {', '.join(known) or 'none'}"
+        )
     if problems:
         raise ValueError(describe_problems("prune", problems))
 
 
-def _check_names(known: list[str], names: list[str]) -> None:
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise ValueError(
-            f"there is no layer {', '.join(map(repr, unknown))}; the module's convolutions, "
-            f"linear and recurrent layers: {', '.join(known) or 'none'}"
-        )
-
-
-def _check_finite(weights: Mapping[str, torch.Tensor]) -> None:
-    bad = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
+def _check_finite(what: str, values: Mapping[str, torch.Tensor]) -> None:
+    bad = [name for name, value in values.items() if not bool(value.isfinite().all())]
     if bad:
-        raise ValueError(f"weights that are not finite: {', '.join(bad)}")
+        raise ValueError(f"{what} that are not finite: {', '.join(bad)}")
+
+
+def _check_writable(job: Job) -> None:
+    from sparsert.prune.masking import is_only_masked
+
+    problems = [
+        f"{name!r} has a parametrization besides its mask: its weight cannot be reconstructed"
+        for name, layer in job.layers.items()
+        if not is_only_masked(layer)
+    ]
+    if problems:
+        raise ValueError(describe_problems("prune", problems))
 
 
 def _count(name: str, weight: torch.Tensor) -> LayerZeros:

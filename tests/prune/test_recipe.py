@@ -1,0 +1,239 @@
+"""Recipes: YAML in and out, errors that list everything, and the command that replays them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import sparsert
+from sparsert import prune
+from sparsert.cli_commands import sparsert as command
+from sparsert.prune import Recipe, RecipeError, Step
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("yaml")
+nn = torch.nn
+
+TEXT = """
+# Everything that the API does.
+version: 1
+seed: 3
+steps:
+  - prune: {method: random, sparsity: {"0": 0.25, "4": 0.25}}
+  - regrow: {epochs: 2, every: 1, learning_rate: 1e-3}
+  - gradual: {method: wanda, sparsity: 0.5, initial: 0.25, epochs: 2, updates: 3, batches: 1}
+  - iterative: {sparsity: 0.75, rounds: 2, initial: 0.5, pattern: unstructured}
+  - fine_tune: {epochs: 2, learning_rate: 0.01}
+  - recalibrate_batch_norms: {batches: 1}
+  - hold_zeros
+  - remove
+"""
+
+
+def make_module():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 4)
+    )
+
+
+def make_batches():
+    x = torch.randn(24, 8, generator=torch.Generator().manual_seed(0))
+    return list(zip(x.split(6), (torch.arange(24) % 4).split(6), strict=True))
+
+
+def test_a_file_replays_the_whole(tmp_path):
+    recipe = Recipe.parse(TEXT)
+    assert recipe.steps[1].options["learning_rate"] == 1e-3
+    path = tmp_path / "r.yaml"
+    recipe.save(path)
+    assert Recipe.load(path) == recipe
+    states, calls = [], []
+    for each in (recipe, Recipe.load(path)):
+        module = make_module()
+        torch.rand(len(states))  # the state of torch's own generator plays no part
+        result = each.run(
+            module,
+            make_batches(),
+            evaluate=lambda m: float((m[0].weight == 0).float().mean()),
+            on_step=lambda number, step: calls.append((number, step.kind)),
+        )
+        states.append(module.state_dict())
+    assert set(states[0]) == set(make_module().state_dict())
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=0, atol=0)
+    assert [done.score for done in result.steps] == [0.25, 0.25, 0.5] + [0.75] * 5
+    assert result.report.sparsity == 0.75 and len(result.steps[1].losses) == 2
+    assert calls[:2] == [(1, "prune"), (2, "regrow")] and len(calls) == 16
+    text = str(result)
+    for part in ("before", "3 gradual", "method wanda", "75.0 %", "0.7500"):
+        assert part in text
+
+
+def test_a_recipe_does_what_the_functions_do():
+    recipe = Recipe(
+        [
+            Step("prune", {"method": "taylor", "sparsity": 0.5, "batches": 2}),
+            Step("fine_tune", {"learning_rate": 0.01}),
+        ]
+    )
+    module, other = make_module(), make_module()
+    module[3].p = other[3].p = 0.0
+    recipe.run(module, make_batches())
+    prune.prune(other, "taylor", sparsity=0.5, data=make_batches()[:2])
+    prune.fine_tune(other, make_batches(), learning_rate=0.01)
+    for name, value in other.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value)
+
+
+def test_a_training_loop_of_ones_own():
+    calls = []
+
+    def train(model, *, epochs, learning_rate, after_batch):
+        calls.append((epochs, learning_rate))
+        for _ in range(epochs * len(make_batches())):
+            after_batch()
+        return [0.5] * epochs
+
+    recipe = Recipe([Step("gradual", {"sparsity": 0.5, "epochs": 2}), Step("fine_tune", {})])
+    module = make_module()
+    result = recipe.run(module, make_batches(), train=train)
+    assert calls == [(2, 1e-4), (1, 1e-4)]
+    assert result.steps[0].losses == [0.5, 0.5]
+    assert result.report.sparsity == 0.5
+    with pytest.raises(ValueError, match=r"step 1 \(gradual\): the training ended before"):
+        recipe.run(make_module(), make_batches(), train=lambda *_args, **_options: None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: [", "not YAML"),
+        ("- prune", "expected a mapping with the key steps"),
+        ("steps: []", "steps is missing or empty"),
+        (
+            "version: 2\nseed: x\ntypo: 1\nsteps: [remove]",
+            r"no key 'typo'[\s\S]*version[\s\S]*seed",
+        ),
+        ("steps: [prun: {}]", r"step 1 \(prun\): there is no such step: .*did you mean 'prune'"),
+        ("steps: [prune]", "give either sparsity or threshold"),
+        ("steps: [prune: 0.5]", "has 0.5, expected options"),
+        ("steps: [[prune]]", r"is \['prune'\], expected one name: options"),
+        ("steps: [prune: {sparsty: 0.5}]", "no option 'sparsty': .*did you mean 'sparsity'"),
+        (
+            "steps: [prune: {sparsity: 2, method: wand, exclude: fc}, gradual: {epochs: 0}]",
+            r"sparsity is 2[\s\S]*mean 'wanda'[\s\S]*exclude is 'fc'[\s\S]*step 2 .*epochs is 0"
+            r"[\s\S]*sparsity is missing",
+        ),
+        ("steps: [prune: {sparsity: 0.5, pattern: 3x3}]", "pattern is '3x3'"),
+        ("steps: [prune: {sparsity: {fc: high}}]", "fc: expected a number"),
+        ("steps: [fine_tune: {learning_rate: fast}]", "learning_rate is 'fast', expected a number"),
+        ("steps: [remove: {all: true}]", "no option 'all': it has none"),
+    ],
+)
+def test_bad_recipes(text, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.parse(text)
+
+
+def test_a_recipe_that_cannot_run_says_so_before_it_begins():
+    recipe = Recipe(
+        [Step("prune", {"sparsity": 0.5}), Step("prune", {"sparsity": 0.6, "method": "wanda"})]
+    )
+    module = make_module()
+    with pytest.raises(RecipeError, match=r"step 2 \(prune\) needs data"):
+        recipe.run(module)
+    with pytest.raises(RecipeError, match="data is an iterator"):
+        recipe.run(module, iter(make_batches()))
+    assert prune.masks(module) == {}
+    with pytest.raises(ValueError, match=r"step 1 \(prune\): .*no layer '9'"):
+        Recipe([Step("prune", {"sparsity": {"9": 0.5}})]).run(module)
+    with pytest.raises(RecipeError, match=r"step 1 .*did you mean 'remove'"):
+        Recipe([Step("removed")])
+
+
+MODEL = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+def score(model):
+    return float((model[0].weight == 0).float().mean())
+
+def batches():
+    return [(torch.ones(6, 8), torch.zeros(6, dtype=torch.long))]
+
+number = 7
+"""
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Runs sparsert prune in a folder with a model and data; checks the exit code."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(MODEL)
+    (tmp_path / "r.yaml").write_text(
+        "steps:\n- prune: {method: gradient, sparsity: 0.5}\n- fine_tune: {epochs: 1}\n"
+    )
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((24, 8)).astype(np.float32)
+    np.savez("data.npz", x=x, y=np.arange(24) % 4)
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(command, ["prune", *arguments], prog_name="sparsert")
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+def test_the_command_replays_a_recipe(call, tmp_path):
+    text = call(
+        *("--recipe", "r.yaml", "--model", "net.py:build", "--data", "data.npz", "-o", "m.sprt"),
+        *("--evaluate", "net.py:score", "--explain"),
+    ).stdout
+    for part in ("1 prune", "2 fine_tune", "0.5000", "Which weights went", "wrote m.sprt"):
+        assert part in text
+    x = np.load("data.npz")["x"]
+    model = sparsert.load("m.sprt", threads=1)
+    assert model(x[:5]).shape == (5, 4)
+    rows = model.explain().to_dict()["rows"]
+    assert sum(row["nonzeros"] or 0 for row in rows) == (8 * 16 + 16 * 4) // 2
+
+
+def test_the_command_prunes_in_one_step(call, tmp_path):
+    call(
+        *("--model", "net.py:build", "--sparsity", "0.75", "--pattern", "4x1", "-o", "m.pt"),
+        *("--exclude", "2", "--save-recipe", "saved.yaml"),
+    )
+    state = torch.load("m.pt", weights_only=True)
+    assert int((state["0.weight"] == 0).sum()) == 96
+    assert Recipe.load("saved.yaml").steps[0].options["exclude"] == ["2"]
+    result = call(
+        *("--model", "net.py:build", "--weights", "m.pt", "--recipe", "saved.yaml", "--json"),
+    )
+    facts = json.loads(result.stdout)
+    assert facts["report"]["zeros"] == 96 and facts["recipe"]["steps"]
+
+
+def test_mistakes_at_the_command(call):
+    assert "Example:" in call("--help").output
+    for arguments, code, message in (
+        (["--model", "net.py:build"], 2, "either --recipe or --method"),
+        (["--model", "net", "--sparsity", "0.5"], 2, "expected FILE.py:FUNCTION"),
+        (["--model", "no.py:build", "--sparsity", "0.5"], 2, "No such file"),
+        (["--model", "net.py:number", "--sparsity", "0.5"], 2, "has no function number"),
+        (["--model", "net.py:build", "--sparsity", "7"], 1, "sparsity is 7"),
+        (["--model", "net.py:build", "--method", "wanda", "--sparsity", "0.5"], 1, "needs data"),
+        (["--model", "net.py:build", "--recipe", "r.yaml", "--data", "net.py:x"], 2, "function x"),
+        (["--model", "net.py:build", "--sparsity", "0.5", "-o", "m.zip"], 2, "ends in .pt/.onnx"),
+        (["--model", "net.py:build", "--sparsity", "0.5", "-o", "m.sprt"], 2, "needs --data"),
+        (["--model", "net.py:build", "--sparsity", "0.999"], 1, "can be reached"),
+    ):
+        assert message in call(*arguments, code=code).output
