@@ -114,7 +114,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
                  groups * static_cast<double>(stats.rows * blocks) * (14.0 + 2.0 * nv);
         break;
       case SpmmFormat::kCsr2:
-        cycles = nnz * std::max(nv / fma * 1.15, 2.0) +
+        cycles = nnz * std::max(nv / fma * (problem.bytes ? 1.5 : 1.15), 2.0) +
                  groups * static_cast<double>(stats.rows * blocks) * (12.0 + 2.0 * nv);
         break;
       case SpmmFormat::kPat4:

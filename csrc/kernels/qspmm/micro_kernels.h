@@ -22,17 +22,35 @@ SRT_INLINE void FetchWeights(const uint16_t* id, const uint16_t* id_end, const f
 template <int P, int NV>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const QspmmTile& t,
                            IntVec (&acc)[4][NV]) {
+  // Beside the sums of a wide tile, registers hold a column's weights and one vector of X.
+  constexpr bool kHoldsX = 5 * NV < Vec::kRegisters;
   for (int i = 0; i < n; ++i) {
     const float* x = t.x + *id++ * t.x_row;
-    ByteVec xv[NV];
+    if (kHoldsX) {
+      ByteVec xv[NV];
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);
+      for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+        if ((P >> r & 1) == 0) continue;
+        const ByteWeights wv = LoadWeights(w++);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[r][v] = Dot(xv[v], wv, acc[r][v]);
+      }
+      continue;
+    }
+    ByteWeights wv[4];
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
-      if ((P >> r & 1) == 0) continue;
-      const ByteWeights wv = LoadWeights(w++);
+      if ((P >> r & 1) != 0) wv[r] = LoadWeights(w++);
+    }
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = Dot(xv[v], wv, acc[r][v]);
+    for (int v = 0; v < NV; ++v) {
+      const ByteVec xv = LoadBytes(x + v * Vec::kLanes);
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+        if ((P >> r & 1) != 0) acc[r][v] = Dot(xv, wv[r], acc[r][v]);
+      }
     }
   }
 }
