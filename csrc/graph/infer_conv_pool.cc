@@ -44,14 +44,14 @@ Status CheckConvOperands(const Inference& inf, bool transposed, int64_t* out_cha
   return CheckBias(inf, *out_channels);
 }
 
-Shape WindowOutput(const Shape& x, int64_t channels, const Window& window) {
+}  // namespace
+
+Shape WindowOutput(const Shape& x, int64_t planes, const Window& window) {
   Shape out = x;
-  out.dims[1] = channels;
+  out.dims[1] = planes;
   for (int i = 2; i < x.rank; ++i) out.dims[i] = window.out[4 - x.rank + i - 2];
   return out;
 }
-
-}  // namespace
 
 Status InferConv(const Inference& inf) {
   int64_t channels = 0;

@@ -38,13 +38,6 @@ Status CheckGroups(const Inference& inf) {
   return Status::Ok();
 }
 
-Shape WindowOutput(const Shape& x, int64_t planes, const Window& window) {
-  Shape out = x;
-  out.dims[1] = planes;
-  for (int i = 2; i < x.rank; ++i) out.dims[i] = window.out[4 - x.rank + i - 2];
-  return out;
-}
-
 }  // namespace
 
 Status InferQuantizePacked(const Inference& inf) {

@@ -20,6 +20,8 @@ Status InferConv(const Inference& inf);
 Status InferConvTranspose(const Inference& inf);
 Status InferPool(const Inference& inf);
 Status InferGlobalPool(const Inference& inf);
+// What a window makes of x, in so many planes.
+Shape WindowOutput(const Shape& x, int64_t planes, const Window& window);
 
 // infer_quantised.cc
 Status InferQuantizePacked(const Inference& inf);

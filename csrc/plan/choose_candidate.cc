@@ -22,7 +22,7 @@ constexpr Effort kFullEffort = {6.0, kMaxRounds, 3.0, 1e9};
 
 // Estimates for the budget: of one stored weight's packing, and of what comes before each run.
 constexpr double kPackNs = 6.0;
-constexpr double kEvictNs = 2e5;
+constexpr double kEvictNs = 3e5;
 
 // The cost model flatters sparse formats of bytes: they were measured up to 1.8 times as slow
 // beside dense ones as predicted. So a dense one predicted within this factor takes part as well.

@@ -15,11 +15,17 @@ constexpr double kNsPerCycle = 1.0 / 3.0;
 // Bytes of a block's slab of X. A dense panel reads every row of it, so it must leave room in L1;
 // the fewer weights are left, the more a long block (fewer partial sums) is worth against rows that
 // come from L2. Factors measured on whole networks, with L1 of 32 and 48 KiB.
-int64_t SlabBytes(SpmmFormat format, double density, int64_t l1d_bytes) {
+// Products of bytes have fewer partial sums to keep than loops to begin: pat4 wants long blocks.
+int64_t SlabBytes(SpmmFormat format, double density, bool bytes, int64_t l1d_bytes) {
   const double l1 = static_cast<double>(l1d_bytes);
   if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
   double factor = density > 0.2 ? 1.1 : 1.35;
-  if (format == SpmmFormat::kCsr2) factor = density > 0.15 ? 0.9 : density > 0.07 ? 1.35 : 2.0;
+  if (format == SpmmFormat::kCsr2) {
+    factor = density > 0.15 ? 0.9 : density > 0.07 ? 1.35 : 2.0;
+    if (bytes) factor = density > 0.25 ? 0.65 : density > 0.15 ? 0.9 : 1.2;
+  } else if (bytes && format == SpmmFormat::kPat4) {
+    factor = 1.6;
+  }
   return static_cast<int64_t>(factor * l1);
 }
 constexpr int64_t kMinBlockDepth = 32;
@@ -84,8 +90,8 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
-    int64_t depth =
-        SlabBytes(format, density, problem.cpu.l1d_bytes) / (choice.tiling.tile_vecs * lanes * 4);
+    int64_t depth = SlabBytes(format, density, problem.bytes, problem.cpu.l1d_bytes) /
+                    (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
     const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
     // Blocks of about equal depth.
@@ -115,7 +121,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
                  groups * static_cast<double>(stats.rows * blocks) * (14.0 + 2.0 * nv);
         break;
       case SpmmFormat::kCsr2:
-        cycles = nnz * std::max(nv / fma * 1.15, 2.0) +
+        cycles = nnz * std::max(nv / fma * (problem.bytes ? 1.5 : 1.15), 2.0) +
                  groups * static_cast<double>(stats.rows * blocks) * (12.0 + 2.0 * nv);
         break;
       case SpmmFormat::kPat4:

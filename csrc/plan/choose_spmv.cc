@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "plan/matrix_stats.h"
+
 namespace sparsert {
 namespace {
 
@@ -15,9 +17,6 @@ constexpr double kFarBytes = 10.0;
 constexpr double kFewFarBytes = 20.0;
 constexpr double kNearBytes = 32.0;
 constexpr double kFewLimit = 1 << 20;
-
-// Of weights that are not 0, from where on a layer counts as dense.
-constexpr double kFullDensity = 0.97;
 
 // Cycles to gather one vector of `lanes` floats and multiply it.
 double GatherCycles(int lanes) { return lanes * (lanes >= 8 ? 1.0 : 1.5) + 1.0; }

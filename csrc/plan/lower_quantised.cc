@@ -5,6 +5,8 @@
 #include "kernels/qpool/qpool.h"
 #include "kernels/quantize/quantize.h"
 #include "plan/builder.h"
+#include "plan/conv_operands.h"
+#include "plan/lower_qdwconv.h"
 #include "plan/lower_qspmv.h"
 
 namespace sparsert {
@@ -18,13 +20,6 @@ int32_t Quant(const Node& node, size_t i) {
 }
 
 int64_t Columns(const TensorDesc& desc) { return desc.plane(); }
-
-// Strides of images and planes; of rank 2 a plane is one element.
-struct Planes {
-  int64_t image;
-  int64_t plane;
-};
-Planes PlanesOf(const TensorDesc& desc) { return {desc.strides[0], desc.strides[1]}; }
 
 Status LowerSimple(PlanBuilder* b, QuantizeOp op, const char* reason, QuantizeArgs* args) {
   const Node& node = *b->node;
@@ -83,25 +78,28 @@ Status LowerPackedPool(PlanBuilder* b) {
   } else {
     SRT_RETURN_IF_ERROR(ResolveWindow(node, in, kernel_shape, &w));
   }
+  for (int d = 0; d < 2; ++d) {
+    args->kernel[d] = w.kernel[d];
+    args->stride[d] = w.stride[d];
+    args->dilation[d] = w.dilation[d];
+    args->pad_begin[d] = w.pad_begin[d];
+    args->in[d] = w.in[d];
+    args->out[d] = w.out[d];
+    args->ends[d] = w.in[d] + w.pad_begin[d] + w.pad_end[d];
+  }
   Kernel kernel;
   if (max) {
     int lanes = 0;
     if (!SelectQmaxPool(b->options.isa, &kernel, &lanes)) {
       return b->Fail(StatusCode::kInternal, "no kernel for these operands");
     }
-    SRT_RETURN_IF_ERROR(
-        b->Taps(w, false, false, MakeTiling(args->columns, lanes, 1, 1), &args->taps));
+    args->by_rows = QmaxPoolHasRows(*args);
+    if (!args->by_rows) {
+      SRT_RETURN_IF_ERROR(
+          b->Taps(w, false, false, MakeTiling(args->columns, lanes, 1, 1), &args->taps));
+    }
   } else {
     kernel = QaveragePool();
-    for (int d = 0; d < 2; ++d) {
-      args->kernel[d] = w.kernel[d];
-      args->stride[d] = w.stride[d];
-      args->dilation[d] = w.dilation[d];
-      args->pad_begin[d] = w.pad_begin[d];
-      args->in[d] = w.in[d];
-      args->out[d] = w.out[d];
-      args->ends[d] = w.in[d] + w.pad_begin[d] + w.pad_end[d];
-    }
     args->count_padding = node.IntAttr(AttrKey::k_count_include_pad, 0) != 0;
     args->scale = node.FloatAttr(AttrKey::k_alpha, 1.0f);
     args->x_zero = Quant(node, 0);
@@ -175,15 +173,6 @@ Status FillRows(PlanBuilder* b, const QspmmArgs& q, int64_t padded_rows, Rows* r
   return Status::Ok();
 }
 
-bool IsPointwise(const Window& w) {
-  for (int d = 0; d < 2; ++d) {
-    if (w.kernel[d] != 1 || w.stride[d] != 1 || w.pad_begin[d] != 0 || w.in[d] != w.out[d]) {
-      return false;
-    }
-  }
-  return true;
-}
-
 Status LowerQuantisedConv(PlanBuilder* b) {
   const Node& node = *b->node;
   const uint32_t x = node.Input(0);
@@ -252,10 +241,12 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   o.quantised = &q;
   o.row_start = values.start;
   o.row_weights = values.weights;
+  if (depthwise && !q.f32_output && IsQdwconv(o.window)) return LowerQdwconv(b, o);
   // Channels of vectors must lie side by side.
   const bool is_vector = IsPointwise(o.window) && o.columns == 1 && groups == 1 && o.x_row == 1 &&
                          o.y_row == 1 && o.r_row <= 1;
   if (is_vector) return LowerQspmv(b, o);
+  if (GainsByPhases(o.window)) SRT_RETURN_IF_ERROR(AddPhases(b, in.dims[1], &o));
   return LowerSpmm(b, o);
 }
 

@@ -83,7 +83,9 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
   if (choice.kernel.format == SpmmFormat::kCsr2) {
     const bool is_split = by_rows || parallel < wanted;
-    key->csr2_rows = is_split ? Csr2Rows(stats_.rows, threads) : kCsr2PanelRows;
+    key->csr2_rows = o.quantised != nullptr ? kQspmmCsr2Rows
+                     : is_split             ? Csr2Rows(stats_.rows, threads)
+                                            : kCsr2PanelRows;
   }
   const PackedSpmm* packed = nullptr;
   SRT_RETURN_IF_ERROR(b->weights->Spmm(*key, &packed));

@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kEvictBytes = 4 << 20;
 
 // Enough unpredictable branches to displace what a predictor has learnt of a layer.
-constexpr int kBranches = 8192;
+constexpr int kBranches = 32768;
 
 // Whole vectors behind the last column that a kernel may read.
 constexpr size_t kSlackFloats = 16 * 8;

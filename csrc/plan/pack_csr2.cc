@@ -16,6 +16,9 @@ constexpr int kZeroCost = 3;
 constexpr int kShareGain = 2;
 constexpr int kMaxZeros = 4;
 constexpr int kLowestScore = -kZeroCost * kMaxZeros;
+// In panels as small as these, the loop over a few shared columns costs more than it saves.
+constexpr int kSmallPanel = 4;
+constexpr int kFewShared = 4;
 
 }  // namespace
 
@@ -27,7 +30,7 @@ Status Csr2Packer::Reserve(int32_t block_depth) {
 }
 
 // Fills pairs_ for rows [0, rows): row[0] is the longer one, `both` the columns in common.
-void Csr2Packer::MatchRows(int rows) {
+void Csr2Packer::MatchRows(int rows, int panel_rows) {
   uint16_t order[kCsr2PanelRows];
   for (int r = 0; r < rows; ++r) order[r] = static_cast<uint16_t>(r);
   std::sort(order, order + rows, [&](uint16_t a, uint16_t b) {
@@ -80,7 +83,9 @@ void Csr2Packer::MatchRows(int rows) {
     taken[a] = taken[b] = true;
     pairs_[pairs].row[0] = static_cast<uint16_t>(a);
     pairs_[pairs].row[1] = static_cast<uint16_t>(b);
-    pairs_[pairs].both = static_cast<uint16_t>(shared(a, b));
+    const int both = shared(a, b);
+    const bool shares = panel_rows > kSmallPanel || both >= kFewShared;
+    pairs_[pairs].both = static_cast<uint16_t>(shares ? both : 0);
     pairs_[pairs].single = static_cast<uint16_t>(count_[a] - pairs_[pairs].both);
     ++pairs;
   };
@@ -113,7 +118,7 @@ void Csr2Packer::MatchRows(int rows) {
 Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end, int rows,
                                int panel_rows, uint32_t k_begin, uint32_t k_end, uint32_t* next,
                                PackedSpmm* packed) {
-  std::memset(bits_.data(), 0, bits_.size_bytes());
+  std::memset(bits_.data(), 0, static_cast<size_t>(rows) * words_ * sizeof(uint64_t));
   uint32_t begin[kCsr2PanelRows];
   for (int r = 0; r < rows; ++r) {
     begin[r] = next[r];
@@ -126,7 +131,7 @@ Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end
     count_[r] = static_cast<uint16_t>(i - next[r]);
     next[r] = i;
   }
-  MatchRows(rows);
+  MatchRows(rows, panel_rows);
 
   const int pairs = (rows + 1) / 2;
   size_t values = 0;
@@ -153,7 +158,8 @@ Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end
     int ones_a = 0;
     int ones_b = 0;
     while (a != a_end || b != b_end) {
-      if (b == b_end || (a != a_end && a->k < b->k)) {
+      const bool shares = pair.both != 0;
+      if (b == b_end || (a != a_end && (a->k < b->k || (!shares && a->k == b->k)))) {
         id[2 * ones_a] = place(*a);
         value[2 * ones_a++] = a++->value;
       } else if (a == a_end || b->k < a->k) {

@@ -26,7 +26,7 @@ class Csr2Packer {
     int16_t score;
   };
 
-  void MatchRows(int rows);
+  void MatchRows(int rows, int panel_rows);
 
   Array<uint64_t> bits_;  // [kCsr2PanelRows][words_] which K-rows of the block a row uses
   Array<Candidate> candidates_;

@@ -47,28 +47,65 @@ inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
 }
 inline IntVec AddInts(IntVec a, IntVec b) { return {_mm256_add_epi32(a.v, b.v)}; }
 inline Vec ToFloats(IntVec a) { return {_mm256_cvtepi32_ps(a.v)}; }
+constexpr uint32_t kByteOrder = 0x0c080400u;
 struct ByteRange {
-  __m256i zero, low, high;
+  __m256i zero, low, high, order;
 };
-inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high) {
+inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high,
+                               uint32_t order = kByteOrder) {
+  const __m256i columns =
+      _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x01010101, 0x02020202, 0x03030303));
   return {_mm256_set1_epi16(static_cast<int16_t>(zero)), _mm256_set1_epi8(static_cast<char>(low)),
-          _mm256_set1_epi8(static_cast<char>(high))};
+          _mm256_set1_epi8(static_cast<char>(high)),
+          _mm256_add_epi32(columns, _mm256_set1_epi32(static_cast<int32_t>(order)))};
 }
-inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
-  // Each 128 bits: four numbers of a, then of b, ...; and at last by lane.
+// Each 128 bits: four numbers of a, then of b, ...
+template <bool kPlain>
+inline __m256i RoundAndClamp(Vec a, Vec b, Vec c, Vec d, const ByteRange& range) {
   const __m256i ab = _mm256_packs_epi32(_mm256_cvtps_epi32(a.v), _mm256_cvtps_epi32(b.v));
   const __m256i cd = _mm256_packs_epi32(_mm256_cvtps_epi32(c.v), _mm256_cvtps_epi32(d.v));
+  if (kPlain) return _mm256_packus_epi16(ab, cd);
   const __m256i rows =
       _mm256_packus_epi16(_mm256_adds_epi16(ab, range.zero), _mm256_adds_epi16(cd, range.zero));
-  const __m256i clamped = _mm256_min_epu8(_mm256_max_epu8(rows, range.low), range.high);
-  const __m256i by_lane = _mm256_broadcastsi128_si256(
-      _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  return {_mm256_castsi256_ps(_mm256_shuffle_epi8(clamped, by_lane))};
+  return _mm256_min_epu8(_mm256_max_epu8(rows, range.low), range.high);
 }
-template <int n>
-inline Vec ByteToFloats(Vec bytes) {
-  const __m256i shifted = _mm256_srli_epi32(_mm256_castps_si256(bytes.v), 8 * n);
-  return {_mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(255)))};
+template <bool kPlain = false>
+inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  const __m256i clamped = RoundAndClamp<kPlain>(a, b, c, d, range);
+  return {_mm256_castsi256_ps(_mm256_shuffle_epi8(clamped, range.order))};
+}
+inline Vec RoundColumns(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  return {_mm256_castsi256_ps(RoundAndClamp<false>(a, b, c, d, range))};
+}
+struct CentredByte {
+  __m256i place, zero;
+};
+inline CentredByte MakeCentredByte(int n, int32_t zero) {
+  const __m256i lanes = _mm256_broadcastsi128_si256(_mm_setr_epi32(0, 0x04, 0x08, 0x0c));
+  const __m256i unused = _mm256_set1_epi32(static_cast<int32_t>(0x80808000u) + n);
+  return {_mm256_add_epi32(lanes, unused), _mm256_set1_epi32(zero)};
+}
+inline Vec Centre(Vec bytes, CentredByte byte) {
+  const __m256i one = _mm256_shuffle_epi8(_mm256_castps_si256(bytes.v), byte.place);
+  return {_mm256_cvtepi32_ps(_mm256_sub_epi32(one, byte.zero))};
+}
+inline Vec RepeatFour(const float* p) {
+  return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
+}
+inline IntVec ToInts(Vec bits) { return {_mm256_castps_si256(bits.v)}; }
+inline void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {
+  const __m256i av = _mm256_castps_si256(a.v);
+  const __m256i bv = _mm256_castps_si256(b.v);
+  const __m256i cv = _mm256_castps_si256(c.v);
+  const __m256i dv = _mm256_castps_si256(d.v);
+  const __m256i low_ab = _mm256_unpacklo_epi8(av, bv);
+  const __m256i low_cd = _mm256_unpacklo_epi8(cv, dv);
+  const __m256i high_ab = _mm256_unpackhi_epi8(av, bv);
+  const __m256i high_cd = _mm256_unpackhi_epi8(cv, dv);
+  out[0] = {_mm256_castsi256_ps(_mm256_unpacklo_epi16(low_ab, low_cd))};
+  out[1] = {_mm256_castsi256_ps(_mm256_unpackhi_epi16(low_ab, low_cd))};
+  out[2] = {_mm256_castsi256_ps(_mm256_unpacklo_epi16(high_ab, high_cd))};
+  out[3] = {_mm256_castsi256_ps(_mm256_unpackhi_epi16(high_ab, high_cd))};
 }
 inline Vec MaxBytes(Vec a, Vec b) {
   return {_mm256_castsi256_ps(_mm256_max_epu8(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};

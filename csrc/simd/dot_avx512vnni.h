@@ -32,28 +32,62 @@ inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
 }
 inline IntVec AddInts(IntVec a, IntVec b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline Vec ToFloats(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
+constexpr uint32_t kByteOrder = 0x0c080400u;
 struct ByteRange {
-  __m512i zero, low, high;
+  __m512i zero, low, high, order;
 };
-inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high) {
+inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high,
+                               uint32_t order = kByteOrder) {
+  const __m512i columns =
+      _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x01010101, 0x02020202, 0x03030303));
   return {_mm512_set1_epi16(static_cast<int16_t>(zero)), _mm512_set1_epi8(static_cast<char>(low)),
-          _mm512_set1_epi8(static_cast<char>(high))};
+          _mm512_set1_epi8(static_cast<char>(high)),
+          _mm512_add_epi32(columns, _mm512_set1_epi32(static_cast<int32_t>(order)))};
 }
-inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
-  // Each 128 bits: four numbers of a, then of b, ...; and at last by lane.
+// Each 128 bits: four numbers of a, then of b, ...
+template <bool kPlain>
+inline __m512i RoundAndClamp(Vec a, Vec b, Vec c, Vec d, const ByteRange& range) {
   const __m512i ab = _mm512_packs_epi32(_mm512_cvtps_epi32(a.v), _mm512_cvtps_epi32(b.v));
   const __m512i cd = _mm512_packs_epi32(_mm512_cvtps_epi32(c.v), _mm512_cvtps_epi32(d.v));
+  if (kPlain) return _mm512_packus_epi16(ab, cd);
   const __m512i rows =
       _mm512_packus_epi16(_mm512_adds_epi16(ab, range.zero), _mm512_adds_epi16(cd, range.zero));
-  const __m512i clamped = _mm512_min_epu8(_mm512_max_epu8(rows, range.low), range.high);
-  const __m512i by_lane =
-      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  return {_mm512_castsi512_ps(_mm512_shuffle_epi8(clamped, by_lane))};
+  return _mm512_min_epu8(_mm512_max_epu8(rows, range.low), range.high);
 }
-template <int n>
-inline Vec ByteToFloats(Vec bytes) {
-  const __m512i shifted = _mm512_srli_epi32(_mm512_castps_si512(bytes.v), 8 * n);
-  return {_mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(255)))};
+template <bool kPlain = false>
+inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  const __m512i clamped = RoundAndClamp<kPlain>(a, b, c, d, range);
+  return {_mm512_castsi512_ps(_mm512_shuffle_epi8(clamped, range.order))};
+}
+inline Vec RoundColumns(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  return {_mm512_castsi512_ps(RoundAndClamp<false>(a, b, c, d, range))};
+}
+struct CentredByte {
+  __m512i place, zero;
+};
+inline CentredByte MakeCentredByte(int n, int32_t zero) {
+  return {_mm512_set1_epi32(1 << (8 * n)), _mm512_set1_epi32(-zero)};
+}
+inline Vec Centre(Vec bytes, CentredByte byte) {
+  return {
+      _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(byte.zero, _mm512_castps_si512(bytes.v), byte.place))};
+}
+inline Vec RepeatFour(const float* p) { return {_mm512_broadcast_f32x4(_mm_loadu_ps(p))}; }
+inline ByteWeights ToWeights(Vec bytes) { return {_mm512_castps_si512(bytes.v)}; }
+inline IntVec ToInts(Vec bits) { return {_mm512_castps_si512(bits.v)}; }
+inline void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {
+  const __m512i av = _mm512_castps_si512(a.v);
+  const __m512i bv = _mm512_castps_si512(b.v);
+  const __m512i cv = _mm512_castps_si512(c.v);
+  const __m512i dv = _mm512_castps_si512(d.v);
+  const __m512i low_ab = _mm512_unpacklo_epi8(av, bv);
+  const __m512i low_cd = _mm512_unpacklo_epi8(cv, dv);
+  const __m512i high_ab = _mm512_unpackhi_epi8(av, bv);
+  const __m512i high_cd = _mm512_unpackhi_epi8(cv, dv);
+  out[0] = {_mm512_castsi512_ps(_mm512_unpacklo_epi16(low_ab, low_cd))};
+  out[1] = {_mm512_castsi512_ps(_mm512_unpackhi_epi16(low_ab, low_cd))};
+  out[2] = {_mm512_castsi512_ps(_mm512_unpacklo_epi16(high_ab, high_cd))};
+  out[3] = {_mm512_castsi512_ps(_mm512_unpackhi_epi16(high_ab, high_cd))};
 }
 inline Vec MaxBytes(Vec a, Vec b) {
   return {_mm512_castsi512_ps(_mm512_max_epu8(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};

@@ -43,28 +43,63 @@ inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
 }
 inline IntVec AddInts(IntVec a, IntVec b) { return {vaddq_s32(a.v, b.v)}; }
 inline Vec ToFloats(IntVec a) { return {vcvtq_f32_s32(a.v)}; }
+constexpr uint32_t kByteOrder = 0x0c080400u;
 struct ByteRange {
   int16x8_t zero;
-  uint8x16_t low, high;
+  uint8x16_t low, high, order;
 };
-inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high) {
+inline ByteRange MakeByteRange(int32_t zero, int32_t low, int32_t high,
+                               uint32_t order = kByteOrder) {
+  static const uint32_t kColumns[4] = {0, 0x01010101u, 0x02020202u, 0x03030303u};
   return {vdupq_n_s16(static_cast<int16_t>(zero)), vdupq_n_u8(static_cast<uint8_t>(low)),
-          vdupq_n_u8(static_cast<uint8_t>(high))};
+          vdupq_n_u8(static_cast<uint8_t>(high)),
+          vreinterpretq_u8_u32(vaddq_u32(vld1q_u32(kColumns), vdupq_n_u32(order)))};
 }
-inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+// Four numbers of a, then of b, ...
+template <bool kPlain>
+inline uint8x16_t RoundAndClamp(Vec a, Vec b, Vec c, Vec d, const ByteRange& range) {
   const int16x8_t ab = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(a.v)), vcvtnq_s32_f32(b.v));
   const int16x8_t cd = vqmovn_high_s32(vqmovn_s32(vcvtnq_s32_f32(c.v)), vcvtnq_s32_f32(d.v));
+  if (kPlain) return vqmovun_high_s16(vqmovun_s16(ab), cd);
   const uint8x16_t rows =
       vqmovun_high_s16(vqmovun_s16(vqaddq_s16(ab, range.zero)), vqaddq_s16(cd, range.zero));
-  static const uint8_t kByLane[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
-  const uint8x16_t clamped = vminq_u8(vmaxq_u8(rows, range.low), range.high);
-  return {vreinterpretq_f32_u8(vqtbl1q_u8(clamped, vld1q_u8(kByLane)))};
+  return vminq_u8(vmaxq_u8(rows, range.low), range.high);
 }
-template <int n>
-inline Vec ByteToFloats(Vec bytes) {
-  uint32x4_t bits = vreinterpretq_u32_f32(bytes.v);
-  if (n != 0) bits = vshrq_n_u32(bits, n == 0 ? 1 : 8 * n);
-  return {vcvtq_f32_u32(vandq_u32(bits, vdupq_n_u32(255)))};
+template <bool kPlain = false>
+inline Vec RoundToBytes(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  const uint8x16_t clamped = RoundAndClamp<kPlain>(a, b, c, d, range);
+  return {vreinterpretq_f32_u8(vqtbl1q_u8(clamped, range.order))};
+}
+inline Vec RoundColumns(Vec a, Vec b, Vec c, Vec d, ByteRange range) {
+  return {vreinterpretq_f32_u8(RoundAndClamp<false>(a, b, c, d, range))};
+}
+struct CentredByte {
+  int32x4_t shift, zero;
+};
+inline CentredByte MakeCentredByte(int n, int32_t zero) {
+  return {vdupq_n_s32(-8 * n), vdupq_n_s32(zero)};
+}
+inline Vec Centre(Vec bytes, CentredByte byte) {
+  const uint32x4_t shifted = vshlq_u32(vreinterpretq_u32_f32(bytes.v), byte.shift);
+  const uint32x4_t one = vandq_u32(shifted, vdupq_n_u32(255));
+  return {vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(one), byte.zero))};
+}
+inline Vec RepeatFour(const float* p) { return {vld1q_f32(p)}; }
+inline ByteWeights ToWeights(Vec bytes) { return {vreinterpretq_s8_f32(bytes.v)}; }
+inline IntVec ToInts(Vec bits) { return {vreinterpretq_s32_f32(bits.v)}; }
+inline void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {
+  const uint8x16_t av = vreinterpretq_u8_f32(a.v);
+  const uint8x16_t bv = vreinterpretq_u8_f32(b.v);
+  const uint8x16_t cv = vreinterpretq_u8_f32(c.v);
+  const uint8x16_t dv = vreinterpretq_u8_f32(d.v);
+  const uint16x8_t low_ab = vreinterpretq_u16_u8(vzip1q_u8(av, bv));
+  const uint16x8_t low_cd = vreinterpretq_u16_u8(vzip1q_u8(cv, dv));
+  const uint16x8_t high_ab = vreinterpretq_u16_u8(vzip2q_u8(av, bv));
+  const uint16x8_t high_cd = vreinterpretq_u16_u8(vzip2q_u8(cv, dv));
+  out[0] = {vreinterpretq_f32_u16(vzip1q_u16(low_ab, low_cd))};
+  out[1] = {vreinterpretq_f32_u16(vzip2q_u16(low_ab, low_cd))};
+  out[2] = {vreinterpretq_f32_u16(vzip1q_u16(high_ab, high_cd))};
+  out[3] = {vreinterpretq_f32_u16(vzip2q_u16(high_ab, high_cd))};
 }
 inline Vec MaxBytes(Vec a, Vec b) {
   return {vreinterpretq_f32_u8(vmaxq_u8(vreinterpretq_u8_f32(a.v), vreinterpretq_u8_f32(b.v)))};

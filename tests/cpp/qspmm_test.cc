@@ -115,7 +115,7 @@ void RunProblem(const Problem& p, const QspmmKernel& kernel, const Tiling& tilin
   FillQuads(w, all_rows, p.channels, taps, &csr);
   PackedSpmm packed(allocator);
   Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct, p.block_depth,
-                0, &packed));
+                kQspmmCsr2Rows, &packed));
 
   QspmmArgs q;
   SpmmArgs& a = q.product;
@@ -168,6 +168,8 @@ void RunProblem(const Problem& p, const QspmmKernel& kernel, const Tiling& tilin
   q.r_zero = static_cast<int32_t>(random->Int(0, 255));
   q.out_zero = static_cast<int32_t>(random->Int(0, 255));
   q.out_low = random->Int(0, 1) == 1 ? q.out_zero : 0;
+  if (random->Int(0, 2) == 0) q.zero = q.low = q.out_zero = q.out_low = 0;
+  if (random->Int(0, 2) == 0) q.high = 255;
   std::vector<int32_t> bias(static_cast<size_t>(all_rows));
   std::vector<int32_t> start(static_cast<size_t>(all_rows));
   std::vector<float> scale(static_cast<size_t>(all_rows));
@@ -459,7 +461,7 @@ int main() {
   using namespace sparsert::test;  // NOLINT
   Random random(21);
   const SpmmFormat formats[] = {SpmmFormat::kDense, SpmmFormat::kDense8, SpmmFormat::kPat4,
-                                SpmmFormat::kBsr4, SpmmFormat::kBsr8};
+                                SpmmFormat::kCsr2,  SpmmFormat::kBsr4,   SpmmFormat::kBsr8};
   int found = 0;
   for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon, Isa::kNeonDot}) {
     if (!IsaAvailable(isa)) continue;

@@ -98,6 +98,7 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
       SRT_WIDTH(4)
       SRT_WIDTH(5)
       SRT_WIDTH(6)
+      SRT_WIDTH(7)
 #undef SRT_WIDTH
       default:
         break;
@@ -135,6 +136,7 @@ using Dense8Micro = PanelMicro<8, false>;
                                                                          scratch);             \
   }
 SRT_DEFINE(Dense)
+SRT_DEFINE(Csr2)
 SRT_DEFINE(Pat4)
 SRT_DEFINE(Bsr4)
 SRT_DEFINE(Bsr8)

@@ -11,21 +11,46 @@ namespace {
 // Streamed weights are fetched this far ahead: the next page, where hardware prefetchers stop.
 constexpr int kWeightsAhead = 1024;
 
+// Asks for as many ids and weights as were just used.
+SRT_INLINE void FetchWeights(const uint16_t* id, const uint16_t* id_end, const float* w,
+                             const float* w_end) {
+  for (; w < w_end; w += 16) __builtin_prefetch(w + kWeightsAhead);
+  for (; id < id_end; id += 32) __builtin_prefetch(id + kWeightsAhead);
+}
+
 // Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
 template <int P, int NV>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const QspmmTile& t,
                            IntVec (&acc)[4][NV]) {
+  // Beside the sums of a wide tile, registers hold a column's weights and one vector of X.
+  constexpr bool kHoldsX = 5 * NV < Vec::kRegisters;
   for (int i = 0; i < n; ++i) {
     const float* x = t.x + *id++ * t.x_row;
-    ByteVec xv[NV];
+    if (kHoldsX) {
+      ByteVec xv[NV];
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);
+      for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+        if ((P >> r & 1) == 0) continue;
+        const ByteWeights wv = LoadWeights(w++);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[r][v] = Dot(xv[v], wv, acc[r][v]);
+      }
+      continue;
+    }
+    ByteWeights wv[4];
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
-      if ((P >> r & 1) == 0) continue;
-      const ByteWeights wv = LoadWeights(w++);
+      if ((P >> r & 1) != 0) wv[r] = LoadWeights(w++);
+    }
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[r][v] = Dot(xv[v], wv, acc[r][v]);
+    for (int v = 0; v < NV; ++v) {
+      const ByteVec xv = LoadBytes(x + v * Vec::kLanes);
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+        if ((P >> r & 1) != 0) acc[r][v] = Dot(xv, wv[r], acc[r][v]);
+      }
     }
   }
 }
@@ -40,14 +65,10 @@ struct Pat4Micro {
     for (int p = t.panel_begin; p < t.panel_end; ++p) {
       const int row = p * 4;
       const int rows = m.rows - row < 4 ? m.rows - row : 4;
-      if (t.stream) {
-#pragma GCC unroll 8
-        for (int line = 0; line < 8; ++line) __builtin_prefetch(w + kWeightsAhead + 16 * line);
-#pragma GCC unroll 4
-        for (int line = 0; line < 4; ++line) __builtin_prefetch(id + kWeightsAhead + 32 * line);
-      }
+      const uint16_t* first_id = id;
+      const float* first_w = w;
       IntVec acc[4][NV];
-      BeginPanel<NV>(t, row, rows, acc);
+      BeginPanel<NV>(t, row, rows, kInOrder, acc);
       AddPattern<1, NV>(count[0], id, w, t, acc);
       AddPattern<2, NV>(count[1], id, w, t, acc);
       AddPattern<3, NV>(count[2], id, w, t, acc);
@@ -64,7 +85,75 @@ struct Pat4Micro {
       AddPattern<14, NV>(count[13], id, w, t, acc);
       AddPattern<15, NV>(count[14], id, w, t, acc);
       count += kPatterns;
-      EndPanel<NV>(t, row, rows, acc);
+      if (t.stream) FetchWeights(first_id, id, first_w, w);
+      EndPanel<NV>(t, row, rows, kInOrder, acc);
+    }
+  }
+};
+
+// acc += w * one K-row of the tile.
+template <int NV>
+SRT_INLINE void AddRow(const float* x, ByteWeights w, IntVec (&acc)[NV]) {
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) acc[v] = Dot(LoadBytes(x + v * Vec::kLanes), w, acc[v]);
+}
+
+// The rows of a panel of two pairs; those that do not exist stand where a pair has none.
+SRT_INLINE PanelRows RowsOf(const Csr2Pair* pair, int rows) {
+  PanelRows panel;
+  int missing = rows;
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    const bool exists = 2 * (r / 2) < rows && pair[r / 2].row[r % 2] != kNoRow;
+    panel.of[r] = exists ? pair[r / 2].row[r % 2] : missing++;
+  }
+  return panel;
+}
+
+template <int NV>
+SRT_INLINE void AddPair(const Csr2Pair& pair, const uint16_t*& id, const float*& w,
+                        const QspmmTile& t, IntVec (&a)[NV], IntVec (&b)[NV]) {
+  for (int i = 0; i < pair.both; ++i) {
+    const float* x = t.x + *id++ * t.x_row;
+    const ByteWeights wa = LoadWeights(w);
+    const ByteWeights wb = LoadWeights(w + 1);
+    w += 2;
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      const ByteVec xv = LoadBytes(x + v * Vec::kLanes);
+      a[v] = Dot(xv, wa, a[v]);
+      b[v] = Dot(xv, wb, b[v]);
+    }
+  }
+  for (int i = 0; i < pair.single; ++i) {
+    AddRow<NV>(t.x + id[0] * t.x_row, LoadWeights(w), a);
+    AddRow<NV>(t.x + id[1] * t.x_row, LoadWeights(w + 1), b);
+    id += 2;
+    w += 2;
+  }
+}
+
+// Panels of four rows, as two pairs (see Csr2Pair): their sums stay in registers until the four
+// rows become bytes.
+struct Csr2Micro {
+  template <int NV>
+  static void Run(const PackedMatrix& m, const QspmmTile& t) {
+    const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
+    const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * 2;
+    const uint16_t* id = m.ids + m.id_offsets[at];
+    const float* w = m.values + m.value_offsets[at];
+    for (int p = t.panel_begin; p < t.panel_end; ++p, pair += 2) {
+      const int row = p * 4;
+      const int rows = m.rows - row < 4 ? m.rows - row : 4;
+      const PanelRows panel = RowsOf(pair, rows);
+      const uint16_t* first_id = id;
+      const float* first_w = w;
+      IntVec acc[4][NV];
+      BeginPanel<NV>(t, row, rows, panel, acc);
+      AddPair<NV>(pair[0], id, w, t, acc[0], acc[1]);
+      AddPair<NV>(pair[1], id, w, t, acc[2], acc[3]);
+      if (t.stream) FetchWeights(first_id, id, first_w, w);
+      EndPanel<NV>(t, row, rows, panel, acc);
     }
   }
 };
@@ -85,7 +174,9 @@ struct PanelMicro {
       const int rows = m.rows - row;
       IntVec acc[MR / 4][4][NV];
 #pragma GCC unroll 2
-      for (int h = 0; h < MR / 4; ++h) BeginPanel<NV>(t, row + 4 * h, rows - 4 * h, acc[h]);
+      for (int h = 0; h < MR / 4; ++h) {
+        BeginPanel<NV>(t, row + 4 * h, rows - 4 * h, kInOrder, acc[h]);
+      }
       const int n = kIndexed ? *count++ : block_depth;
       const float* x = t.x;
       for (int i = 0; i < n; ++i) {
@@ -105,7 +196,7 @@ struct PanelMicro {
       }
 #pragma GCC unroll 2
       for (int h = 0; h < MR / 4; ++h) {
-        if (4 * h < rows) EndPanel<NV>(t, row + 4 * h, rows - 4 * h, acc[h]);
+        if (4 * h < rows) EndPanel<NV>(t, row + 4 * h, rows - 4 * h, kInOrder, acc[h]);
       }
     }
   }

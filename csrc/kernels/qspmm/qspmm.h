@@ -26,6 +26,9 @@
 
 namespace sparsert {
 
+// Rows of a panel of SpmmFormat::kCsr2 here: those whose bytes lie together.
+constexpr int kQspmmCsr2Rows = 4;
+
 struct QspmmArgs {
   SpmmArgs product;  // act, bias and R: of an f32 Y. y_group, r_group: planes of four rows, or rows
   bool f32_output = false;

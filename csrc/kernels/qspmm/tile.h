@@ -2,6 +2,8 @@
 // Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
 #pragma once
 
+#include <type_traits>
+
 #include "base/arch.h"
 #include "kernels/qspmm/qspmm.h"
 #include "simd/vec_math.h"
@@ -90,65 +92,93 @@ SRT_INLINE void EndFloatRow(const QspmmTile& t, int row, const IntVec (&acc)[NV]
 
 SRT_INLINE Vec Clamp(Vec a, Vec low, Vec high) { return Min(Max(a, low), high); }
 
+// Which of a panel's four rows each sum belongs to; rows that do not exist are counted on.
+struct PanelRows {
+  int of[4];
+};
+constexpr PanelRows kInOrder = {{0, 1, 2, 3}};
+
 // How four rows and a residual become bytes.
 struct Residual {
   Vec low, high;  // of the sum's byte, less its zero point
   Vec sum_scale;
-  Vec zero;
   Vec scale;
+  CentredByte byte[4];
 };
 
-template <int r>
-SRT_INLINE Vec AddResidual(const Residual& a, Vec z, Vec bytes) {
+SRT_INLINE Vec AddResidual(const Residual& a, int r, Vec z, Vec bytes) {
   const Vec centred = Round(Clamp(z, a.low, a.high));
-  return Add(Mul(centred, a.sum_scale), Mul(Sub(ByteToFloats<r>(bytes), a.zero), a.scale));
+  return Add(Mul(centred, a.sum_scale), Mul(Centre(bytes, a.byte[r]), a.scale));
 }
 
-// Rows row .. row + 3, of which `rows` exist; the others become the zero point, or with a residual
-// anything.
+// Calls store(plain), where plain.value says that bytes need no zero point and no limits.
+template <typename Store>
+SRT_INLINE void StoreRange(int32_t zero, int32_t low, int32_t high, Store&& store) {
+  if (zero == 0 && low == 0 && high == 255) {
+    store(std::true_type());
+  } else {
+    store(std::false_type());
+  }
+}
+
+// The panel from `row` on, of whose rows `rows` exist; the others become the zero point, or with a
+// residual anything.
 template <int NV>
-SRT_INLINE void EndByteRows(const QspmmTile& t, int row, int rows, const IntVec (&acc)[4][NV]) {
+SRT_INLINE void EndByteRows(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                            const IntVec (&acc)[4][NV]) {
   const QspmmArgs& a = *t.args;
   Vec scale[4];
+  uint32_t order = 0;
 #pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) scale[r] = Set1(r < rows ? t.scale[row + r] : 0.0f);
+  for (int r = 0; r < 4; ++r) {
+    scale[r] = Set1(panel.of[r] < rows ? t.scale[row + panel.of[r]] : 0.0f);
+    order |= static_cast<uint32_t>(4 * r) << (8 * panel.of[r]);
+  }
   float* y = t.y + row / 4 * t.y_row;
   if (t.r == nullptr) {
-    const ByteRange range = MakeByteRange(a.zero, a.low, a.high);
+    const ByteRange range = MakeByteRange(a.zero, a.low, a.high, order);
+    StoreRange(a.zero, a.low, a.high, [&](auto plain) {
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) {
-      Vec z[4];
+      for (int v = 0; v < NV; ++v) {
+        Vec z[4];
 #pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
-      StoreColumn<NV>(t, y, v, RoundToBytes(z[0], z[1], z[2], z[3], range));
-    }
+        for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
+        StoreColumn<NV>(t, y, v, RoundToBytes<plain.value>(z[0], z[1], z[2], z[3], range));
+      }
+    });
     return;
   }
   const float* r_bytes = t.r + row / 4 * t.r_row;
-  const ByteRange range = MakeByteRange(a.out_zero, a.out_low, a.out_high);
-  const Residual add = {Set1(static_cast<float>(a.low - a.zero)),
-                        Set1(static_cast<float>(a.high - a.zero)), Set1(a.sum_scale),
-                        Set1(static_cast<float>(a.r_zero)), Set1(a.r_scale)};
-#pragma GCC unroll 8
-  for (int v = 0; v < NV; ++v) {
-    const Vec bytes = LoadColumn<NV>(t, r_bytes, v);
-    Vec z[4];
+  const ByteRange range = MakeByteRange(a.out_zero, a.out_low, a.out_high, order);
+  Residual add;
+  add.low = Set1(static_cast<float>(a.low - a.zero));
+  add.high = Set1(static_cast<float>(a.high - a.zero));
+  add.sum_scale = Set1(a.sum_scale);
+  add.scale = Set1(a.r_scale);
 #pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
-    StoreColumn<NV>(
-        t, y, v,
-        RoundToBytes(AddResidual<0>(add, z[0], bytes), AddResidual<1>(add, z[1], bytes),
-                     AddResidual<2>(add, z[2], bytes), AddResidual<3>(add, z[3], bytes), range));
-  }
+  for (int r = 0; r < 4; ++r) add.byte[r] = MakeCentredByte(panel.of[r], a.r_zero);
+  StoreRange(a.out_zero, a.out_low, a.out_high, [&](auto plain) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      const Vec bytes = LoadColumn<NV>(t, r_bytes, v);
+      Vec z[4];
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+        z[r] = AddResidual(add, r, Mul(ToFloats(acc[r][v]), scale[r]), bytes);
+      }
+      StoreColumn<NV>(t, y, v, RoundToBytes<plain.value>(z[0], z[1], z[2], z[3], range));
+    }
+  });
 }
 
-// Four rows from `row` on, of which `rows` exist.
+// The panel of four rows from `row` on, of which `rows` exist.
 template <int NV>
-SRT_INLINE void BeginPanel(const QspmmTile& t, int row, int rows, IntVec (&acc)[4][NV]) {
+SRT_INLINE void BeginPanel(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                           IntVec (&acc)[4][NV]) {
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
-    if (r < rows) {
-      BeginRow<NV>(t, row + r, acc[r]);
+    if (panel.of[r] < rows) {
+      BeginRow<NV>(t, row + panel.of[r], acc[r]);
     } else {
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) acc[r][v] = SetInts(0);
@@ -157,15 +187,16 @@ SRT_INLINE void BeginPanel(const QspmmTile& t, int row, int rows, IntVec (&acc)[
 }
 
 template <int NV>
-SRT_INLINE void EndPanel(const QspmmTile& t, int row, int rows, const IntVec (&acc)[4][NV]) {
-  if (t.last && !t.args->f32_output) return EndByteRows<NV>(t, row, rows, acc);
+SRT_INLINE void EndPanel(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                         const IntVec (&acc)[4][NV]) {
+  if (t.last && !t.args->f32_output) return EndByteRows<NV>(t, row, rows, panel, acc);
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
-    if (r >= rows) continue;
+    if (panel.of[r] >= rows) continue;
     if (t.last) {
-      EndFloatRow<NV>(t, row + r, acc[r]);
+      EndFloatRow<NV>(t, row + panel.of[r], acc[r]);
     } else {
-      KeepSums<NV>(t, row + r, acc[r]);
+      KeepSums<NV>(t, row + panel.of[r], acc[r]);
     }
   }
 }

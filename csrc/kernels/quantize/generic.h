@@ -74,14 +74,13 @@ static void Quantize(const void* args_block, void* const* io, int64_t begin, int
   }
 }
 
-template <int r>
-SRT_INLINE void DequantizeRow(const QuantizeArgs& a, const float* x, float* y) {
-  const Vec zero = Set1(static_cast<float>(a.x_zero));
+SRT_INLINE void DequantizeRow(const QuantizeArgs& a, int r, const float* x, float* y) {
+  const CentredByte byte = MakeCentredByte(r, a.x_zero);
   const Vec scale = Set1(a.scale);
   for (int64_t i = 0; i < a.columns; i += Vec::kLanes) {
     const int64_t left = a.columns - i;
     const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
-    StoreMask(y + i, tail, Mul(Sub(ByteToFloats<r>(LoadMask(x + i, tail)), zero), scale));
+    StoreMask(y + i, tail, Mul(Centre(LoadMask(x + i, tail), byte), scale));
   }
 }
 
@@ -93,32 +92,33 @@ static void Dequantize(const void* args_block, void* const* io, int64_t begin, i
     const int64_t channels = a.channels - 4 * plane;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
     float* y = static_cast<float*>(io[1]) + image * a.y_image + 4 * plane * a.y_plane;
-    DequantizeRow<0>(a, x, y);
-    if (channels > 1) DequantizeRow<1>(a, x, y + a.y_plane);
-    if (channels > 2) DequantizeRow<2>(a, x, y + 2 * a.y_plane);
-    if (channels > 3) DequantizeRow<3>(a, x, y + 3 * a.y_plane);
+    for (int r = 0; r < 4 && r < channels; ++r) DequantizeRow(a, r, x, y + r * a.y_plane);
   }
 }
 
 struct Addition {
-  Vec a_zero, a_scale, b_zero, b_scale;
+  CentredByte a[4], b[4];
+  Vec a_scale, b_scale;
   Vec low, high;
 };
 
-template <int r>
-SRT_INLINE Vec Sum(const Addition& s, Vec a, Vec b) {
-  const Vec x = Mul(Sub(ByteToFloats<r>(a), s.a_zero), s.a_scale);
-  return Clamp(Add(x, Mul(Sub(ByteToFloats<r>(b), s.b_zero), s.b_scale)), s.low, s.high);
+SRT_INLINE Vec Sum(const Addition& s, int r, Vec a, Vec b) {
+  const Vec x = Mul(Centre(a, s.a[r]), s.a_scale);
+  return Clamp(Add(x, Mul(Centre(b, s.b[r]), s.b_scale)), s.low, s.high);
 }
 
 static void QAdd(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const QuantizeArgs& args = *static_cast<const QuantizeArgs*>(args_block);
-  const Addition s = {Set1(static_cast<float>(args.x_zero)),
-                      Set1(args.scale),
-                      Set1(static_cast<float>(args.b_zero)),
-                      Set1(args.b_scale),
-                      Set1(static_cast<float>(args.low - args.zero)),
-                      Set1(static_cast<float>(args.high - args.zero))};
+  Addition s;
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    s.a[r] = MakeCentredByte(r, args.x_zero);
+    s.b[r] = MakeCentredByte(r, args.b_zero);
+  }
+  s.a_scale = Set1(args.scale);
+  s.b_scale = Set1(args.b_scale);
+  s.low = Set1(static_cast<float>(args.low - args.zero));
+  s.high = Set1(static_cast<float>(args.high - args.zero));
   const ByteRange range = MakeByteRange(args.zero, args.low, args.high);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / args.planes;
@@ -132,8 +132,8 @@ static void QAdd(const void* args_block, void* const* io, int64_t begin, int64_t
       const Vec av = LoadMask(a + i, tail);
       const Vec bv = LoadMask(b + i, tail);
       StoreMask(y + i, tail,
-                RoundToBytes(Sum<0>(s, av, bv), Sum<1>(s, av, bv), Sum<2>(s, av, bv),
-                             Sum<3>(s, av, bv), range));
+                RoundToBytes(Sum(s, 0, av, bv), Sum(s, 1, av, bv), Sum(s, 2, av, bv),
+                             Sum(s, 3, av, bv), range));
     }
   }
 }

@@ -1,0 +1,26 @@
+// What the lowerings of convolutions share, of floats and of packed bytes.
+#pragma once
+
+#include "plan/lower_spmm.h"
+
+namespace sparsert {
+
+// The planes of an activation: strides of image and channel, in elements. Of rank 2, a plane is one
+// element.
+struct Planes {
+  int64_t image;
+  int64_t plane;
+};
+inline Planes PlanesOf(const TensorDesc& desc) { return {desc.strides[0], desc.strides[1]}; }
+
+// 1 x 1, stride 1, no padding.
+bool IsPointwise(const Window& w);
+
+// Whether splitting the input into the phases of the strides takes less than picking each tap's
+// columns apart: every second column is picked from two loads, of other strides a lane at a time.
+bool GainsByPhases(const Window& w);
+
+// Appends the step that splits the input of `o`, of so many channels, and lets it read the phases.
+Status AddPhases(PlanBuilder* b, int64_t channels, SpmmOperands* o);
+
+}  // namespace sparsert
