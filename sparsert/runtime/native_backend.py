@@ -24,7 +24,7 @@ from sparsert.runtime.types import EXPLAIN_COLUMNS, NUMPY_DTYPES, TensorSpec
 MAX_PLANS = 16
 
 # Compute formats that make no use of zeros; layers without weights have none.
-DENSE_FORMATS = ("dense", "dense8", "winograd", "")
+DENSE_FORMATS = ("dense", "dense8", "dense16", "winograd", "")
 
 _TUNE = {False: 0, "auto": 1, True: 2}
 _ERRORS: dict[int, type[errors.SparsertError]] = {

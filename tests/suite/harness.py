@@ -18,7 +18,7 @@ from sparsert.errors import BackendError, SparsertError
 from sparsert.runtime.native_backend import available_isas
 
 OPSET = 21
-KNOWN_ISAS = ("scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot")
+KNOWN_ISAS = ("scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "neondot")
 
 
 def _isas() -> list[str]:
@@ -30,7 +30,7 @@ def _isas() -> list[str]:
 
 ISAS = _isas()
 # Instruction sets that only add products of bytes: floats run as on these.
-_OF_FLOATS = {"avx512vnni": "avx512", "neondot": "neon"}
+_OF_FLOATS = {"avx512vnni": "avx512", "amx": "avx512", "neondot": "neon"}
 ABSENT_ISAS = [isa for isa in KNOWN_ISAS if isa not in ISAS]
 
 # Names of the native kernels that ran, for the report.
