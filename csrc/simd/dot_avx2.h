@@ -70,6 +70,11 @@ inline Vec ByteToFloats(Vec bytes) {
   const __m256i shifted = _mm256_srli_epi32(_mm256_castps_si256(bytes.v), 8 * n);
   return {_mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(255)))};
 }
+inline Vec MakeCentre(int32_t zero) { return Set1(static_cast<float>(zero)); }
+template <int n>
+inline Vec CentredByte(Vec bytes, Vec centre) {
+  return Sub(ByteToFloats<n>(bytes), centre);
+}
 inline Vec MaxBytes(Vec a, Vec b) {
   return {_mm256_castsi256_ps(_mm256_max_epu8(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
 }

@@ -66,6 +66,11 @@ inline Vec ByteToFloats(Vec bytes) {
   if (n != 0) bits = vshrq_n_u32(bits, n == 0 ? 1 : 8 * n);
   return {vcvtq_f32_u32(vandq_u32(bits, vdupq_n_u32(255)))};
 }
+inline Vec MakeCentre(int32_t zero) { return Set1(static_cast<float>(zero)); }
+template <int n>
+inline Vec CentredByte(Vec bytes, Vec centre) {
+  return Sub(ByteToFloats<n>(bytes), centre);
+}
 inline Vec MaxBytes(Vec a, Vec b) {
   return {vreinterpretq_f32_u8(vmaxq_u8(vreinterpretq_u8_f32(a.v), vreinterpretq_u8_f32(b.v)))};
 }

@@ -88,6 +88,12 @@ inline Vec ByteToFloats(Vec bytes) {
   for (int i = 0; i < 4; ++i) r.v[i] = static_cast<float>(bits[i] >> (8 * n) & 255u);
   return r;
 }
+inline Vec MakeCentre(int32_t zero) { return Set1(static_cast<float>(zero)); }
+// Byte n of each lane less the zero point.
+template <int n>
+inline Vec CentredByte(Vec bytes, Vec centre) {
+  return Sub(ByteToFloats<n>(bytes), centre);
+}
 inline Vec MaxBytes(Vec a, Vec b) {
   uint8_t x[16];
   uint8_t y[16];

@@ -39,12 +39,14 @@ inline void BeforeTileLoads() { __asm__ __volatile__("" ::: "memory"); }
 constexpr int kSquareBytes = 1024;
 
 // Sums live in registers 0 to 3: rows 0-15 and 16-31 of the first 16 columns, then of the next.
+//
+// `p`: [rows][16], the same for all columns.
 template <bool kMoreRows, bool kMoreColumns>
-inline void ZeroSums() {
-  _tile_zero(0);
-  if (kMoreRows) _tile_zero(1);
-  if (kMoreColumns) _tile_zero(2);
-  if (kMoreRows && kMoreColumns) _tile_zero(3);
+inline void LoadStarts(const int32_t* p) {
+  _tile_loadd(0, p, 64);
+  if (kMoreRows) _tile_loadd(1, p + 256, 64);
+  if (kMoreColumns) _tile_loadd(2, p, 64);
+  if (kMoreRows && kMoreColumns) _tile_loadd(3, p + 256, 64);
 }
 
 // `p`: [rows][columns], `row` bytes between rows.

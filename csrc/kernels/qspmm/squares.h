@@ -20,7 +20,9 @@ constexpr int kSquaresAhead = 4;
 // The scratch of an item; see QspmmScratch.
 struct SquareScratch {
   float* slab;      // [block depth, in whole squares][tile]: the K-rows fed by taps
-  int32_t* sums;    // [32][32] those of one step
+  int32_t* sums[2];  // [32][32] those of one step, and of the one before
+  int32_t* starts;   // [32][16] what the sums of the rows start from
+  int turn;
   float* tail;      // [16][tile]: the last K-rows that are read directly, filled up
   char* spread;     // [block depth / 16][2] squares of weights
   int32_t* blocks;  // [rows of the item][tile]: sums between blocks
@@ -98,55 +100,79 @@ SRT_INLINE void AddBlock(Weights* w, const SquareColumns& k, int64_t column, boo
   }
 }
 
-// From the sums of up to 32 rows and one or two vectors of columns to Y.
+// Sums of up to 32 rows and one or two vectors of columns that have yet to get to Y.
+struct PendingSums {
+  QspmmTile tile;
+  int row, rows;
+  int vecs = 0;  // 0: none
+  const int32_t* sums;
+};
+
 template <int NV>
-SRT_INLINE void EndSquares(const QspmmTile& t, int row, int rows, const int32_t* sums) {
-  for (int h = 0; h < 32 && h < rows; h += 4) {
+SRT_NOINLINE void EndSquares(const PendingSums& p) {
+  for (int h = 0; h < 2 * kSquareRows && h < p.rows; h += 4) {
     IntVec acc[4][NV];
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
-      const IntVec start = SetInts(h + r < rows ? t.start[row + h + r] : 0);
 #pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) {
-        acc[r][v] = AddInts(LoadInts(sums + (h + r) * 32 + v * Vec::kLanes), start);
-      }
+      for (int v = 0; v < NV; ++v) acc[r][v] = LoadInts(p.sums + (h + r) * 32 + v * Vec::kLanes);
     }
-    EndPanel<NV>(t, row + h, rows - h, acc);
+    EndPanel<NV>(p.tile, p.row + h, p.rows - h, acc);
   }
 }
 
-// One or two panels times one or two vectors of columns from `v` on, of NV.
+SRT_INLINE void EndPending(PendingSums* p) {
+  if (p->vecs == 2) EndSquares<2>(*p);
+  if (p->vecs == 1) EndSquares<1>(*p);
+  p->vecs = 0;
+}
+
+// One or two panels times one or two vectors of columns from `v` on, of NV. While tile registers
+// sum up, the vector unit ends what was summed up before.
 template <bool kMoreRows, bool kMoreColumns, int NV, typename Weights>
 SRT_INLINE void RunSquares(const QspmmTile& t, int row, int rows, int v, const SquareColumns& k,
-                           const SquareScratch& s, Weights* w) {
+                           SquareScratch* s, Weights* w, PendingSums* pending) {
   constexpr int64_t kKept = NV * Vec::kLanes * 4;
   const int64_t column = static_cast<int64_t>(v) * Vec::kLanes;
-  int32_t* kept = s.blocks + row * (NV * Vec::kLanes) + column;
+  int32_t* kept = s->blocks + row * (NV * Vec::kLanes) + column;
   if (t.first) {
-    ZeroSums<kMoreRows, kMoreColumns>();
+    LoadStarts<kMoreRows, kMoreColumns>(s->starts);
   } else {
     LoadSums<kMoreRows, kMoreColumns>(kept, kKept);
   }
   AddBlock<kMoreRows, kMoreColumns>(w, k, column, t.stream && v == 0);
   if (!t.last) return StoreSums<kMoreRows, kMoreColumns>(kept, kKept);
-  StoreSums<kMoreRows, kMoreColumns>(s.sums, 128);
-  constexpr int kVecs = kMoreColumns ? 2 : 1;
-  QspmmTile part = t;
-  part.y += column;
-  part.r = t.r == nullptr ? nullptr : t.r + column;
-  part.partial = t.partial && v + kVecs == NV;
-  EndSquares<kVecs>(part, row, rows, s.sums);
+  EndPending(pending);
+  int32_t* sums = s->sums[s->turn];
+  s->turn ^= 1;
+  StoreSums<kMoreRows, kMoreColumns>(sums, 128);
+  pending->vecs = kMoreColumns ? 2 : 1;
+  pending->tile = t;
+  pending->tile.y += column;
+  pending->tile.r = t.r == nullptr ? nullptr : t.r + column;
+  pending->tile.partial = t.partial && v + pending->vecs == NV;
+  pending->row = row;
+  pending->rows = rows;
+  pending->sums = sums;
 }
 
 template <bool kMoreRows, int NV, typename Weights>
 SRT_INLINE void RunPanels(const QspmmTile& t, int row, int rows, const SquareColumns& k,
-                          const SquareScratch& s, Weights w) {
+                          SquareScratch* s, Weights w, PendingSums* pending) {
+  if (t.first) {
+    for (int r = 0; r < 2 * kSquareRows; ++r) {
+      StoreInts(s->starts + r * Vec::kLanes, SetInts(r < rows ? t.start[row + r] : 0));
+    }
+    BeforeTileLoads();
+  }
   for (int v = 0; v + 2 <= NV; v += 2) {
     Weights each = w;
-    RunSquares<kMoreRows, true, NV>(t, row, rows, v, k, s, &each);
+    RunSquares<kMoreRows, true, NV>(t, row, rows, v, k, s, &each, pending);
     if constexpr (!std::is_same<Weights, DenseWeights>::value) w.done = true;
   }
-  if (NV % 2 != 0) RunSquares<kMoreRows, false, NV>(t, row, rows, NV - 1, k, s, &w);
+  if (NV % 2 != 0) {
+    RunSquares<kMoreRows, false, NV>(t, row, rows, NV - 1, k, s, &w, pending);
+  }
 }
 
 DenseWeights WeightsOf(const DenseWeights&, const PackedMatrix& m, size_t at, int more, int,
@@ -171,8 +197,9 @@ BitsWeights WeightsOf(const BitsWeights&, const PackedMatrix& m, size_t at, int 
 
 template <typename Weights, int NV>
 void RunSquareTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float* x,
-                   QspmmTile* t, const SquareScratch& s) {
+                   QspmmTile* t, SquareScratch s) {
   const SpmmArgs& a = args.product;
+  PendingSums pending;
   constexpr int kTile = NV * Vec::kLanes;
   uint32_t fill_bits = args.fill;
   fill_bits |= fill_bits << 8;
@@ -223,12 +250,13 @@ void RunSquareTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const
       const int rows = m.rows - row < end ? m.rows - row : end;
       const Weights w = WeightsOf(Weights(), m, at, more, squares, s);
       if (more) {
-        RunPanels<true, NV>(*t, row, rows, k, s, w);
+        RunPanels<true, NV>(*t, row, rows, k, &s, w, &pending);
       } else {
-        RunPanels<false, NV>(*t, row, rows, k, s, w);
+        RunPanels<false, NV>(*t, row, rows, k, &s, w, &pending);
       }
     }
   }
+  EndPending(&pending);
 }
 
 template <typename Weights>
@@ -276,7 +304,10 @@ SRT_INLINE void RunQspmmSquares(const void* args, void* const* io, int64_t begin
     const SquareScratchFloats sizes = SquareScratchOf(a, m.block_depth);
     auto* at = static_cast<float*>(scratch);
     s.slab = at;
-    s.sums = reinterpret_cast<int32_t*>(at += sizes.slab);
+    s.sums[0] = reinterpret_cast<int32_t*>(at += sizes.slab);
+    s.sums[1] = s.sums[0] + 32 * 32;
+    s.starts = s.sums[1] + 32 * 32;
+    s.turn = 0;
     s.tail = at += sizes.sums;
     s.spread = reinterpret_cast<char*>(at += sizes.tail);
     at += sizes.spread;

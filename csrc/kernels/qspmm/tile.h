@@ -94,14 +94,14 @@ SRT_INLINE Vec Clamp(Vec a, Vec low, Vec high) { return Min(Max(a, low), high); 
 struct Residual {
   Vec low, high;  // of the sum's byte, less its zero point
   Vec sum_scale;
-  Vec zero;
+  Vec centre;  // of the residual's bytes
   Vec scale;
 };
 
 template <int r>
 SRT_INLINE Vec AddResidual(const Residual& a, Vec z, Vec bytes) {
   const Vec centred = Round(Clamp(z, a.low, a.high));
-  return Add(Mul(centred, a.sum_scale), Mul(Sub(ByteToFloats<r>(bytes), a.zero), a.scale));
+  return Add(Mul(centred, a.sum_scale), Mul(CentredByte<r>(bytes, a.centre), a.scale));
 }
 
 // Rows row .. row + 3, of which `rows` exist; the others become the zero point, or with a residual
@@ -128,7 +128,7 @@ SRT_INLINE void EndByteRows(const QspmmTile& t, int row, int rows, const IntVec 
   const ByteRange range = MakeByteRange(a.out_zero, a.out_low, a.out_high);
   const Residual add = {Set1(static_cast<float>(a.low - a.zero)),
                         Set1(static_cast<float>(a.high - a.zero)), Set1(a.sum_scale),
-                        Set1(static_cast<float>(a.r_zero)), Set1(a.r_scale)};
+                        MakeCentre(a.r_zero), Set1(a.r_scale)};
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) {
     const Vec bytes = LoadColumn<NV>(t, r_bytes, v);
