@@ -45,8 +45,8 @@ def load(
             torch.nn.Module (with example_inputs).
         backend: "native" (the C++ kernels) or "numpy" (a slow interpreter, the reference).
         threads: threads of one run; None: as many cores as this process may use.
-        isa: force an instruction set ("scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "neondot");
-            None: $SPARSERT_ISA, else the best of this machine.
+        isa: force an instruction set ("scalar", "avx2", "avx512", "avx512vnni", "amx", "neon",
+            "neondot"); None: $SPARSERT_ISA, else the best of this machine.
         tune: True measures every candidate kernel of every layer here; "auto" only where the cost
             model sees a close race, within a second; False trusts the cost model. What was measured
             is kept on disk (docs/environment.md) and not measured again.

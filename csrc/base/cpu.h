@@ -19,7 +19,7 @@ enum class Isa : uint8_t {
   kCount = 7
 };
 
-const char* IsaName(Isa isa);  // "scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "neondot"
+const char* IsaName(Isa isa);  // as above in lower case: "avx512vnni"
 
 // True when this build has the kernels and this CPU and operating system can run them.
 bool IsaAvailable(Isa isa);

@@ -138,7 +138,8 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         break;
       case SpmmFormat::kDense16:
       case SpmmFormat::kBits16: {
-        const double squares = panels * static_cast<double>((depth + kSquareRows - 1) / kSquareRows);
+        const double squares =
+            panels * static_cast<double>((depth + kSquareRows - 1) / kSquareRows);
         stored = squares * kSquareRows * kSquareRows;
         cycles = squares * nv * kSquareCycles + panels * nv * kSquareEndCycles;
         if (format == SpmmFormat::kBits16) {
@@ -177,10 +178,10 @@ Status FormatFromName(const char* name, int* format) {
     *format = kWinogradFormat;
     return Status::Ok();
   }
-  return Status::Error(
-      StatusCode::kInvalidArgument,
-      "unknown compute format '%s'; known: dense, dense8, dense16, csr, csr2, pat4, bsr4, bsr8, bits16, winograd",
-      name);
+  return Status::Error(StatusCode::kInvalidArgument,
+                       "unknown compute format '%s'; known: dense, dense8, dense16, csr, csr2, "
+                       "pat4, bsr4, bsr8, bits16, winograd",
+                       name);
 }
 
 }  // namespace sparsert

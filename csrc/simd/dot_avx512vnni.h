@@ -60,9 +60,8 @@ inline Vec MakeCentre(int32_t zero) { return {_mm512_set1_ps(8388608.0f + zero)}
 template <int n>
 inline Vec CentredByte(Vec bytes, Vec centre) {
   const __m512i index = _mm512_broadcast_i32x4(_mm_setr_epi32(n, 4 + n, 8 + n, 12 + n));
-  const __m512i number =
-      _mm512_mask_shuffle_epi8(_mm512_set1_epi32(0x4b000000), 0x1111111111111111,
-                               _mm512_castps_si512(bytes.v), index);
+  const __m512i number = _mm512_mask_shuffle_epi8(_mm512_set1_epi32(0x4b000000), 0x1111111111111111,
+                                                  _mm512_castps_si512(bytes.v), index);
   return {_mm512_sub_ps(_mm512_castsi512_ps(number), centre.v)};
 }
 inline Vec MaxBytes(Vec a, Vec b) {

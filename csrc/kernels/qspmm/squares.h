@@ -19,7 +19,7 @@ constexpr int kSquaresAhead = 4;
 
 // The scratch of an item; see QspmmScratch.
 struct SquareScratch {
-  float* slab;      // [block depth, in whole squares][tile]: the K-rows fed by taps
+  float* slab;       // [block depth, in whole squares][tile]: the K-rows fed by taps
   int32_t* sums[2];  // [32][32] those of one step, and of the one before
   int32_t* starts;   // [32][16] what the sums of the rows start from
   int turn;
@@ -222,7 +222,8 @@ void RunSquareTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const
         for (int i = 0; i < depth % kSquareRows; ++i) {
 #pragma GCC unroll 8
           for (int v = 0; v < NV; ++v) {
-            Store(s.tail + i * kTile + v * Vec::kLanes, LoadU(rows + i * a.x_row + v * Vec::kLanes));
+            Store(s.tail + i * kTile + v * Vec::kLanes,
+                  LoadU(rows + i * a.x_row + v * Vec::kLanes));
           }
         }
         k.tail = reinterpret_cast<const char*>(s.tail);
@@ -297,7 +298,7 @@ SRT_INLINE void RunQspmmSquares(const void* args, void* const* io, int64_t begin
     t.panel_begin = bounds[split];
     t.panel_end = bounds[split + 1];
     if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
-    t.stream = a.tiles == 1 || a.fetch_weights;
+    t.stream = tile == 0 || a.fetch_weights;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
                      (a.direct ? column : 0);
     SquareScratch s;
@@ -316,9 +317,9 @@ SRT_INLINE void RunQspmmSquares(const void* args, void* const* io, int64_t begin
     if (m.blocks > 1) s.blocks -= first_row * vecs * Vec::kLanes;
     t.sums = nullptr;
     switch (vecs) {
-#define SRT_WIDTH(n)                                   \
-  case n:                                              \
-    RunSquareTile<Weights, n>(q, m, tile, x, &t, s);   \
+#define SRT_WIDTH(n)                                 \
+  case n:                                            \
+    RunSquareTile<Weights, n>(q, m, tile, x, &t, s); \
     break;
       SRT_WIDTH(1)
       SRT_WIDTH(2)

@@ -33,13 +33,13 @@
 namespace sparsert {
 
 enum class SpmmFormat : uint8_t {
-  kDense = 0,   // 4-row panels, every weight
-  kCsr = 1,     // row after row, the non-zeros; rows of a 64-row group sorted by their number
-  kPat4 = 2,    // 4-row panels, columns bucketed by which of the rows are non-zero
-  kBsr4 = 3,    // 4-row panels, columns with any non-zero stored whole
-  kBsr8 = 4,    // 8-row panels, the same
-  kDense8 = 5,  // 8-row panels, every weight
-  kCsr2 = 6,    // rows of a panel by twos that have many columns in common: see Csr2Pair
+  kDense = 0,    // 4-row panels, every weight
+  kCsr = 1,      // row after row, the non-zeros; rows of a 64-row group sorted by their number
+  kPat4 = 2,     // 4-row panels, columns bucketed by which of the rows are non-zero
+  kBsr4 = 3,     // 4-row panels, columns with any non-zero stored whole
+  kBsr8 = 4,     // 8-row panels, the same
+  kDense8 = 5,   // 8-row panels, every weight
+  kCsr2 = 6,     // rows of a panel by twos that have many columns in common: see Csr2Pair
   kDense16 = 7,  // 16-row panels, every weight, by squares of 16 K-rows
   kBits16 = 8,   // the same squares, with a mask of each one's bytes and those that are not 0
   kCount = 9,
