@@ -27,7 +27,7 @@ constexpr int64_t kMaxBlockDepth = 1024;
 constexpr int64_t kMaxSquareDepth = 65536 - kSquareRows;
 // Cycles of a square times 16 columns, of the sums of 16 rows and columns at their end, and to
 // spread a square of bits16.
-constexpr double kSquareCycles = 20.0;
+constexpr double kSquareCycles = 34.0;
 constexpr double kSquareEndCycles = 80.0;
 constexpr double kSpreadCycles = 40.0;
 // Vectors that each thread's tile should have for one tile to be cut.
