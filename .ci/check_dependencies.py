@@ -29,7 +29,7 @@ MAY_INCLUDE = {
 VECTOR_HEADERS = {
     "simd/vec_scalar.h": ("scalar",),
     "simd/vec_avx2.h": ("x86_avx2",),
-    "simd/vec_avx512.h": ("x86_avx512", "x86_avx512vnni"),
+    "simd/vec_avx512.h": ("x86_avx512", "x86_avx512vnni", "x86_amx"),
     "simd/vec_neon.h": ("arm_neon", "arm_neondot"),
 }
 INTRINSICS = {"immintrin.h", "x86intrin.h", "emmintrin.h", "arm_neon.h", "arm_acle.h"}

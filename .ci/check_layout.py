@@ -21,7 +21,9 @@ PACKAGES = {
     *("compat", "report"),
 }
 # Instruction sets by file name; one is enough to know how a file is compiled.
-ISA_FILES = {"scalar", "x86_avx2", "x86_avx512", "x86_avx512vnni", "arm_neon", "arm_neondot"}
+ISA_FILES = {
+    *("scalar", "x86_avx2", "x86_avx512", "x86_avx512vnni", "x86_amx", "arm_neon", "arm_neondot"),
+}
 MAX_LINES = 600
 # Path -> why it may be longer.
 LONG_FILES: dict[str, str] = {}

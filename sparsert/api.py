@@ -48,8 +48,8 @@ def load(
         backend: "native" (the C++ kernels), "capi" (the same in the C library, where the compiled
             extension is missing) or "numpy" (a slow interpreter, the reference).
         threads: threads of one run; None: as many cores as this process may use.
-        isa: force an instruction set ("scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot");
-            None: $SPARSERT_ISA, else the best of this machine.
+        isa: force an instruction set ("scalar", "avx2", "avx512", "avx512vnni", "amx", "neon",
+            "neondot"); None: $SPARSERT_ISA, else the best of this machine.
         tune: True measures every candidate kernel of every layer here; "auto" only where the cost
             model sees a close race, within a second; False trusts the cost model. What was measured
             is kept on disk (docs/environment.md) and not measured again.

@@ -5,6 +5,10 @@
 #include <cstring>
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#if defined(SRT_AMX) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -14,8 +18,8 @@ namespace sparsert {
 namespace {
 
 constexpr int kIsaCount = static_cast<int>(Isa::kCount);
-const char* const kIsaNames[kIsaCount] = {"scalar",     "avx2", "avx512",
-                                          "avx512vnni", "neon", "neondot"};
+const char* const kIsaNames[kIsaCount] = {"scalar", "avx2", "avx512", "avx512vnni",
+                                          "amx",    "neon", "neondot"};
 
 void AppendText(char* text, size_t size, const char* more) {
   const size_t used = strlen(text);
@@ -44,6 +48,23 @@ int64_t CacheBytes(bool amd, unsigned level) {
 }
 #endif
 
+#if defined(SRT_AMX) && defined(__x86_64__) && defined(__linux__)
+// Whether the CPU multiplies tiles of bytes and the kernel grants this process their registers. It
+// grants them once for all threads and what they fork, and refuses where a thread's signal stack is
+// too small for them.
+bool RequestTiles() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  constexpr unsigned kTileInt8 = 3u << 24;  // AMX-TILE, AMX-INT8
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kTileInt8) != kTileInt8) return false;
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 }  // namespace
 
 const char* IsaName(Isa isa) { return kIsaNames[static_cast<int>(isa)]; }
@@ -62,6 +83,12 @@ bool IsaAvailable(Isa isa) {
              __builtin_cpu_supports("avx512dq");
     case Isa::kAvx512Vnni:
       return IsaAvailable(Isa::kAvx512) && __builtin_cpu_supports("avx512vnni");
+#if defined(SRT_AMX) && defined(__x86_64__) && defined(__linux__)
+    case Isa::kAmx: {
+      static const bool granted = RequestTiles();
+      return granted && IsaAvailable(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi2");
+    }
+#endif
 #elif defined(__aarch64__)
     case Isa::kNeon:
       return true;

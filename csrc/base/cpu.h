@@ -13,12 +13,13 @@ enum class Isa : uint8_t {
   kAvx2 = 1,
   kAvx512 = 2,
   kAvx512Vnni = 3,  // and products of four bytes
-  kNeon = 4,
-  kNeonDot = 5,  // the same
-  kCount = 6
+  kAmx = 4,         // and products of matrices of bytes
+  kNeon = 5,
+  kNeonDot = 6,  // as kAvx512Vnni
+  kCount = 7
 };
 
-const char* IsaName(Isa isa);  // "scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot"
+const char* IsaName(Isa isa);  // as above in lower case: "avx512vnni"
 
 // True when this build has the kernels and this CPU and operating system can run them.
 bool IsaAvailable(Isa isa);

@@ -30,6 +30,12 @@ int64_t SlabBytes(SpmmFormat format, double density, bool bytes, int64_t l1d_byt
 }
 constexpr int64_t kMinBlockDepth = 32;
 constexpr int64_t kMaxBlockDepth = 1024;
+constexpr int64_t kMaxSquareDepth = 65536 - kSquareRows;
+// Cycles of a square times 16 columns, of the sums of 16 rows and columns at their end, and to
+// spread a square of bits16.
+constexpr double kSquareCycles = 34.0;
+constexpr double kSquareEndCycles = 80.0;
+constexpr double kSpreadCycles = 40.0;
 // Vectors that each thread's tile should have for one tile to be cut.
 constexpr int kMinSharedVecs = 4;
 
@@ -93,9 +99,16 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     int64_t depth = SlabBytes(format, density, problem.bytes, problem.cpu.l1d_bytes) /
                     (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
+    if (SpmmHasSquares(format)) {
+      const int64_t row_bytes = static_cast<int64_t>(choice.tiling.tile_vecs) * lanes * 4;
+      depth = std::min<int64_t>(kMaxSquareDepth, problem.cpu.l2_bytes / 4 / row_bytes);
+    }
     const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
     // Blocks of about equal depth.
     depth = std::min<int64_t>(stats.depth, (stats.depth + blocks - 1) / blocks);
+    if (SpmmHasSquares(format) && blocks > 1) {
+      depth = (depth + kSquareRows - 1) / kSquareRows * kSquareRows;
+    }
     choice.block_depth = static_cast<int32_t>(std::max<int64_t>(1, depth));
 
     const double nnz = static_cast<double>(stats.nnz);
@@ -136,6 +149,18 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         stored = 8.0 * static_cast<double>(stats.columns8);
         cycles = stored * nv / fma * 1.05 + panels * (20.0 + 8.0 * nv);
         break;
+      case SpmmFormat::kDense16:
+      case SpmmFormat::kBits16: {
+        const double squares =
+            panels * static_cast<double>((depth + kSquareRows - 1) / kSquareRows);
+        stored = squares * kSquareRows * kSquareRows;
+        cycles = squares * nv * kSquareCycles + panels * nv * kSquareEndCycles;
+        if (format == SpmmFormat::kBits16) {
+          cycles += squares * kSpreadCycles;
+          stored = stored / 8.0 + nnz;
+        }
+        break;
+      }
       default:
         break;
     }
@@ -166,10 +191,10 @@ Status FormatFromName(const char* name, int* format) {
     *format = kWinogradFormat;
     return Status::Ok();
   }
-  return Status::Error(
-      StatusCode::kInvalidArgument,
-      "unknown compute format '%s'; known: dense, dense8, csr, csr2, pat4, bsr4, bsr8, winograd",
-      name);
+  return Status::Error(StatusCode::kInvalidArgument,
+                       "unknown compute format '%s'; known: dense, dense8, dense16, csr, csr2, "
+                       "pat4, bsr4, bsr8, bits16, winograd",
+                       name);
 }
 
 }  // namespace sparsert

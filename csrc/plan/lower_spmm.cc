@@ -63,6 +63,14 @@ Status SpmmLayer::NewArgs(const SpmmChoice& choice, SpmmArgs** args, const void*
   return Status::Ok();
 }
 
+size_t SpmmLayer::ScratchOf(const SpmmChoice& choice, const void* whole) const {
+  if (o_.quantised == nullptr) {
+    return SpmmScratch(*static_cast<const SpmmArgs*>(whole), choice.kernel.lanes,
+                       choice.block_depth);
+  }
+  return QspmmScratch(*static_cast<const QspmmArgs*>(whole), choice.kernel, choice.block_depth);
+}
+
 Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void** whole,
                            PackKey* key) {
   PlanBuilder* const b = b_;
@@ -254,7 +262,7 @@ Status SpmmLayer::Prepare(int n, TrialBuffer x, TrialBuffer r, TrialBuffer y, Tr
   part->io[2] = y;
   part->io_count = 3;
   part->items = SpmmItems(*args);
-  part->scratch_bytes = SpmmScratch(*args, choice.kernel.lanes, choice.block_depth);
+  part->scratch_bytes = ScratchOf(choice, part->args);
   return Status::Ok();
 }
 
@@ -273,8 +281,7 @@ Status SpmmLayer::Lower(int n) {
   if (ForcedSpmm(b_->options.format) == format) ExplainForced(b_);
   const IoRef io[] = {o_.x, o_.r, o_.y};
   return b_->AddStep(choice.kernel.kernel, whole, {io, 3}, SpmmItems(*args),
-                     SpmmScratch(*args, choice.kernel.lanes, choice.block_depth),
-                     choice.predicted_ns);
+                     ScratchOf(choice, whole), choice.predicted_ns);
 }
 
 size_t SpmmLayer::x_floats() const { return static_cast<size_t>(o_.batch * o_.x_image); }

@@ -59,6 +59,7 @@ class SpmmLayer {
   void ShareKept();
   // `whole`: what the kernel takes, which holds `args`.
   Status FillArgs(const SpmmChoice& choice, SpmmArgs** args, const void** whole, PackKey* key);
+  size_t ScratchOf(const SpmmChoice& choice, const void* whole) const;
   Status NewArgs(const SpmmChoice& choice, SpmmArgs** args, const void** whole);
 
   PlanBuilder* b_;

@@ -18,9 +18,51 @@ bool IsZero(float value) {
 
 // One panel's non-zeros within one block, as pattern and values per K-row.
 struct PanelColumns {
-  uint8_t* pattern;  // [block_depth] bit r: row r is non-zero
-  float* values;     // [block_depth][8]
+  uint16_t* pattern;  // [block_depth] bit r: row r is non-zero
+  float* values;      // [block_depth][kSquareRows]
 };
+
+// A panel's square of 16 K-rows from `k` on as it lies in tile registers: row after row.
+void SquareOf(const PanelColumns& panel, int32_t k, int32_t depth, float* square) {
+  for (int r = 0; r < kSquareRows; ++r) {
+    for (int i = 0; i < kSquareRows; ++i) {
+      square[r * kSquareRows + i] = k + i < depth ? panel.values[(k + i) * kSquareRows + r] : 0.0f;
+    }
+  }
+}
+
+// The masks of all squares, then the bytes that are not 0, square after square, row after row.
+void AppendBits(const PanelColumns& panel, int32_t depth, PackedSpmm* packed) {
+  const int32_t squares = (depth + kSquareRows - 1) / kSquareRows;
+  constexpr int kMaskFloats = kSquareRows * sizeof(uint64_t) / sizeof(float);
+  const size_t masks_at = packed->values.size();
+  packed->values.extend_unchecked(static_cast<size_t>(squares) * kMaskFloats);
+  uint8_t quad[4] = {};
+  int used = 0;
+  auto append = [&](uint8_t byte) {
+    quad[used++] = byte;
+    if (used < 4) return;
+    float value;
+    std::memcpy(&value, quad, sizeof(value));
+    packed->values.push_unchecked(value);
+    used = 0;
+  };
+  for (int32_t s = 0; s < squares; ++s) {
+    float square[kSquareRows * kSquareRows];
+    SquareOf(panel, s * kSquareRows, depth, square);
+    const auto* bytes = reinterpret_cast<const uint8_t*>(square);
+    uint64_t masks[kSquareRows] = {};
+    for (int i = 0; i < kSquareRows * 64; ++i) {
+      if (bytes[i] == 0) continue;
+      masks[i / 64] |= uint64_t{1} << (i % 64);
+      append(bytes[i]);
+    }
+    std::memcpy(packed->values.data() + masks_at + static_cast<size_t>(s) * kMaskFloats, masks,
+                sizeof(masks));
+  }
+  while (used != 0) append(0);
+  while (packed->values.size() % kSquareRows != 0) packed->values.push_unchecked(0.0f);
+}
 
 // Room for the panel was made by the caller.
 void AppendPanel(const PanelColumns& panel, int32_t depth, SpmmFormat format, PackedSpmm* packed) {
@@ -32,7 +74,9 @@ void AppendPanel(const PanelColumns& panel, int32_t depth, SpmmFormat format, Pa
       for (int32_t k = 0; k < depth; ++k) {
         if (panel.pattern[k] == 0) continue;
         packed->ids.push_unchecked(static_cast<uint16_t>(k));
-        for (int r = 0; r < mr; ++r) packed->values.push_unchecked(panel.values[k * 8 + r]);
+        for (int r = 0; r < mr; ++r) {
+          packed->values.push_unchecked(panel.values[k * kSquareRows + r]);
+        }
         ++count;
       }
       packed->counts.push_unchecked(count);
@@ -60,15 +104,22 @@ void AppendPanel(const PanelColumns& panel, int32_t depth, SpmmFormat format, Pa
         if (pattern == 0) continue;
         id[id_at[pattern]++] = static_cast<uint16_t>(k);
         for (int r = 0; r < 4; ++r) {
-          if (pattern >> r & 1) value[value_at[pattern]++] = panel.values[k * 8 + r];
+          if (pattern >> r & 1) value[value_at[pattern]++] = panel.values[k * kSquareRows + r];
         }
       }
       return;
     }
+    case SpmmFormat::kDense16:
+      for (int32_t k = 0; k < depth; k += kSquareRows) {
+        SquareOf(panel, k, depth, packed->values.extend_unchecked(kSquareRows * kSquareRows));
+      }
+      return;
+    case SpmmFormat::kBits16:
+      return AppendBits(panel, depth, packed);
     default: {  // dense
       float* value = packed->values.extend_unchecked(static_cast<size_t>(depth) * mr);
       for (int32_t k = 0; k < depth; ++k) {
-        for (int r = 0; r < mr; ++r) value[k * mr + r] = panel.values[k * 8 + r];
+        for (int r = 0; r < mr; ++r) value[k * mr + r] = panel.values[k * kSquareRows + r];
       }
       return;
     }
@@ -162,7 +213,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   Array<uint32_t> row_end(allocator);
   Array<uint32_t> column_of(allocator);
   Array<float> row_values(allocator);
-  Array<uint8_t> pattern(allocator);
+  Array<uint16_t> pattern(allocator);
   Array<float> values(allocator);
   SRT_RETURN_IF_ERROR(row_next.resize(rows + 1));
   SRT_RETURN_IF_ERROR(row_end.resize(rows + 1));
@@ -171,7 +222,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   Csr2Packer csr2(allocator);
   if (format == SpmmFormat::kCsr2) SRT_RETURN_IF_ERROR(csr2.Reserve(block_depth));
   SRT_RETURN_IF_ERROR(pattern.resize(block_depth));
-  SRT_RETURN_IF_ERROR(values.resize(static_cast<size_t>(block_depth) * 8));
+  SRT_RETURN_IF_ERROR(values.resize(static_cast<size_t>(block_depth) * kSquareRows));
 
   // Views are set at the end, since the arrays move while they grow; until then offsets.
   struct Start {
@@ -252,26 +303,35 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
                                                k_begin, k_end, row_next.data() + row, packed));
           continue;
         }
-        std::memset(pattern.data(), 0, pattern.size());
+        std::memset(pattern.data(), 0, pattern.size_bytes());
         std::memset(static_cast<void*>(values.data()), 0, values.size_bytes());
         for (int r = 0; r < panel_rows; ++r) {
           const uint32_t end = row_end[row + r];
           uint32_t i = row_next[row + r];
           for (; i < end && entries[i].k < k_end; ++i) {
             const uint32_t k = entries[i].k - k_begin;
-            pattern[k] |= static_cast<uint8_t>(1u << r);
-            values[k * 8 + r] = entries[i].value;
+            pattern[k] |= static_cast<uint16_t>(1u << r);
+            values[k * kSquareRows + r] = entries[i].value;
           }
           row_next[row + r] = i;
         }
         SRT_RETURN_IF_ERROR(packed->counts.reserve_more(kPatterns));
         SRT_RETURN_IF_ERROR(packed->ids.reserve_more(depth));
-        SRT_RETURN_IF_ERROR(packed->values.reserve_more(static_cast<size_t>(depth) * mr));
+        size_t room = static_cast<size_t>(depth) * mr;
+        if (SpmmHasSquares(format)) {  // which are filled up and may have masks
+          room = static_cast<size_t>(depth + kSquareRows) * mr * 2;
+        }
+        SRT_RETURN_IF_ERROR(packed->values.reserve_more(room));
         AppendPanel({pattern.data(), values.data()}, depth, format, packed);
       }
     }
   }
 
+  // Vectors are read from any byte on.
+  if (format == SpmmFormat::kBits16) {
+    SRT_RETURN_IF_ERROR(packed->values.reserve_more(kSquareRows));
+    std::fill_n(packed->values.extend_unchecked(kSquareRows), kSquareRows, 0.0f);
+  }
   // These stay as long as the model does.
   SRT_RETURN_IF_ERROR(packed->counts.shrink());
   SRT_RETURN_IF_ERROR(packed->ids.shrink());
@@ -297,7 +357,7 @@ void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32
     uint64_t stored = 16;
     for (int32_t b = 0; b < m.blocks; ++b) {
       const size_t at = static_cast<size_t>(b) * m.panels + panel;
-      if (SpmmIsDense(format)) {
+      if (SpmmIsDense(format) || SpmmHasSquares(format)) {  // squares cost what dense ones do
         stored += static_cast<uint64_t>(m.panel_rows) * m.block_depth;
       } else if (format == SpmmFormat::kPat4) {
         for (int i = 0; i < kPatterns; ++i) {

@@ -24,7 +24,7 @@ from sparsert.runtime.types import EXPLAIN_COLUMNS, NUMPY_DTYPES, TensorSpec
 MAX_PLANS = 16
 
 # Compute formats that make no use of zeros; layers without weights have none.
-DENSE_FORMATS = ("dense", "dense8", "winograd", "")
+DENSE_FORMATS = ("dense", "dense8", "dense16", "winograd", "")
 
 # Layers with weights that compute in integers.
 INTEGER_OPS = ("QConv", "QDepthwise")

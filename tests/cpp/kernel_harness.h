@@ -243,7 +243,7 @@ inline void ExpectNear(const Tensor& got, const std::vector<double>& want, doubl
 
 inline int Finish(const char* name) {
   std::printf("%s: %d checks on", name, checks);
-  const char* const names[] = {"scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot"};
+  const char* const names[] = {"scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "neondot"};
   for (const Isa isa : Isas()) std::printf(" %s", names[static_cast<int>(isa)]);
   std::printf(", %d failures\n", failures);
   return failures == 0 ? 0 : 1;

@@ -104,7 +104,10 @@ float Clamp(float a, int low, int high) {
   return std::min(std::max(a, static_cast<float>(low)), static_cast<float>(high));
 }
 
-void RunProblem(const Problem& p, const QspmmKernel& kernel, const Tiling& tiling, Random* random) {
+void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Random* random) {
+  if (SpmmHasSquares(kernel.format)) {  // blocks of whole ones
+    p.block_depth = std::min(65520, (p.block_depth + kSquareRows - 1) / kSquareRows * kSquareRows);
+  }
   context = Describe(p, kernel, tiling);
   const Allocator* allocator = DefaultAllocator();
   const int64_t taps = p.direct ? 1 : p.window.kernel[0] * p.window.kernel[1];
@@ -199,7 +202,7 @@ void RunProblem(const Problem& p, const QspmmKernel& kernel, const Tiling& tilin
   a.by_rows = p.by_rows;
 
   Run(kernel.kernel, &q, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
-      QspmmScratch(q, kernel.lanes, p.block_depth));
+      QspmmScratch(q, kernel, p.block_depth));
 
   ++checks;
   const int64_t out_rows = static_cast<int64_t>(p.batch) * p.groups * out_planes;
@@ -314,7 +317,7 @@ void TestWidths(const QspmmKernel& kernel, Random* random) {
 void TestEveryTile(const QspmmKernel& kernel, Random* random) {
   for (int vecs = 1; vecs <= kernel.max_vecs; ++vecs) {
     for (const bool cut : {false, true}) {
-      for (const int32_t block_depth : {5, 64}) {
+      for (const int32_t block_depth : {5, 64}) {  // of squares: 16
         for (const bool direct : {false, true}) {
           for (const bool f32_output : {false, true}) {
             Problem p;
@@ -462,6 +465,7 @@ int main() {
   Random random(21);
   const SpmmFormat formats[] = {SpmmFormat::kDense, SpmmFormat::kDense8, SpmmFormat::kPat4,
                                 SpmmFormat::kCsr2,  SpmmFormat::kBsr4,   SpmmFormat::kBsr8};
+  const SpmmFormat squares[] = {SpmmFormat::kDense16, SpmmFormat::kBits16};
   int found = 0;
   for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon, Isa::kNeonDot}) {
     if (!IsaAvailable(isa)) continue;
@@ -478,6 +482,16 @@ int main() {
       TestWidths(kernel, &random);
       TestDeep(kernel, &random);
     }
+  }
+  for (const SpmmFormat format : squares) {
+    QspmmKernel kernel;
+    if (!IsaAvailable(Isa::kAmx) || !SelectQspmm(format, Isa::kAmx, &kernel)) {
+      std::printf("skipped: no AMX for %s\n", SpmmFormatName(format));
+      continue;
+    }
+    TestEveryTile(kernel, &random);
+    TestWidths(kernel, &random);
+    TestDeep(kernel, &random);
   }
   Expect(found >= 5, "the scalar kernels at least");
   return Finish("qspmm_test");

@@ -18,7 +18,7 @@ from sparsert.errors import BackendError, SparsertError
 from sparsert.runtime.native_backend import available_isas
 
 OPSET = 21
-KNOWN_ISAS = ("scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot")
+KNOWN_ISAS = ("scalar", "avx2", "avx512", "avx512vnni", "amx", "neon", "neondot")
 
 
 def _isas() -> list[str]:
@@ -30,7 +30,8 @@ def _isas() -> list[str]:
 
 ISAS = _isas()
 # Instruction sets that only add products of bytes: floats run as on these.
-_OF_FLOATS = {"avx512vnni": "avx512", "neondot": "neon"}
+_OF_FLOATS = {"avx512vnni": "avx512", "amx": "avx512", "neondot": "neon"}
+ISAS_OF_FLOATS = [isa for isa in ISAS if isa not in _OF_FLOATS]
 ABSENT_ISAS = [isa for isa in KNOWN_ISAS if isa not in ISAS]
 
 # Names of the native kernels that ran, for the report.
@@ -65,8 +66,13 @@ def _engine(name: str, **options: Any) -> Engine:
 # The best instruction set also runs with two threads and with every candidate kernel measured.
 ENGINES = [
     _engine("numpy", backend="numpy"),
-    *(_engine(isa, isa=isa, threads=1, tune=False) for isa in ISAS),
+    *(_engine(isa, isa=isa, threads=1, tune=False) for isa in ISAS_OF_FLOATS),
     *(_engine(f"{isa}-2-threads-tuned", isa=isa, threads=2, tune=True) for isa in ISAS[-1:]),
+]
+
+ENGINES_OF_BYTES = [
+    *(_engine(isa, isa=isa, threads=1, tune=False) for isa in ISAS if isa in _OF_FLOATS),
+    *ENGINES,
 ]
 
 

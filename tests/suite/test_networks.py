@@ -12,7 +12,14 @@ import pytest
 import sparsert
 from bench.models.architectures import MODELS
 from bench.models.network import Network
-from tests.suite.harness import ISAS, NETWORK, assert_close, build, make_session, random_weights
+from tests.suite.harness import (
+    ISAS_OF_FLOATS,
+    NETWORK,
+    assert_close,
+    build,
+    make_session,
+    random_weights,
+)
 
 SIDES = {"resnet50": 64, "mobilenet_v1": 64, "mobilenet_v2": 64, "small_cnn": 28}
 
@@ -177,7 +184,7 @@ def prepared(name: str, sparsity: float) -> tuple[bytes, list[np.ndarray], list[
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
 @pytest.mark.parametrize("sparsity", [0.0, 0.9])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network(name: str, sparsity: float, isa: str, threads: int) -> None:

@@ -16,7 +16,7 @@ from sparsert.errors import BackendError, ModelFormatError
 from tests.passes.pass_checks import apply, build, feeds_for
 from tests.passes.quantised_checks import Y_SCALE, Layers, definition, names, units_of
 from tests.passes.quantised_models import NETS, feeds_of, quantised
-from tests.suite.harness import ENGINES, NETWORK, Engine, assert_close
+from tests.suite.harness import ENGINES_OF_BYTES, NETWORK, Engine, assert_close
 
 
 @functools.cache
@@ -133,7 +133,7 @@ def on(engine: Engine, name: str) -> sparsert.Model:
     return sparsert.load(bytes(interpreter(name)._native_file()), **dict(engine.options))
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("engine", ENGINES_OF_BYTES, ids=str)
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_layer(name: str, engine: Engine, size: int) -> None:
@@ -152,7 +152,7 @@ def test_layer(name: str, engine: Engine, size: int) -> None:
             assert (units > 0).sum() <= max(1, 0.05 * units.size)
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("engine", ENGINES_OF_BYTES, ids=str)
 @pytest.mark.parametrize("name", NETS)
 def test_network(name: str, engine: Engine) -> None:
     model = on(engine, name)

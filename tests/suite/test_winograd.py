@@ -9,7 +9,7 @@ import sparsert
 from tests.suite import test_conv
 from tests.suite.harness import (
     FUNCTION,
-    ISAS,
+    ISAS_OF_FLOATS,
     SUM,
     Case,
     assert_close,
@@ -55,7 +55,7 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("forced")
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
 def test_planes(isa: str, threads: int) -> None:
     for case in PLANES:
         model = sparsert.load(case.file, isa=isa, threads=threads)
@@ -71,7 +71,7 @@ def test_planes(isa: str, threads: int) -> None:
 
 
 @pytest.mark.usefixtures("forced")
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
 def test_other_layers_keep_their_choice(isa: str) -> None:
     used = set()
     for case in OTHERS:
@@ -84,7 +84,7 @@ def test_other_layers_keep_their_choice(isa: str) -> None:
     assert {"winograd", "spmm", "dwconv"} <= families
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
 def test_candidate(isa: str) -> None:
     """A dense layer is measured both ways; one with few weights left does not use winograd."""
     for sparsity in (0.0, 0.97):
@@ -100,7 +100,7 @@ def test_candidate(isa: str) -> None:
                 assert "dense" in row["reason"]
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
 def test_residual_in_place_and_activation(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     w = random_weights(40, 40, 3, 3)
     text = op_text("Conv", "p, w, b", **PADS)
@@ -130,7 +130,7 @@ def exact(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return y
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
 def test_error_is_at_most_that_of_dense(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On non-negative activations, as a Relu leaves them, and on signed ones."""
     shape = (1, 128, 14, 14)

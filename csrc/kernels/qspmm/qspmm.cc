@@ -51,8 +51,12 @@ bool SelectQspmm(SpmmFormat format, Isa isa, QspmmKernel* kernel) {
   return false;
 }
 
-size_t QspmmScratch(const QspmmArgs& a, int lanes, int block_depth) {
-  return SpmmScratch(a.product, lanes, block_depth);
+size_t QspmmScratch(const QspmmArgs& a, const QspmmKernel& kernel, int block_depth) {
+  const size_t bytes = SpmmScratch(a.product, kernel.lanes, block_depth);
+  if (!SpmmHasSquares(kernel.format)) return bytes;
+  const SquareScratchFloats s = SquareScratchOf(a.product, block_depth);
+  return bytes + static_cast<size_t>(s.slab + s.sums + s.tail + s.spread) * sizeof(float) -
+         static_cast<size_t>(SpmmFeedFloats(a.product, kernel.lanes, block_depth)) * sizeof(float);
 }
 
 }  // namespace sparsert

@@ -48,7 +48,19 @@ struct QspmmKernel : SpmmKernel {  // `lanes`: groups of four bytes
 // The kernel of a format on an instruction set, or the next one down. False if there is none.
 bool SelectQspmm(SpmmFormat format, Isa isa, QspmmKernel* kernel);
 
+// Floats of scratch of an item whose weights are packed by squares; partial sums of rows follow.
+struct SquareScratchFloats {
+  int64_t slab, sums, tail, spread;
+};
+SRT_INLINE SquareScratchFloats SquareScratchOf(const SpmmArgs& a, int block_depth) {
+  constexpr int kLanes = 16;
+  const int64_t squares = (block_depth + kSquareRows - 1) / kSquareRows;
+  const int64_t tile = static_cast<int64_t>(a.tile_vecs) * kLanes;
+  return {a.direct ? 0 : squares * kSquareRows * tile, 2 * 32 * 32 + 32 * kLanes,
+          kSquareRows * tile, 2 * squares * kSquareRows * kLanes};
+}
+
 // Bytes of scratch per thread.
-size_t QspmmScratch(const QspmmArgs& a, int lanes, int block_depth);
+size_t QspmmScratch(const QspmmArgs& a, const QspmmKernel& kernel, int block_depth);
 
 }  // namespace sparsert

@@ -33,14 +33,16 @@
 namespace sparsert {
 
 enum class SpmmFormat : uint8_t {
-  kDense = 0,   // 4-row panels, every weight
-  kCsr = 1,     // row after row, the non-zeros; rows of a 64-row group sorted by their number
-  kPat4 = 2,    // 4-row panels, columns bucketed by which of the rows are non-zero
-  kBsr4 = 3,    // 4-row panels, columns with any non-zero stored whole
-  kBsr8 = 4,    // 8-row panels, the same
-  kDense8 = 5,  // 8-row panels, every weight
-  kCsr2 = 6,    // rows of a panel by twos that have many columns in common: see Csr2Pair
-  kCount = 7,
+  kDense = 0,    // 4-row panels, every weight
+  kCsr = 1,      // row after row, the non-zeros; rows of a 64-row group sorted by their number
+  kPat4 = 2,     // 4-row panels, columns bucketed by which of the rows are non-zero
+  kBsr4 = 3,     // 4-row panels, columns with any non-zero stored whole
+  kBsr8 = 4,     // 8-row panels, the same
+  kDense8 = 5,   // 8-row panels, every weight
+  kCsr2 = 6,     // rows of a panel by twos that have many columns in common: see Csr2Pair
+  kDense16 = 7,  // 16-row panels, every weight, by squares of 16 K-rows
+  kBits16 = 8,   // the same squares, with a mask of each one's bytes and those that are not 0
+  kCount = 9,
 };
 
 constexpr int kCsrPanelRows = 64;
@@ -136,7 +138,14 @@ struct SpmmKernel {
 bool SelectSpmm(SpmmFormat format, Isa isa, SpmmKernel* kernel);
 
 inline bool SpmmIsDense(SpmmFormat format) {
-  return format == SpmmFormat::kDense || format == SpmmFormat::kDense8;
+  return format == SpmmFormat::kDense || format == SpmmFormat::kDense8 ||
+         format == SpmmFormat::kDense16;
+}
+
+// K-rows that are packed together: blocks are filled up to a multiple of them.
+constexpr int kSquareRows = 16;
+inline bool SpmmHasSquares(SpmmFormat format) {
+  return format == SpmmFormat::kDense16 || format == SpmmFormat::kBits16;
 }
 
 // Panels whose stored columns are whole.
@@ -154,6 +163,9 @@ inline int SpmmPanelRows(SpmmFormat format) {
     case SpmmFormat::kBsr8:
     case SpmmFormat::kDense8:
       return 8;
+    case SpmmFormat::kDense16:
+    case SpmmFormat::kBits16:
+      return kSquareRows;
     default:
       return 4;
   }
