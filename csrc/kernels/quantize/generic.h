@@ -1,9 +1,10 @@
-// Quantize, Dequantize and Add over Vec and groups of four bytes.
+// What is done to packed bytes, over Vec and groups of four bytes.
 // Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
 #pragma once
 
 #include "kernels/define.h"
 #include "kernels/quantize/quantize.h"
+#include "simd/vec_math.h"
 
 namespace sparsert {
 namespace SRT_ISA {
@@ -135,6 +136,87 @@ static void QAdd(const void* args_block, void* const* io, int64_t begin, int64_t
                 RoundToBytes(Sum<0>(s, av, bv), Sum<1>(s, av, bv), Sum<2>(s, av, bv),
                              Sum<3>(s, av, bv), range));
     }
+  }
+}
+
+static void QLookup(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  const ByteTable table = LoadTable(a.table);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t image = item / a.planes;
+    const int64_t plane = item % a.planes;
+    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
+    float* y = static_cast<float*>(io[1]) + image * a.y_image + plane * a.y_plane;
+    for (int64_t i = 0; i < a.columns; i += Vec::kLanes) {
+      const int64_t left = a.columns - i;
+      const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
+      StoreMask(y + i, tail, LookUp(table, LoadMask(x + i, tail)));
+    }
+  }
+}
+
+struct Dequantiser {
+  Vec zero, scale;
+};
+
+template <int r>
+SRT_INLINE Vec Meaning(const Dequantiser& d, Vec bytes) {
+  return Mul(Sub(ByteToFloats<r>(bytes), d.zero), d.scale);
+}
+
+// One packed plane of `channels` channels; r: nullptr, floats or bytes.
+static void ElementwisePlane(const QuantizeArgs& a, const float* x, const float* bias,
+                             const float* r, int channels, float* y) {
+  const Dequantiser of_x = {Set1(static_cast<float>(a.x_zero)), Set1(a.scale)};
+  const Dequantiser of_r = {Set1(static_cast<float>(a.b_zero)), Set1(a.b_scale)};
+  const Quantiser q = {Set1(a.y_scale), Set1(static_cast<float>(a.low - a.zero)),
+                       Set1(static_cast<float>(a.high - a.zero)),
+                       MakeByteRange(a.zero, a.low, a.high)};
+  Vec shift[4];
+  for (int k = 0; k < 4; ++k) {
+    shift[k] = bias != nullptr && k < channels ? Set1(bias[k]) : Zero();
+  }
+  for (int64_t i = 0; i < a.columns; i += Vec::kLanes) {
+    const int64_t left = a.columns - i;
+    const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
+    const Vec bytes = LoadMask(x + i, tail);
+    Vec z[4] = {Meaning<0>(of_x, bytes), Meaning<1>(of_x, bytes), Meaning<2>(of_x, bytes),
+                Meaning<3>(of_x, bytes)};
+    for (int k = 0; k < 4; ++k) z[k] = Add(z[k], shift[k]);
+    if (r != nullptr && a.r_is_float) {
+      for (int k = 0; k < channels; ++k) z[k] = Add(z[k], LoadMask(r + k * a.b_plane + i, tail));
+    } else if (r != nullptr) {
+      const Vec other = LoadMask(r + i, tail);
+      z[0] = Add(z[0], Meaning<0>(of_r, other));
+      z[1] = Add(z[1], Meaning<1>(of_r, other));
+      z[2] = Add(z[2], Meaning<2>(of_r, other));
+      z[3] = Add(z[3], Meaning<3>(of_r, other));
+    }
+    ApplyActivation(a.act, z, 4);
+    if (a.y_is_float) {
+      for (int k = 0; k < channels; ++k) StoreMask(y + k * a.y_plane + i, tail, z[k]);
+    } else {
+      StoreMask(y + i, tail,
+                RoundToBytes(Scaled(q, z[0]), Scaled(q, z[1]), Scaled(q, z[2]), Scaled(q, z[3]),
+                             q.range));
+    }
+  }
+}
+
+static void QElementwise(const void* args_block, void* const* io, int64_t begin, int64_t end,
+                         void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t image = item / a.planes;
+    const int64_t plane = item % a.planes;
+    const int64_t left = a.channels - 4 * plane;
+    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
+    const float* r = static_cast<const float*>(io[1]);
+    if (r != nullptr) r += image * a.b_image + (a.r_is_float ? 4 * plane : plane) * a.b_plane;
+    float* y = static_cast<float*>(io[2]) + image * a.y_image +
+               (a.y_is_float ? 4 * plane : plane) * a.y_plane;
+    ElementwisePlane(a, x, a.bias == nullptr ? nullptr : a.bias + 4 * plane, r,
+                     static_cast<int>(left < 4 ? left : 4), y);
   }
 }
 
