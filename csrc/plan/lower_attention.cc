@@ -57,6 +57,7 @@ Status ReadSteps(PlanBuilder* b, uint32_t tensor, bool y_is_float, QattentionArg
     const bool needs_scale = i == 3 || (i == 4 && !y_is_float);
     bool good = std::isfinite(value[0]) && std::isfinite(value[1]) && value[1] >= 0.0f &&
                 (value[1] > 0.0f || !needs_scale) && value[3] <= value[4];
+    good = good && (value[1] == 0.0f || std::isfinite(1.0f / value[1]));
     for (int j = 2; j < 5; ++j) {
       good = good && value[j] >= 0.0f && value[j] <= 255.0f && value[j] == std::floor(value[j]);
     }
@@ -65,7 +66,8 @@ Status ReadSteps(PlanBuilder* b, uint32_t tensor, bool y_is_float, QattentionArg
                      "a step of attention must be a finite factor, a scale, and a zero point and "
                      "bounds from 0 to 255");
     }
-    args->steps[i] = {value[0], value[1], static_cast<int32_t>(value[2]),
+    const float inverse = value[1] > 0.0f ? 1.0f / value[1] : 0.0f;
+    args->steps[i] = {value[0], value[1], inverse, static_cast<int32_t>(value[2]),
                       static_cast<int32_t>(value[3]), static_cast<int32_t>(value[4])};
   }
   return Status::Ok();

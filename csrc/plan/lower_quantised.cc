@@ -79,11 +79,11 @@ Status LowerQuantisedElementwise(PlanBuilder* b) {
   const auto* scale = static_cast<const float*>(scales);
   args->y_is_float = b->facts(y).dtype == DType::kF32;
   if (!AreFinite(scale, 3) || (!args->y_is_float && !(scale[2] > 0.0f))) {
-    return b->Fail(StatusCode::kUnsupported, "the scales must be finite, the result's above 0");
+    return b->Fail(StatusCode::kUnsupported, "the factors must be finite, the result's above 0");
   }
   args->scale = scale[0];
   args->b_scale = scale[1];
-  args->y_scale = scale[2];
+  args->y_factor = scale[2];
   args->x_zero = Quant(node, 0);
   args->b_zero = Quant(node, 1);
   if (!args->y_is_float) {

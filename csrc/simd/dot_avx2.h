@@ -103,6 +103,11 @@ inline Vec LookUp(const ByteTable& table, Vec bytes) {
   y[1] = _mm256_blendv_epi8(y[2], y[3], bit[2]);
   return {_mm256_castsi256_ps(_mm256_blendv_epi8(y[0], y[1], bit[3]))};
 }
+inline Vec TurnGroups(Vec bytes) {
+  const __m256i turn = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return {_mm256_castsi256_ps(_mm256_shuffle_epi8(_mm256_castps_si256(bytes.v), turn))};
+}
 
 }  // namespace SRT_ISA
 }  // namespace sparsert

@@ -92,6 +92,11 @@ inline Vec LookUp(const ByteTable& table, Vec bytes) {
   y[1] = _mm512_mask_mov_epi8(y[2], bit[2], y[3]);
   return {_mm512_castsi512_ps(_mm512_mask_mov_epi8(y[0], bit[3], y[1]))};
 }
+inline Vec TurnGroups(Vec bytes) {
+  const __m512i turn =
+      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return {_mm512_castsi512_ps(_mm512_shuffle_epi8(_mm512_castps_si512(bytes.v), turn))};
+}
 
 }  // namespace SRT_ISA
 }  // namespace sparsert

@@ -85,6 +85,10 @@ inline Vec LookUp(const ByteTable& table, Vec bytes) {
   y = vqtbx4q_u8(y, table.quarter[2], vsubq_u8(x, vdupq_n_u8(128)));
   return {vreinterpretq_f32_u8(vqtbx4q_u8(y, table.quarter[3], vsubq_u8(x, vdupq_n_u8(192))))};
 }
+inline Vec TurnGroups(Vec bytes) {
+  static const uint8_t kTurn[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  return {vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(bytes.v), vld1q_u8(kTurn)))};
+}
 
 }  // namespace SRT_ISA
 }  // namespace sparsert

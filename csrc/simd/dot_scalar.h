@@ -111,6 +111,15 @@ inline Vec LookUp(const ByteTable& table, Vec bytes) {
   memcpy(bytes.v, x, sizeof(x));
   return bytes;
 }
+// Of every four lanes: byte i of lane d becomes byte d of lane i.
+inline Vec TurnGroups(Vec bytes) {
+  uint8_t x[16];
+  uint8_t y[16];
+  memcpy(x, bytes.v, sizeof(x));
+  for (int i = 0; i < 16; ++i) y[i] = x[i % 4 * 4 + i / 4];
+  memcpy(bytes.v, y, sizeof(y));
+  return bytes;
+}
 
 }  // namespace SRT_ISA
 }  // namespace sparsert

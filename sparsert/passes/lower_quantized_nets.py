@@ -278,7 +278,7 @@ class _Lowering:
 
     def _linear(self, node: ir.Node) -> None:
         x = self._meaning(node.inputs[0])
-        if x is not None and node.op_type == "MatMul" and self._meaning(node.inputs[1]) is not None:
+        if x is not None and node.op_type == "MatMul":
             self._attention(node)
         self._layer(node, None if x is None else linear_layer(node, x))
 

@@ -141,7 +141,7 @@ def find_attention(node: ir.Node, known: Known) -> Attention | None:
     if end is None or steps is None:
         return None
     factor = share_quant.scale * scale[2]
-    if not is_normal(factor):
+    if not is_normal([factor, 1 / share_quant.scale]):
         return None
     steps += [_row(1.0, share_quant), [factor, 0.0, 0.0, 0.0, 0.0]]
     return Attention(node, operands, heads, steps, found.mask, *end)

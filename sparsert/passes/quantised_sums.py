@@ -54,7 +54,7 @@ class Sum:
         like = quantiser.node.outputs[0]
         like = like if like.shape is not None else self.result
         out = quantiser.quant
-        if not is_normal(out.scale):
+        if not is_normal(1 / out.scale):
             return None
         quant = [out.zero, *quantiser.limits()]
         y = self._add(editor, r, out.scale, quant, U32, packed_shape(like, self.axis))
@@ -91,7 +91,7 @@ class Sum:
         if x is None:
             return None
         bias = None if self.bias is None else editor.constant("bias", self.bias)
-        scales = editor.constant("scales", np.array([self.x.quant.scale, r_scale, scale], "f4"))
+        scales = np.array([self.x.quant.scale, r_scale, 1 / scale], np.float32)
         attributes: dict[str, Any] = {
             "to": int(to),
             "quant": [self.x.quant.zero, r_zero, *quant],
@@ -100,7 +100,8 @@ class Sum:
         if self.act is not None:
             name, alpha, beta = self.act
             attributes |= {"act": name, "act_alpha": float(alpha), "act_beta": float(beta)}
-        return editor.add("QElementwise", [x, scales, bias, residual], to, shape, **attributes)
+        inputs = [x, editor.constant("scales", scales), bias, residual]
+        return editor.add("QElementwise", inputs, to, shape, **attributes)
 
 
 def sum_layer(add: ir.Node, x: ByteFunction, other: ir.Value) -> Sum | None:

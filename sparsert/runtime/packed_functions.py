@@ -92,7 +92,8 @@ def heads(x: np.ndarray, count: int, zero: int) -> np.ndarray:
 
 def step_bytes(y: np.ndarray, step: np.ndarray) -> np.ndarray:
     """Returns the bytes of a step [factor, scale, zero, low, high]."""
-    return to_bytes(y / step[1], *(int(value) for value in step[2:]))
+    inverse = np.float32(1) / step[1]
+    return to_bytes(y * inverse, *(int(value) for value in step[2:]))
 
 
 def rounded(y: np.ndarray, step: np.ndarray) -> np.ndarray:

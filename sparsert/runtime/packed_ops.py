@@ -176,7 +176,7 @@ class QElementwise(OpRun):
         y = functions.activate(y, attributes.get("act"), alpha, beta)
         if attributes["to"] != _BYTES:
             return (y,)
-        return (packed.quantize(y, scales[2], quant),)
+        return (packed.pack(packed.to_bytes(y * scales[2], *quant), quant[0]),)
 
 
 class QAttention(OpRun):

@@ -107,7 +107,8 @@ void CheckScalar(const QattentionArgs& a, Operand* q, Operand* k, Operand* v, co
 
 AttentionStep SomeStep(double factor, double scale, Random* random) {
   const auto zero = static_cast<int32_t>(random->Int(90, 160));
-  return {static_cast<float>(factor), static_cast<float>(scale), zero, 0, 255};
+  const auto inverse = static_cast<float>(scale > 0.0 ? 1.0 / scale : 0.0);
+  return {static_cast<float>(factor), static_cast<float>(scale), inverse, zero, 0, 255};
 }
 
 void CheckSizes(const Sizes& z, int number, Random* random) {
@@ -126,7 +127,7 @@ void CheckSizes(const Sizes& z, int number, Random* random) {
   a.steps[0] = SomeStep(1e-3 / static_cast<double>(z.planes), number % 2 == 0 ? 0.05 : 0.0, random);
   a.steps[1] = SomeStep(number % 4 < 2 ? 0.25 : 1.0, number % 4 == 0 ? 0.01 : 0.0, random);
   a.steps[2] = SomeStep(1.0, number % 5 < 2 ? 0.04 : 0.0, random);
-  a.steps[3] = {1.0f, 1.0f / 255.0f, number % 4 == 3 ? 3 : 0, 0, 255};
+  a.steps[3] = {1.0f, 1.0f / 255.0f, 255.0f, number % 4 == 3 ? 3 : 0, 0, 255};
   a.steps[4] = SomeStep(1.0 / 255.0 * 0.02, 0.02, random);
   Operand q(z.batch, z.heads * z.planes, z.queries);
   Operand k(z.batch, z.heads * z.planes, z.keys);

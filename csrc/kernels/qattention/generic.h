@@ -26,71 +26,87 @@ struct Rounding {
       : rounds(s.scale != 0.0f),
         factor(Set1(s.factor)),
         scale(Set1(s.scale)),
+        inverse(Set1(s.inverse)),
         low(Set1(static_cast<float>(s.low - s.zero))),
         high(Set1(static_cast<float>(s.high - s.zero))) {}
   bool rounds;
-  Vec factor, scale, low, high;
+  Vec factor, scale, inverse, low, high;
 };
 
 SRT_INLINE Vec Rounded(const Rounding& r, Vec s) {
-  return r.rounds ? Mul(Round(Clamp(Div(s, r.scale), r.low, r.high)), r.scale) : s;
+  return r.rounds ? Mul(Round(Clamp(Mul(s, r.inverse), r.low, r.high)), r.scale) : s;
 }
 
-inline uint32_t LoadGroup(const float* p) {
-  uint32_t bytes;
-  memcpy(&bytes, p, sizeof(bytes));
-  return bytes;
-}
 inline void StoreGroup(float* p, uint32_t bytes) { memcpy(p, &bytes, sizeof(bytes)); }
-inline int32_t SumOf(uint32_t group) {
-  int32_t sum = 0;
-  for (int i = 0; i < 32; i += 8) sum += static_cast<int8_t>(group >> i & 255);
-  return sum;
+
+// Signed groups of `count` tokens, then zeros up to `padded`.
+inline void SignGroups(const float* from, int64_t count, int64_t padded, float* to) {
+  for (int64_t t = 0; t < count; ++t) {
+    uint32_t bytes;
+    memcpy(&bytes, from + t, sizeof(bytes));
+    StoreGroup(to + t, bytes ^ kSigns);
+  }
+  memset(to + count, 0, static_cast<size_t>(padded - count) * sizeof(float));
 }
 
-// Groups of four features of each key, side by side, and the sums of the keys' features.
+// Bytes that count as 1 each.
+SRT_INLINE ByteVec OneBytes() {
+  uint32_t bytes = 0x01010101u * (kByteOffset + 1);
+  float group;
+  memcpy(&group, &bytes, sizeof(group));
+  return ToBytes(Set1(group));
+}
+
+// Groups of four features of each key, and the sums of the keys' features.
 static void TurnKeys(const QattentionArgs& a, const float* k, const QattentionBlock& block) {
-  memset(block.k_sums, 0, static_cast<size_t>(block.keys) * sizeof(int32_t));
-  for (int64_t p = 0; p < a.planes; ++p, k += a.k.plane) {
-    for (int64_t t = 0; t < block.keys; ++t) {
-      const uint32_t group = t < a.keys ? LoadGroup(k + t) ^ kSigns : 0;
-      StoreGroup(block.k + t * a.planes + p, group);
-      block.k_sums[t] += SumOf(group);
+  for (int64_t p = 0; p < a.planes; ++p) {
+    SignGroups(k + p * a.k.plane, a.keys, block.keys, block.k + p * block.keys);
+  }
+  const ByteVec ones = OneBytes();
+  for (int64_t t = 0; t < block.keys; t += Vec::kLanes) {
+    IntVec sum = SetInts(0);
+    for (int64_t p = 0; p < a.planes; ++p) {
+      sum = Dot(ones, LoadLaneWeights(block.k + p * block.keys + t), sum);
     }
+    StoreInts(block.k_sums + t, sum);
   }
 }
 
-// Groups of four keys of each feature, side by side, and the sums of the features over the keys;
-// keys that do not exist add nothing.
+// Groups of four keys of each feature, four features side by side, and the sums of the features
+// over the keys; keys that do not exist add nothing.
 static void TurnValues(const QattentionArgs& a, const float* v, const QattentionBlock& block) {
-  memset(block.v_sums, 0, static_cast<size_t>(block.values) * sizeof(int32_t));
-  for (int64_t p = 0; p < a.value_planes; ++p, v += a.v.plane) {
-    for (int64_t g = 0; g < block.groups; ++g) {
-      uint32_t key[4];
-      for (int i = 0; i < 4; ++i) {
-        key[i] = 4 * g + i < a.keys ? LoadGroup(v + 4 * g + i) ^ kSigns : 0;
-      }
-      for (int d = 0; d < 4; ++d) {
-        uint32_t group = 0;
-        for (int i = 0; i < 4; ++i) group |= (key[i] >> (8 * d) & 255u) << (8 * i);
-        StoreGroup(block.v + (4 * p + d) * block.groups + g, group);
-        block.v_sums[4 * p + d] += SumOf(group);
-      }
+  const ByteVec ones = OneBytes();
+  for (int64_t p = 0; p < a.value_planes; ++p) {
+    float* turned = block.v + p * block.keys;
+    SignGroups(v + p * a.v.plane, a.keys, block.keys, turned);
+    IntVec sum = SetInts(0);
+    for (int64_t t = 0; t < block.keys; t += Vec::kLanes) {
+      const Vec groups = TurnGroups(LoadU(turned + t));
+      StoreU(turned + t, groups);
+      sum = Dot(ones, ToWeights(groups), sum);
+    }
+    alignas(64) int32_t lane[Vec::kLanes];
+    StoreInts(lane, sum);
+    for (int d = 0; d < 4; ++d) {
+      int32_t total = 0;
+      for (int l = d; l < Vec::kLanes; l += 4) total += lane[l];
+      block.v_sums[4 * p + d] = total;
     }
   }
 }
 
-// Products of R rows of `k` signed groups with the columns from x on.
+// Products of R rows of `k` signed groups, side by side and w_step from one another, with the columns
+// from x on.
 template <int R>
-SRT_INLINE void DotTile(const float* w, int64_t k, const float* x,
+SRT_INLINE void DotTile(const float* w, int64_t w_step, int64_t k, const float* x,
                         IntVec (&sums)[R][kDotVecs]) {
-  for (int64_t i = 0; i < k; ++i, x += kQueryRow) {
+  for (int64_t i = 0; i < k; ++i, x += kQueryRow, w += w_step) {
     ByteVec columns[kDotVecs];
 #pragma GCC unroll 4
     for (int v = 0; v < kDotVecs; ++v) columns[v] = LoadBytes(x + v * Vec::kLanes);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      const ByteWeights weights = LoadWeights(w + r * k + i);
+      const ByteWeights weights = LoadWeights(w + r);
 #pragma GCC unroll 4
       for (int v = 0; v < kDotVecs; ++v) sums[r][v] = Dot(columns[v], weights, sums[r][v]);
     }
@@ -104,7 +120,7 @@ static void StartSums(const QattentionBlock& block, const float* x, int64_t k, i
   for (int64_t first = 0; first < columns; first += kDotVecs * Vec::kLanes) {
     IntVec sums[1][kDotVecs];
     for (IntVec& sum : sums[0]) sum = SetInts(static_cast<int32_t>(kByteOffset * count));
-    DotTile<1>(block.ones, k, x + first, sums);
+    DotTile<1>(block.ones, 1, k, x + first, sums);
     for (int v = 0; v < kDotVecs; ++v) {
       alignas(64) int32_t lane[Vec::kLanes];
       StoreInts(lane, sums[0][v]);
@@ -154,7 +170,7 @@ static void Score(const QattentionArgs& a, const QattentionBlock& block, const f
     for (int64_t first = 0; first < padded; first += kDotVecs * Vec::kLanes) {
       IntVec sums[4][kDotVecs];
       BeginTile(block.start + first, rows, sums);
-      DotTile<4>(block.k + t * a.planes, a.planes, block.queries + first, sums);
+      DotTile<4>(block.k + t, block.keys, a.planes, block.queries + first, sums);
       for (int r = 0; r < 4 && t + r < a.keys; ++r) {
         float* to = block.scores + (t + r) * kQueryRow + first;
         const float* add = mask == nullptr ? nullptr : mask + (t + r) * a.mask.key;
@@ -193,13 +209,13 @@ static void Share(const QattentionArgs& a, const QattentionBlock& block, int64_t
       sum = Add(sum, e);
     }
     const Vec factor = Select(Equal(sum, Zero()), Zero(), Div(Set1(1.0f), sum));
-    for (int64_t t = 0; t < block.keys; t += 4) {
+    for (int64_t t = 0; t < a.keys; t += 4) {
       Vec z[4];
       for (int r = 0; r < 4; ++r) {
         z[r] = Zero();
         if (t + r >= a.keys) continue;
         const Vec share = Mul(LoadU(scores + (t + r) * kQueryRow), factor);
-        z[r] = Clamp(Div(share, rounding.scale), rounding.low, rounding.high);
+        z[r] = Clamp(Mul(share, rounding.inverse), rounding.low, rounding.high);
       }
       StoreU(block.shares + t / 4 * kQueryRow + q, RoundToBytes(z[0], z[1], z[2], z[3], range));
     }
@@ -225,7 +241,7 @@ static void Weigh(const QattentionArgs& a, const QattentionBlock& block, int64_t
     for (int64_t first = 0; first < padded; first += kDotVecs * Vec::kLanes) {
       IntVec sums[4][kDotVecs];
       BeginTile(block.start + first, rows, sums);
-      DotTile<4>(block.v + d * block.groups, block.groups, block.shares + first, sums);
+      DotTile<4>(block.v + d / 4 * block.keys, 4, block.groups, block.shares + first, sums);
       for (int v = 0; v < kDotVecs; ++v) {
         const int64_t at = first + v * Vec::kLanes;
         const Mask lanes = FirstN(static_cast<int>(queries - at));
@@ -234,7 +250,7 @@ static void Weigh(const QattentionArgs& a, const QattentionBlock& block, int64_t
         if (a.y_is_float) {
           for (int r = 0; r < 4; ++r) StoreMask(y + (d + r) * a.y.plane + at, lanes, z[r]);
         } else {
-          for (Vec& value : z) value = Clamp(Div(value, result.scale), result.low, result.high);
+          for (Vec& value : z) value = Clamp(Mul(value, result.inverse), result.low, result.high);
           StoreMask(y + d / 4 * a.y.plane + at, lanes,
                     RoundToBytes(z[0], z[1], z[2], z[3], range));
         }

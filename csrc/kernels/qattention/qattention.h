@@ -4,12 +4,12 @@
 //   s = f32(sum of (q - q_zero) (k - k_zero)) * factor, rounded by step 0
 //   s = s * factor, rounded by step 1
 //   s = s + mask, rounded by step 2
-//   p = clamp(round(softmax(s) / scale) + zero, low, high), of step 3
+//   p = clamp(round(softmax(s) * inverse) + zero, low, high), of step 3
 //   z = f32(sum of (p - zero) (v - v_zero)) * factor
-//   y = z, or clamp(round(z / scale) + zero, low, high), of step 4
+//   y = z, or clamp(round(z * inverse) + zero, low, high), of step 4
 //
-// where rounded is clamp(round(s / scale), low - zero, high - zero) * scale, or s where the step's
-// scale is 0. A softmax over scores that are all -infinity is 0.
+// where rounded is clamp(round(s * inverse), low - zero, high - zero) * scale, or s where the step's
+// scale is 0, and inverse is 1 / scale. A softmax over scores that are all -infinity is 0.
 #pragma once
 
 #include "kernels/kernel.h"
@@ -17,7 +17,7 @@
 namespace sparsert {
 
 struct AttentionStep {
-  float factor, scale;
+  float factor, scale, inverse;
   int32_t zero, low, high;
 };
 constexpr int kAttentionSteps = 5;

@@ -14,7 +14,7 @@ constexpr int64_t kQattentionQueries = 64;
 // signed bytes stand where floats would: those of keys along features, those of values along keys.
 struct QattentionBlock {
   QattentionBlock(const QattentionArgs& a, float* memory)
-      : keys((a.keys + 3) / 4 * 4), values(4 * a.value_planes), groups(keys / 4) {
+      : keys((a.keys + 15) / 16 * 16), values(4 * a.value_planes), groups((a.keys + 3) / 4) {
     const auto take = [&](int64_t count) {
       float* at = memory == nullptr ? nullptr : memory + floats;
       floats += count;
@@ -24,14 +24,14 @@ struct QattentionBlock {
     scores = take(keys * kQattentionQueries);
     shares = take(groups * kQattentionQueries);
     start = reinterpret_cast<int32_t*>(take(kQattentionQueries));
-    k = take(keys * a.planes);
-    v = take(values * groups);
-    ones = take(a.planes > groups ? a.planes : groups);
     k_sums = reinterpret_cast<int32_t*>(take(keys));
+    k = take(keys * a.planes);
+    v = take(keys * a.value_planes);
+    ones = take(a.planes > groups ? a.planes : groups);
     v_sums = reinterpret_cast<int32_t*>(take(values));
   }
 
-  int64_t keys;    // to multiples of four
+  int64_t keys;    // to whole vectors on every instruction set
   int64_t values;  // features of v
   int64_t groups;  // of four keys
   int64_t floats = 0;
@@ -40,8 +40,8 @@ struct QattentionBlock {
   float* scores;   // [keys][queries]
   float* shares;   // [groups][queries]
   int32_t* start;  // [queries] what sums begin with
-  float* k;        // [keys][planes]
-  float* v;        // [values][groups]
+  float* k;        // [planes][keys]
+  float* v;        // [value_planes][groups][4 features]
   float* ones;     // weights of 1
   int32_t* k_sums;
   int32_t* v_sums;

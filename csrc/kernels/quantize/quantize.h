@@ -9,7 +9,7 @@
 //               high)
 //   Lookup:     byte = table[byte]
 //   Elementwise: z = act((x - x_zero) * scale + bias + r), r floats or (r - b_zero) * b_scale;
-//               floats z, or clamp(round(z / y_scale) + zero, low, high)
+//               floats z, or clamp(round(z * y_factor) + zero, low, high)
 #pragma once
 
 #include "base/functions.h"
@@ -35,7 +35,7 @@ struct QuantizeArgs {
   // Of Elementwise.
   const float* bias = nullptr;  // [channels], or nullptr
   Activation act;
-  float y_scale = 1.0f;
+  float y_factor = 1.0f;
   bool r_is_float = false, y_is_float = false;
 };
 
