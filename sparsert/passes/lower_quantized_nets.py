@@ -10,11 +10,17 @@ where that moves the result by at most 1/16 of a unit. A layer without a Quantiz
 differs by the rounding errors of f32. Maxima, moved data and conversions are exact. Layers in a row
 pass their differences on, as in any engine.
 
+Attention whose queries, keys, values and shares are rounded runs on bytes too (QAttention): its
+products are exact, and every rounding that the model has is done. A share or a result differs from
+the definition's by one unit at most, where that lies close to the middle between two. Biases behind
+a QuantizeLinear, residuals of f32 or bytes and activations are one pass over the bytes
+(QElementwise), which multiplies with the inverse of the result's scale instead of dividing by it.
+
 What is not recognised stays in f32 between DequantizePacked and QuantizePacked, or goes to the pass
 lower_quantized:
 - other operators, such as Resize, Pad, Slice, Split, Transpose, Reshape of planes, Softmax, norms,
-  products of two activations, sums with broadcast, Concat behind channels that are no multiple of
-  4, groups whose channels are none, several filters per channel, 3-D convolutions;
+  other products of two activations, sums with broadcast, Concat behind channels that are no
+  multiple of 4, groups whose channels are none, several filters per channel, 3-D convolutions;
 - scales and zero points that are not constant, or no positive normal numbers, or of blocks, or of
   the channels of activations; integers of other than 8 bits;
 - weights that do not fit i8 without their zero points; sums beyond int32.
