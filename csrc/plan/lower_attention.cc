@@ -67,8 +67,12 @@ Status ReadSteps(PlanBuilder* b, uint32_t tensor, bool y_is_float, QattentionArg
                      "bounds from 0 to 255");
     }
     const float inverse = value[1] > 0.0f ? 1.0f / value[1] : 0.0f;
-    args->steps[i] = {value[0], value[1], inverse, static_cast<int32_t>(value[2]),
-                      static_cast<int32_t>(value[3]), static_cast<int32_t>(value[4])};
+    args->steps[i] = {value[0],
+                      value[1],
+                      inverse,
+                      static_cast<int32_t>(value[2]),
+                      static_cast<int32_t>(value[3]),
+                      static_cast<int32_t>(value[4])};
   }
   return Status::Ok();
 }

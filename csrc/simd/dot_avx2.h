@@ -89,8 +89,8 @@ inline Vec LookUp(const ByteTable& table, Vec bytes) {
   // The low half of a byte picks an entry of each row; each higher bit, one of two.
   const __m256i x = _mm256_castps_si256(bytes.v);
   const __m256i low = _mm256_and_si256(x, _mm256_set1_epi8(15));
-  const __m256i bit[4] = {_mm256_slli_epi16(x, 3), _mm256_slli_epi16(x, 2),
-                          _mm256_slli_epi16(x, 1), x};
+  const __m256i bit[4] = {_mm256_slli_epi16(x, 3), _mm256_slli_epi16(x, 2), _mm256_slli_epi16(x, 1),
+                          x};
   __m256i y[8];
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) {

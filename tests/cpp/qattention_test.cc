@@ -80,8 +80,8 @@ void CheckScalar(const QattentionArgs& a, Operand* q, Operand* k, Operand* v, co
         const AttentionStep& share = a.steps[3];
         for (const double e : s) {
           const double level = total == 0.0 ? 0.0 : std::nearbyint(e / total / share.scale);
-          p.push_back(static_cast<int>(
-              std::fmin(std::fmax(level + share.zero, share.low), share.high)));
+          p.push_back(
+              static_cast<int>(std::fmin(std::fmax(level + share.zero, share.low), share.high)));
         }
         const std::vector<double> z = Weighed(a, v, n, h, p);
         for (size_t d = 0; d < z.size(); ++d) {
@@ -96,8 +96,8 @@ void CheckScalar(const QattentionArgs& a, Operand* q, Operand* k, Operand* v, co
           }
           const int got = Byte(&y->memory, n * y->image + plane * y->plane + i, f % 4);
           const AttentionStep& last = a.steps[4];
-          const double want = std::fmin(
-              std::fmax(z[d] / last.scale + last.zero, last.low), last.high);
+          const double want =
+              std::fmin(std::fmax(z[d] / last.scale + last.zero, last.low), last.high);
           if (std::abs(got - want) > 0.51 + slack / last.scale) return Fail("a byte differs");
         }
       }

@@ -95,8 +95,8 @@ static void TurnValues(const QattentionArgs& a, const float* v, const Qattention
   }
 }
 
-// Products of R rows of `k` signed groups, side by side and w_step from one another, with the columns
-// from x on.
+// Products of R rows of `k` signed groups, side by side and w_step from one another, with the
+// columns from x on.
 template <int R>
 SRT_INLINE void DotTile(const float* w, int64_t w_step, int64_t k, const float* x,
                         IntVec (&sums)[R][kDotVecs]) {
@@ -113,8 +113,8 @@ SRT_INLINE void DotTile(const float* w, int64_t w_step, int64_t k, const float* 
   }
 }
 
-// start[column] = -centre * the sum of the column's `count` bytes, in `k` groups from x on, of which
-// those count whose weight in block.ones is 1.
+// start[column] = -centre * the sum of the column's `count` bytes, in `k` groups from x on, of
+// which those count whose weight in block.ones is 1.
 static void StartSums(const QattentionBlock& block, const float* x, int64_t k, int64_t count,
                       int32_t centre, int64_t columns) {
   for (int64_t first = 0; first < columns; first += kDotVecs * Vec::kLanes) {
@@ -180,9 +180,8 @@ static void Score(const QattentionArgs& a, const QattentionBlock& block, const f
           if (add != nullptr) {
             const int64_t at = first + v * Vec::kLanes;
             const int64_t left = queries - at;
-            s = Add(s, a.mask.query == 0
-                           ? Set1(*add)
-                           : LoadMask(add + at, FirstN(static_cast<int>(left))));
+            s = Add(s, a.mask.query == 0 ? Set1(*add)
+                                         : LoadMask(add + at, FirstN(static_cast<int>(left))));
           }
           StoreU(to + v * Vec::kLanes, Rounded(masked, s));
         }
@@ -251,8 +250,7 @@ static void Weigh(const QattentionArgs& a, const QattentionBlock& block, int64_t
           for (int r = 0; r < 4; ++r) StoreMask(y + (d + r) * a.y.plane + at, lanes, z[r]);
         } else {
           for (Vec& value : z) value = Clamp(Mul(value, result.inverse), result.low, result.high);
-          StoreMask(y + d / 4 * a.y.plane + at, lanes,
-                    RoundToBytes(z[0], z[1], z[2], z[3], range));
+          StoreMask(y + d / 4 * a.y.plane + at, lanes, RoundToBytes(z[0], z[1], z[2], z[3], range));
         }
       }
     }

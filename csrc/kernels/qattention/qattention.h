@@ -8,8 +8,8 @@
 //   z = f32(sum of (p - zero) (v - v_zero)) * factor
 //   y = z, or clamp(round(z * inverse) + zero, low, high), of step 4
 //
-// where rounded is clamp(round(s * inverse), low - zero, high - zero) * scale, or s where the step's
-// scale is 0, and inverse is 1 / scale. A softmax over scores that are all -infinity is 0.
+// where rounded is clamp(round(s * inverse), low - zero, high - zero) * scale, or s where the
+// step's scale is 0, and inverse is 1 / scale. A softmax over scores that are all -infinity is 0.
 #pragma once
 
 #include "kernels/kernel.h"

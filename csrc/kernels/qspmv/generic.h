@@ -112,7 +112,8 @@ inline uint8_t ByteOf(const QspmmArgs& q, float z, const uint8_t* r) {
 }
 
 // What becomes of the sums of a slice's rows, which may stand in any order.
-__attribute__((noinline)) void EndSortedSlice(const QspmvArgs& a, int slice, const float* r, float* y, IntVec total) {
+__attribute__((noinline)) void EndSortedSlice(const QspmvArgs& a, int slice, const float* r,
+                                              float* y, IntVec total) {
   const QspmmArgs& q = a.output;
   const PackedSlices& m = a.weights;
   const uint32_t* row_of = m.row_of + static_cast<size_t>(slice) * Vec::kLanes;

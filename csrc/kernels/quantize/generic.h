@@ -71,7 +71,9 @@ static void Quantize(const void* args_block, void* const* io, int64_t begin, int
   const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
   // Inverses of other scales may not be normal.
   const bool has_inverse = a.scale > 1e-30f && a.scale < 1e30f;
-  const Quantiser q = {Set1(a.scale), Set1(1.0f / a.scale), has_inverse ? 0.4999f : 0.0f,
+  const Quantiser q = {Set1(a.scale),
+                       Set1(1.0f / a.scale),
+                       has_inverse ? 0.4999f : 0.0f,
                        Set1(static_cast<float>(a.low - a.zero)),
                        Set1(static_cast<float>(a.high - a.zero)),
                        MakeByteRange(a.zero, a.low, a.high)};
