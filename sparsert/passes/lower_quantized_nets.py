@@ -228,9 +228,10 @@ class _Lowering:
         assert second is not None
         quantiser = find_quantiser(node.outputs[0])
         if a is None or b is None or quantiser is None:
-            x, other = (a, second) if a is not None else (b, first)
-            if x is not None:
-                self._sum(sum_layer(node, x, other))
+            if a is not None:
+                self._sum(sum_layer(node, a, second))
+            elif b is not None:
+                self._sum(sum_layer(node, b, first))
             return
         if not same_shape(first, second):
             return

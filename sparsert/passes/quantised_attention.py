@@ -91,7 +91,7 @@ class Attention:
             last = [factor, quant.scale, quant.zero, *limits]
         steps = editor.constant("steps", np.array([*self.steps[:4], last], np.float32))
         first, tokens, width = self.result.shape
-        attributes = {
+        attributes: dict[str, Any] = {
             "to": int(F32 if quant is None else U32),
             "quant": [function.quant.zero for function in self.operands if function.quant],
             "heads": self.heads,
