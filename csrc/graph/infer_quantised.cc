@@ -120,4 +120,69 @@ Status InferLookup(const Inference& inf) {
   return inf.SetOutput(0, DType::kU32, inf.InShape(0));
 }
 
+Status InferQuantisedElementwise(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(RequirePacked(inf, 0));
+  SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "scales"));
+  if (inf.Has(2)) SRT_RETURN_IF_ERROR(inf.RequireConstant(2, "bias"));
+  const Shape& x = inf.InShape(0);
+  Shape floats = x;
+  floats.dims[1] = inf.node.IntAttr(AttrKey::k_channels, 0);
+  if (PackedPlanes(floats.dims[1]) != x.dims[1]) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "input %s does not hold %" PRId64 " channels by four", inf.Describe(0).text,
+                     floats.dims[1]);
+  }
+  if (inf.Has(3)) {
+    const bool is_float = inf.In(3).dtype == DType::kF32;
+    if ((!is_float && inf.In(3).dtype != DType::kU32) ||
+        !SameShape(inf.InShape(3), is_float ? floats : x)) {
+      return NodeError(inf.node, StatusCode::kShape,
+                       "residual %s must be packed as the input is, or f32 of shape %s",
+                       inf.Describe(3).text, ShapeText(floats).text);
+    }
+  }
+  const auto to = static_cast<DType>(inf.node.IntAttr(AttrKey::k_to, 0));
+  return inf.SetOutput(0, to, to == DType::kF32 ? floats : x);
+}
+
+Status InferQuantisedAttention(const Inference& inf) {
+  for (size_t i = 0; i < 3; ++i) {
+    SRT_RETURN_IF_ERROR(RequirePacked(inf, i));
+    if (inf.InShape(i).rank != 3) {
+      return NodeError(inf.node, StatusCode::kShape, "input %s must have rank 3",
+                       inf.Describe(i).text);
+    }
+  }
+  SRT_RETURN_IF_ERROR(inf.RequireConstant(3, "steps"));
+  const Shape& q = inf.InShape(0);
+  const Shape& k = inf.InShape(1);
+  const Shape& v = inf.InShape(2);
+  const int64_t heads = inf.node.IntAttr(AttrKey::k_heads, 1);
+  if (q.dims[0] != k.dims[0] || q.dims[0] != v.dims[0] || q.dims[1] != k.dims[1] ||
+      k.dims[2] != v.dims[2] || q.dims[1] % heads != 0 || v.dims[1] % heads != 0) {
+    return NodeError(inf.node, StatusCode::kShape,
+                     "inputs %s, %s and %s are no queries, keys and values of %" PRId64 " heads",
+                     inf.Describe(0).text, inf.Describe(1).text, inf.Describe(2).text, heads);
+  }
+  if (inf.Has(4)) {
+    Shape scores = q;
+    scores.rank = 4;
+    scores.dims[1] = heads;
+    scores.dims[3] = k.dims[2];
+    Shape together;
+    SRT_RETURN_IF_ERROR(inf.RequireF32(4));
+    if (!BroadcastShapes(inf.InShape(4), scores, &together) || !SameShape(together, scores)) {
+      return NodeError(inf.node, StatusCode::kShape, "mask %s does not broadcast to scores %s",
+                       inf.Describe(4).text, ShapeText(scores).text);
+    }
+  }
+  const auto to = static_cast<DType>(inf.node.IntAttr(AttrKey::k_to, 0));
+  Shape out = v;
+  out.dims[2] = q.dims[2];
+  if (to == DType::kF32 && !MulElements(v.dims[1], 4, &out.dims[1])) {
+    return NodeError(inf.node, StatusCode::kShape, "the result is too large");
+  }
+  return inf.SetOutput(0, to, out);
+}
+
 }  // namespace sparsert

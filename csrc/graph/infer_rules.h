@@ -30,6 +30,8 @@ Status InferQuantisedConv(const Inference& inf);
 Status InferQuantisedAdd(const Inference& inf);
 Status InferQuantisedPool(const Inference& inf);
 Status InferLookup(const Inference& inf);
+Status InferQuantisedElementwise(const Inference& inf);
+Status InferQuantisedAttention(const Inference& inf);
 // Packed planes of so many channels.
 inline int64_t PackedPlanes(int64_t channels) { return (channels + 3) / 4; }
 

@@ -70,6 +70,10 @@ Arity OpArity(Op op) {
     case Op::kQAdd:
     case Op::kQLookup:
       return {2, 2, 1};
+    case Op::kQElementwise:
+      return {2, 4, 1};
+    case Op::kQAttention:
+      return {4, 5, 1};
     case Op::kConcat:
       return {1, kMany, 1};
     case Op::kArgMax:
@@ -194,6 +198,10 @@ Status InferNode(const Inference& inf) {
       return InferQuantisedPool(inf);
     case Op::kQLookup:
       return InferLookup(inf);
+    case Op::kQElementwise:
+      return InferQuantisedElementwise(inf);
+    case Op::kQAttention:
+      return InferQuantisedAttention(inf);
     case Op::kAttention:
       return InferAttention(inf);
     case Op::kRecurrent:

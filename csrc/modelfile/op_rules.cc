@@ -113,6 +113,10 @@ constexpr OpRule kRules[] = {
          Attrs(K::k_kernel_shape, K::k_ceil_mode, K::k_count_include_pad, K::k_alpha, K::k_quant),
      Attrs(K::k_alpha, K::k_quant)},
     {Op::kQLookup, 2, 2, 1, 1, Bits(1), 0, 0},
+    {Op::kQElementwise, 2, 4, 1, 1, Bits(1, 2), kAct | Attrs(K::k_to, K::k_quant, K::k_channels),
+     Attrs(K::k_to, K::k_quant, K::k_channels)},
+    {Op::kQAttention, 4, 5, 1, 1, Bits(3), Attrs(K::k_to, K::k_quant, K::k_heads),
+     Attrs(K::k_to, K::k_quant, K::k_heads)},
 };
 
 constexpr int64_t kMaxWindowValue = int64_t{1} << 30;
@@ -281,10 +285,17 @@ void CheckQuant(const Node& node, size_t expected, std::initializer_list<size_t>
   const Span<int64_t> quant = node.IntsAttr(K::k_quant);
   if (quant.size != expected) return;
   for (const size_t at : bounds) {
-    if (quant[at] <= quant[at + 1]) continue;
+    if (at >= expected || quant[at] <= quant[at + 1]) continue;
     problems->Add("%s: quant bounds bytes by %lld and %lld", where,
                   static_cast<long long>(quant[at]), static_cast<long long>(quant[at + 1]));
   }
+}
+
+// Says whether the result is of floats; else it must be of bytes.
+bool CheckFloatOrBytes(const Node& node, const char* where, Problems* problems) {
+  const auto to = static_cast<DType>(node.IntAttr(K::k_to, 0));
+  if (to != DType::kF32 && to != DType::kU32) problems->Add("%s: to is neither f32 nor u32", where);
+  return to == DType::kF32;
 }
 
 void CheckQuantisedConvolution(const Graph& graph, const Node& node, const char* where,
@@ -296,18 +307,17 @@ void CheckQuantisedConvolution(const Graph& graph, const Node& node, const char*
   }
   CheckWindow(node, weights.rank - 2u, where, problems);
   CheckVector(graph, node, 2, weights.dims[0], where, problems);
-  const auto to = static_cast<DType>(node.IntAttr(K::k_to, 0));
-  if (to != DType::kF32 && to != DType::kU32) problems->Add("%s: to is neither f32 nor u32", where);
+  const bool is_float = CheckFloatOrBytes(node, where, problems);
   const uint32_t start = node.Input(3);
   if (start != kNoTensor) {
-    const DType dtype = to == DType::kF32 ? DType::kF32 : DType::kI32;
+    const DType dtype = is_float ? DType::kF32 : DType::kI32;
     const Tensor& t = graph.tensors[start];
     if (!IsMatrix(t, dtype, 1, 1) || t.dims[0] != weights.dims[0]) {
       problems->Add("%s: the bias must have one element per output channel, %s", where,
                     dtype == DType::kF32 ? "f32" : "i32");
     }
   }
-  if (to == DType::kF32) {
+  if (is_float) {
     CheckQuant(node, 1, {}, where, problems);
   } else if (node.Input(4) == kNoTensor) {
     CheckQuant(node, 4, {2}, where, problems);
@@ -429,6 +439,22 @@ void CheckGeometry(const Graph& graph, const Node& node, const char* where, Prob
     case Op::kQDepthwise:
       CheckQuantisedConvolution(graph, node, where, problems);
       break;
+    case Op::kQElementwise: {
+      CheckVector(graph, node, 1, 3, where, problems);
+      CheckVector(graph, node, 2, node.IntAttr(K::k_channels, 0), where, problems);
+      const bool is_float = CheckFloatOrBytes(node, where, problems);
+      CheckQuant(node, is_float ? 2 : 5, {3}, where, problems);
+      break;
+    }
+    case Op::kQAttention: {
+      const Tensor& steps = graph.tensors[node.inputs[3]];
+      if (!IsFloatMatrix(steps, 2, 2) || steps.dims[0] != 5 || steps.dims[1] != 5) {
+        problems->Add("%s: the steps must be f32 [5, 5]", where);
+      }
+      CheckFloatOrBytes(node, where, problems);
+      CheckQuant(node, 3, {}, where, problems);
+      break;
+    }
     case Op::kQLookup: {
       const Tensor& table = graph.tensors[node.inputs[1]];
       if (table.dtype != DType::kU8 || table.rank != 1 || table.dims[0] != 256) {

@@ -49,11 +49,11 @@ class ImageRule {
     return (t.is_constant ? t.dims[0] : v.InShape(i).dims[0]) == 1;
   }
 
-  // The mask of an Attention: one for each image, or one for all of them.
-  bool MasksImages(const NodeView& v) const {
-    const Shape& mask = v.InShape(3);
+  // The mask of an Attention, input i: one for each image, or one for all of them.
+  bool MasksImages(const NodeView& v, size_t i) const {
+    const Shape& mask = v.InShape(i);
     const bool each = mask.rank == 4 && mask.dims[0] != 1;
-    return each ? IsBatch(v.node.Input(3)) : IsShared(v.node.Input(3));
+    return each ? IsBatch(v.node.Input(i)) : IsShared(v.node.Input(i));
   }
 
   bool AxisIsInside(const NodeView& v, int64_t fallback) const {
@@ -103,7 +103,7 @@ class ImageRule {
                (!v.Has(2) || IsShared(n.Input(2)));
       case Op::kAttention:
         return from_images && IsBatch(n.Input(1)) && IsBatch(n.Input(2)) &&
-               (!v.Has(3) || MasksImages(v));
+               (!v.Has(3) || MasksImages(v, 3));
       case Op::kMatMul: {
         const int rank = facts_.facts[n.outputs[0]].shape.rank;
         return rank >= 3 && AlignsImages(v, 0) && AlignsImages(v, 1);
@@ -117,6 +117,11 @@ class ImageRule {
         return from_images && (!v.Has(4) || IsBatch(n.Input(4)));
       case Op::kQAdd:
         return from_images && IsBatch(n.Input(1));
+      case Op::kQElementwise:
+        return from_images && (!v.Has(3) || IsBatch(n.Input(3)));
+      case Op::kQAttention:
+        return from_images && IsBatch(n.Input(1)) && IsBatch(n.Input(2)) &&
+               (!v.Has(4) || MasksImages(v, 4));
       case Op::kLinear:
         return from_images && v.InShape(0).rank >= 2;
       case Op::kPRelu:

@@ -184,6 +184,7 @@ Status LowerMovement(PlanBuilder* b);     // everything that only moves data
 Status LowerResize(PlanBuilder* b);
 Status LowerMatMul(PlanBuilder* b);
 Status LowerAttention(PlanBuilder* b);
+Status LowerQattention(PlanBuilder* b);
 Status LowerRecurrent(PlanBuilder* b);
 Status LowerProjection(PlanBuilder* b);  // Linear before a Recurrent
 Status LowerQuantised(PlanBuilder* b);   // QConv and all other ops on packed bytes

@@ -28,7 +28,13 @@ class Groups {
     for (bool& packs : packs_) packs = false;
     for (const Node& node : graph_.nodes) {
       if (node.op == Op::kQuantizePacked) packs_[node.inputs[0]] = true;
-      if (node.op == Op::kQConv || node.op == Op::kDequantizePacked) packs_[node.outputs[0]] = true;
+      const bool computes = node.op == Op::kQElementwise || node.op == Op::kQAttention;
+      if (computes || node.op == Op::kQConv || node.op == Op::kDequantizePacked) {
+        packs_[node.outputs[0]] = true;
+      }
+      if (node.op == Op::kQElementwise && node.Input(3) != kNoTensor) {
+        packs_[node.inputs[3]] = true;
+      }
     }
     for (const Node& node : graph_.nodes) Visit(node);
     // What holds for one member holds for its group: the root says it.

@@ -11,6 +11,9 @@ namespace {
 // Groups of weights of an item: a few microseconds of work.
 constexpr int64_t kItemGroups = 16384;
 
+// Bytes of weights that no L2 holds from one run to the next.
+constexpr size_t kBeyondCache = 4 << 20;
+
 class QspmvLayer {
  public:
   QspmvLayer(PlanBuilder* b, const SpmmOperands& operands) : b_(b), o_(operands) {}
@@ -102,6 +105,9 @@ class QspmvLayer {
     part.io[2] = kTrialY;
     part.io_count = 3;
     part.items = QspmvItems(*args);
+    const PackedSpmv* packed = nullptr;
+    SRT_RETURN_IF_ERROR(self->b_->weights->Spmv(trial->keys[0], &packed));
+    trial->settles = packed->bytes() > kBeyondCache;
     return Status::Ok();
   }
 

@@ -1,4 +1,5 @@
 // Lowers the ops on packed bytes.
+#include <cmath>
 #include <cstdio>
 
 #include "graph/infer_rules.h"
@@ -51,6 +52,71 @@ Status LowerSimple(PlanBuilder* b, QuantizeOp op, const char* reason, QuantizeAr
   const Span<IoRef> io = has_two ? Span<IoRef>{two, 3} : Span<IoRef>{one, 2};
   const double elements = static_cast<double>(QuantizeItems(*args) * args->columns) * 4.0;
   return b->AddStep(kernel, args, io, QuantizeItems(*args), 0, elements * 0.1);
+}
+
+// Rounding to bytes needs a scale that is not 0, and sums of meanings finite ones.
+bool AreFinite(const float* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (!std::isfinite(values[i])) return false;
+  }
+  return true;
+}
+
+Status LowerQuantisedElementwise(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t r = node.Input(3);
+  const uint32_t y = node.outputs[0];
+  QuantizeArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  const void* scales = nullptr;
+  SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(1), &scales));
+  const auto* scale = static_cast<const float*>(scales);
+  args->y_is_float = b->facts(y).dtype == DType::kF32;
+  if (!AreFinite(scale, 3) || (!args->y_is_float && !(scale[2] > 0.0f))) {
+    return b->Fail(StatusCode::kUnsupported, "the factors must be finite, the result's above 0");
+  }
+  args->scale = scale[0];
+  args->b_scale = scale[1];
+  args->y_factor = scale[2];
+  args->x_zero = Quant(node, 0);
+  args->b_zero = Quant(node, 1);
+  if (!args->y_is_float) {
+    args->zero = Quant(node, 2);
+    args->low = Quant(node, 3);
+    args->high = Quant(node, 4);
+  }
+  if (node.Input(2) != kNoTensor) {
+    const void* bias = nullptr;
+    SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &bias));
+    args->bias = static_cast<const float*>(bias);
+  }
+  args->act = FusedActivation(node);
+  args->batch = b->facts(x).shape.dims[0];
+  args->planes = b->facts(x).shape.dims[1];
+  args->channels = node.IntAttr(AttrKey::k_channels, 0);
+  args->columns = Columns(b->desc(x));
+  const Planes px = PlanesOf(b->desc(x));
+  const Planes py = PlanesOf(b->desc(y));
+  args->x_image = px.image;
+  args->x_plane = px.plane;
+  args->y_image = py.image;
+  args->y_plane = py.plane;
+  if (r != kNoTensor) {
+    const Planes pr = PlanesOf(b->desc(r));
+    args->b_image = pr.image;
+    args->b_plane = pr.plane;
+    args->r_is_float = b->facts(r).dtype == DType::kF32;
+  }
+  Kernel kernel;
+  if (!SelectQuantize(QuantizeOp::kElementwise, b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+  }
+  snprintf(b->info().reason, sizeof(b->info().reason), "bytes, a bias, a residual: one pass");
+  const IoRef io[] = {b->ref(x), b->ref(r), b->ref(y)};
+  const double elements = static_cast<double>(QuantizeItems(*args) * args->columns) * 4.0;
+  const double ns = args->act.fn == UnaryFn::kNone ? 0.1 : 0.6;
+  return b->AddStep(kernel, args, {io, 3}, QuantizeItems(*args), 0, elements * ns);
 }
 
 Status LowerPackedPool(PlanBuilder* b) {
@@ -256,6 +322,7 @@ Status LowerQuantised(PlanBuilder* b) {
   const Node& node = *b->node;
   if (node.op == Op::kQConv || node.op == Op::kQDepthwise) return LowerQuantisedConv(b);
   if (node.op == Op::kQMaxPool || node.op == Op::kQAveragePool) return LowerPackedPool(b);
+  if (node.op == Op::kQElementwise) return LowerQuantisedElementwise(b);
   QuantizeArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
   args->scale = node.FloatAttr(AttrKey::k_alpha, 1.0f);

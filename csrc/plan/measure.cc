@@ -83,6 +83,7 @@ Status TrialBench::Time(const Trial& trial, double share, uint64_t (*clock)(), d
     RunOnce(trial, items);
   } else {
     Evict();
+    if (trial.settles) RunOnce(trial, first.items);
   }
   const uint64_t begin = clock();
   for (int i = 0; i < runs; ++i) RunOnce(trial, items);

@@ -35,6 +35,9 @@ struct Trial {
 
   PackKey keys[2];     // of the weights packed for it
   double share = 1.0;  // of the layer's work; less than all of it is run as it is
+  // Run once before it is timed: its weights evict themselves, and the first run after others,
+  // whose pages the core has yet to find, says little of the next ones.
+  bool settles = false;
   Part parts[kMaxParts];
   int part_count = 0;
 };

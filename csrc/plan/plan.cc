@@ -218,7 +218,10 @@ Status PlanBuilder::LowerNode() {
     case Op::kQMaxPool:
     case Op::kQAveragePool:
     case Op::kQLookup:
+    case Op::kQElementwise:
       return LowerQuantised(this);
+    case Op::kQAttention:
+      return LowerQattention(this);
     case Op::kLayerNormalization:
     case Op::kRMSNormalization:
       return LowerNorm(this);

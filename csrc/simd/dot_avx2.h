@@ -111,5 +111,40 @@ inline Vec MaxBytes(Vec a, Vec b) {
   return {_mm256_castsi256_ps(_mm256_max_epu8(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
 }
 
+struct ByteTable {
+  __m256i row[16];  // 16 entries, twice
+};
+inline ByteTable LoadTable(const uint8_t* p) {
+  ByteTable table;
+  for (int i = 0; i < 16; ++i) {
+    table.row[i] =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * i)));
+  }
+  return table;
+}
+inline Vec LookUp(const ByteTable& table, Vec bytes) {
+  // The low half of a byte picks an entry of each row; each higher bit, one of two.
+  const __m256i x = _mm256_castps_si256(bytes.v);
+  const __m256i low = _mm256_and_si256(x, _mm256_set1_epi8(15));
+  const __m256i bit[4] = {_mm256_slli_epi16(x, 3), _mm256_slli_epi16(x, 2), _mm256_slli_epi16(x, 1),
+                          x};
+  __m256i y[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    y[i] = _mm256_blendv_epi8(_mm256_shuffle_epi8(table.row[2 * i], low),
+                              _mm256_shuffle_epi8(table.row[2 * i + 1], low), bit[0]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) y[i] = _mm256_blendv_epi8(y[2 * i], y[2 * i + 1], bit[1]);
+  y[0] = _mm256_blendv_epi8(y[0], y[1], bit[2]);
+  y[1] = _mm256_blendv_epi8(y[2], y[3], bit[2]);
+  return {_mm256_castsi256_ps(_mm256_blendv_epi8(y[0], y[1], bit[3]))};
+}
+inline Vec TurnGroups(Vec bytes) {
+  const __m256i turn = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return {_mm256_castsi256_ps(_mm256_shuffle_epi8(_mm256_castps_si256(bytes.v), turn))};
+}
+
 }  // namespace SRT_ISA
 }  // namespace sparsert

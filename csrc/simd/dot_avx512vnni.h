@@ -26,6 +26,7 @@ inline ByteVec LoadBytes(const float* p) { return {_mm512_loadu_si512(p)}; }
 inline ByteVec ToBytes(Vec bytes) { return {_mm512_castps_si512(bytes.v)}; }
 inline ByteVec SetBytes(const float* p) { return ToBytes({_mm512_set1_ps(*p)}); }
 inline ByteWeights LoadLaneWeights(const float* p) { return {_mm512_loadu_si512(p)}; }
+inline ByteWeights ToWeights(Vec bytes) { return {_mm512_castps_si512(bytes.v)}; }
 inline ByteWeights LoadWeights(const float* p) { return {_mm512_castps_si512(_mm512_set1_ps(*p))}; }
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
   return {_mm512_dpbusd_epi32(acc.v, x.v, w.v)};
@@ -91,6 +92,44 @@ inline void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {
 }
 inline Vec MaxBytes(Vec a, Vec b) {
   return {_mm512_castsi512_ps(_mm512_max_epu8(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+}
+
+struct ByteTable {
+  __m512i row[16];  // 16 entries, four times
+};
+inline ByteTable LoadTable(const uint8_t* p) {
+  ByteTable table;
+  for (int i = 0; i < 16; ++i) {
+    table.row[i] =
+        _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * i)));
+  }
+  return table;
+}
+inline Vec LookUp(const ByteTable& table, Vec bytes) {
+  // The low half of a byte picks an entry of each row; each higher bit, one of two.
+  const __m512i x = _mm512_castps_si512(bytes.v);
+  const __m512i low = _mm512_and_si512(x, _mm512_set1_epi8(15));
+  __mmask64 bit[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    bit[i] = _mm512_test_epi8_mask(x, _mm512_set1_epi8(static_cast<char>(16 << i)));
+  }
+  __m512i y[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    y[i] = _mm512_mask_shuffle_epi8(_mm512_shuffle_epi8(table.row[2 * i], low), bit[0],
+                                    table.row[2 * i + 1], low);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) y[i] = _mm512_mask_mov_epi8(y[2 * i], bit[1], y[2 * i + 1]);
+  y[0] = _mm512_mask_mov_epi8(y[0], bit[2], y[1]);
+  y[1] = _mm512_mask_mov_epi8(y[2], bit[2], y[3]);
+  return {_mm512_castsi512_ps(_mm512_mask_mov_epi8(y[0], bit[3], y[1]))};
+}
+inline Vec TurnGroups(Vec bytes) {
+  const __m512i turn =
+      _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  return {_mm512_castsi512_ps(_mm512_shuffle_epi8(_mm512_castps_si512(bytes.v), turn))};
 }
 
 }  // namespace SRT_ISA

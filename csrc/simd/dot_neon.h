@@ -31,6 +31,7 @@ inline ByteVec ToBytes(Vec bytes) {
 inline ByteVec LoadBytes(const float* p) { return ToBytes({vld1q_f32(p)}); }
 inline ByteVec SetBytes(const float* p) { return ToBytes({vld1q_dup_f32(p)}); }
 inline ByteWeights LoadLaneWeights(const float* p) { return {vreinterpretq_s8_f32(vld1q_f32(p))}; }
+inline ByteWeights ToWeights(Vec bytes) { return {vreinterpretq_s8_f32(bytes.v)}; }
 inline ByteWeights LoadWeights(const float* p) { return {vreinterpretq_s8_f32(vld1q_dup_f32(p))}; }
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
 #if defined(SRT_NEON_DOT)
@@ -103,6 +104,25 @@ inline void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {
 }
 inline Vec MaxBytes(Vec a, Vec b) {
   return {vreinterpretq_f32_u8(vmaxq_u8(vreinterpretq_u8_f32(a.v), vreinterpretq_u8_f32(b.v)))};
+}
+
+struct ByteTable {
+  uint8x16x4_t quarter[4];
+};
+inline ByteTable LoadTable(const uint8_t* p) {
+  return {{vld1q_u8_x4(p), vld1q_u8_x4(p + 64), vld1q_u8_x4(p + 128), vld1q_u8_x4(p + 192)}};
+}
+inline Vec LookUp(const ByteTable& table, Vec bytes) {
+  // Places beyond a quarter leave what is there.
+  const uint8x16_t x = vreinterpretq_u8_f32(bytes.v);
+  uint8x16_t y = vqtbl4q_u8(table.quarter[0], x);
+  y = vqtbx4q_u8(y, table.quarter[1], vsubq_u8(x, vdupq_n_u8(64)));
+  y = vqtbx4q_u8(y, table.quarter[2], vsubq_u8(x, vdupq_n_u8(128)));
+  return {vreinterpretq_f32_u8(vqtbx4q_u8(y, table.quarter[3], vsubq_u8(x, vdupq_n_u8(192))))};
+}
+inline Vec TurnGroups(Vec bytes) {
+  static const uint8_t kTurn[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+  return {vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(bytes.v), vld1q_u8(kTurn)))};
 }
 
 }  // namespace SRT_ISA

@@ -44,6 +44,7 @@ inline ByteWeights LoadLaneWeights(const float* p) {
   memcpy(r.v, p, sizeof(r.v));
   return r;
 }
+inline ByteWeights ToWeights(Vec bytes) { return LoadLaneWeights(bytes.v); }
 inline ByteWeights LoadWeights(const float* p) { return LoadLaneWeights(Set1(*p).v); }
 // acc + the sum of the four products of each lane, exactly.
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
@@ -143,6 +144,28 @@ inline Vec MaxBytes(Vec a, Vec b) {
   for (int i = 0; i < 16; ++i) x[i] = x[i] > y[i] ? x[i] : y[i];
   memcpy(a.v, x, sizeof(x));
   return a;
+}
+
+// Each byte's entry of a table of 256.
+struct ByteTable {
+  const uint8_t* entry;
+};
+inline ByteTable LoadTable(const uint8_t* p) { return {p}; }
+inline Vec LookUp(const ByteTable& table, Vec bytes) {
+  uint8_t x[16];
+  memcpy(x, bytes.v, sizeof(x));
+  for (uint8_t& byte : x) byte = table.entry[byte];
+  memcpy(bytes.v, x, sizeof(x));
+  return bytes;
+}
+// Of every four lanes: byte i of lane d becomes byte d of lane i.
+inline Vec TurnGroups(Vec bytes) {
+  uint8_t x[16];
+  uint8_t y[16];
+  memcpy(x, bytes.v, sizeof(x));
+  for (int i = 0; i < 16; ++i) y[i] = x[i % 4 * 4 + i / 4];
+  memcpy(bytes.v, y, sizeof(y));
+  return bytes;
 }
 
 }  // namespace SRT_ISA

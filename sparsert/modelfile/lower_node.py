@@ -70,7 +70,7 @@ UNARY_OPS = {
 _BETA_NAME = {"selu": "gamma"}
 
 # Operators on packed bytes.
-PACKED_OPS = tuple(op for op, number in OPS.items() if 90 <= number < 100)
+PACKED_OPS = tuple(op for op, number in OPS.items() if 90 <= number < 110)
 # Operators of the domain sparsert besides those that take an activation.
 _OWN_OPS = ("MatMul", "Attention", "Recurrent", "DeformColumns", *PACKED_OPS)
 # Those of them that are not also operators of ONNX with the same inputs.

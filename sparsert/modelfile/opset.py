@@ -93,6 +93,8 @@ OPS = {
     "QMaxPool": 95,
     "QAveragePool": 96,
     "QLookup": 97,
+    "QElementwise": 102,
+    "QAttention": 103,
 }
 
 ATTRS = {
@@ -434,6 +436,20 @@ OP_RULES = {
         required=("alpha", "quant"),
     ),
     "QLookup": OpRule(2, 2, constants=(1,)),
+    "QElementwise": OpRule(
+        2,
+        4,
+        constants=(1, 2),
+        attrs=(*_ACT, "to", "quant", "channels"),
+        required=("to", "quant", "channels"),
+    ),
+    "QAttention": OpRule(
+        4,
+        5,
+        constants=(3,),
+        attrs=("to", "quant", "heads"),
+        required=("to", "quant", "heads"),
+    ),
 }
 
 _INTS = ("strides", "pads", "dilations", "output_padding", "output_shape", "kernel_shape", "perm")

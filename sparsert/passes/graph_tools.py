@@ -114,7 +114,7 @@ def lazy_tensor(
     dims = ir.Shape(list(shape))
 
     def evaluate() -> ir.Tensor:
-        array = np.ascontiguousarray(compute(), dtype=np.float32)
+        array = np.asarray(compute(), np.float32, order="C")
         return ir.Tensor(array, dtype=ir.DataType.FLOAT, shape=dims, name=name)
 
     return ir.LazyTensor(evaluate, dtype=ir.DataType.FLOAT, shape=dims, name=name)

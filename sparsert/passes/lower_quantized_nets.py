@@ -10,11 +10,17 @@ where that moves the result by at most 1/16 of a unit. A layer without a Quantiz
 differs by the rounding errors of f32. Maxima, moved data and conversions are exact. Layers in a row
 pass their differences on, as in any engine.
 
+Attention whose queries, keys, values and shares are rounded runs on bytes too (QAttention): its
+products are exact, and every rounding that the model has is done. A share or a result differs from
+the definition's by one unit at most, where that lies close to the middle between two. Biases behind
+a QuantizeLinear, residuals of f32 or bytes and activations are one pass over the bytes
+(QElementwise), which multiplies with the inverse of the result's scale instead of dividing by it.
+
 What is not recognised stays in f32 between DequantizePacked and QuantizePacked, or goes to the pass
 lower_quantized:
 - other operators, such as Resize, Pad, Slice, Split, Transpose, Reshape of planes, Softmax, norms,
-  products of two activations, sums with broadcast, Concat behind channels that are no multiple of
-  4, groups whose channels are none, several filters per channel, 3-D convolutions;
+  other products of two activations, sums with broadcast, Concat behind channels that are no
+  multiple of 4, groups whose channels are none, several filters per channel, 3-D convolutions;
 - scales and zero points that are not constant, or no positive normal numbers, or of blocks, or of
   the channels of activations; integers of other than 8 bits;
 - weights that do not fit i8 without their zero points; sums beyond int32.
@@ -53,16 +59,17 @@ from sparsert.passes.packed_tensors import (
     quantised,
 )
 from sparsert.passes.quantisation import Quantisation, read_floats, read_quantisation
+from sparsert.passes.quantised_attention import Known, find_attention
 from sparsert.passes.quantised_layers import (
     Layer,
     average_of,
     conv_layer,
     find_quantiser,
     linear_layer,
-    shifted_channels,
     sum_of,
     window_of_pool,
 )
+from sparsert.passes.quantised_sums import Sum, sum_layer
 from sparsert.passes.tables_of_functions import binary_table, unary_table
 
 _BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max")
@@ -92,6 +99,7 @@ class _Lowering:
         self._tensors: dict[ir.Value, ByteTensor] = {}  # of values of bytes
         self._exact: dict[ir.Value, Quantisation] = {}  # floats that are numbers of bytes
         self._position: dict[ir.Node, int] = {}
+        self._taken: set[ir.Node] = set()  # nodes that others compute too
 
     def run(self) -> None:
         nodes = nodes_of(self._graph)
@@ -106,7 +114,7 @@ class _Lowering:
             self._replace(node)
 
     def _handler(self, node: ir.Node) -> Callable[[ir.Node], None] | None:
-        if node.domain != "":
+        if node.domain != "" or node in self._taken:
             return None
         handlers: dict[str, Callable[[ir.Node], None]] = {
             "DequantizeLinear": self._dequantize,
@@ -216,16 +224,16 @@ class _Lowering:
     def _add(self, node: ir.Node) -> None:
         a, b = (self._meaning(value) for value in node.inputs)
         first, second = node.inputs
-        if (a is None) != (b is None):
-            x, constants = (a, second) if a is not None else (b, first)
-            assert x is not None
-            self._bytes_layer(shifted_channels(node, x, constants))
         assert first is not None
         assert second is not None
-        if a is None or b is None or not same_shape(first, second):
-            return
         quantiser = find_quantiser(node.outputs[0])
-        if quantiser is None:
+        if a is None or b is None or quantiser is None:
+            if a is not None:
+                self._sum(sum_layer(node, a, second))
+            elif b is not None:
+                self._sum(sum_layer(node, b, first))
+            return
+        if not same_shape(first, second):
             return
         candidates = []
         for value, own, other in ((first, a, b), (second, b, a)):
@@ -241,6 +249,23 @@ class _Lowering:
             tensor = sum_of(self._editor, a, b, quantiser)
         if tensor is not None:
             self._tensors[quantiser.node.outputs[0]] = tensor
+
+    def _sum(self, layer: Sum | None) -> None:
+        if layer is None:
+            return
+        self._editor.anchor = layer.nodes[-1]
+        residual = self._meaning(layer.residual)
+        quantiser = find_quantiser(layer.result)
+        if quantiser is not None:
+            tensor = layer.as_bytes(self._editor, residual, quantiser)
+            if tensor is not None:
+                self._tensors[quantiser.node.outputs[0]] = tensor
+                self._taken.update(layer.nodes)
+            return
+        y = layer.as_floats(self._editor, residual)
+        if y is not None:
+            self._taken.update(layer.nodes)
+            take_over(layer.result, y)
 
     def _is_alone(self, value: ir.Value) -> bool:
         """Says whether dequantised bytes go to one node only, and they to nothing else."""
@@ -260,7 +285,34 @@ class _Lowering:
 
     def _linear(self, node: ir.Node) -> None:
         x = self._meaning(node.inputs[0])
+        if x is not None and node.op_type == "MatMul":
+            self._attention(node)
         self._layer(node, None if x is None else linear_layer(node, x))
+
+    def _attention(self, node: ir.Node) -> None:
+        self._editor.anchor = node
+        known = Known(self._editor, self._functions.get, self._tensors.get)
+        layer = find_attention(node, known)
+        if layer is None:
+            return
+        y, quantiser = layer.result, find_quantiser(layer.result)
+        quant = layer.quant
+        if quant is None and quantiser is not None:
+            quant = quantiser.quant
+        limits = quantiser.limits() if layer.quant is None and quantiser is not None else [0, 255]
+        made = layer.add(self._editor, quant, limits)
+        if made is None:
+            return
+        if quant is None:
+            take_over(y, made)
+            return
+        tensor = ByteTensor.of(y, 2, made)
+        if layer.is_bytes:
+            self._tensors[y] = tensor
+        elif layer.quant is not None:
+            self._functions[y] = ByteFunction(tensor, quant.table(), quant)
+        elif quantiser is not None:
+            self._tensors[quantiser.node.outputs[0]] = tensor
 
     def _layer(self, node: ir.Node, layer: Layer | None) -> None:
         if layer is None:

@@ -41,8 +41,6 @@ _LANES = 4
 _INT32_MAX = (1 << 31) - 1
 # A bias is rounded to the scale of the sums where that moves the result by no more units than this.
 _BIAS_UNITS = 1 / 16
-# The weight that stands for 1 where constants are added: they are rounded to 1 / _ONE of a unit.
-_ONE = 127
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,44 +297,17 @@ def linear_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
         kernel = [columns, *[1] * max(1, rank - 2)]
         axis, behind = rank - 1, int(rank == 2)
     weight = QuantisedWeight(weight.levels.reshape(rows, *kernel), weight.scale)
-    window = _pointwise(len(kernel) - 1, 1)
+    window = _pointwise(len(kernel) - 1)
     layer = _layer("QConv", x, axis, weight, bias, window, result, behind)
     return None if layer is None else dataclasses.replace(layer, name=node.name or "")
 
 
-def shifted_channels(node: ir.Node, x: ByteFunction, other: ir.Value | None) -> Layer | None:
-    """Returns the sum of bytes and one constant per channel: a depthwise layer of 1 x 1."""
-    rank = x.tensor.rank
-    values = read_floats(other)
-    if values is None or not 2 <= rank <= 4 or values.ndim > rank or x.quant is None:
-        return None
-    sizes = [1] * (rank - values.ndim) + list(values.shape)
-    axis = int(np.argmax(sizes))
-    if sizes[axis] != values.size or x.tensor.channels(axis) != values.size or values.size < _LANES:
-        return None
-    count = max(1, rank - 2)
-    levels = np.full((values.size, 1, *[1] * count), _ONE, np.int8)
-    weight = QuantisedWeight(levels, np.full(values.size, 1 / _ONE))
-    layer = Layer(
-        "QDepthwise",
-        x.tensor,
-        x.quant,
-        axis,
-        weight,
-        values.reshape(-1),
-        _pointwise(count, values.size),
-        node.outputs[0],
-        int(rank == 2),
-    )
-    return layer if layer.fits() and np.isfinite(values).all() else None
-
-
-def _pointwise(count: int, group: int) -> dict[str, Any]:
+def _pointwise(count: int) -> dict[str, Any]:
     return {
         "strides": (1,) * count,
         "pads": (0,) * (2 * count),
         "dilations": (1,) * count,
-        "group": group,
+        "group": 1,
     }
 
 

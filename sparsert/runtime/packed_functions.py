@@ -81,3 +81,32 @@ def add(
     left = centred(a, zeros[0]).astype(np.float32) * np.float32(alpha)
     right = centred(b, zeros[1]).astype(np.float32) * np.float32(beta)
     return to_bytes(left + right, *quant)
+
+
+def heads(x: np.ndarray, count: int, zero: int) -> np.ndarray:
+    """Returns packed [N, heads * size / 4, T] as centred i64 [N, heads, T, size]."""
+    levels = centred(unpack(x), zero).astype(np.int64)
+    batch, _, tokens = levels.shape
+    return levels.reshape(batch, count, -1, tokens).swapaxes(2, 3)
+
+
+def step_bytes(y: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Returns the bytes of a step [factor, scale, zero, low, high]."""
+    inverse = np.float32(1) / step[1]
+    return to_bytes(y * inverse, *(int(value) for value in step[2:]))
+
+
+def rounded(y: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Returns what the bytes of a step stand for; a step with scale 0 rounds nothing."""
+    if step[1] == 0:
+        return y
+    return centred(step_bytes(y, step), int(step[2])).astype(np.float32) * step[1]
+
+
+def shares(scores: np.ndarray) -> np.ndarray:
+    """Returns the softmax over the last axis; 0 where all scores are -infinity."""
+    most = scores.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        e = np.exp(scores - np.where(np.isneginf(most), np.float32(0), most))
+    total = e.sum(axis=-1, keepdims=True)
+    return np.asarray(e / np.where(total == 0, np.float32(1), total))

@@ -152,6 +152,62 @@ class QLookup(OpRun):
         return (packed.pack(table[packed.unpack(x)], 0),)
 
 
+class QElementwise(OpRun):
+    """sparsert.QElementwise: bytes, a bias per channel, a residual and an activation."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        x: np.ndarray,
+        scales: np.ndarray,
+        bias: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        (x_zero, r_zero, *quant), channels = attributes["quant"], attributes["channels"]
+        y = packed.dequantize(x, scales[0], x_zero, channels)
+        y = y if bias is None else y + bias.reshape(-1, *[1] * (x.ndim - 2))
+        if residual is not None:
+            is_packed = residual.dtype == np.uint32
+            r = packed.dequantize(residual, scales[1], r_zero, channels) if is_packed else residual
+            y = y + r
+        alpha, beta = attributes.get("act_alpha") or 0.0, attributes.get("act_beta") or 0.0
+        y = functions.activate(y, attributes.get("act"), alpha, beta)
+        if attributes["to"] != _BYTES:
+            return (y,)
+        return (packed.pack(packed.to_bytes(y * scales[2], *quant), quant[0]),)
+
+
+class QAttention(OpRun):
+    """sparsert.QAttention: attention of bytes, rounded after each of its steps."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        steps: np.ndarray,
+        mask: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        queries, keys, values = (
+            packed.heads(x, attributes["heads"], zero)
+            for x, zero in zip((q, k, v), attributes["quant"], strict=True)
+        )
+        s = (queries @ keys.swapaxes(2, 3)).astype(np.float32) * steps[0, 0]
+        s = packed.rounded(packed.rounded(s, steps[0]) * steps[1, 0], steps[1])
+        s = packed.rounded(s if mask is None else s + mask, steps[2])
+        shares = packed.step_bytes(packed.shares(s), steps[3])
+        z = (packed.centred(shares, int(steps[3, 2])) @ values).astype(np.float32) * steps[4, 0]
+        y = z.transpose(0, 1, 3, 2).reshape(z.shape[0], -1, z.shape[2])
+        if attributes["to"] != _BYTES:
+            return (y,)
+        return (packed.pack(packed.step_bytes(y, steps[4]), 0),)
+
+
 def _window(attributes: dict[str, Any]) -> dict[str, Any]:
     """Returns where the windows of a pool lie."""
     kernel = attributes["kernel_shape"]
@@ -175,4 +231,6 @@ PACKED_OPS: tuple[type[OpRun], ...] = (
     QMaxPool,
     QAveragePool,
     QLookup,
+    QElementwise,
+    QAttention,
 )

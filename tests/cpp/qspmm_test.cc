@@ -337,7 +337,7 @@ void TestEveryTile(const QspmmKernel& kernel, Random* random) {
   }
 }
 
-// qspmv: a vector at a time, in both formats, all outputs.
+// qspmv: a vector at a time, in every format, all outputs.
 void TestVectors(SpmvFormat format, Isa isa, Random* random) {
   Kernel kernel;
   int lanes = 0;
@@ -471,6 +471,7 @@ int main() {
     if (!IsaAvailable(isa)) continue;
     TestVectors(SpmvFormat::kDense, isa, &random);
     TestVectors(SpmvFormat::kSell, isa, &random);
+    TestVectors(SpmvFormat::kBits, isa, &random);
     for (const SpmmFormat format : formats) {
       QspmmKernel kernel;
       if (!SelectQspmm(format, isa, &kernel) || kernel.kernel.isa != isa) {

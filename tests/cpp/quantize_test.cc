@@ -133,7 +133,7 @@ void TestAddAndLookup(Isa isa, Random* random) {
   Kernel add;
   Kernel lookup;
   Expect(SelectQuantize(QuantizeOp::kAdd, isa, &add) && add.isa == isa &&
-             SelectQuantize(QuantizeOp::kLookup, isa, &lookup),
+             SelectQuantize(QuantizeOp::kLookup, isa, &lookup) && lookup.isa == isa,
          "a kernel on every instruction set");
   uint8_t table[256];
   for (uint8_t& byte : table) byte = static_cast<uint8_t>(random->Int(0, 255));
@@ -183,6 +183,87 @@ void TestAddAndLookup(Isa isa, Random* random) {
             return Fail("a sum differs");
           }
           if (Bytes(&looked)[at] != table[a_byte]) return Fail("a looked up byte differs");
+        }
+      }
+    }
+  }
+}
+
+// Every combination of a bias, a residual of floats or bytes, and a result of floats or bytes.
+void TestElementwise(Isa isa, Random* random) {
+  Kernel kernel;
+  Expect(SelectQuantize(QuantizeOp::kElementwise, isa, &kernel) && kernel.isa == isa,
+         "a kernel on every instruction set");
+  int number = 0;
+  for (const Sizes& s : SomeSizes()) {
+    ++number;
+    context = std::string(kernel.name) + " of " + std::to_string(s.channels) + "x" +
+              std::to_string(s.columns) + ", number " + std::to_string(number);
+    QuantizeArgs a;
+    const bool has_bias = number % 2 == 0;
+    const bool has_residual = number % 3 != 0;
+    a.r_is_float = number % 5 < 2;
+    a.y_is_float = number % 7 < 3;
+    a.act.fn = number % 4 == 1 ? UnaryFn::kRelu : UnaryFn::kNone;
+    const int64_t planes = (s.channels + 3) / 4;
+    const int64_t r_planes = a.r_is_float ? s.channels : planes;
+    const int64_t y_planes = a.y_is_float ? s.channels : planes;
+    const Layout lx(planes, s.columns, s.padded, random);
+    const Layout lr(r_planes, s.columns, s.padded, random);
+    const Layout ly(y_planes, s.columns, s.padded, random);
+    Guarded x(lx.Size(s.batch, planes, s.columns), true, 0.0f);
+    Guarded r(lr.Size(s.batch, r_planes, s.columns), true, 0.0f);
+    Guarded y(ly.Size(s.batch, y_planes, s.columns), true, std::nanf(""));
+    std::vector<float> bias(static_cast<size_t>(s.channels));
+    for (float& value : bias) value = static_cast<float>(random->Uniform(-9.0, 9.0));
+    for (int64_t i = 0; i < 4 * x.size(); ++i) {
+      Bytes(&x)[i] = static_cast<uint8_t>(random->Int(0, 255));
+    }
+    for (int64_t i = 0; i < 4 * r.size(); ++i) {
+      Bytes(&r)[i] = static_cast<uint8_t>(random->Int(0, 255));
+    }
+    for (int64_t i = 0; i < r.size() && a.r_is_float; ++i) {
+      r[i] = i % 19 == 0 ? 3e38f : static_cast<float>(random->Uniform(-99.0, 99.0));
+    }
+    a.batch = s.batch;
+    a.planes = planes;
+    a.channels = s.channels;
+    a.columns = s.columns;
+    a.x_image = lx.image;
+    a.x_plane = lx.plane;
+    a.b_image = lr.image;
+    a.b_plane = lr.plane;
+    a.y_image = ly.image;
+    a.y_plane = ly.plane;
+    a.scale = static_cast<float>(random->Uniform(0.1, 2.0));
+    a.b_scale = static_cast<float>(random->Uniform(0.1, 2.0));
+    a.y_factor = static_cast<float>(random->Uniform(0.3, 2.0));
+    a.x_zero = static_cast<int32_t>(random->Int(0, 255));
+    a.b_zero = static_cast<int32_t>(random->Int(0, 255));
+    a.bias = has_bias ? bias.data() : nullptr;
+    Finite(&a, random);
+    Run(kernel, &a, {x.data(), has_residual ? r.data() : nullptr, y.data()}, QuantizeItems(a), 0);
+    ++checks;
+    for (int64_t n = 0; n < s.batch; ++n) {
+      for (int64_t c = 0; c < s.channels; ++c) {
+        for (int64_t i = 0; i < s.columns; ++i) {
+          const int byte = Bytes(&x)[4 * (n * lx.image + c / 4 * lx.plane + i) + c % 4];
+          float z = static_cast<float>(byte - a.x_zero) * a.scale;
+          if (has_bias) z += bias[static_cast<size_t>(c)];
+          if (has_residual && a.r_is_float) z += r[n * lr.image + c * lr.plane + i];
+          if (has_residual && !a.r_is_float) {
+            const int other = Bytes(&r)[4 * (n * lr.image + c / 4 * lr.plane + i) + c % 4];
+            z += static_cast<float>(other - a.b_zero) * a.b_scale;
+          }
+          if (a.act.fn == UnaryFn::kRelu) z = std::fmax(z, 0.0f);
+          if (a.y_is_float) {
+            if (y[n * ly.image + c * ly.plane + i] != z) return Fail("a float differs");
+            continue;
+          }
+          const int got = Bytes(&y)[4 * (n * ly.image + c / 4 * ly.plane + i) + c % 4];
+          if (got != RoundToByte(z * a.y_factor, a.zero, a.low, a.high)) {
+            return Fail("a byte differs");
+          }
         }
       }
     }
@@ -288,6 +369,7 @@ int main() {
     if (!IsaAvailable(isa)) continue;
     TestConversions(isa, &random);
     TestAddAndLookup(isa, &random);
+    TestElementwise(isa, &random);
     TestPools(isa, &random);
   }
   return Finish("quantize_test");

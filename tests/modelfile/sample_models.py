@@ -68,6 +68,8 @@ ON_BYTES = (
     "QMaxPool",
     "QAveragePool",
     "QLookup",
+    "QElementwise",
+    "QAttention",
 )
 ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("Conv", S, [weights(4, 3, 3, 3), np.zeros(4, np.float32)], {"act": "relu6"}),
@@ -239,6 +241,23 @@ ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
         {"alpha": 0.5, "quant": [0, 1, 2, 255], "kernel_shape": [2, 2], "count_include_pad": 1},
     ),
     ("QLookup", S, [np.arange(256).astype(np.uint8)], {}),
+    (
+        "QElementwise",
+        S,
+        [np.ones(3, np.float32), np.zeros(11, np.float32), np.zeros((1, 3, 1, 1), np.uint32)],
+        {"to": 12, "quant": [1, 2, 3, 0, 255], "channels": 11, "act": "gelu"},
+    ),
+    (
+        "QAttention",
+        S,
+        [
+            np.zeros((1, 3, 8), np.uint32),
+            np.zeros((1, 3, 8), np.uint32),
+            np.ones((5, 5), np.float32),
+            np.zeros((1, 8), np.float32),
+        ],
+        {"to": 1, "quant": [1, 2, 3], "heads": 3},
+    ),
     ("Softmax", "", [], {"axis": 1}),
     ("LogSoftmax", "", [], {}),
     ("Cast", "", [], {"to": 7}),

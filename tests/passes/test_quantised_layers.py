@@ -270,7 +270,7 @@ def test_transposed_weight() -> None:
 def test_sum_of_bytes_and_a_constant_per_feature() -> None:
     layers = Layers().start().bias(12).add("Add", ["xd", "b"], "a").end("a")
     model = assert_units(layers.model({"x": (2, 5, 12)}))
-    assert names(model) == between("QDepthwise")
+    assert names(model) == between("QElementwise")
 
 
 def test_sum_of_bytes_and_a_constant_per_element_stays_floats() -> None:

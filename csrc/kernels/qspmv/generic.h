@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cmath>
+#include <cstring>
+#include <type_traits>
 
 #include "base/arch.h"
 #include "kernels/qspmv/qspmv.h"
@@ -51,6 +53,49 @@ inline IntVec DenseSlice(const PackedSlices& m, int slice, const float* x) {
   return AddInts(AddInts(acc[0], acc[1]), AddInts(acc[2], acc[3]));
 }
 
+using SliceMask = std::conditional<(Vec::kLanes > 8), uint16_t, uint8_t>::type;
+static_assert(sizeof(SliceMask) == SpmvMaskBytes(Vec::kLanes), "masks as packed");
+
+inline int CountBits(uint32_t bits) {
+  // Four lanes: a table in a register, for a population count may be a call.
+  if (Vec::kLanes == 4) return static_cast<int>(0x4332322132212110u >> (4 * bits) & 15);
+  return __builtin_popcount(bits);
+}
+
+// N successive slices: each has sums of its own, so that one's spreads run beside the other's.
+template <int N>
+SRT_INLINE void BitsSlices(const PackedSlices& m, int slice, const float* x, IntVec (&sums)[N]) {
+  const SliceMask* masks[N];
+  const float* w[N];
+  IntVec odd[N];
+#pragma GCC unroll 2
+  for (int s = 0; s < N; ++s) {
+    masks[s] =
+        reinterpret_cast<const SliceMask*>(m.bits) + static_cast<int64_t>(slice + s) * m.cols;
+    w[s] = m.values + m.offsets[slice + s];
+    sums[s] = odd[s] = SetInts(0);
+  }
+  int k = 0;
+  for (; k + 2 <= m.cols; k += 2) {
+    const ByteVec x0 = SetBytes(x + k);
+    const ByteVec x1 = SetBytes(x + k + 1);
+#pragma GCC unroll 2
+    for (int s = 0; s < N; ++s) {
+      const uint32_t first = masks[s][k];
+      const uint32_t second = masks[s][k + 1];
+      const int count = CountBits(first);
+      sums[s] = Dot(x0, ToWeights(Spread(w[s], first)), sums[s]);
+      odd[s] = Dot(x1, ToWeights(Spread(w[s] + count, second)), odd[s]);
+      w[s] += count + CountBits(second);
+    }
+  }
+#pragma GCC unroll 2
+  for (int s = 0; s < N; ++s) {
+    if (k < m.cols) sums[s] = Dot(SetBytes(x + k), ToWeights(Spread(w[s], masks[s][k])), sums[s]);
+    sums[s] = AddInts(sums[s], odd[s]);
+  }
+}
+
 inline float Limit(float a, int low, int high) {
   const float above = a > static_cast<float>(low) ? a : static_cast<float>(low);
   return above < static_cast<float>(high) ? above : static_cast<float>(high);
@@ -66,7 +111,63 @@ inline uint8_t ByteOf(const QspmmArgs& q, float z, const uint8_t* r) {
   return static_cast<uint8_t>(static_cast<int>(centred) + q.out_zero);
 }
 
-template <bool kSparse>
+// What becomes of the sums of a slice's rows, which may stand in any order.
+__attribute__((noinline)) void EndSortedSlice(const QspmvArgs& a, int slice, const float* r,
+                                              float* y, IntVec total) {
+  const QspmmArgs& q = a.output;
+  const PackedSlices& m = a.weights;
+  const uint32_t* row_of = m.row_of + static_cast<size_t>(slice) * Vec::kLanes;
+  auto* y_bytes = reinterpret_cast<uint8_t*>(y);
+  alignas(64) int32_t sums[Vec::kLanes];
+  StoreInts(sums, total);
+  float z[Vec::kLanes] = {};
+  for (int l = 0; l < Vec::kLanes; ++l) {
+    const uint32_t row = row_of[l];
+    if (row >= static_cast<uint32_t>(m.rows)) continue;
+    z[l] = static_cast<float>(sums[l] + q.start[row]) * q.scale[row];
+    if (q.f32_output) {
+      if (q.product.bias != nullptr) z[l] += q.product.bias[row];
+      if (r != nullptr) z[l] += r[row];
+    } else {
+      y_bytes[row] =
+          ByteOf(q, z[l], r == nullptr ? nullptr : reinterpret_cast<const uint8_t*>(r) + row);
+    }
+  }
+  if (!q.f32_output) return;
+  Vec out = LoadU(z);
+  ApplyActivation(q.product.act, &out, 1);
+  StoreU(z, out);
+  for (int l = 0; l < Vec::kLanes; ++l) {
+    if (row_of[l] < static_cast<uint32_t>(m.rows)) y[row_of[l]] = z[l];
+  }
+}
+
+// The same where the rows follow each other.
+SRT_INLINE void EndSlice(const QspmvArgs& a, int slice, const float* r, float* y, IntVec total) {
+  const QspmmArgs& q = a.output;
+  const int first = slice * Vec::kLanes;
+  const int left = a.weights.rows - first;
+  if (left < Vec::kLanes || (r != nullptr && !q.f32_output)) {
+    return EndSortedSlice(a, slice, r, y, total);
+  }
+  alignas(64) int32_t start[Vec::kLanes];
+  memcpy(start, q.start + first, sizeof(start));
+  Vec z = Mul(ToFloats(AddInts(total, LoadInts(start))), LoadU(q.scale + first));
+  if (q.f32_output) {
+    if (q.product.bias != nullptr) z = Add(z, LoadU(q.product.bias + first));
+    if (r != nullptr) z = Add(z, LoadU(r + first));
+    ApplyActivation(q.product.act, &z, 1);
+    return StoreU(y + first, z);
+  }
+  float groups[Vec::kLanes];
+  StoreU(groups, RoundToBytes(z, z, z, z, MakeByteRange(q.zero, q.low, q.high)));
+  uint8_t bytes[4 * Vec::kLanes];
+  memcpy(bytes, groups, sizeof(bytes));
+  auto* to = reinterpret_cast<uint8_t*>(y) + first;
+  for (int l = 0; l < Vec::kLanes; ++l) to[l] = bytes[4 * l];
+}
+
+template <SpmvFormat kFormat>
 void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end) {
   const QspmvArgs& a = *static_cast<const QspmvArgs*>(args);
   const QspmmArgs& q = a.output;
@@ -78,35 +179,30 @@ void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end) {
     const float* r =
         io[1] == nullptr ? nullptr : static_cast<const float*>(io[1]) + vector * a.r_row;
     float* y = static_cast<float*>(io[2]) + vector * a.y_row;
-    auto* y_bytes = reinterpret_cast<uint8_t*>(y);
     const int slice_end = static_cast<int>((chunk + 1) * m.slices / a.chunks);
-    for (int slice = static_cast<int>(chunk * m.slices / a.chunks); slice < slice_end; ++slice) {
-      const uint32_t* row_of = m.row_of + static_cast<size_t>(slice) * Vec::kLanes;
-      alignas(64) int32_t sums[Vec::kLanes];
-      StoreInts(sums, kSparse ? SellSlice(m, slice, x) : DenseSlice(m, slice, x));
-      float z[Vec::kLanes] = {};
-      for (int l = 0; l < Vec::kLanes; ++l) {
-        const uint32_t row = row_of[l];
-        if (row >= static_cast<uint32_t>(m.rows)) continue;
-        z[l] = static_cast<float>(sums[l] + q.start[row]) * q.scale[row];
-        if (q.f32_output) {
-          if (q.product.bias != nullptr) z[l] += q.product.bias[row];
-          if (r != nullptr) z[l] += r[row];
-        } else {
-          y_bytes[row] =
-              ByteOf(q, z[l], r == nullptr ? nullptr : reinterpret_cast<const uint8_t*>(r) + row);
-        }
+    int slice = static_cast<int>(chunk * m.slices / a.chunks);
+    if constexpr (kFormat == SpmvFormat::kBits) {
+      for (; slice + 2 <= slice_end; slice += 2) {
+        IntVec sums[2];
+        BitsSlices(m, slice, x, sums);
+        EndSlice(a, slice, r, y, sums[0]);
+        EndSlice(a, slice + 1, r, y, sums[1]);
       }
-      if (!q.f32_output) continue;
-      Vec out = LoadU(z);
-      ApplyActivation(q.product.act, &out, 1);
-      StoreU(z, out);
-      for (int l = 0; l < Vec::kLanes; ++l) {
-        if (row_of[l] < static_cast<uint32_t>(m.rows)) y[row_of[l]] = z[l];
+    }
+    for (; slice < slice_end; ++slice) {
+      [[maybe_unused]] IntVec sums[1];
+      if constexpr (kFormat == SpmvFormat::kSell) {
+        EndSortedSlice(a, slice, r, y, SellSlice(m, slice, x));
+      } else if constexpr (kFormat == SpmvFormat::kBits) {
+        BitsSlices(m, slice, x, sums);
+        EndSlice(a, slice, r, y, sums[0]);
+      } else {
+        EndSlice(a, slice, r, y, DenseSlice(m, slice, x));
       }
     }
     if (chunk + 1 == a.chunks && !q.f32_output) {  // channels that only fill the last element
       const int zero = r == nullptr ? q.zero : q.out_zero;
+      auto* y_bytes = reinterpret_cast<uint8_t*>(y);
       for (int row = m.rows; row % 4 != 0; ++row) y_bytes[row] = static_cast<uint8_t>(zero);
     }
   }
@@ -116,12 +212,17 @@ void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end) {
 
 void QspmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void QspmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunQspmv<false>(args, io, begin, end);
+  RunQspmv<SpmvFormat::kDense>(args, io, begin, end);
 }
 
 void QspmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void QspmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunQspmv<true>(args, io, begin, end);
+  RunQspmv<SpmvFormat::kSell>(args, io, begin, end);
+}
+
+void QspmvBits(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
+void QspmvBits(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  RunQspmv<SpmvFormat::kBits>(args, io, begin, end);
 }
 
 }  // namespace SRT_ISA

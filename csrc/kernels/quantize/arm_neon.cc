@@ -9,3 +9,5 @@
 SRT_DEFINE_KERNEL(quantize_i8_neon, Quantize)
 SRT_DEFINE_KERNEL(dequantize_i8_neon, Dequantize)
 SRT_DEFINE_KERNEL(qadd_i8_neon, QAdd)
+SRT_DEFINE_KERNEL(qlookup_i8_neon, QLookup)
+SRT_DEFINE_KERNEL(qelementwise_i8_neon, QElementwise)

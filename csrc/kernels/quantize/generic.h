@@ -1,9 +1,10 @@
-// Quantize, Dequantize and Add over Vec and groups of four bytes.
+// What is done to packed bytes, over Vec and groups of four bytes.
 // Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
 #pragma once
 
 #include "kernels/define.h"
 #include "kernels/quantize/quantize.h"
+#include "simd/vec_math.h"
 
 namespace sparsert {
 namespace SRT_ISA {
@@ -11,12 +12,26 @@ namespace SRT_ISA {
 SRT_INLINE Vec Clamp(Vec a, Vec low, Vec high) { return Min(Max(a, low), high); }
 
 struct Quantiser {
-  Vec scale;
+  Vec scale, inverse;
+  float middle;   // 0: always divide
   Vec low, high;  // less the zero point: floats may be too large to be rounded
   ByteRange range;
 };
 
-SRT_INLINE Vec Scaled(const Quantiser& q, Vec x) { return Clamp(Div(x, q.scale), q.low, q.high); }
+// Bytes of four vectors. A quotient is the product with the inverse but for rounding, which only
+// matters close to the middle between two bytes: there it is divided.
+SRT_INLINE Vec Quantized(const Quantiser& q, const Vec (&x)[4]) {
+  Vec z[4];
+  Vec farthest = Zero();
+  for (int i = 0; i < 4; ++i) {
+    z[i] = Clamp(Mul(x[i], q.inverse), q.low, q.high);
+    farthest = Max(farthest, Abs(Sub(z[i], Round(z[i]))));
+  }
+  if (!(ReduceMax(farthest) < q.middle)) {
+    for (int i = 0; i < 4; ++i) z[i] = Clamp(Div(x[i], q.scale), q.low, q.high);
+  }
+  return RoundToBytes(z[0], z[1], z[2], z[3], q.range);
+}
 
 // Four channels of planes, of which `channels` exist.
 SRT_INLINE void QuantizePlane(const Quantiser& q, const float* x, int64_t x_plane, int channels,
@@ -26,9 +41,9 @@ SRT_INLINE void QuantizePlane(const Quantiser& q, const float* x, int64_t x_plan
         FirstN(static_cast<int>(columns - i < Vec::kLanes ? columns - i : Vec::kLanes));
     Vec z[4];
     for (int r = 0; r < 4; ++r) {
-      z[r] = r < channels ? Scaled(q, LoadMask(x + r * x_plane + i, tail)) : Zero();
+      z[r] = r < channels ? LoadMask(x + r * x_plane + i, tail) : Zero();
     }
-    StoreMask(y + i, tail, RoundToBytes(z[0], z[1], z[2], z[3], q.range));
+    StoreMask(y + i, tail, Quantized(q, z));
   }
 }
 
@@ -41,20 +56,25 @@ SRT_INLINE void QuantizeChannels(const Quantiser& q, const float* x, int64_t cha
       const int64_t left = channels - i - k * kLanes;
       const Mask mask = FirstN(static_cast<int>(left < 0 ? 0 : left < kLanes ? left : kLanes));
       // Lanes that do not exist read 0, which becomes the zero point.
-      v[k] = left <= 0 ? Zero() : Scaled(q, LoadMask(x + i + k * kLanes, mask));
+      v[k] = left <= 0 ? Zero() : LoadMask(x + i + k * kLanes, mask);
     }
     const Vec even[2] = {Evens(v[0], v[1]), Evens(v[2], v[3])};
     const Vec odd[2] = {Odds(v[0], v[1]), Odds(v[2], v[3])};
     const int64_t left = (channels - i + 3) / 4;
-    StoreMask(y + i / 4, FirstN(static_cast<int>(left < kLanes ? left : kLanes)),
-              RoundToBytes(Evens(even[0], even[1]), Evens(odd[0], odd[1]), Odds(even[0], even[1]),
-                           Odds(odd[0], odd[1]), q.range));
+    const Vec z[4] = {Evens(even[0], even[1]), Evens(odd[0], odd[1]), Odds(even[0], even[1]),
+                      Odds(odd[0], odd[1])};
+    StoreMask(y + i / 4, FirstN(static_cast<int>(left < kLanes ? left : kLanes)), Quantized(q, z));
   }
 }
 
 static void Quantize(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
-  const Quantiser q = {Set1(a.scale), Set1(static_cast<float>(a.low - a.zero)),
+  // Inverses of other scales may not be normal.
+  const bool has_inverse = a.scale > 1e-30f && a.scale < 1e30f;
+  const Quantiser q = {Set1(a.scale),
+                       Set1(1.0f / a.scale),
+                       has_inverse ? 0.4999f : 0.0f,
+                       Set1(static_cast<float>(a.low - a.zero)),
                        Set1(static_cast<float>(a.high - a.zero)),
                        MakeByteRange(a.zero, a.low, a.high)};
   const bool side_by_side = a.columns == 1 && a.x_plane == 1 && a.y_plane == 1;
@@ -135,6 +155,87 @@ static void QAdd(const void* args_block, void* const* io, int64_t begin, int64_t
                 RoundToBytes(Sum(s, 0, av, bv), Sum(s, 1, av, bv), Sum(s, 2, av, bv),
                              Sum(s, 3, av, bv), range));
     }
+  }
+}
+
+static void QLookup(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  const ByteTable table = LoadTable(a.table);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t image = item / a.planes;
+    const int64_t plane = item % a.planes;
+    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
+    float* y = static_cast<float*>(io[1]) + image * a.y_image + plane * a.y_plane;
+    for (int64_t i = 0; i < a.columns; i += Vec::kLanes) {
+      const int64_t left = a.columns - i;
+      const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
+      StoreMask(y + i, tail, LookUp(table, LoadMask(x + i, tail)));
+    }
+  }
+}
+
+struct Dequantiser {
+  Vec zero, scale;
+};
+
+template <int r>
+SRT_INLINE Vec Meaning(const Dequantiser& d, Vec bytes) {
+  return Mul(Sub(ByteToFloats<r>(bytes), d.zero), d.scale);
+}
+
+// One packed plane of `channels` channels; r: nullptr, floats or bytes.
+static void ElementwisePlane(const QuantizeArgs& a, const float* x, const float* bias,
+                             const float* r, int channels, float* y) {
+  const Dequantiser of_x = {Set1(static_cast<float>(a.x_zero)), Set1(a.scale)};
+  const Dequantiser of_r = {Set1(static_cast<float>(a.b_zero)), Set1(a.b_scale)};
+  const Vec factor = Set1(a.y_factor);
+  const Vec low = Set1(static_cast<float>(a.low - a.zero));
+  const Vec high = Set1(static_cast<float>(a.high - a.zero));
+  const ByteRange range = MakeByteRange(a.zero, a.low, a.high);
+  Vec shift[4];
+  for (int k = 0; k < 4; ++k) {
+    shift[k] = bias != nullptr && k < channels ? Set1(bias[k]) : Zero();
+  }
+  for (int64_t i = 0; i < a.columns; i += Vec::kLanes) {
+    const int64_t left = a.columns - i;
+    const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
+    const Vec bytes = LoadMask(x + i, tail);
+    Vec z[4] = {Meaning<0>(of_x, bytes), Meaning<1>(of_x, bytes), Meaning<2>(of_x, bytes),
+                Meaning<3>(of_x, bytes)};
+    for (int k = 0; k < 4; ++k) z[k] = Add(z[k], shift[k]);
+    if (r != nullptr && a.r_is_float) {
+      for (int k = 0; k < channels; ++k) z[k] = Add(z[k], LoadMask(r + k * a.b_plane + i, tail));
+    } else if (r != nullptr) {
+      const Vec other = LoadMask(r + i, tail);
+      z[0] = Add(z[0], Meaning<0>(of_r, other));
+      z[1] = Add(z[1], Meaning<1>(of_r, other));
+      z[2] = Add(z[2], Meaning<2>(of_r, other));
+      z[3] = Add(z[3], Meaning<3>(of_r, other));
+    }
+    ApplyActivation(a.act, z, 4);
+    if (a.y_is_float) {
+      for (int k = 0; k < channels; ++k) StoreMask(y + k * a.y_plane + i, tail, z[k]);
+    } else {
+      for (Vec& value : z) value = Clamp(Mul(value, factor), low, high);
+      StoreMask(y + i, tail, RoundToBytes(z[0], z[1], z[2], z[3], range));
+    }
+  }
+}
+
+static void QElementwise(const void* args_block, void* const* io, int64_t begin, int64_t end,
+                         void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t image = item / a.planes;
+    const int64_t plane = item % a.planes;
+    const int64_t left = a.channels - 4 * plane;
+    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
+    const float* r = static_cast<const float*>(io[1]);
+    if (r != nullptr) r += image * a.b_image + (a.r_is_float ? 4 * plane : plane) * a.b_plane;
+    float* y = static_cast<float*>(io[2]) + image * a.y_image +
+               (a.y_is_float ? 4 * plane : plane) * a.y_plane;
+    ElementwisePlane(a, x, a.bias == nullptr ? nullptr : a.bias + 4 * plane, r,
+                     static_cast<int>(left < 4 ? left : 4), y);
   }
 }
 

@@ -8,14 +8,18 @@
 //   Add:        byte = clamp(round((a - a_zero) * a_scale + (b - b_zero) * b_scale) + zero, low,
 //               high)
 //   Lookup:     byte = table[byte]
+//   Elementwise: z = act((x - x_zero) * scale + bias + r), r floats or (r - b_zero) * b_scale;
+//               floats z, or clamp(round(z * y_factor) + zero, low, high)
 #pragma once
 
+#include "base/functions.h"
 #include "kernels/kernel.h"
 
 namespace sparsert {
 
-// io: Quantize: x, y; Dequantize: q, y; Add: a, b, y; Lookup: q, y. A work item is one packed plane
-// of one image. Strides in elements. Add and Lookup may write their first operand.
+// io: Quantize: x, y; Dequantize: q, y; Add: a, b, y; Lookup: q, y; Elementwise: x, [r or nullptr],
+// y. A work item is one packed plane of one image. Strides in elements. Add and Lookup may write
+// their first operand.
 struct QuantizeArgs {
   int64_t batch = 1;
   int64_t planes = 1;    // packed
@@ -28,9 +32,14 @@ struct QuantizeArgs {
   int32_t x_zero = 0, b_zero = 0;
   int32_t zero = 0, low = 0, high = 255;
   const uint8_t* table = nullptr;  // [256]
+  // Of Elementwise.
+  const float* bias = nullptr;  // [channels], or nullptr
+  Activation act;
+  float y_factor = 1.0f;
+  bool r_is_float = false, y_is_float = false;
 };
 
-enum class QuantizeOp : uint8_t { kQuantize, kDequantize, kAdd, kLookup };
+enum class QuantizeOp : uint8_t { kQuantize, kDequantize, kAdd, kLookup, kElementwise };
 
 inline int64_t QuantizeItems(const QuantizeArgs& args) { return args.batch * args.planes; }
 

@@ -9,3 +9,5 @@
 SRT_DEFINE_KERNEL(quantize_i8_avx2, Quantize)
 SRT_DEFINE_KERNEL(dequantize_i8_avx2, Dequantize)
 SRT_DEFINE_KERNEL(qadd_i8_avx2, QAdd)
+SRT_DEFINE_KERNEL(qlookup_i8_avx2, QLookup)
+SRT_DEFINE_KERNEL(qelementwise_i8_avx2, QElementwise)

@@ -9,3 +9,5 @@
 SRT_DEFINE_KERNEL(quantize_i8_avx512vnni, Quantize)
 SRT_DEFINE_KERNEL(dequantize_i8_avx512vnni, Dequantize)
 SRT_DEFINE_KERNEL(qadd_i8_avx512vnni, QAdd)
+SRT_DEFINE_KERNEL(qlookup_i8_avx512vnni, QLookup)
+SRT_DEFINE_KERNEL(qelementwise_i8_avx512vnni, QElementwise)
