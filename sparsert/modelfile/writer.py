@@ -56,6 +56,9 @@ WEIGHTS = ("f32", "f16")
 # Ops whose input 1 is a matrix of weights: what weights="f16" rounds. Other constants (biases,
 # scales, epsilons) keep every bit.
 WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear", "Recurrent")
+# Bytes that are written to a file at a time. Linux keeps a file in memory in pieces as large as
+# they were written, and a process that maps it gets whole pieces: else 2 MB for a row of a table.
+_WRITTEN_BYTES = 1 << 16
 # Ops whose input 1 is a matrix of i8.
 BYTE_OPS = ("QConv", "QDepthwise")
 
@@ -136,7 +139,9 @@ def save_atomic(path: str | os.PathLike[str], data: Any) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             for chunk in chunks:
-                file.write(chunk)
+                view = memoryview(chunk).cast("B")
+                for start in range(0, len(view), _WRITTEN_BYTES):
+                    file.write(view[start : start + _WRITTEN_BYTES])
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _file_mode(target))
