@@ -16,7 +16,21 @@
 namespace sparsert {
 namespace {
 
+// From this size on, memory comes straight from the system and goes back there at once: malloc
+// would keep what trials and packing let go, as holes between the packings that stay.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kMapBytes = SIZE_MAX;  // the sanitizer watches over malloc alone
+#else
+constexpr size_t kMapBytes = 128 << 10;
+#endif
+constexpr size_t kPageAlignment = 4096;  // at least
+
 void* PosixAllocate(void*, size_t bytes, size_t alignment) {
+  if (bytes >= kMapBytes) {
+    if (alignment > kPageAlignment) return nullptr;
+    void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return pages == MAP_FAILED ? nullptr : pages;
+  }
   void* memory = nullptr;
   if (posix_memalign(&memory, alignment < sizeof(void*) ? sizeof(void*) : alignment,
                      bytes == 0 ? 1 : bytes) != 0) {
@@ -25,7 +39,13 @@ void* PosixAllocate(void*, size_t bytes, size_t alignment) {
   return memory;
 }
 
-void PosixRelease(void*, void* memory, size_t) { free(memory); }
+void PosixRelease(void*, void* memory, size_t bytes) {
+  if (bytes >= kMapBytes) {
+    munmap(memory, bytes);
+  } else {
+    free(memory);
+  }
+}
 
 const Allocator kPosixAllocator = {&PosixAllocate, &PosixRelease, nullptr};
 
@@ -84,6 +104,15 @@ const char* MappedFile::Open(const char* path) {
   }
   close(file);
   return reason;
+}
+
+void PreferHugePages(void* begin, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  madvise(begin, bytes, MADV_HUGEPAGE);
+#else
+  static_cast<void>(begin);
+  static_cast<void>(bytes);
+#endif
 }
 
 Mutex::Mutex() { pthread_mutex_init(new (storage_) pthread_mutex_t, nullptr); }

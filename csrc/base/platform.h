@@ -20,6 +20,13 @@ uint64_t PhysicalBytes();
 // read again. Only whole pages do.
 void ForgetPages(const void* begin, size_t bytes);
 
+// Of memory that begins at a multiple of this size, whole huge pages may be made.
+constexpr size_t kHugePageBytes = size_t{2} << 20;
+
+// Asks for huge pages, where the system has them. What lies in one is contiguous for the caches
+// too: of tensors in pages from all over memory, many fall onto the same lines.
+void PreferHugePages(void* begin, size_t bytes);
+
 // A file mapped for reading until the object goes.
 class MappedFile {
  public:

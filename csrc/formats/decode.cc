@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "formats/half.h"
+#include "base/half.h"
 
 namespace sparsert {
 namespace {
@@ -282,6 +282,39 @@ Status DecodeDense(const EncodedTensor& tensor, float* out) {
     }
     return Status::Ok();
   });
+}
+
+Status FindRowStarts(const EncodedTensor& tensor, Array<uint32_t>* starts) {
+  starts->clear();
+  const bool is_mask = tensor.encoding == Encoding::kBitmask;
+  const bool is_delta =
+      tensor.encoding == Encoding::kBlock && tensor.index_kind == IndexKind::kDelta8;
+  if (!is_mask && !is_delta) return Status::Ok();
+  if (tensor.stored_values > kMaxU32 || tensor.index_bytes > kMaxU32) {
+    return Status::Error(StatusCode::kUnsupported, "a table holds over 2^32 values");
+  }
+  const uint64_t rows = static_cast<uint64_t>(tensor.rows);
+  if (is_mask) {
+    SRT_RETURN_IF_ERROR(starts->resize(static_cast<size_t>(rows)));
+    const uint64_t cols = static_cast<uint64_t>(tensor.cols);
+    uint64_t row = 0;
+    ForEachBit(tensor, [&](uint64_t elem, size_t value) {
+      for (; row < rows && row * cols <= elem; ++row) {
+        (*starts)[row] = static_cast<uint32_t>(value);
+      }
+    });
+    for (; row < rows; ++row) (*starts)[row] = static_cast<uint32_t>(tensor.stored_values);
+    return Status::Ok();
+  }
+  const uint64_t brows = CeilDiv(rows, tensor.block_rows);
+  SRT_RETURN_IF_ERROR(starts->resize(static_cast<size_t>(brows)));
+  const uint8_t* at = tensor.index;
+  for (uint64_t brow = 0; brow < brows; ++brow) {
+    (*starts)[brow] = static_cast<uint32_t>(at - tensor.index);
+    uint32_t left = tensor.row_ptr[brow + 1] - tensor.row_ptr[brow];
+    for (; left != 0; ++at) left -= *at != kSkip;
+  }
+  return Status::Ok();
 }
 
 }  // namespace sparsert

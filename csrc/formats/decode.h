@@ -32,4 +32,9 @@ Status DecodeDenseRows(const EncodedTensor& tensor, int64_t first, int64_t count
 // `out`: [rows * cols] floats, row-major.
 Status DecodeDense(const EncodedTensor& tensor, float* out);
 
+// Where rows begin, to read them one by one. `starts` gets, of a bit mask, the first value of each
+// row; of blocks with distances, the first byte of each block-row in the index; else nothing.
+// kUnsupported when 32 bits do not hold it.
+Status FindRowStarts(const EncodedTensor& tensor, Array<uint32_t>* starts);
+
 }  // namespace sparsert

@@ -158,6 +158,8 @@ class PlanBuilder {
   Status WriteGraphOutputs();
   Status AssignArena();
   Status NewBuffer(size_t bytes, IoRef* ref);
+  // The matrix that the node's kernel reads in a form of its own; kNoTensor: there is none.
+  uint32_t WeightsOf(const Node& n) const;
   void Describe(const Node& n);
 
   Array<double> work_;      // [graph.nodes] about how many multiply-adds; 0: no choice to make
@@ -191,6 +193,11 @@ Status LowerQuantised(PlanBuilder* b);   // QConv and all other ops on packed by
 Status LowerNorm(PlanBuilder* b);        // LayerNormalization, RMSNormalization
 Status LowerSample(PlanBuilder* b);      // GridSample, RoiAlign, DeformColumns
 Status LowerIndex(PlanBuilder* b);       // ops that find, pick or scatter elements; Cum*, Trilu
+
+// Whether a Gather picks rows of a constant that stays encoded: one that no other node needs
+// decoded.
+bool IsLookup(const Graph& graph, const Node& node);
+Status LowerLookup(PlanBuilder* b);
 
 // y = act(W x + bias + r) for `batch` plain vectors; used by Linear and by convolutions over
 // single elements. The tensors are the node's.

@@ -28,6 +28,10 @@ constexpr double kEvictNs = 3e5;
 // beside dense ones as predicted. So a dense one predicted within this factor takes part as well.
 constexpr double kDenseReach = 2.5;
 
+// Candidates that hold more weights together than this are packed and timed in turn: two of their
+// packings at most are in memory.
+constexpr double kTogether = 8 << 20;
+
 double Median(double* times, int count) {
   std::sort(times, times + count);
   return times[(count - 1) / 2];
@@ -48,9 +52,56 @@ int Affordable(const Contest& contest, int wanted, const Effort& effort, double 
   return wanted;
 }
 
+void DropAll(PlanBuilder* b, const Trial& trial) {
+  for (const PackKey& key : trial.keys) b->weights->Drop(key);
+}
+
+// As MeasureTogether, each candidate when the one before it is done. *candidates becomes the number
+// of those that there was time for.
+Status MeasureInTurn(PlanBuilder* b, Contest* contest, int* candidates, const Effort& effort,
+                     double budget_ns, int* best) {
+  uint64_t (*clock)() = b->options.clock;
+  const uint64_t begin = clock();
+  Trial winner;
+  double least = 0.0;
+  *best = -1;
+  SRT_RETURN_IF_ERROR(b->bench.Reserve(contest->buffer_floats));
+  for (int i = 0; i < *candidates; ++i) {
+    const auto is_late = [&] { return static_cast<double>(clock() - begin) > budget_ns; };
+    if (i >= 2 && is_late()) {
+      *candidates = i;
+      break;
+    }
+    Trial trial;
+    SRT_RETURN_IF_ERROR(contest->prepare(contest->layer, contest->numbers[i], &trial));
+    double times[kMaxRounds];
+    int runs = 0;
+    double fastest = 0.0;
+    while (runs < effort.rounds) {
+      double ns = 0.0;
+      SRT_RETURN_IF_ERROR(b->bench.Time(trial, Share(contest->list[i], effort), clock, &ns));
+      fastest = runs == 0 ? ns : std::min(fastest, ns);
+      times[runs++] = ns;
+      const bool is_behind = *best >= 0 && fastest > least * effort.behind;
+      if (runs >= 2 && (is_behind || is_late())) break;
+    }
+    const double ns = std::max(1.0, Median(times, runs));
+    contest->list[i].measured_ns = ns;
+    if (*best >= 0 && ns >= contest->list[*best].measured_ns) {
+      DropAll(b, trial);
+      continue;
+    }
+    if (*best >= 0) DropAll(b, winner);
+    winner = trial;
+    least = fastest;
+    *best = i;
+  }
+  return Status::Ok();
+}
+
 // Times the first `candidates`; the losers' packings are dropped. Returns the fastest in *best.
-Status Measure(PlanBuilder* b, Contest* contest, int candidates, const Effort& effort,
-               double budget_ns, int* best) {
+Status MeasureTogether(PlanBuilder* b, Contest* contest, int candidates, const Effort& effort,
+                       double budget_ns, int* best) {
   uint64_t (*clock)() = b->options.clock;
   const uint64_t begin = clock();
   Trial trials[kMaxCandidates];
@@ -93,8 +144,7 @@ Status Measure(PlanBuilder* b, Contest* contest, int candidates, const Effort& e
     if (*best < 0 || contest->list[i].measured_ns < contest->list[*best].measured_ns) *best = i;
   }
   for (int i = 0; i < candidates; ++i) {
-    if (i == *best) continue;
-    for (const PackKey& key : trials[i].keys) b->weights->Drop(key);
+    if (i != *best) DropAll(b, trials[i]);
   }
   return Status::Ok();
 }
@@ -166,7 +216,11 @@ Status ChooseCandidate(PlanBuilder* b, Contest* contest, int* winner) {
     }
     if (measured < 2) measured = 0;
     if (measured != 0) {
-      SRT_RETURN_IF_ERROR(Measure(b, contest, measured, effort, budget_ns, &chosen));
+      double stored = 0.0;
+      for (int i = 0; i < measured; ++i) stored += contest->stored[i];
+      SRT_RETURN_IF_ERROR(stored > kTogether
+                              ? MeasureInTurn(b, contest, &measured, effort, budget_ns, &chosen)
+                              : MeasureTogether(b, contest, measured, effort, budget_ns, &chosen));
     }
     b->tune_ns_left -= static_cast<double>(b->options.clock() - begin);
   }

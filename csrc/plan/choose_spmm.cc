@@ -16,12 +16,14 @@ constexpr double kNsPerCycle = 1.0 / 3.0;
 // the fewer weights are left, the more a long block (fewer partial sums) is worth against rows that
 // come from L2. Factors measured on whole networks, with L1 of 32 and 48 KiB.
 // Products of bytes have fewer partial sums to keep than loops to begin: pat4 wants long blocks.
-int64_t SlabBytes(SpmmFormat format, double density, bool bytes, int64_t l1d_bytes) {
-  const double l1 = static_cast<double>(l1d_bytes);
+int64_t SlabBytes(SpmmFormat format, double density, bool bytes, const CpuTraits& cpu) {
+  const double l1 = static_cast<double>(cpu.l1d_bytes);
   if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
   double factor = density > 0.2 ? 1.1 : 1.35;
   if (format == SpmmFormat::kCsr2) {
-    factor = density > 0.15 ? 0.9 : density > 0.07 ? 1.35 : 2.0;
+    // Two multiply-adds a cycle wait for X that is not in L1.
+    const double shallow = cpu.fma_per_cycle > 1.0 ? 0.07 : 0.15;
+    factor = density > shallow ? 0.9 : density > 0.07 ? 1.35 : 2.0;
     if (bytes) factor = density > 0.25 ? 0.65 : density > 0.15 ? 0.9 : 1.2;
   } else if (bytes && format == SpmmFormat::kPat4) {
     factor = 1.6;
@@ -43,11 +45,15 @@ constexpr int kMinSharedVecs = 4;
 // more multiply-adds; where those run at the speed of loads, deeper blocks gain more. Few non-zeros
 // want the deepest ones, unless planes are so large that reading and writing them takes longer.
 int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double density) {
-  if (SpmmIsDense(kernel.format) || problem.cpu.fma_per_cycle > 1.0) return kernel.max_vecs;
+  const bool sparse_csr2 = kernel.format == SpmmFormat::kCsr2 && density < 0.15;
+  if (SpmmIsDense(kernel.format)) return kernel.max_vecs;
+  if (problem.cpu.fma_per_cycle > 1.0) {
+    // 128 tokens: partial sums of two tiles of blocks twice as deep are half as many.
+    const int64_t vecs = (problem.columns + kernel.lanes - 1) / kernel.lanes;
+    return sparse_csr2 && problem.direct && vecs == 8 ? 4 : kernel.max_vecs;
+  }
   constexpr int64_t kLargePlane = 1024;
-  const bool narrow =
-      kernel.format == SpmmFormat::kCsr2 && density < 0.15 && problem.columns <= kLargePlane;
-  return std::min(kernel.max_vecs, narrow ? 4 : 6);
+  return std::min(kernel.max_vecs, sparse_csr2 && problem.columns <= kLargePlane ? 4 : 6);
 }
 
 // Multiply-adds of groups of four bytes a cycle, over those of floats: without products of bytes
@@ -96,7 +102,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
-    int64_t depth = SlabBytes(format, density, problem.bytes, problem.cpu.l1d_bytes) /
+    int64_t depth = SlabBytes(format, density, problem.bytes, problem.cpu) /
                     (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
     if (SpmmHasSquares(format)) {

@@ -151,6 +151,7 @@ Status LowerTranspose(PlanBuilder* b) {
 
 Status LowerGather(PlanBuilder* b) {
   const Node& node = *b->node;
+  if (IsLookup(b->graph, node)) return LowerLookup(b);
   const uint32_t x = node.Input(0);
   const uint32_t indices = node.Input(1);
   const uint32_t y = node.outputs[0];

@@ -167,10 +167,12 @@ bool PlanBuilder::UsedLater(const IoRef& arena) const {
 // overwritten stays in cache, where a second buffer would push it out.
 uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
   uint32_t candidates[2] = {kNoTensor, kNoTensor};
-  if (n.op == Op::kConv) {
+  if (n.op == Op::kConv || n.op == Op::kLinear) {
     candidates[0] = n.Input(3);
   } else if (n.op == Op::kQConv) {
     candidates[0] = n.Input(4);
+  } else if (n.op == Op::kLayerNormalization || n.op == Op::kRMSNormalization) {
+    candidates[0] = n.Input(0);
   } else if (n.op == Op::kUnary || n.op == Op::kBatchNormalization || n.op == Op::kBinary) {
     candidates[0] = n.Input(0);
     if (n.op == Op::kBinary) candidates[1] = n.Input(1);
@@ -187,7 +189,7 @@ uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
       const bool shared = o.ref.kind == IoRef::kArena && o.ref.index == place.ref.index;
       // Elementwise, an operand of the same layout that begins there is read at the same place too.
       const bool same = o.ref.offset == place.ref.offset && SameLayout(o.desc, out);
-      const bool product = n.op == Op::kConv || n.op == Op::kQConv;
+      const bool product = n.op == Op::kConv || n.op == Op::kLinear || n.op == Op::kQConv;
       if (shared && other != t && (product || !same)) apart = false;
       if (other == t && product && other == n.Input(0)) apart = false;
     }

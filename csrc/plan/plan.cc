@@ -139,10 +139,16 @@ static bool HasWeights(Op op) {
          op == Op::kQConv || op == Op::kQDepthwise;
 }
 
+uint32_t PlanBuilder::WeightsOf(const Node& n) const {
+  if (HasWeights(n.op)) return n.Input(1);
+  return IsLookup(graph, n) ? n.Input(0) : kNoTensor;
+}
+
 void PlanBuilder::Describe(const Node& n) {
   NodePlan& p = info();
-  if (!HasWeights(n.op)) return;
-  const Tensor& w = graph.tensors[n.Input(1)];
+  const uint32_t t = WeightsOf(n);
+  if (t == kNoTensor) return;
+  const Tensor& w = graph.tensors[t];
   static const char* const kStorage[] = {"dense", "bitmask", "csr"};
   p.weights = static_cast<uint64_t>(w.data.rows) * w.data.cols;
   p.storage_bytes = w.data.stored_bytes;
@@ -162,9 +168,9 @@ Status PlanBuilder::LowerNode() {
     return Status::Ok();
   }
   for (uint32_t t : n.inputs) {
-    // Weights of matrix ops are packed by their lowering; everything else is read as it is.
-    const bool packed =
-        (t == n.Input(1) && HasWeights(n.op)) || (t == n.Input(3) && n.op == Op::kRecurrent);
+    // Weights of matrix ops are packed by their lowering, and some tables are looked up as they lie
+    // in the file; everything else is read decoded.
+    const bool packed = t == WeightsOf(n) || (t == n.Input(3) && n.op == Op::kRecurrent);
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
   SRT_RETURN_IF_ERROR(ChooseRowconv());
@@ -188,7 +194,7 @@ Status PlanBuilder::LowerNode() {
     return Status::Ok();
   }
   if (info().weights != 0) {
-    SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &info().nonzeros));
+    SRT_RETURN_IF_ERROR(weights->NonZeros(WeightsOf(n), &info().nonzeros));
   }
   switch (n.op) {
     case Op::kConv:

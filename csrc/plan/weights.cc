@@ -4,14 +4,15 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "base/platform.h"
 
 namespace sparsert {
 namespace {
 
-// Smaller constants take longer to read again than their memory is worth.
-constexpr size_t kForgetBytes = 1 << 20;
+// What may stay of a mapped file: pages that leave and are needed again take time to come back.
+constexpr size_t kForgetBytes = 4 << 20;
 constexpr size_t kForgetFileBytes = 16 << 20;
 
 }  // namespace
@@ -21,6 +22,12 @@ Weights::~Weights() {
     Packing* next = packings_->next;
     Free(packings_);
     packings_ = next;
+  }
+  while (row_tables_ != nullptr) {
+    RowTable* next = row_tables_->next;
+    row_tables_->~RowTable();
+    allocator_->release(allocator_->context, row_tables_, sizeof(RowTable));
+    row_tables_ = next;
   }
   for (const DenseCopy& copy : dense_) {
     allocator_->release(allocator_->context, copy.data, copy.bytes);
@@ -104,9 +111,30 @@ Status Weights::IsFull(const PackKey& key, bool* full) {
 }
 
 void Weights::Forget(uint32_t tensor) {
-  const EncodedTensor& data = graph_->tensors[tensor].data;
-  const size_t bytes = static_cast<size_t>(data.stored_values) * DTypeSize(data.value_dtype);
-  if (mapped_ && bytes >= kForgetBytes) ForgetPages(data.values, bytes);
+  if (!mapped_) return;
+  read_bytes_ += static_cast<size_t>(graph_->tensors[tensor].data.stored_bytes);
+  if (read_bytes_ < kForgetBytes) return;
+  read_bytes_ = 0;
+  ForgetPages(file_.data, file_.size);
+}
+
+Status Weights::RowStarts(uint32_t tensor, Span<uint32_t>* starts) {
+  for (const RowTable* table = row_tables_; table != nullptr; table = table->next) {
+    if (table->tensor != tensor) continue;
+    *starts = table->starts.span();
+    return Status::Ok();
+  }
+  Array<uint32_t> found(allocator_);
+  SRT_RETURN_IF_ERROR(FindRowStarts(graph_->tensors[tensor].data, &found));
+  void* memory = allocator_->allocate(allocator_->context, sizeof(RowTable), kCacheLine);
+  if (memory == nullptr) return Status::OutOfMemory("rows of a table", sizeof(RowTable));
+  auto* table = new (memory) RowTable(allocator_);
+  table->tensor = tensor;
+  table->starts = std::move(found);
+  table->next = row_tables_;
+  row_tables_ = table;
+  *starts = table->starts.span();
+  return Status::Ok();
 }
 
 Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
@@ -416,6 +444,7 @@ void Weights::Drop(const PackKey& key) {
 size_t Weights::resident_bytes() const {
   size_t bytes = 0;
   for (const DenseCopy& copy : dense_) bytes += copy.bytes;
+  for (const RowTable* t = row_tables_; t != nullptr; t = t->next) bytes += t->starts.size_bytes();
   for (const Packing* p = packings_; p != nullptr; p = p->next) {
     bytes += p->spmm.bytes() + p->spmv.bytes() + p->winograd.bytes();
   }

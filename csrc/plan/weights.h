@@ -90,12 +90,16 @@ class Weights {
 
   Status NonZeros(uint32_t tensor, uint64_t* nnz);
 
+  // Where the rows of an encoded matrix begin (FindRowStarts); no elements where it needs no table.
+  Status RowStarts(uint32_t tensor, Span<uint32_t>* starts);
+
   Status Stats(const PackKey& key, MatrixStats* stats);
 
   Status Spmm(const PackKey& key, const PackedSpmm** packed);
   Status Spmv(const PackKey& key, const PackedSpmv** packed);
   Status Winograd(const PackKey& key, const PackedWinograd** packed);
-  // A node's weights have been packed: the file's copy is needed no longer.
+  // A tensor has been read or packed: the file's copy is needed no longer. Leaves pages of a few
+  // megabytes in memory at most.
   void Forget(uint32_t tensor);
   // Frees what only planning needs.
   void EndPlanning();
@@ -127,6 +131,13 @@ class Weights {
     size_t bytes;
   };
 
+  struct RowTable {
+    explicit RowTable(const Allocator* a) : starts(a) {}
+    uint32_t tensor = kNoTensor;
+    Array<uint32_t> starts;
+    RowTable* next = nullptr;
+  };
+
   struct StatsEntry {
     PackKey key;
     MatrixStats stats;
@@ -153,7 +164,9 @@ class Weights {
   Csr csr_;
   PackKey csr_key_;
   Packing* packings_ = nullptr;
+  RowTable* row_tables_ = nullptr;
   bool mapped_ = false;
+  size_t read_bytes_ = 0;  // of the mapped file, since pages were forgotten last
   Span<char> file_;
 };
 

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/platform.h"
 #include "base/tensor_desc.h"
 #include "include/sparsert.h"
 
@@ -161,7 +162,15 @@ class Arenas {
       }
     }
     void* arena = nullptr;
-    if (posix_memalign(&arena, 64, bytes_) != 0) return nullptr;
+    // Half a huge page or more becomes whole ones.
+    if (bytes_ >= sparsert::kHugePageBytes / 2) {
+      constexpr size_t kPage = sparsert::kHugePageBytes;
+      const size_t whole = (bytes_ + kPage - 1) / kPage * kPage;
+      if (posix_memalign(&arena, kPage, whole) != 0) return nullptr;
+      sparsert::PreferHugePages(arena, whole);
+    } else if (posix_memalign(&arena, 64, bytes_) != 0) {
+      return nullptr;
+    }
     // Kernels read, but do not use, what lies between rows. Bytes of former pointers or integers
     // are denormal numbers there, which slow every multiplication down.
     std::memset(arena, 0, bytes_);

@@ -59,6 +59,9 @@ WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear", "Recurrent")
 # Property of an ONNX model, as sparsert.quantize writes it: JSON of the layers that were left in
 # float, and why. In a .sprt file's metadata it is "float_layers".
 FLOAT_LAYERS = "sparsert.float_layers"
+# Bytes that are written to a file at a time. Linux keeps a file in memory in pieces as large as
+# they were written, and a process that maps it gets whole pieces: else 2 MB for a row of a table.
+_WRITTEN_BYTES = 1 << 16
 # Ops whose input 1 is a matrix of i8.
 BYTE_OPS = ("QConv", "QDepthwise")
 
@@ -139,7 +142,9 @@ def save_atomic(path: str | os.PathLike[str], data: Any) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             for chunk in chunks:
-                file.write(chunk)
+                view = memoryview(chunk).cast("B")
+                for start in range(0, len(view), _WRITTEN_BYTES):
+                    file.write(view[start : start + _WRITTEN_BYTES])
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _file_mode(target))

@@ -35,8 +35,34 @@ def run(model: ir.Model) -> None:
     factor) and elementwise operators get expressions such as `(h + 1)//2` for the dimensions that
     onnx leaves unknown, so that equal ones can be recognised.
     """
-    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    inference = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
+    inference(model)
+    if _type_quantised_lstms(model.graph):
+        inference(model)
     _refine(model.graph)
+
+
+def _type_quantised_lstms(graph: ir.Graph) -> bool:
+    """Gives types to what onnxruntime's DynamicQuantizeLSTM computes; says whether any lacked them.
+
+    onnx does not know the operator, and a model cannot be cut into segments at unknown types.
+    """
+    found = False
+    for node in graph:
+        x = input_at(node, 0)
+        if (node.domain, node.op_type) != ("com.microsoft", "DynamicQuantizeLSTM") or x is None:
+            continue
+        directions = 2 if attribute(node, "direction", "forward") == "bidirectional" else 1
+        for i, output in enumerate(node.outputs):
+            if output.type is not None:
+                continue
+            found = True
+            output.type = ir.TensorType(ir.DataType.FLOAT)
+            if x.shape is not None and len(x.shape) == 3:
+                steps, batch = x.shape[0], x.shape[1]
+                state = [directions, batch, attribute(node, "hidden_size")]
+                output.shape = ir.Shape(state if i else [steps, *state])
+    return found
 
 
 def _refine(graph: ir.Graph) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import sparsert
 from bench.models.bert import STYLES, TINY, build_bert, random_feeds
+from sparsert.errors import BackendError, ShapeError
 from tests.suite.harness import ENGINES, NETWORK, Engine, assert_close, make_session
 
 # Batch, tokens: rows, feature-major columns, and their tails.
@@ -45,4 +46,23 @@ def test_round_trip(style: str, tmp_path) -> None:
     feeds = random_feeds(TINY, 2, 9)
     want = make_session(model(style, 0.9)).run(None, feeds)
     for got, wanted in zip(sparsert.load(path).run(None, feeds), want, strict=True):
+        assert_close(got, wanted, NETWORK)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_no_tokens_and_unknown_ones(style: str) -> None:
+    """Errors that name what is wrong; the model still runs afterwards."""
+    loaded = sparsert.load(model(style, 0.9), strict=True, threads=1, tune=False)
+    with pytest.raises(ShapeError, match="a dimension of size 0"):
+        loaded.run(None, random_feeds(TINY, 1, 0))
+    feeds = random_feeds(TINY, 2, 9)
+    for bad in (TINY.vocabulary, -TINY.vocabulary - 1):
+        wrong = {**feeds, "input_ids": feeds["input_ids"].copy()}
+        wrong["input_ids"][1, 3] = bad
+        with pytest.raises(BackendError, match=f"index {bad} of 'input_ids'"):
+            loaded.run(None, wrong)
+    with pytest.raises(ShapeError):
+        loaded.run(None, {**feeds, "attention_mask": feeds["attention_mask"][:, :5]})
+    want = make_session(model(style, 0.9)).run(None, feeds)
+    for got, wanted in zip(loaded.run(None, feeds), want, strict=True):
         assert_close(got, wanted, NETWORK)

@@ -356,6 +356,53 @@ def test_weights_of_run_time_fall_back(op: str) -> None:
         assert_close(got, want, FUNCTION)
 
 
+def test_quantised_weights_fall_back() -> None:
+    """What onnxruntime's quantize_dynamic makes of an LSTM, between native layers."""
+    hidden = 7
+    rng = np.random.default_rng(0)
+    constants: dict[str, np.ndarray] = {
+        "first": random_weights(WIDTH, WIDTH),
+        "w": rng.integers(-127, 128, (1, WIDTH, 4 * hidden)).astype(np.int8),
+        "r": rng.integers(-127, 128, (1, hidden, 4 * hidden)).astype(np.int8),
+        "b": random_weights(1, 8 * hidden, scale=0.3),
+        "scale": np.full(1, 0.005, np.float32),
+        "zero": np.zeros(1, np.int8),
+        "last": random_weights(hidden, 3),
+    }
+    names = ["h", "w", "r", "b", "", "", "", "", "scale", "zero", "scale", "zero"]
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["h"]),
+        helper.make_node(
+            "DynamicQuantizeLSTM",
+            names,
+            ["all", "state"],
+            name="quantised",
+            domain="com.microsoft",
+            hidden_size=hidden,
+        ),
+        helper.make_node("MatMul", ["state", "last"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "quantised",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["t", "n", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    with pytest.raises(UnsupportedOpError, match="DynamicQuantizeLSTM"):
+        sparsert.load(model, strict=True)
+    with pytest.warns(UserWarning, match="DynamicQuantizeLSTM"):
+        loaded = sparsert.load(model, threads=1)
+    for steps, batch in ((6, 1), (4, 3)):
+        feeds = {"x": rng.standard_normal((steps, batch, WIDTH)).astype(np.float32)}
+        want = make_session(model).run(None, feeds)[0]
+        # A sum that differs in its last digit may round to another byte.
+        np.testing.assert_allclose(loaded.run(None, feeds)[0], want, atol=0.02)
+    assert [row["op"] for row in loaded.explain().to_dict()["rows"]].count("Linear") == 2
+
+
 @pytest.mark.parametrize("engine", ENGINES, ids=str)
 @pytest.mark.parametrize("batch", [3, 20])
 @pytest.mark.parametrize("op", list(GATES))

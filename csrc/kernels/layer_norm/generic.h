@@ -69,48 +69,82 @@ static void NormaliseRow(const LayerNormArgs& args, const float* x, const float*
 // Vectors of groups that are walked together, so that whole stretches of a row are read in turn.
 constexpr int kNormVecs = 4;
 
-// As SumRow, in each lane.
-template <bool kSquares, int kVecs>
+// The vectors of groups at one element; of the last one, only the lanes of the mask.
+template <int kVecs>
+SRT_INLINE Vec LoadGroup(const float* row, int v, Mask last) {
+  const float* at = row + v * Vec::kLanes;
+  return v + 1 < kVecs ? LoadU(at) : LoadMask(at, last);
+}
+
+// The sums, in each lane, of distances to the centre (if asked for) and of their squares.
+template <bool kDistances, int kVecs>
 SRT_INLINE void SumGroups(const LayerNormArgs& args, const float* x, Mask last,
-                          const Centre (&centres)[kVecs], Vec (&totals)[kVecs]) {
-  for (int v = 0; v < kVecs; ++v) totals[v] = Zero();
+                          const Centre (&centres)[kVecs], Vec (&totals)[kVecs],
+                          Vec (&squares)[kVecs]) {
+  for (int v = 0; v < kVecs; ++v) totals[v] = squares[v] = Zero();
   for (int64_t done = 0; done < args.count;) {
     const int64_t stop = args.count - done < kNormRun ? args.count : done + kNormRun;
     Vec sums[kVecs];
-    for (int v = 0; v < kVecs; ++v) sums[v] = Zero();
+    Vec sums_of_squares[kVecs];
+    for (int v = 0; v < kVecs; ++v) sums[v] = sums_of_squares[v] = Zero();
     for (; done < stop; ++done) {
       const float* row = x + done * args.x_step;
       for (int v = 0; v < kVecs; ++v) {
-        const float* at = row + v * Vec::kLanes;
-        const Vec p = Distance(v + 1 < kVecs ? LoadU(at) : LoadMask(at, last), centres[v]);
-        sums[v] = kSquares ? Fma(p, p, sums[v]) : Add(sums[v], p);
+        const Vec value = LoadGroup<kVecs>(row, v, last);
+        const Vec p = kDistances ? Sub(value, centres[v].first) : Distance(value, centres[v]);
+        if (kDistances) sums[v] = Add(sums[v], p);
+        sums_of_squares[v] = Fma(p, p, sums_of_squares[v]);
       }
     }
-    for (int v = 0; v < kVecs; ++v) totals[v] = Add(totals[v], sums[v]);
+    for (int v = 0; v < kVecs; ++v) {
+      if (kDistances) totals[v] = Add(totals[v], sums[v]);
+      squares[v] = Add(squares[v], sums_of_squares[v]);
+    }
   }
+}
+
+// Centres and mean squares of the distances to them. One pass gives both, unless the first guess of
+// a centre is so far off that the difference of two large numbers would be left.
+template <int kVecs>
+SRT_INLINE void Describe(const LayerNormArgs& args, const float* x, Mask last,
+                         Centre (&centres)[kVecs], Vec (&variances)[kVecs]) {
+  const Vec count = Set1(static_cast<float>(args.count));
+  Vec totals[kVecs];
+  for (int v = 0; v < kVecs; ++v) centres[v] = {Zero(), Zero()};
+  if (!args.centred) {
+    SumGroups<false>(args, x, last, centres, totals, variances);
+    for (int v = 0; v < kVecs; ++v) variances[v] = Div(variances[v], count);
+    return;
+  }
+  const float* other = x + args.count / 2 * args.x_step;
+  for (int v = 0; v < kVecs; ++v) {
+    // Between two elements: one of them alone may be an outlier in all groups.
+    const Vec a = LoadGroup<kVecs>(x, v, last);
+    centres[v].first = Fma(Sub(LoadGroup<kVecs>(other, v, last), a), Set1(0.5f), a);
+  }
+  SumGroups<true>(args, x, last, centres, totals, variances);
+  Vec farthest = Zero();
+  for (int v = 0; v < kVecs; ++v) {
+    centres[v].offset = Div(totals[v], count);
+    const Vec square = Mul(centres[v].offset, centres[v].offset);
+    variances[v] = Sub(Div(variances[v], count), square);
+    farthest =
+        Max(farthest, Select(Less(Mul(variances[v], Set1(2.0f)), square), Set1(1.0f), Zero()));
+  }
+  if (ReduceMax(farthest) == 0.0f) return;
+  SumGroups<false>(args, x, last, centres, totals, variances);
+  for (int v = 0; v < kVecs; ++v) variances[v] = Div(variances[v], count);
 }
 
 // A group in each of the lanes; of the last vector only those of the mask.
 template <int kVecs>
 static void NormaliseGroups(const LayerNormArgs& args, const float* x, const float* scale,
                             const float* bias, float* y, Mask last) {
-  const Vec count = Set1(static_cast<float>(args.count));
   Centre centres[kVecs];
-  Vec totals[kVecs];
-  for (int v = 0; v < kVecs; ++v) centres[v] = {Zero(), Zero()};
-  if (args.centred) {
-    for (int v = 0; v < kVecs; ++v) {
-      const float* at = x + v * Vec::kLanes;
-      centres[v].first = v + 1 < kVecs ? LoadU(at) : LoadMask(at, last);
-    }
-    SumGroups<false>(args, x, last, centres, totals);
-    for (int v = 0; v < kVecs; ++v) centres[v].offset = Div(totals[v], count);
-  }
-  SumGroups<true>(args, x, last, centres, totals);
   Vec factors[kVecs];
+  Describe(args, x, last, centres, factors);
   for (int v = 0; v < kVecs; ++v) {
-    const Vec variance = Div(totals[v], count);
-    factors[v] = Div(Set1(1.0f), Sqrt(Add(variance, Set1(args.epsilon))));
+    factors[v] = Div(Set1(1.0f), Sqrt(Add(factors[v], Set1(args.epsilon))));
   }
   for (int64_t k = 0; k < args.count; ++k) {
     const float* from = x + k * args.x_step;
