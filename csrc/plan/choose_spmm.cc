@@ -50,7 +50,8 @@ int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double d
   if (problem.cpu.fma_per_cycle > 1.0) {
     // 128 tokens: partial sums of two tiles of blocks twice as deep are half as many.
     const int64_t vecs = (problem.columns + kernel.lanes - 1) / kernel.lanes;
-    return sparse_csr2 && problem.direct && vecs == 8 ? 4 : kernel.max_vecs;
+    const bool halved = sparse_csr2 && !problem.bytes && problem.direct && vecs == 8;
+    return halved ? 4 : kernel.max_vecs;
   }
   constexpr int64_t kLargePlane = 1024;
   return std::min(kernel.max_vecs, sparse_csr2 && problem.columns <= kLargePlane ? 4 : 6);
