@@ -151,6 +151,18 @@ def read(source: Any, label: str | None = None) -> ModelFile:
         raise ModelFormatError(describe_problems(label, problems.found)) from None
 
 
+def read_metadata(data: Any) -> dict[str, Any]:
+    """Returns the metadata of a .sprt file's bytes, which are known to be valid."""
+    file = np.frombuffer(data, np.uint8)
+    header = file[: tables.HEADER_BYTES].view(tables.HEADER)[0]
+    offset, size = (int(v) for v in header["sections"][Section.METADATA])
+    try:
+        found = json.loads(file[offset : offset + size].tobytes() or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 class _Problems(Exception):
     """Carries what is wrong with the file."""
 

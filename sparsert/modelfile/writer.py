@@ -213,7 +213,10 @@ def _chunks(model: ir.Model, weights: str, metadata: Mapping[str, Any] | None) -
         raise ValueError(f"weights={weights!r}, expected one of {', '.join(WEIGHTS)}")
     builder = _FileBuilder(model.graph, weights)
     builder.build()
-    return builder.chunks(json.dumps(metadata or {}, ensure_ascii=False).encode())
+    facts = dict(metadata or {})
+    if tables.FLOAT_LAYERS in model.metadata_props:
+        facts.setdefault(tables.FLOAT_LAYERS, json.loads(model.metadata_props[tables.FLOAT_LAYERS]))
+    return builder.chunks(json.dumps(facts, ensure_ascii=False).encode())
 
 
 class _FileBuilder:

@@ -26,6 +26,9 @@ MAX_PLANS = 16
 # Compute formats that make no use of zeros; layers without weights have none.
 DENSE_FORMATS = ("dense", "dense8", "winograd", "")
 
+# Nodes of a quantised model in f32 that a note of explain() names.
+_MAX_FLOATS = 8
+
 _TUNE = {False: 0, "auto": 1, True: 2}
 _ERRORS: dict[int, type[errors.SparsertError]] = {
     1: errors.BackendError,
@@ -196,7 +199,13 @@ class NativeBackend:
     def explain(self) -> Table:
         """Says how each layer runs and why: for the last shapes used, else with 1 for symbols."""
         plan = self._some_plan()
-        nodes = plan.nodes
+        floats = self._float_layers()
+        nodes = [
+            {**n, "reason": f"{n['reason']}; in f32: {floats[n['name']]}".removeprefix("; ")}
+            if n["name"] in floats
+            else n
+            for n in plan.nodes
+        ]
         rows = [
             (
                 n["name"],
@@ -231,6 +240,10 @@ class NativeBackend:
                 "cold (warm in a model that stays in cache), or predicted (~); +n: others, in "
                 "to_dict()"
             )
+        if floats:
+            shown = [f"{name} ({why})" for name, why in [*floats.items()][:_MAX_FLOATS]]
+            more = f" and {len(floats) - len(shown)} more" if len(floats) > len(shown) else ""
+            notes.append(f"in f32 in a quantised model: {', '.join(shown)}{more}")
         slices, images = plan.slices
         if slices > 1:
             notes.append(
@@ -239,6 +252,14 @@ class NativeBackend:
             )
         title = f"{self._label}: how each layer runs"
         return Table(title, EXPLAIN_COLUMNS, rows, notes, records=nodes)
+
+    def _float_layers(self) -> dict[str, str]:
+        """Returns why layers of a quantised model are in f32, by name."""
+        from sparsert.modelfile import read_metadata
+        from sparsert.modelfile.tables import FLOAT_LAYERS
+
+        found = read_metadata(self.file).get(FLOAT_LAYERS)
+        return found if isinstance(found, dict) else {}
 
     def memory(self) -> dict[str, int]:
         """Bytes of the file, of the packed weights, and of the arena as explain() has them."""
