@@ -388,6 +388,7 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
     engines = set()
     for part in segment(graph, problems):
         if part.is_native:
+            part.model.metadata_props.update(graph.metadata_props)
             native = NativeBackend(
                 write_aligned(part.model),
                 label,

@@ -45,6 +45,41 @@ def _first(data: Any, count: int | None) -> Any:
     return data[:count]
 
 
+def _accuracy(labels: Path | None, max_drop: float | None, data: Any) -> dict[str, Any]:
+    """Returns the options of an accuracy budget: the share of right classes among the samples."""
+    if labels is None:
+        if max_drop is not None:
+            raise click.UsageError("--max-drop needs --labels")
+        return {}
+    try:
+        classes = np.load(labels, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise click.BadParameter(f"--labels {labels}: {error}") from error
+    samples = len(next(iter(data.values())) if isinstance(data, Mapping) else data)
+    if not isinstance(classes, np.ndarray) or classes.dtype.kind not in "iu" or classes.ndim != 1:
+        raise click.BadParameter(f"--labels {labels}: expected one integer per sample")
+    if len(classes) < samples:
+        raise click.BadParameter(f"--labels {labels}: {len(classes)} for {samples} samples")
+    classes = classes[:samples]
+
+    def evaluate(model: Any) -> float:
+        first = model.inputs[0]
+        arrays = data if isinstance(data, Mapping) else {first.name: data}
+        fixed = first.shape[0] if first.shape else None
+        step = fixed if isinstance(fixed, int) else 64
+        right = seen = 0
+        for start in range(0, samples, step):
+            part = slice(start, start + step)
+            expected = classes[part]
+            if len(expected) == fixed or step != fixed:  # no part of a batch
+                scores = model.run(None, {name: array[part] for name, array in arrays.items()})[0]
+                right += int((scores.argmax(-1).reshape(-1) == expected).sum())
+                seen += len(expected)
+        return right / max(seen, 1)
+
+    return {"evaluate": evaluate, "max_drop": max_drop}
+
+
 def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
     """Refuses a file that cannot be written before anything runs."""
     if path.suffix not in (".onnx", ".sprt"):
@@ -58,6 +93,8 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
     **example(
         "sparsert quantize model.onnx --data calib.npz -o model.int8.onnx",
         "sparsert quantize model.onnx --data images.npy --method mse --min-sqnr 20 -o int8.sprt",
+        "sparsert quantize model.onnx --data images.npy --labels classes.npy --max-drop 0.01 "
+        "-o int8.sprt",
     )
 )
 @click.argument("file", type=click.Path(path_type=Path))
@@ -124,6 +161,17 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
     metavar="FACTOR",
     help="Leave layers in float that are not so many times as fast in integers here; such as 1.",
 )
+@click.option(
+    "--labels",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The right class of each sample, an .npy file of integers: leave the layers in float that "
+    "it takes to keep the accuracy.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    help="How much accuracy may be lost, with --labels.  [default: 0.01]",
+)
 @formats
 def quantize(
     file: Path,
@@ -141,6 +189,8 @@ def quantize(
     exclude: Sequence[str],
     min_sqnr: float | None,
     min_speedup: float | None,
+    labels: Path | None,
+    max_drop: float | None,
     as_json: bool,
     markdown: bool,
 ) -> None:
@@ -154,6 +204,7 @@ def quantize(
     from sparsert.runtime.table import format_bytes
 
     data = _first(_read_data(data_files), samples)
+    budget = _accuracy(labels, max_drop, data)
     with progress() as bar:
         task = bar.add_task("calibrating and measuring", total=1.0)
         try:
@@ -170,6 +221,7 @@ def quantize(
                 exclude=exclude,
                 min_sqnr=min_sqnr,
                 min_speedup=min_speedup,
+                **budget,
                 batch_size=batch,
                 path=output,
                 on_progress=lambda share: bar.update(task, completed=share),

@@ -16,6 +16,11 @@ ALIGNMENT = 64
 NO_INDEX = 0xFFFFFFFF  # absent optional input; no quantisation
 UNKNOWN_RANK = 254
 MAX_ELEMENTS = 1 << 40
+# In the file's metadata, and as JSON in that of a canonical graph: the layers of a quantised model
+# that stay in f32, each with the reason. explain() prints them.
+FLOAT_LAYERS = "float_layers"
+# Property of an ONNX model that sparsert.quantize wrote: JSON of the layers that it left in float.
+KEPT_FLOAT = "sparsert.float_layers"
 
 
 class Section(IntEnum):

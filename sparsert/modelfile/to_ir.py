@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from sparsert.modelfile.lower_node import SPARSERT_DOMAIN
 from sparsert.modelfile.raise_node import raise_node
 from sparsert.modelfile.reader import ModelFile, TensorInfo
+from sparsert.modelfile.tables import FLOAT_LAYERS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -41,7 +43,10 @@ def to_ir(model_file: ModelFile) -> ir.Model:
         opset_imports={"": onnx.defs.onnx_opset_version(), SPARSERT_DOMAIN: 1},
         name=str(model_file.metadata.get("name", "sparsert")),
     )
-    return ir.Model(graph, ir_version=_IR_VERSION, producer_name="sparsert")
+    model = ir.Model(graph, ir_version=_IR_VERSION, producer_name="sparsert")
+    if FLOAT_LAYERS in model_file.metadata:
+        model.metadata_props[FLOAT_LAYERS] = json.dumps(model_file.metadata[FLOAT_LAYERS])
+    return model
 
 
 def _value(tensor: TensorInfo, name: str) -> ir.Value:

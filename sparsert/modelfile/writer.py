@@ -56,9 +56,6 @@ WEIGHTS = ("f32", "f16")
 # Ops whose input 1 is a matrix of weights: what weights="f16" rounds. Other constants (biases,
 # scales, epsilons) keep every bit.
 WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear", "Recurrent")
-# Property of an ONNX model, as sparsert.quantize writes it: JSON of the layers that were left in
-# float, and why. In a .sprt file's metadata it is "float_layers".
-FLOAT_LAYERS = "sparsert.float_layers"
 # Bytes that are written to a file at a time. Linux keeps a file in memory in pieces as large as
 # they were written, and a process that maps it gets whole pieces: else 2 MB for a row of a table.
 _WRITTEN_BYTES = 1 << 16
@@ -222,10 +219,8 @@ def _chunks(model: ir.Model, weights: str, metadata: Mapping[str, Any] | None) -
     builder = _FileBuilder(model.graph, weights)
     builder.build()
     facts = dict(metadata or {})
-    kept_float = model.metadata_props.get(FLOAT_LAYERS)
-    if kept_float is not None:
-        with suppress(ValueError):
-            facts["float_layers"] = json.loads(kept_float)
+    if tables.FLOAT_LAYERS in model.metadata_props:
+        facts.setdefault(tables.FLOAT_LAYERS, json.loads(model.metadata_props[tables.FLOAT_LAYERS]))
     return builder.chunks(json.dumps(facts, ensure_ascii=False).encode())
 
 

@@ -25,6 +25,7 @@ PASSES: tuple[str, ...] = (
     "lift_constants",
     "infer_shapes",
     "drop_noops",
+    "check_quantised",
     "lower_quantized_nets",
     "unroll_scans",
     "fold_constants",

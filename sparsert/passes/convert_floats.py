@@ -79,6 +79,16 @@ def _as_f32(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
     return lazy_tensor(lambda: tensor.numpy().astype(np.float32), tensor.shape.numpy(), name)
 
 
+def _new_name(graph: ir.Graph, value: ir.Value) -> str:
+    """Returns a name derived from a value's that no value of the graph has."""
+    made = (output.name for node in graph for output in node.outputs)
+    taken = {*made, *graph.initializers, *(v.name for v in graph.inputs)}
+    name = f"{value.name}_f32"
+    while name in taken:
+        name += "_"
+    return name
+
+
 def _cast_inputs(graph: ir.Graph) -> None:
     casts = []
     for value in graph.inputs:
@@ -86,7 +96,7 @@ def _cast_inputs(graph: ir.Graph) -> None:
             continue
         cast = ir.node("Cast", [value], attributes={"to": int(_F32)})
         inside = cast.outputs[0]
-        inside.name, inside.dtype, inside.shape = f"{value.name}_f32", _F32, value.shape
+        inside.name, inside.dtype, inside.shape = _new_name(graph, value), _F32, value.shape
         for usage in list(value.uses()):
             if usage.node is not cast:
                 usage.node.replace_input_with(usage.idx, inside)
@@ -106,7 +116,7 @@ def _cast_outputs(graph: ir.Graph, dtypes: list[ir.DataType | None]) -> None:
         cast = ir.node("Cast", [value], attributes={"to": int(dtype)})
         outside = cast.outputs[0]
         name = value.name
-        value.name = f"{name}_f32"
+        value.name = _new_name(graph, value)
         outside.name, outside.dtype, outside.shape = name, dtype, value.shape
         graph.append(cast)
         graph.outputs[index] = outside

@@ -7,22 +7,26 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from sparsert.passes.graph_tools import (
     add_initializer,
     attribute,
     constant,
     constant_array,
+    has_single_use,
     input_at,
     is_op,
     make_node,
     nodes_of,
+    only_use,
     take_over,
 )
-from sparsert.passes.quantisation import BYTES
+from sparsert.passes.quantisation import BYTES, is_normal
 
 _MICROSOFT = "com.microsoft"
 _F32 = ir.DataType.FLOAT
+_INTEGERS = BYTES | {ir.DataType.UINT16, ir.DataType.INT16, ir.DataType.INT32}
 _CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 _POOL_ATTRIBUTES = (*_CONV_ATTRIBUTES, "ceil_mode", "count_include_pad")
 # Operators that take tensors of bytes as they are; the result of each holds bytes of its inputs.
@@ -34,6 +38,9 @@ _ON_BYTES = (
 
 def run(model: ir.Model) -> None:
     """Expands QLinearConv, QLinearMatMul and their like of com.microsoft, in place.
+
+    Also ConvInteger whose sums go on as floats: with the Add of a bias before the Cast and the Mul
+    of scales behind it, it becomes a Conv of dequantised operands.
 
     Scales and zero points have to be constants, and weights of convolutions too; other nodes stay.
     Pools and moves of bytes between such operators get a DequantizeLinear before and a
@@ -56,7 +63,11 @@ class _Expander:
         self._node, self._count = node, 0
         expand: Callable[[ir.Node], bool] | None
         if node.domain == "":
-            expand = {"QLinearConv": self._conv, "QLinearMatMul": self._matmul}.get(node.op_type)
+            expand = {
+                "QLinearConv": self._conv,
+                "QLinearMatMul": self._matmul,
+                "ConvInteger": self._integer_conv,
+            }.get(node.op_type)
         elif node.domain == _MICROSOFT:
             expand = {
                 "QuantizeLinear": self._same,
@@ -99,31 +110,38 @@ class _Expander:
         return self._add("DequantizeLinear", [x, scale, zero], _F32, axis=axis)
 
     def _finish(
-        self, y: ir.Value, scale: ir.Value | None, zero: ir.Value | None, default: Any = None
+        self,
+        y: ir.Value,
+        scale: ir.Value | None,
+        zero: ir.Value | None,
+        default: Any = None,
+        axis: int | None = None,
     ) -> bool:
         """Lets quantised y take the place of the node's result."""
         dtype = zero.dtype if zero is not None else default
         given = None if zero is not None or dtype is None else int(dtype)
         q = self._add(
-            "QuantizeLinear", [y, scale, zero], dtype or ir.DataType.UINT8, output_dtype=given
+            "QuantizeLinear",
+            [y, scale, zero],
+            dtype or ir.DataType.UINT8,
+            output_dtype=given,
+            axis=axis,
         )
         take_over(self._node.outputs[0], q)
         self._bytes.add(q)
         return True
 
     def _same(self, node: ir.Node) -> bool:
-        zero = input_at(node, 2)
+        zero, axis = input_at(node, 2), attribute(node, "axis", 1)
         q = node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]
-        if not _are_constant(node, 1, 2) or not _is_scalar(input_at(node, 1)):
-            return False
         dtype = (None if q is None else q.dtype) or (None if zero is None else zero.dtype)
-        if dtype not in BYTES:
+        if not _are_constant(node, 1, 2) or dtype not in _INTEGERS:
             return False
+        x, scale = node.inputs[:2]
+        assert x is not None
         if node.op_type == "QuantizeLinear":
-            x, scale = node.inputs[:2]
-            assert x is not None
-            return self._finish(x, scale, zero, dtype)
-        take_over(node.outputs[0], self._floats(node.inputs[0], input_at(node, 1), zero))
+            return self._finish(x, scale, zero, dtype, axis)
+        take_over(node.outputs[0], self._floats(x, scale, zero, axis))
         return True
 
     def _conv(self, node: ir.Node) -> bool:
@@ -136,6 +154,53 @@ class _Expander:
             operands.append(self._floats(bias, self._product(x_scale, w_scale), None))
         kept = {name: attribute(node, name) for name in _CONV_ATTRIBUTES}
         return self._finish(self._add("Conv", operands, _F32, **kept), y_scale, y_zero)
+
+    def _integer_conv(self, node: ir.Node) -> bool:
+        x, w, x_zero, w_zero = (input_at(node, index) for index in range(4))
+        weight = constant(w)
+        if weight is None or not _are_constant(node, 2, 3):
+            return False
+        if x_zero is not None and not _is_scalar(x_zero):
+            return False
+        rows, rank = int(weight.shape.numpy()[0]), len(weight.shape)
+        total, bias = _constant_behind(node.outputs[0], "Add", rows, rank)
+        cast = only_use(total).node if has_single_use(total) else None
+        if cast is None or not is_op(cast, "Cast") or attribute(cast, "to") != int(_F32):
+            return False
+        y, factor = _constant_behind(cast.outputs[0], "Mul", rows, rank)
+        x_scale = self._scale_of(x, x_zero)
+        step = np.ones((), np.float32) if factor is None else factor.astype(np.float32)
+        zeros = np.zeros((), np.int8) if w_zero is None else constant_array(w_zero, rows)
+        if zeros is None or zeros.size not in (1, rows):
+            return False
+        shape = () if zeros.size == step.size == 1 else (rows,)
+        step = step / np.asarray(constant_array(x_scale, 1))
+        scale = self._constant("weight_scale", _spread(step, shape))
+        zero = None if w_zero is None else self._constant("weight_zero", _spread(zeros, shape))
+        operands = [self._floats(x, x_scale, x_zero), self._floats(w, scale, zero)]
+        if bias is not None:
+            sums = self._constant("bias", _spread(bias.astype(np.int32), (rows,)))
+            operands.append(self._floats(sums, self._product(x_scale, scale), None))
+        kept = {name: attribute(node, name) for name in _CONV_ATTRIBUTES}
+        result = self._add("Conv", operands, _F32, **kept)
+        result.shape = y.shape
+        take_over(y, result)
+        for old in dict.fromkeys((y.producer(), cast, total.producer())):
+            if old is not None and old is not node:
+                self._graph.remove(old, safe=True)
+        return True
+
+    def _scale_of(self, x: ir.Value | None, zero: ir.Value | None) -> ir.Value:
+        """Returns the scale of bytes that a QuantizeLinear made, else 1."""
+        node = None if x is None else x.producer()
+        if is_op(node, "QuantizeLinear") and node is not None:
+            scale = input_at(node, 1)
+            levels = [_zero_level(value) for value in (zero, input_at(node, 2))]
+            array = constant_array(scale, 1)
+            if levels[0] == levels[1] and array is not None and scale is not None:
+                if array.dtype == np.float32 and array.size == 1 and is_normal(array):
+                    return scale
+        return self._constant("scale", np.array(1, np.float32))
 
     def _product(self, a: ir.Value | None, b: ir.Value | None, factor: float = 1) -> ir.Value:
         """Returns the scale of sums of products."""
@@ -242,6 +307,37 @@ class _Expander:
         q.name, y.name = y.name, f"{y.name}_floats"
         self._graph.insert_after(node, made)
         self._bytes.add(q)
+
+
+def _constant_behind(
+    y: ir.Value, op: str, rows: int, rank: int
+) -> tuple[ir.Value, NDArray[Any] | None]:
+    """Returns the result of the Add or Mul of y and one constant per channel, and that constant.
+
+    Or y and None, if y does not go into one alone. `rank` is that of y.
+    """
+    node = only_use(y).node if has_single_use(y) else None
+    if node is None or not is_op(node, op):
+        return y, None
+    array = constant_array(node.inputs[1 - only_use(y).idx], 1 << 24)
+    if array is None or array.ndim > rank or array.size not in (1, rows):
+        return y, None
+    is_row = array.size == 1 or ([1] * (rank - array.ndim) + [*array.shape])[1] == rows
+    return (node.outputs[0], array) if is_row else (y, None)
+
+
+def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Returns a copy of one number, or of one per channel, in this shape."""
+    flat = array.reshape(-1) if shape else array.reshape(())
+    return np.broadcast_to(flat, shape).copy()
+
+
+def _zero_level(value: ir.Value | None) -> int | None:
+    """Returns a zero point, 0 if it is left out; None if it is not one constant."""
+    if value is None:
+        return 0
+    array = constant_array(value, 1)
+    return None if array is None or array.size != 1 else int(array.reshape(()))
 
 
 def _dtype_of(value: ir.Value | None) -> Any:

@@ -77,7 +77,7 @@ def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
     elems = sum(tensor.size for tensor in tensors if tensor is not None)
     if np.prod(shape, dtype=np.int64) > _MAX_GROWTH * max(elems, 1):
         return
-    evaluate = _evaluator(node, model.opset_imports[""])
+    evaluate = evaluator(node, model.opset_imports[""])
     if evaluate is None:
         return
 
@@ -93,7 +93,7 @@ def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
     output.replace_all_uses_with(folded)
 
 
-def _evaluator(node: ir.Node, opset: int) -> Callable[..., Any] | None:
+def evaluator(node: ir.Node, opset: int) -> Callable[..., Any] | None:
     """Returns onnx's reference implementation of a node, attributes bound, or None."""
     attributes: dict[str, Any] = {}
     for name, found in node.attributes.items():

@@ -63,6 +63,11 @@ def has_single_use(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
+def only_use(value: ir.Value) -> Any:
+    """Returns the use of a value that has one: node and idx."""
+    return next(iter(value.uses()))
+
+
 def rank_of(value: ir.Value | None) -> int | None:
     """Returns the number of dimensions, or None if unknown."""
     return None if value is None or value.shape is None else len(value.shape)

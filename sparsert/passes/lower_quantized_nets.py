@@ -20,14 +20,22 @@ What is not recognised stays in f32 between DequantizePacked and QuantizePacked,
 lower_quantized:
 - other operators, such as Resize, Pad, Slice, Split, Transpose, Reshape of planes, Softmax, norms,
   other products of two activations, sums with broadcast, Concat behind channels that are no
-  multiple of 4, groups whose channels are none, several filters per channel, 3-D convolutions;
+  multiple of 4, transposed and 3-D convolutions;
 - scales and zero points that are not constant, or no positive normal numbers, or of blocks, or of
   the channels of activations; integers of other than 8 bits;
-- weights that do not fit i8 without their zero points; sums beyond int32.
+- sums beyond int32.
+
+Weights that do not fit i8 without their zero points are the sum of two, the second of which is
+nearly all zeros, on the same input twice. Convolutions of few groups whose channels are no multiple
+of 4 are ones of a single group, with zeros where the groups do not meet.
+
+Convolutions and linear layers that stay in f32 although their weights or inputs are quantised, and
+conversions that do, are listed with the reason in the model's metadata: explain() prints them.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 
@@ -35,12 +43,14 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from sparsert.modelfile.tables import FLOAT_LAYERS, KEPT_FLOAT
 from sparsert.passes.fuse_activations import activation_of
 from sparsert.passes.graph_tools import (
     SPARSERT,
     attribute,
     constant,
     dim_at,
+    input_at,
     is_op,
     known_dims,
     nodes_of,
@@ -55,10 +65,17 @@ from sparsert.passes.packed_tensors import (
     ByteTensor,
     Editor,
     looked_up,
+    order_of,
     packed_shape,
     quantised,
 )
-from sparsert.passes.quantisation import Quantisation, read_floats, read_quantisation
+from sparsert.passes.quantisation import (
+    Quantisation,
+    known_array,
+    quantisation_or_reason,
+    read_floats,
+    read_quantisation,
+)
 from sparsert.passes.quantised_attention import Known, find_attention
 from sparsert.passes.quantised_layers import (
     Layer,
@@ -73,6 +90,7 @@ from sparsert.passes.quantised_sums import Sum, sum_layer
 from sparsert.passes.tables_of_functions import binary_table, unary_table
 
 _BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max")
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Operators whose result holds nothing but numbers of their first input.
 _MOVES = (
     *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Expand"),
@@ -82,11 +100,44 @@ _MOVES = (
 
 def run(model: ir.Model) -> None:
     """Lowers the main graph, in place."""
+    kept = _left_by_quantize(model)
+    model.metadata_props.pop(FLOAT_LAYERS, None)
     if any(is_op(node, "DequantizeLinear", "QuantizeLinear") for node in model.graph):
         model.opset_imports[SPARSERT] = 1
-        _Lowering(model.graph).run()
+        _merge_quantisers(model.graph)
+        floats = {**kept, **_Lowering(model.graph).run()}
         common.RemoveUnusedNodesPass()(model)
         model.graph.sort()
+        present = {_name_of(node) for node in model.graph}
+        floats = {name: reason for name, reason in floats.items() if name in present}
+        if floats:
+            model.metadata_props[FLOAT_LAYERS] = json.dumps(floats)
+
+
+def _name_of(node: ir.Node) -> str:
+    return node.name or node.outputs[0].name or ""
+
+
+def _left_by_quantize(model: ir.Model) -> dict[str, str]:
+    """Returns the layers that sparsert.quantize left in float, and why."""
+    try:
+        kept = json.loads(model.metadata_props.get(KEPT_FLOAT, "{}"))
+    except ValueError:
+        return {}
+    return {name: f"quantize left it in float: {reason}" for name, reason in kept.items()}
+
+
+def _merge_quantisers(graph: ir.Graph) -> None:
+    """Lets all who read the same bytes of a value read them from one QuantizeLinear."""
+    first: dict[tuple[ir.Value | None, Quantisation], ir.Node] = {}
+    for node in nodes_of(graph):
+        quant = read_quantisation(node) if is_op(node, "QuantizeLinear") else None
+        if quant is None or node.outputs[0].is_graph_output():
+            continue
+        other = first.setdefault((node.inputs[0], quant), node)
+        if other is not node:
+            node.outputs[0].replace_all_uses_with(other.outputs[0])
+            graph.remove(node, safe=True)
 
 
 class _Lowering:
@@ -100,8 +151,10 @@ class _Lowering:
         self._exact: dict[ir.Value, Quantisation] = {}  # floats that are numbers of bytes
         self._position: dict[ir.Node, int] = {}
         self._taken: set[ir.Node] = set()  # nodes that others compute too
+        self._in_floats: dict[str, str] = {}  # layer -> why
 
-    def run(self) -> None:
+    def run(self) -> dict[str, str]:
+        """Lowers what it can; returns the layers that stay in f32, and why."""
         nodes = nodes_of(self._graph)
         self._position = {node: index for index, node in enumerate(nodes)}
         for node in nodes:
@@ -112,6 +165,7 @@ class _Lowering:
         for node in reversed(nodes):
             self._editor.anchor = node
             self._replace(node)
+        return self._in_floats
 
     def _handler(self, node: ir.Node) -> Callable[[ir.Node], None] | None:
         if node.domain != "" or node in self._taken:
@@ -119,12 +173,11 @@ class _Lowering:
         handlers: dict[str, Callable[[ir.Node], None]] = {
             "DequantizeLinear": self._dequantize,
             "QuantizeLinear": self._quantize,
-            "Conv": self._conv,
-            "Gemm": self._linear,
-            "MatMul": self._linear,
+            **dict.fromkeys(_LAYERS, self._layer),
             "MaxPool": self._max_pool,
             "AveragePool": self._average_pool,
             "GlobalAveragePool": self._average_pool,
+            "ReduceMean": self._average_pool,
             "Concat": self._concat,
             **dict.fromkeys(_BINARY, self._binary),
             **dict.fromkeys(_MOVES, self._move),
@@ -141,16 +194,27 @@ class _Lowering:
         function = self._function(value)
         return None if function is None or function.quant is None else function
 
+    def _bytes_of(self, value: ir.Value | None) -> ByteFunction | None:
+        """Returns the bytes of a value that is dequantised ones, or a function that gives such."""
+        function = self._function(value)
+        return None if function is None or value is None else function.on_grid(self._editor, value)
+
     # ---- from the inputs to the outputs ----
 
     def _dequantize(self, node: ir.Node) -> None:
-        q, quant = node.inputs[0], read_quantisation(node)
-        if quant is None or q is None or constant(q) is not None or (rank_of(q) or 0) < 2:
+        q = node.inputs[0]
+        if q is None or known_array(q) is not None:
+            return
+        quant = quantisation_or_reason(node)
+        if isinstance(quant, str):
+            self._keep(node, quant)
+            return
+        if (rank_of(q) or 0) < 2:
             return
         if q not in self._tensors:
             self._tensors[q] = self._integers(q, quant)
         tensor = self._tensors[q]
-        self._functions[node.outputs[0]] = ByteFunction(tensor, quant.table(), quant)
+        self._functions[node.outputs[0]] = ByteFunction(tensor, quant.table(), quant, quant)
         self._exact[node.outputs[0]] = quant
 
     def _integers(self, q: ir.Value, quant: Quantisation) -> ByteTensor:
@@ -161,8 +225,12 @@ class _Lowering:
         return tensor
 
     def _quantize(self, node: ir.Node) -> None:
-        x, q, quant = node.inputs[0], node.outputs[0], read_quantisation(node)
-        if quant is None or x is None or q in self._tensors or constant(x) is not None:
+        x, q = node.inputs[0], node.outputs[0]
+        if x is None or q in self._tensors or constant(x) is not None:
+            return
+        quant = quantisation_or_reason(node)
+        if isinstance(quant, str):
+            self._keep(node, quant)
             return
         like = q if q.shape is not None else x
         function, tensor = self._function(x), None
@@ -183,7 +251,8 @@ class _Lowering:
             if table is not None and np.array_equal(table, function.table):
                 self._functions[node.outputs[0]] = function
             elif table is not None:
-                self._functions[node.outputs[0]] = ByteFunction(function.tensor, table)
+                made = ByteFunction(function.tensor, table, None, function.grid)
+                self._functions[node.outputs[0]] = made
 
     def _binary(self, node: ir.Node) -> None:
         if len(node.inputs) != 2:
@@ -222,7 +291,7 @@ class _Lowering:
         return ByteFunction(a.tensor, binary_table(node.op_type, a.table, b.table))
 
     def _add(self, node: ir.Node) -> None:
-        a, b = (self._meaning(value) for value in node.inputs)
+        a, b = (self._bytes_of(value) for value in node.inputs)
         first, second = node.inputs
         assert first is not None
         assert second is not None
@@ -279,22 +348,18 @@ class _Lowering:
             and not q.is_graph_output()
         )
 
-    def _conv(self, node: ir.Node) -> None:
-        x = self._meaning(node.inputs[0])
-        self._layer(node, None if x is None else conv_layer(node, x))
+    def _layer(self, node: ir.Node) -> None:
+        reason = self._lower_layer(node)
+        if reason is not None:
+            self._keep(node, reason)
 
-    def _linear(self, node: ir.Node) -> None:
-        x = self._meaning(node.inputs[0])
-        if x is not None and node.op_type == "MatMul":
-            self._attention(node)
-        self._layer(node, None if x is None else linear_layer(node, x))
-
-    def _attention(self, node: ir.Node) -> None:
+    def _attention(self, node: ir.Node) -> bool:
+        """Lowers the attention that ends with a product."""
         self._editor.anchor = node
         known = Known(self._editor, self._functions.get, self._tensors.get)
         layer = find_attention(node, known)
         if layer is None:
-            return
+            return False
         y, quantiser = layer.result, find_quantiser(layer.result)
         quant = layer.quant
         if quant is None and quantiser is not None:
@@ -302,10 +367,10 @@ class _Lowering:
         limits = quantiser.limits() if layer.quant is None and quantiser is not None else [0, 255]
         made = layer.add(self._editor, quant, limits)
         if made is None:
-            return
+            return False
         if quant is None:
             take_over(y, made)
-            return
+            return True
         tensor = ByteTensor.of(y, 2, made)
         if layer.is_bytes:
             self._tensors[y] = tensor
@@ -313,16 +378,44 @@ class _Lowering:
             self._functions[y] = ByteFunction(tensor, quant.table(), quant)
         elif quantiser is not None:
             self._tensors[quantiser.node.outputs[0]] = tensor
+        return True
 
-    def _layer(self, node: ir.Node, layer: Layer | None) -> None:
-        if layer is None:
-            return
+    def _keep(self, node: ir.Node, reason: str) -> None:
+        """Notes why a node stays in f32."""
+        self._in_floats[_name_of(node)] = reason
+
+    def _lower_layer(self, node: ir.Node) -> str | None:
+        """Lowers a layer, or returns why it cannot; None also where nothing is quantised."""
+        x = self._bytes_of(node.inputs[0])
+        if x is None:
+            is_quantised = _is_dequantised(input_at(node, 1))
+            return self._why_no_bytes(node.inputs[0]) if is_quantised else None
+        if node.op_type == "ConvTranspose":
+            return "there are no kernels for transposed convolutions of bytes"
+        if node.op_type == "MatMul" and self._attention(node):
+            return None
+        make = conv_layer if node.op_type == "Conv" else linear_layer
+        layer = make(self._editor, node, x)
+        if isinstance(layer, str):
+            return layer
         if self._bytes_layer(layer) is not None:
-            return
+            return None
         self._editor.anchor = node
         y = layer.as_floats(self._editor)
-        if y is not None:
-            take_over(layer.result, y)
+        if y is None:
+            return "scales whose product is no normal number"
+        take_over(layer.result, y)
+        return None
+
+    def _why_no_bytes(self, x: ir.Value | None) -> str:
+        """Says why the input of a layer with quantised weights is not one of bytes."""
+        node = None if x is None else x.producer()
+        if node is None or not is_op(node, "DequantizeLinear"):
+            return "its weights are quantised, but its input is not"
+        reason = quantisation_or_reason(node)
+        if isinstance(reason, str):
+            return f"its input has {reason}"
+        return "its input is of fewer than 2 dimensions, or of an unknown shape"
 
     def _bytes_layer(self, layer: Layer | None) -> ByteTensor | None:
         """Lowers a layer with a QuantizeLinear behind it."""
@@ -357,12 +450,14 @@ class _Lowering:
             return pooled
 
         tensor = ByteTensor(y, make, 1)
-        self._functions[y] = ByteFunction(tensor, x.table, x.quant)
+        self._functions[y] = ByteFunction(tensor, x.table, x.quant, x.grid)
 
     def _average_pool(self, node: ir.Node) -> None:
-        x = self._meaning(node.inputs[0])
+        x = self._bytes_of(node.inputs[0])
         quantiser = find_quantiser(node.outputs[0])
         if x is None or quantiser is None:
+            return
+        if node.op_type == "ReduceMean" and not _is_over_planes(node, x.tensor.rank):
             return
         self._editor.anchor = quantiser.node
         tensor = average_of(self._editor, node, x, quantiser)
@@ -403,6 +498,8 @@ class _Lowering:
         if x in self._exact:
             self._exact[y] = self._exact[x]
         function = self._function(x)
+        if function is not None and is_op(node, "Transpose"):
+            self._transpose(node, function)
         if function is None or not is_op(node, "Reshape", "Flatten", "Squeeze"):
             return
         rank, channels = function.tensor.rank, function.tensor.channels(1)
@@ -419,7 +516,29 @@ class _Lowering:
             tensor.planes = function.tensor
         else:
             return
-        self._functions[y] = ByteFunction(tensor, function.table, function.quant)
+        self._functions[y] = ByteFunction(tensor, function.table, function.quant, function.grid)
+
+    def _transpose(self, node: ir.Node, function: ByteFunction) -> None:
+        """Lets who wants bytes take those of what is transposed; others read the floats."""
+        y, base, editor = node.outputs[0], function.tensor, self._editor
+        perm = attribute(node, "perm") or range(base.rank)[::-1]
+        if perm[0] != 0 or base.rank not in (3, 4) or function.quant is None:
+            return
+
+        def make(axis: int) -> ir.Value | None:
+            packed = base.form(editor, perm[axis])
+            if packed is None:
+                return None
+            saved, editor.anchor = editor.anchor, node
+            there = order_of(base.rank, perm[axis])
+            wanted = [there.index(perm[i]) for i in order_of(base.rank, axis)]
+            moved = editor.move(packed, wanted)
+            editor.anchor = saved
+            return moved
+
+        tensor = ByteTensor(y, make)
+        tensor.source, tensor.exact = y, function.quant
+        self._functions[y] = ByteFunction(tensor, function.table, function.quant, function.quant)
 
     def _rows_of(self, node: ir.Node, planes: ByteTensor) -> ByteTensor:
         """Returns [N, C, 1, ...] as the result [N, C] of a node."""
@@ -481,6 +600,20 @@ class _Lowering:
         if levels is not None:
             to = quant.dtype
             take_over(q, self._editor.add("Cast", [levels], to, q.shape, "", to=int(to)))
+
+
+def _is_dequantised(value: ir.Value | None) -> bool:
+    """Says whether a value is dequantised integers, moved or not."""
+    node = None if value is None else value.producer()
+    while node is not None and is_op(node, *_MOVES):
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return is_op(node, "DequantizeLinear")
+
+
+def _is_over_planes(node: ir.Node, rank: int) -> bool:
+    """Says whether a ReduceMean is over all dimensions behind the channels."""
+    axes = known_array(input_at(node, 1))
+    return axes is not None and sorted(int(a) % rank for a in axes.reshape(-1)) == [*range(2, rank)]
 
 
 def _widths(values: list[ir.Value]) -> list[int] | None:

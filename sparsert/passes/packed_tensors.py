@@ -119,6 +119,7 @@ class ByteTensor:
         self._make = make
         self._preferred = preferred_axis
         self._forms: dict[int, ir.Value] = {}
+        self._repeated: dict[tuple[int, int], ByteTensor] = {}
         self.is_float = False  # a QuantizeLinear that stays computes it
         self.source: ir.Value | None = None
         self.exact: Quantisation | None = None
@@ -176,6 +177,24 @@ class ByteTensor:
         shape = self.packed_shape(axis)
         return editor.add("QuantizePacked", [moved], U32, shape, alpha=1.0, quant=[0, 0, 255])
 
+    def repeated(self, editor: Editor, axis: int, count: int) -> ByteTensor:
+        """Returns the tensor `count` times along an axis, each time in whole packed elements."""
+        if (axis, count) not in self._repeated:
+            shape = [] if self.like.shape is None else list(self.like.shape)
+            shape[axis] = count * -(-(self.channels(axis) or 0) // _LANES) * _LANES
+            like = ir.Value(name="repeated", shape=ir.Shape(shape))
+
+            def make(asked: int) -> ir.Value | None:
+                packed = self.form(editor, axis) if asked == axis else None
+                if packed is None:
+                    return None
+                return editor.add(
+                    "Concat", [packed] * count, U32, packed_shape(like, axis), "", axis=1
+                )
+
+            self._repeated[axis, count] = ByteTensor(like, make, axis)
+        return self._repeated[axis, count]
+
     def floats(self, editor: Editor, quant: Quantisation) -> ir.Value | None:
         """Returns the numbers that the bytes stand for, in the tensor's own shape."""
         axis = self.axis()
@@ -209,11 +228,13 @@ class ByteFunction:
     """A float tensor whose elements are table[byte] of a tensor of bytes.
 
     quant: set where the table is just the meaning of the bytes.
+    grid: the quantisation of the bytes that it was computed from.
     """
 
     tensor: ByteTensor
     table: NDArray[np.float32]
     quant: Quantisation | None = None
+    grid: Quantisation | None = None
 
     def at_root(self) -> ByteFunction:
         """Returns the same function of the bytes that those of its tensor follow from."""
@@ -222,6 +243,18 @@ class ByteFunction:
             table = function.table[function.tensor.base_table]
             function = ByteFunction(function.tensor.base, table)
         return function
+
+    def on_grid(self, editor: Editor, like: ir.Value) -> ByteFunction | None:
+        """Returns it as the meaning of bytes, if all its numbers are some of its grid's."""
+        if self.quant is not None or self.grid is None:
+            return self if self.quant is not None else None
+        if np.isnan(self.table).any():
+            return None
+        numbers = self.grid.table()[self.grid.levels(self.table)]
+        tensor = looked_up(editor, self, self.grid, like)
+        if tensor is None or not np.array_equal(numbers, self.table):
+            return None
+        return ByteFunction(tensor, self.grid.table(), self.grid, self.grid)
 
 
 def quantised(editor: Editor, x: ir.Value, quant: Quantisation, like: ir.Value) -> ByteTensor:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx.defs import onnx_opset_version
 
-from sparsert.passes.graph_tools import attribute, constant, constant_array, input_at, is_f32, is_op
+from sparsert.passes.fold_constants import evaluator
+from sparsert.passes.graph_tools import attribute, constant_array, input_at, is_f32, is_op
 
 Floats = NDArray[np.floating[Any]]
 
@@ -17,6 +19,13 @@ BYTES = frozenset({ir.DataType.UINT8, ir.DataType.INT8})
 _SIGN = 128  # packed bytes are unsigned: what is added to those of int8
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
+_MANY = 1 << 26
+# Operators that only move numbers.
+_MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
+# Operators that quantisers leave between constants and who reads them.
+_COMPUTED = frozenset(
+    {*_MOVES, *"Cast CastLike Clip Mul Div Shape ConstantOfShape QuantizeLinear".split()}
+)
 
 
 def is_normal(scale: Any) -> bool:
@@ -50,130 +59,218 @@ class Quantisation:
         return levels
 
 
-def read_quantisation(node: ir.Node) -> Quantisation | None:
-    """Returns what a QuantizeLinear or DequantizeLinear of bytes with one constant scale says.
+def known_array(value: ir.Value | None, max_elems: int = _MANY) -> NDArray[Any] | None:
+    """Returns a constant, or what a graph computes from constants; None if it is neither.
 
-    None: the scale is of blocks or channels, not constant, not f32, or no positive normal number.
+    Quantisers leave to the graph: bytes of weights, scales of biases, types of zero points.
     """
-    if not is_op(node, "QuantizeLinear", "DequantizeLinear") or attribute(node, "block_size", 0):
+    array = constant_array(value, max_elems)
+    node = None if value is None else value.producer()
+    if array is not None or node is None or node.domain != "":
+        return array
+    if node.op_type not in _COMPUTED:
         return None
-    scale, zero = constant_array(input_at(node, 1), 1), input_at(node, 2)
-    if not is_f32(input_at(node, 1)) or scale is None or scale.size != 1 or not is_normal(scale):
+    given = [known_array(operand, max_elems) for operand in node.inputs]
+    if any(v is not None and a is None for v, a in zip(node.inputs, given, strict=True)):
         return None
     if node.op_type == "QuantizeLinear":
+        return _quantised_constant(node, *given)
+    evaluate = evaluator(node, onnx_opset_version())
+    with np.errstate(all="ignore"):
+        result = None if evaluate is None else evaluate(*given)
+    return np.asarray(result[0] if isinstance(result, tuple) else result)
+
+
+def _quantised_constant(node: ir.Node, x: Any, scale: Any, zero: Any = None) -> NDArray[Any] | None:
+    dtype = ir.DataType(attribute(node, "output_dtype", 0) or int(ir.DataType.UINT8))
+    numpy_dtype = zero.dtype if zero is not None else np.dtype(dtype.numpy())
+    if numpy_dtype not in (np.uint8, np.int8) or attribute(node, "block_size", 0):
+        return None
+    if x.dtype != np.float32 or scale.ndim > 1 or not is_normal(scale):
+        return None
+    behind = x.ndim - 1 - attribute(node, "axis", 1) % x.ndim if scale.size > 1 else 0
+    shape = (-1, *[1] * behind)
+    levels = np.rint(x / scale.reshape(shape))
+    levels = levels if zero is None else levels + zero.astype(np.float32).reshape(shape)
+    limits = np.iinfo(numpy_dtype)
+    levels = np.clip(levels, limits.min, limits.max)
+    return None if np.isnan(levels).any() else levels.astype(numpy_dtype)
+
+
+def read_quantisation(node: ir.Node) -> Quantisation | None:
+    """Returns what a QuantizeLinear or DequantizeLinear of bytes with one constant scale says."""
+    found = quantisation_or_reason(node)
+    return None if isinstance(found, str) else found
+
+
+def quantisation_or_reason(node: ir.Node) -> Quantisation | str:
+    """Returns the same, or why it cannot be one of packed bytes."""
+    if attribute(node, "block_size", 0):
+        return "scales of blocks"
+    scale, zero = known_array(input_at(node, 1)), input_at(node, 2)
+    if scale is None:
+        return "a scale that the run computes"
+    if scale.dtype != np.float32:
+        return f"scales of {scale.dtype}"
+    if scale.size != 1:
+        return "scales of channels on activations"
+    if not is_normal(scale):
+        return f"a scale of {float(scale.reshape(())):g}"
+    offset = known_array(zero)
+    if zero is not None and (offset is None or offset.size != 1):
+        return "a zero point that is no constant number"
+    dtype: ir.DataType | None
+    if node.op_type == "QuantizeLinear":
         given = attribute(node, "output_dtype", 0) or int(ir.DataType.UINT8)
-        dtype = ir.DataType(given) if zero is None else zero.dtype
-        if not is_f32(input_at(node, 0)):
-            return None
+        dtype = ir.DataType(given) if offset is None else ir.DataType.from_numpy(offset.dtype)
+        floats = input_at(node, 0)
     else:
         x = input_at(node, 0)
         dtype = None if x is None else x.dtype
-        if not is_f32(node.outputs[0]):
-            return None
-    if dtype not in BYTES:
-        return None
+        floats = node.outputs[0]
+    if not is_f32(floats):
+        return "floats of another type than f32"
+    if dtype not in BYTES or (offset is not None and offset.dtype != dtype.numpy()):
+        return f"integers of the type {'unknown' if dtype is None else dtype.name}"
     sign = _SIGN if dtype == ir.DataType.INT8 else 0
-    if zero is None:
-        return Quantisation(float(scale.reshape(())), sign, dtype)
-    offset = constant_array(zero, 1)
-    if offset is None or offset.size != 1 or zero.dtype != dtype:
-        return None
-    return Quantisation(float(scale.reshape(())), int(offset.reshape(())) + sign, dtype)
+    level = 0 if offset is None else int(offset.reshape(()))
+    return Quantisation(float(scale.reshape(())), level + sign, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class QuantisedWeight:
-    """Weights [M, ...] as i8 without zero points; each row has a scale."""
+    """Weights [M, ...] as integers without zero points; each row has a scale.
 
-    levels: NDArray[np.int8]
+    Attributes:
+        levels: i8, or i16 where zero points take them beyond -128 to 127.
+        scale: of each row; that of a row of zeros is of no consequence.
+    """
+
+    levels: NDArray[Any]
     scale: NDArray[np.float64]
+
+    def parts(self) -> list[NDArray[np.int8]]:
+        """Returns i8 weights that add up to the levels: all in the first, as far as they go."""
+        left = self.levels
+        found: list[NDArray[np.int8]] = []
+        while not found or left.any():
+            found.append(np.clip(left, -128, 127).astype(np.int8))
+            left = left - found[-1]
+        return found
+
+
+def weight_or_reason(value: ir.Value | None, axis: int) -> QuantisedWeight | str:
+    """Returns constant weights of bytes with their rows, dimension `axis`, in front.
+
+    Or why there are none: they are not quantised, or scales are not one or one per row.
+    """
+    found = _dequantised(value)
+    if isinstance(found, str):
+        return found
+    levels, scale = found
+    if levels.ndim < 2 or levels.size == 0:
+        return "weights without rows"
+    if np.isnan(scale).any():
+        return "a scale of weights of nan"
+    sizes = [1] * (levels.ndim - scale.ndim) + [*scale.shape]
+    levels = np.moveaxis(levels, axis, 0)
+    if scale.size in (1, sizes[axis]):
+        row_scale = np.broadcast_to(scale.reshape(-1), levels.shape[:1])
+    else:
+        scales = np.moveaxis(np.broadcast_to(scale, found[0].shape), axis, 0)
+        scales = scales.reshape(scales.shape[0], -1)
+        row_scale = scales[:, 0]
+        if (scales != row_scale[:, None]).any():
+            return "scales of weights along another dimension than that of the outputs"
+    is_zero = row_scale == 0  # so is what it stands for
+    if is_zero.any():
+        levels = np.where(is_zero.reshape(-1, *[1] * (levels.ndim - 1)), 0, levels)
+        row_scale = np.where(is_zero, np.float32(1), row_scale)
+    if not is_normal(row_scale):
+        worst = next(s for s in row_scale if not is_normal(s))
+        return f"a scale of weights of {float(worst):g}"
+    fits = levels.min() >= -128 and levels.max() <= 127
+    dtype = np.int8 if fits else np.int16
+    return QuantisedWeight(np.ascontiguousarray(levels, dtype), row_scale.astype(np.float64))
 
 
 def read_weight(value: ir.Value | None, axis: int) -> QuantisedWeight | None:
-    """Returns constant weights of bytes with their rows, dimension `axis`, in front.
+    """Returns what weight_or_reason() does, or None."""
+    found = weight_or_reason(value, axis)
+    return None if isinstance(found, str) else found
 
-    None where zero points do not leave them in i8, or scales are not one or one per row.
-    """
+
+def _dequantised(value: ir.Value | None) -> tuple[NDArray[np.int16], NDArray[Any]] | str:
+    """Returns integers without zero points, and scales that broadcast over them; or why not."""
     node = None if value is None else value.producer()
-    if node is None:
-        return None
-    if is_op(node, "Transpose"):
-        perm = attribute(node, "perm")
-        if perm is not None and tuple(perm) != (1, 0):
-            return None
-        source = node.inputs[0]
-        is_matrix = source is not None and source.shape is not None and len(source.shape) == 2
-        return read_weight(source, 1 - axis) if is_matrix else None
-    if not is_op(node, "DequantizeLinear") or attribute(node, "block_size", 0):
-        return None
-    stored = _stored_weight(node.inputs[0])
-    scale = constant_array(input_at(node, 1), 1 << 24)
-    if stored is None or stored.ndim < 2 or scale is None or not is_f32(input_at(node, 1)):
-        return None
-    rows = stored.shape[axis]
-    along = attribute(node, "axis", 1)
-    if scale.size != 1 and (scale.shape != (rows,) or along % stored.ndim != axis):
-        return None
-    if not is_normal(scale):
-        return None
-    levels = np.moveaxis(stored, axis, 0).astype(np.int16)
+    if node is not None and is_op(node, *_MOVES):
+        return _moved(node)
+    if node is None or not is_op(node, "DequantizeLinear"):
+        return "weights that are not quantised"
+    if attribute(node, "block_size", 0):
+        return "scales of blocks of weights"
+    stored, scale = known_array(node.inputs[0]), known_array(input_at(node, 1))
+    if stored is None or scale is None:
+        return "weights that are no constants"
+    if stored.dtype not in (np.uint8, np.int8):
+        return f"weights of the type {stored.dtype}"
+    if scale.dtype != np.float32 or stored.ndim == 0:
+        return f"scales of {scale.dtype}"
+    along = attribute(node, "axis", 1) % stored.ndim
+    if scale.size != 1 and scale.shape != (stored.shape[along],):
+        return f"{scale.size} scales for {stored.shape[along]} channels"
+    shape = (-1, *[1] * (stored.ndim - 1 - along)) if scale.size != 1 else ()
+    levels = stored.astype(np.int16)
     if input_at(node, 2) is not None:
-        zero = constant_array(node.inputs[2], 1 << 24)
-        if zero is None or zero.size not in (1, rows) or zero.dtype != stored.dtype:
-            return None
-        levels = levels - zero.astype(np.int16).reshape(-1, *[1] * (stored.ndim - 1))
-    if levels.size == 0 or levels.min() < -128 or levels.max() > 127:
-        return None
-    row_scale = np.broadcast_to(scale.reshape(-1), (rows,)).astype(np.float64)
-    return QuantisedWeight(np.ascontiguousarray(levels, np.int8), row_scale)
+        zero = known_array(node.inputs[2])
+        if zero is None or zero.size not in (1, scale.size) or zero.dtype != stored.dtype:
+            return "zero points of weights that do not go with them"
+        levels = levels - zero.astype(np.int16).reshape(shape)
+    return levels, scale.reshape(shape)
 
 
-def _stored_weight(value: ir.Value | None) -> NDArray[Any] | None:
-    """Returns constant bytes, or those that a QuantizeLinear of constants gives."""
-    tensor = constant(value)
-    if tensor is not None:
-        return np.asarray(tensor.numpy()) if tensor.dtype in BYTES else None
-    node = None if value is None else value.producer()
-    if node is None or not is_op(node, "QuantizeLinear") or attribute(node, "block_size", 0):
-        return None
-    tensor, scale = constant(node.inputs[0]), constant_array(input_at(node, 1), 1 << 24)
-    if tensor is None or scale is None or tensor.dtype != ir.DataType.FLOAT or scale.ndim > 1:
-        return None
-    dtype = None if value is None else value.dtype
-    zero = constant_array(input_at(node, 2), 1 << 24)
-    if dtype not in BYTES or (input_at(node, 2) is not None and zero is None):
-        return None
-    if not is_normal(scale):
-        return None
-    array = tensor.numpy()
-    behind = array.ndim - 1 - attribute(node, "axis", 1) % array.ndim if scale.size > 1 else 0
-    shape = (-1, *[1] * behind)
-    levels = np.rint(array / scale.reshape(shape))
-    levels = levels if zero is None else levels + zero.astype(np.float32).reshape(shape)
-    limits = np.iinfo(dtype.numpy())
-    return np.asarray(np.clip(levels, limits.min, limits.max).astype(dtype.numpy()))
+def _moved(node: ir.Node) -> tuple[NDArray[np.int16], NDArray[Any]] | str:
+    """Returns what _dequantised() does of the input of an operator that only moves numbers."""
+    found = _dequantised(node.inputs[0])
+    targets = [known_array(operand) for operand in node.inputs[1:]]
+    evaluate = evaluator(node, onnx_opset_version())
+    if isinstance(found, str):
+        return found
+    if evaluate is None or any(target is None for target in targets):
+        return "weights that are moved by the run"
+    levels, scale = found
+    if scale.size > 1:
+        scale = _first(evaluate(np.broadcast_to(scale, levels.shape), *targets))
+    return _first(evaluate(levels, *targets)), scale.reshape(()) if scale.size == 1 else scale
 
 
-def read_floats(value: ir.Value | None, max_elems: int = 1 << 24) -> NDArray[np.float64] | None:
+def _first(result: Any) -> NDArray[Any]:
+    return np.asarray(result[0] if isinstance(result, tuple) else result)
+
+
+def read_floats(value: ir.Value | None, max_elems: int = _MANY) -> NDArray[np.float64] | None:
     """Returns a constant of f32, or of dequantised integers, in f64; None if it is none."""
-    array = constant_array(value, max_elems)
+    array = known_array(value, max_elems)
     if array is not None:
         return array.astype(np.float64) if array.dtype == np.float32 else None
     node = None if value is None else value.producer()
     if node is None or not is_op(node, "DequantizeLinear") or attribute(node, "block_size", 0):
         return None
-    stored = constant_array(node.inputs[0], max_elems)
-    scale = constant_array(input_at(node, 1), max_elems)
+    stored = known_array(node.inputs[0], max_elems)
+    scale = known_array(input_at(node, 1), max_elems)
     if stored is None or scale is None or scale.dtype != np.float32 or scale.size == 0:
         return None
     if not np.isfinite(scale).all():
         return None
-    zero = constant_array(input_at(node, 2), max_elems)
-    if input_at(node, 2) is not None and (zero is None or zero.size != scale.size):
+    zero = known_array(input_at(node, 2), max_elems)
+    if input_at(node, 2) is not None and (zero is None or zero.size not in (1, scale.size)):
         return None
     behind = 0
     if scale.size > 1:
-        behind = stored.ndim - 1 - attribute(node, "axis", 1) % max(1, stored.ndim)
+        axis = attribute(node, "axis", 1) % max(1, stored.ndim)
+        if stored.ndim == 0 or scale.shape != (stored.shape[axis],):
+            return None
+        behind = stored.ndim - 1 - axis
     shape = (-1, *[1] * behind) if scale.size > 1 else ()
     levels = stored.astype(np.float64)
     levels = levels if zero is None else levels - zero.astype(np.float64).reshape(shape)

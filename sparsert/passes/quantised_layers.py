@@ -17,6 +17,7 @@ from sparsert.passes.graph_tools import (
     has_single_use,
     input_at,
     is_op,
+    only_use,
     rank_of,
 )
 from sparsert.passes.packed_tensors import (
@@ -34,13 +35,17 @@ from sparsert.passes.quantisation import (
     is_normal,
     read_floats,
     read_quantisation,
-    read_weight,
+    weight_or_reason,
 )
 
 _LANES = 4
 _INT32_MAX = (1 << 31) - 1
 # A bias is rounded to the scale of the sums where that moves the result by no more units than this.
 _BIAS_UNITS = 1 / 16
+# Weights of rows of zeros: their sums are so many per unit of the result.
+_STEPS_OF_ZEROS = 64
+# Convolutions of groups become ones of a single group up to this many weights, zeros included.
+_UNGROUPED_ELEMS = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +61,6 @@ class Quantiser:
         """Returns the bytes between which a result stays."""
         bounds = np.array([self.low, self.high], np.float32)
         return [int(level) for level in self.quant.levels(bounds)]
-
-
-def only_use(y: ir.Value) -> Any:
-    """Returns the use of a value that has one: node and idx."""
-    return next(iter(y.uses()))
 
 
 def find_quantiser(y: ir.Value) -> Quantiser | None:
@@ -108,6 +108,7 @@ class Layer:
         result: the value that the nodes of the graph compute.
         behind: dimensions of size 1 behind the layer's result, of rows [N, M].
         name: of the node with the weights; the lowered one takes it.
+        rest: a layer whose result is to be added, of weights beyond i8.
     """
 
     op: str
@@ -120,16 +121,22 @@ class Layer:
     result: ir.Value
     behind: int = 0
     name: str = ""
+    rest: Layer | None = None
 
     def as_bytes(self, editor: Editor, quantiser: Quantiser) -> ByteTensor | None:
         """Adds the layer with bytes as its result; None where scales or bias forbid it."""
         out = quantiser.quant
-        scale = self.quant.scale * self.weight.scale / out.scale
-        if not is_normal(scale) or not is_normal(out.scale):
+        step = self.quant.scale * self.weight.scale
+        is_zero = ~self.weight.levels.reshape(len(step), -1).any(axis=1)
+        step = np.where(is_zero, out.scale / _STEPS_OF_ZEROS, step)
+        scale = step / out.scale
+        if not is_normal(scale) or not is_normal(out.scale) or self.rest is not None:
             return None
         start = None
         if self.bias is not None:
-            exact = self.bias / (self.quant.scale * self.weight.scale)
+            exact = self.bias / step
+            farthest = 1024 * _STEPS_OF_ZEROS  # beyond all bytes
+            exact = np.where(is_zero, np.clip(exact, -farthest, farthest), exact)
             rounded = np.rint(exact)
             if not (np.abs(rounded - exact) * scale <= _BIAS_UNITS).all():
                 return None
@@ -167,7 +174,8 @@ class Layer:
         if not is_normal(scale) or self.result.shape is None:
             return None
         x = self._operand(editor)
-        if x is None:
+        rest = None if self.rest is None else self.rest.as_floats(editor)
+        if x is None or (rest is None) != (self.rest is None):
             return None
         start = None
         if self.bias is not None:
@@ -178,13 +186,15 @@ class Layer:
         attributes = {**self.window, "to": int(F32), "quant": [self.quant.zero]}
         inputs = [x, self._weight(editor), *constants]
         y = self._named(editor.add(self.op, inputs, F32, shape, **attributes))
-        return editor.as_rows(y) if self.behind else editor.move(y, back)
+        y = editor.as_rows(y) if self.behind else editor.move(y, back)
+        return y if rest is None else editor.add("Add", [y, rest], F32, self.result.shape, "")
 
     def fits(self, start: Any = 0) -> bool:
         """Says whether no sum leaves int32."""
         farthest = max(self.quant.zero, 255 - self.quant.zero)
         rows = np.abs(self.weight.levels.astype(np.int64)).reshape(self.weight.levels.shape[0], -1)
-        return bool((rows.sum(axis=1) * farthest + np.abs(start) <= _INT32_MAX).all())
+        own = bool((rows.sum(axis=1) * farthest + np.abs(start) <= _INT32_MAX).all())
+        return own and (self.rest is None or self.rest.fits())
 
     def _named(self, y: ir.Value) -> ir.Value:
         node = y.producer()
@@ -244,19 +254,23 @@ class BytesLayer:
         return layer._add_bytes(editor, like, self.constants, quant, **more)
 
 
-def conv_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
-    """Returns a Conv of bytes, or None where there are no kernels for it."""
-    weight = read_weight(input_at(node, 1), 0)
-    if weight is None or weight.levels.ndim not in (3, 4) or x.quant is None:
-        return None
+def conv_layer(editor: Editor, node: ir.Node, x: ByteFunction) -> Layer | str:
+    """Returns a Conv of bytes, or why there is none."""
+    weight = weight_or_reason(input_at(node, 1), 0)
+    if isinstance(weight, str) or x.quant is None:
+        return str(weight)
+    if weight.levels.ndim not in (3, 4):
+        return f"windows of {weight.levels.ndim - 2} dimensions"
     count = weight.levels.ndim - 2
     rows, width = weight.levels.shape[:2]
     group = attribute(node, "group", 1)
-    if x.tensor.channels(1) != width * group or x.tensor.rank != count + 2:
-        return None
+    if x.tensor.channels(1) != width * group or x.tensor.rank != count + 2 or rows % group:
+        return "an input of an unknown number of channels"
     is_depthwise = group > 1 and width == 1 and rows == group
     if group > 1 and not is_depthwise and (width % _LANES or rows // group % _LANES):
-        return None
+        if weight.levels.size * group > _UNGROUPED_ELEMS:
+            return f"groups of {width} and {rows // group} channels"
+        weight, group = _ungrouped(weight, group), 1
     window = {
         "strides": attribute(node, "strides", (1,) * count),
         "pads": attribute(node, "pads", (0,) * (2 * count)),
@@ -265,27 +279,40 @@ def conv_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
         "auto_pad": attribute(node, "auto_pad", "NOTSET"),
     }
     op = "QDepthwise" if is_depthwise else "QConv"
-    layer = _layer(op, x, 1, weight, input_at(node, 2), window, node.outputs[0])
-    return None if layer is None else dataclasses.replace(layer, name=node.name or "")
+    return _layer(editor, op, x, 1, weight, input_at(node, 2), window, node, node.outputs[0])
 
 
-def linear_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
-    """Returns a MatMul or Gemm of bytes and constant weights, or None."""
+def _ungrouped(weight: QuantisedWeight, group: int) -> QuantisedWeight:
+    """Returns the weights of all groups as those of one: zeros where the groups do not meet."""
+    rows, width = weight.levels.shape[:2]
+    levels = np.zeros((rows, width * group, *weight.levels.shape[2:]), weight.levels.dtype)
+    for i in range(group):
+        own = slice(i * rows // group, (i + 1) * rows // group)
+        levels[own, i * width : (i + 1) * width] = weight.levels[own]
+    return QuantisedWeight(levels, weight.scale)
+
+
+def linear_layer(editor: Editor, node: ir.Node, x: ByteFunction) -> Layer | str:
+    """Returns a MatMul or Gemm of bytes and constant weights, or why there is none."""
     rank = x.tensor.rank
     if not 2 <= rank <= 4 or x.quant is None:
-        return None
+        return f"an input of {rank} dimensions"
     is_gemm, bias, result = node.op_type == "Gemm", input_at(node, 2), node.outputs[0]
     transposed = is_gemm and bool(attribute(node, "transB", 0))
+    factor = 1.0
     if is_gemm:
-        if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1 or rank != 2:
-            return None
+        if attribute(node, "transA", 0) or rank != 2:
+            return "a transposed input"
+        factor = attribute(node, "alpha", 1.0)
         if bias is not None and attribute(node, "beta", 1.0) != 1:
-            return None
+            return "a factor of the bias"
     if rank_of(input_at(node, 1)) != 2:
-        return None
-    weight = read_weight(input_at(node, 1), 0 if transposed else 1)
-    if weight is None or x.tensor.channels(rank - 1) != weight.levels.shape[1]:
-        return None
+        return "weights that are no matrix"
+    weight = weight_or_reason(input_at(node, 1), 0 if transposed else 1)
+    if isinstance(weight, str):
+        return weight
+    if x.tensor.channels(rank - 1) != weight.levels.shape[1]:
+        return "an input of an unknown number of features"
     if bias is None:
         bias, result = _bias_behind(result, weight.levels.shape[0])
     rows, columns = weight.levels.shape
@@ -296,10 +323,9 @@ def linear_layer(node: ir.Node, x: ByteFunction) -> Layer | None:
     else:
         kernel = [columns, *[1] * max(1, rank - 2)]
         axis, behind = rank - 1, int(rank == 2)
-    weight = QuantisedWeight(weight.levels.reshape(rows, *kernel), weight.scale)
+    weight = QuantisedWeight(weight.levels.reshape(rows, *kernel), factor * weight.scale)
     window = _pointwise(len(kernel) - 1)
-    layer = _layer("QConv", x, axis, weight, bias, window, result, behind)
-    return None if layer is None else dataclasses.replace(layer, name=node.name or "")
+    return _layer(editor, "QConv", x, axis, weight, bias, window, node, result, behind)
 
 
 def _pointwise(count: int) -> dict[str, Any]:
@@ -329,25 +355,40 @@ def _is_row(values: NDArray[np.float64], size: int) -> bool:
 
 
 def _layer(
+    editor: Editor,
     op: str,
     x: ByteFunction,
     axis: int,
     weight: QuantisedWeight,
     bias: ir.Value | None,
     window: dict[str, Any],
+    node: ir.Node,
     result: ir.Value,
     behind: int = 0,
-) -> Layer | None:
+) -> Layer | str:
     rows = weight.levels.shape[0]
     values = None
     if bias is not None:
         values = read_floats(bias, rows)
-        if values is None or not _is_row(values, rows) or not np.isfinite(values).all():
-            return None
+        if values is None or not _is_row(values, rows):
+            return "a bias that is no constant for each output"
+        if not np.isfinite(values).all():
+            return "a bias that is not finite"
         values = np.broadcast_to(values.reshape(-1), (rows,))
     assert x.quant is not None
-    layer = Layer(op, x.tensor, x.quant, axis, weight, values, window, result, behind)
-    return layer if layer.fits() else None
+    tensor, parts, rest = x.tensor, weight.parts(), None
+    if len(parts) > 1 and op == "QConv" and window["group"] == 1:
+        tensor = tensor.repeated(editor, axis, len(parts))
+        room = -parts[0].shape[1] % _LANES
+        pads = [(0, 0), (0, room), *[(0, 0)] * (parts[0].ndim - 2)]
+        parts = [np.concatenate([np.pad(part, pads) for part in parts], axis=1)]
+    for levels in parts[:0:-1]:
+        more = QuantisedWeight(levels, weight.scale)
+        rest = Layer(op, tensor, x.quant, axis, more, None, window, result, behind, "", rest)
+    first = QuantisedWeight(parts[0], weight.scale)
+    name = node.name or ""
+    layer = Layer(op, tensor, x.quant, axis, first, values, window, result, behind, name, rest)
+    return layer if layer.fits() else "sums that may not fit 32 bits"
 
 
 def sum_of(
@@ -379,7 +420,7 @@ def sum_of(
 def average_of(
     editor: Editor, node: ir.Node, x: ByteFunction, quantiser: Quantiser
 ) -> ByteTensor | None:
-    """Adds QAveragePool for an AveragePool or GlobalAveragePool of bytes."""
+    """Adds QAveragePool for an AveragePool, GlobalAveragePool or ReduceMean of planes of bytes."""
     assert x.quant is not None
     out, like = quantiser.quant, node.outputs[0]
     scale = x.quant.scale / out.scale
@@ -392,16 +433,17 @@ def average_of(
     if node.op_type == "AveragePool":
         window = window_of_pool(node)
         window["count_include_pad"] = attribute(node, "count_include_pad", 0)
+    behind = x.tensor.rank - (rank_of(like) or 0)  # dimensions that a ReduceMean takes away
     y = editor.add(
         "QAveragePool",
         [packed],
         U32,
-        packed_shape(like, 1),
+        packed_shape(like, 1) + [1] * behind,
         alpha=float(np.float32(scale)),
         quant=[x.quant.zero, out.zero, *quantiser.limits()],
         **window,
     )
-    return ByteTensor.of(like, 1, y)
+    return ByteTensor.of(like, 1, editor.as_rows(y) if behind else y)
 
 
 def window_of_pool(node: ir.Node) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from sparsert.errors import describe_problems
 from sparsert.importers import import_model
-from sparsert.modelfile.writer import FLOAT_LAYERS
+from sparsert.modelfile.tables import KEPT_FLOAT
 from sparsert.passes.graph_tools import constant
 from sparsert.quantize.calibrate import calibrate, runs_per_feed
 from sparsert.quantize.feeds import make_feeds
@@ -94,7 +94,7 @@ def quantise_model(
     proto = build(integer)
     if choice.kept_float:
         entry = proto.metadata_props.add()
-        entry.key, entry.value = FLOAT_LAYERS, json.dumps(choice.kept_float)
+        entry.key, entry.value = KEPT_FLOAT, json.dumps(choice.kept_float)
     final = [layer for layer in layers if layer.name in integer]
     structure = make_structure(model.graph, final, options.op_types, excluded)
     report = QuantizeReport(

@@ -127,6 +127,9 @@ class QuantizeReport:
             f"{self.quantised} of {len(self.layers)} layers in integers, and "
             f"{len(self.other_nodes)} nodes without weights; calibrated with {self.samples} runs"
         ]
+        zeros, before = (sum(getattr(x, n) for x in self.layers) for n in ("zeros", "zeros_before"))
+        weights = sum(layer.weights for layer in self.layers)
+        notes.append(f"zeros: {before:,} of {weights:,} weights before, {zeros:,} after")
         if self.accuracy is not None and self.accuracy_float is not None:
             drop = self.accuracy_float - self.accuracy
             notes.append(

@@ -112,7 +112,7 @@ class HybridBackend:
                 table = engine.explain()
                 rows += [tuple(row) for row in table.rows]
                 records += table.records
-                notes += table.notes
+                notes += [note for note in table.notes if note not in notes]
                 continue
             rows.append((f"(part {index})", "fallback", *[""] * 6, engine.engine, "", reason))
             records.append(

@@ -26,8 +26,8 @@ MAX_PLANS = 16
 # Compute formats that make no use of zeros; layers without weights have none.
 DENSE_FORMATS = ("dense", "dense8", "dense16", "winograd", "")
 
-# Layers with weights that compute in integers.
-INTEGER_OPS = ("QConv", "QDepthwise")
+# Nodes of a quantised model in f32 that a note of explain() names.
+_MAX_FLOATS = 8
 
 _TUNE = {False: 0, "auto": 1, True: 2}
 _ERRORS: dict[int, type[errors.SparsertError]] = {
@@ -215,11 +215,13 @@ class NativeBackend:
     def explain(self) -> Table:
         """Says how each layer runs and why: for the last shapes used, else with 1 for symbols."""
         plan = self._some_plan()
-        nodes = plan.nodes
-        kept_float = self._kept_float()
-        for n in nodes:
-            if n["name"] in kept_float and n["op"] not in INTEGER_OPS:
-                n["reason"] += f"; quantize left it in float: {kept_float[n['name']]}"
+        floats = self._float_layers()
+        nodes = [
+            {**n, "reason": f"{n['reason']}; in f32: {floats[n['name']]}".removeprefix("; ")}
+            if n["name"] in floats
+            else n
+            for n in plan.nodes
+        ]
         rows = [
             (
                 n["name"],
@@ -254,6 +256,10 @@ class NativeBackend:
                 "cold (warm in a model that stays in cache), or predicted (~); +n: others, in "
                 "to_dict()"
             )
+        if floats:
+            shown = [f"{name} ({why})" for name, why in [*floats.items()][:_MAX_FLOATS]]
+            more = f" and {len(floats) - len(shown)} more" if len(floats) > len(shown) else ""
+            notes.append(f"in f32 in a quantised model: {', '.join(shown)}{more}")
         slices, images = plan.slices
         if slices > 1:
             notes.append(
@@ -263,12 +269,13 @@ class NativeBackend:
         title = f"{self._label}: how each layer runs"
         return Table(title, EXPLAIN_COLUMNS, rows, notes, records=nodes)
 
-    def _kept_float(self) -> dict[str, str]:
-        """Returns why sparsert.quantize left layers in float, by name, as the file tells."""
+    def _float_layers(self) -> dict[str, str]:
+        """Returns why layers of a quantised model are in f32, by name."""
         from sparsert.modelfile import read_metadata
+        from sparsert.modelfile.tables import FLOAT_LAYERS
 
-        reasons = read_metadata(self.file).get("float_layers")
-        return {str(k): str(v) for k, v in reasons.items()} if isinstance(reasons, dict) else {}
+        found = read_metadata(self.file).get(FLOAT_LAYERS)
+        return found if isinstance(found, dict) else {}
 
     def memory(self) -> dict[str, int]:
         """Bytes of the file, of the packed weights, and of the arena as explain() has them."""

@@ -109,3 +109,18 @@ def test_bad_options(call, files, tmp_path):
     assert "Traceback" not in wrong.output
     assert not (tmp_path / "out.onnx").exists()
     assert "none.onnx" in call("none.onnx", *data, code=1).stderr
+
+
+def test_an_accuracy_budget(call, files, tmp_path):
+    answers = np.concatenate([sparsert.load(files / "m.onnx", tune=False)(x[None]) for x in X])
+    np.save(tmp_path / "labels.npy", answers.argmax(1))
+    given = ("--data", files / "x.npy", "--labels", tmp_path / "labels.npy")
+    text = call("m.onnx", *given, "--max-drop", 1).stdout
+    assert "accuracy 1.0000 in float" in text
+    assert "zeros: " in text
+    np.save(tmp_path / "labels.npy", np.zeros(6))
+    assert "one integer per sample" in call("m.onnx", *given, code=2).output
+    np.save(tmp_path / "labels.npy", np.zeros(5, int))
+    assert "5 for 6 samples" in call("m.onnx", *given, code=2).output
+    assert "needs --labels" in call("m.onnx", *given[:2], "--max-drop", 1, code=2).output
+    assert "--max-drop 0.01" in CliRunner().invoke(command, ["quantize", "--help"]).output

@@ -37,8 +37,8 @@ CONVS: dict[str, tuple[Sequence[int | str], Sequence[int], dict[str, Any], str]]
     "groups": ((2, 16, 4, 4), (8, 8, 3, 3), {"group": 2}, "QConv"),
     "depthwise": ((2, 7, 6, 5), (7, 1, 3, 3), {"group": 7, "pads": [1, 1, 1, 1]}, "QDepthwise"),
     "one channel": ((2, 1, 6, 5), (1, 1, 3, 3), {}, "QConv"),
-    "groups of odd size": ((2, 6, 4, 4), (4, 3, 3, 3), {"group": 2}, "Conv"),
-    "two filters each": ((2, 6, 4, 4), (12, 1, 3, 3), {"group": 6}, "Conv"),
+    "groups of odd size": ((2, 6, 4, 4), (4, 3, 3, 3), {"group": 2}, "QConv"),
+    "two filters each": ((2, 6, 4, 4), (12, 1, 3, 3), {"group": 6}, "QConv"),
 }
 
 
@@ -54,8 +54,7 @@ def test_convolution(name: str, signed: bool, bias: bool) -> None:
         layers.bias(rows)
     layers.add("Conv", ["xd", "wd", *["b"] * bias], "c", **attributes).end("c")
     model = assert_units(layers.model({"x": shape}), sizes={"N": 2, "H": 7, "W": 6})
-    middle = [op] if op != "Conv" else ["DequantizePacked", "Conv", "QuantizePacked"]
-    assert names(model) == between(*middle)
+    assert names(model) == between(op)
 
 
 @pytest.mark.parametrize("rank", [3, 5])
@@ -87,11 +86,26 @@ def test_weights_with_zero_points(dtype: Any) -> None:
     assert names(assert_units(layers.model())) == between("QConv")
 
 
-def test_weights_beyond_i8_stay_floats() -> None:
-    layers = Layers().start().weight((6, 8, 3, 3), zero=20, dtype=np.uint8)
-    layers.constants["w"][0, 0, 0, 0] = 255
-    layers.add("Conv", ["xd", "wd"], "c").end("c")
-    assert "Conv" in names(assert_units(layers.model()))
+@pytest.mark.parametrize("zero", [0, 20, 200])
+@pytest.mark.parametrize("group", [1, 2, 5])
+def test_weights_beyond_i8_are_added_up(zero: int, group: int) -> None:
+    channels = {1: 5, 2: 8, 5: 5}[group]
+    shape = (channels, channels // group, 3, 3)
+    layers = Layers().start().weight(shape, zero=zero, dtype=np.uint8).bias(channels)
+    layers.constants["w"][:2, 0, 0, 0] = 0, 255
+    layers.add("Conv", ["xd", "wd", "b"], "c", group=group).end("c")
+    found = names(assert_units(layers.model({"x": (2, channels, 6, 5)})))
+    assert not {"Conv", "Linear"} & set(found)
+    count = found.count("QConv") + found.count("QDepthwise")
+    assert count == (1 if group == 1 else 3 if zero == 0 else 2)
+
+
+def test_product_with_weights_beyond_i8() -> None:
+    layers = Layers().start().weight((11, 7), zero=30, dtype=np.uint8).bias(7)
+    layers.constants["w"][0] = 255
+    layers.add("Gemm", ["xd", "wd", "b"], "p").end("p")
+    model = assert_units(layers.model({"x": (3, 11)}))
+    assert names(model) == between("Concat", "QConv")
 
 
 def test_weights_that_are_quantised_in_the_graph() -> None:
@@ -202,7 +216,7 @@ def test_gemm(attributes: dict[str, Any]) -> None:
     layers = Layers().start().weight((7, 12) if turned else (12, 7)).bias(7)
     layers.add("Gemm", ["xd", "wd", "b"], "p", **attributes).end("p")
     model = assert_units(layers.model({"x": (12, 3) if "transA" in attributes else (3, 12)}))
-    assert ("QConv" in names(model)) == (not attributes or turned)
+    assert ("QConv" in names(model)) == ("transA" not in attributes)
 
 
 @pytest.mark.parametrize("size", [(4, 3), (5,)])

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from onnx import numpy_helper
 
 import sparsert
 from sparsert import prune
-from tests.quantize.networks import digits, integers, train
+from tests.quantize.networks import (
+    accuracy,
+    digits,
+    float_accuracy,
+    integers,
+    onnx_of,
+    train,
+    trained_cnn,
+)
 from tests.suite.harness import make_session
 
 torch = pytest.importorskip("torch")
@@ -30,6 +40,23 @@ def fake_quantise(module) -> None:
                 ch_axis=0,
             )
             nn.utils.parametrize.register_parametrization(layer, "weight", rounding)
+
+
+def fake_quantise_inputs(module) -> list:
+    """Rounds what layers read, as docs/quantization.md shows; returns what takes that off again."""
+    handles = []
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            rounding = quantization.FakeQuantize(
+                observer=quantization.MovingAverageMinMaxObserver,
+                quant_min=0,
+                quant_max=255,
+                dtype=torch.quint8,
+            )
+            handles.append(
+                layer.register_forward_pre_hook(lambda _, x, rounding=rounding: rounding(x[0]))
+            )
+    return handles
 
 
 def make_module():
@@ -68,3 +95,27 @@ def test_fine_tuning_with_rounded_weights_keeps_masks_and_integers():
     assert [layer.sparsity >= 0.8 for layer in report.layers] == [True, True]
     (logits,) = make_session(model).run(None, {"input": x[:64].numpy()})
     assert (logits.argmax(1) == trained.argmax(1)).mean() > 0.98
+
+
+def test_training_with_rounded_inputs_keeps_blocks_and_accuracy():
+    module, data = copy.deepcopy(trained_cnn("1x4")), digits()
+    masks = {
+        name: layer.weight != 0
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    }
+    prune.apply_masks(module, masks)
+    fake_quantise(module)
+    hooks = fake_quantise_inputs(module)
+    train(module, 1, 2e-4)
+    for hook in hooks:
+        hook.remove()
+    prune.remove(module)
+    model, report = sparsert.quantize(onnx_of(module), data.train_x[:200])
+    assert report.quantised == 5
+    assert all(layer.sparsity >= 0.79 for layer in report.layers[1:])
+    for layer in report.layers:
+        assert layer.zeros >= layer.zeros_before
+    ours = sparsert.load(model, threads=1, tune=False)
+    assert accuracy(ours) >= float_accuracy("cnn-1x4") - 0.01
+    assert "in f32" not in str(ours.explain())
