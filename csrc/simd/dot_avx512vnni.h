@@ -74,7 +74,6 @@ inline Vec Centre(Vec bytes, CentredByte byte) {
       _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(byte.zero, _mm512_castps_si512(bytes.v), byte.place))};
 }
 inline Vec RepeatFour(const float* p) { return {_mm512_broadcast_f32x4(_mm_loadu_ps(p))}; }
-inline ByteWeights ToWeights(Vec bytes) { return {_mm512_castps_si512(bytes.v)}; }
 inline IntVec ToInts(Vec bits) { return {_mm512_castps_si512(bits.v)}; }
 inline void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {
   const __m512i av = _mm512_castps_si512(a.v);

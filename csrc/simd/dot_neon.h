@@ -86,7 +86,6 @@ inline Vec Centre(Vec bytes, CentredByte byte) {
   return {vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(one), byte.zero))};
 }
 inline Vec RepeatFour(const float* p) { return {vld1q_f32(p)}; }
-inline ByteWeights ToWeights(Vec bytes) { return {vreinterpretq_s8_f32(bytes.v)}; }
 inline IntVec ToInts(Vec bits) { return {vreinterpretq_s32_f32(bits.v)}; }
 inline void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {
   const uint8x16_t av = vreinterpretq_u8_f32(a.v);

@@ -107,7 +107,6 @@ inline Vec Centre(Vec bytes, CentredByte byte) {
 }
 // p[0..3] in every four lanes.
 inline Vec RepeatFour(const float* p) { return LoadU(p); }
-inline ByteWeights ToWeights(Vec bytes) { return LoadLaneWeights(bytes.v); }
 inline IntVec ToInts(Vec bits) {
   IntVec r;
   memcpy(r.v, bits.v, sizeof(r.v));

@@ -175,19 +175,26 @@ static void QLookup(const void* args_block, void* const* io, int64_t begin, int6
 }
 
 struct Dequantiser {
-  Vec zero, scale;
+  CentredByte byte[4];
+  Vec scale;
 };
 
-template <int r>
-SRT_INLINE Vec Meaning(const Dequantiser& d, Vec bytes) {
-  return Mul(Sub(ByteToFloats<r>(bytes), d.zero), d.scale);
+static Dequantiser MakeDequantiser(int32_t zero, float scale) {
+  Dequantiser d;
+  for (int k = 0; k < 4; ++k) d.byte[k] = MakeCentredByte(k, zero);
+  d.scale = Set1(scale);
+  return d;
+}
+
+SRT_INLINE Vec Meaning(const Dequantiser& d, int k, Vec bytes) {
+  return Mul(Centre(bytes, d.byte[k]), d.scale);
 }
 
 // One packed plane of `channels` channels; r: nullptr, floats or bytes.
 static void ElementwisePlane(const QuantizeArgs& a, const float* x, const float* bias,
                              const float* r, int channels, float* y) {
-  const Dequantiser of_x = {Set1(static_cast<float>(a.x_zero)), Set1(a.scale)};
-  const Dequantiser of_r = {Set1(static_cast<float>(a.b_zero)), Set1(a.b_scale)};
+  const Dequantiser of_x = MakeDequantiser(a.x_zero, a.scale);
+  const Dequantiser of_r = MakeDequantiser(a.b_zero, a.b_scale);
   const Vec factor = Set1(a.y_factor);
   const Vec low = Set1(static_cast<float>(a.low - a.zero));
   const Vec high = Set1(static_cast<float>(a.high - a.zero));
@@ -200,17 +207,15 @@ static void ElementwisePlane(const QuantizeArgs& a, const float* x, const float*
     const int64_t left = a.columns - i;
     const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
     const Vec bytes = LoadMask(x + i, tail);
-    Vec z[4] = {Meaning<0>(of_x, bytes), Meaning<1>(of_x, bytes), Meaning<2>(of_x, bytes),
-                Meaning<3>(of_x, bytes)};
-    for (int k = 0; k < 4; ++k) z[k] = Add(z[k], shift[k]);
+    Vec z[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) z[k] = Add(Meaning(of_x, k, bytes), shift[k]);
     if (r != nullptr && a.r_is_float) {
       for (int k = 0; k < channels; ++k) z[k] = Add(z[k], LoadMask(r + k * a.b_plane + i, tail));
     } else if (r != nullptr) {
       const Vec other = LoadMask(r + i, tail);
-      z[0] = Add(z[0], Meaning<0>(of_r, other));
-      z[1] = Add(z[1], Meaning<1>(of_r, other));
-      z[2] = Add(z[2], Meaning<2>(of_r, other));
-      z[3] = Add(z[3], Meaning<3>(of_r, other));
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) z[k] = Add(z[k], Meaning(of_r, k, other));
     }
     ApplyActivation(a.act, z, 4);
     if (a.y_is_float) {
