@@ -1,6 +1,7 @@
 // CPU detection and the choice of instruction set.
 #include "base/cpu.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #if defined(__x86_64__) || defined(__i386__)
@@ -63,6 +64,17 @@ bool RequestTiles() {
   constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
+
+// Asks once; threads that come together ask each, with the same answer.
+bool TilesGranted() {
+  static std::atomic<int> granted{-1};
+  int known = granted.load(std::memory_order_relaxed);
+  if (known < 0) {
+    known = RequestTiles() ? 1 : 0;
+    granted.store(known, std::memory_order_relaxed);
+  }
+  return known == 1;
+}
 #endif
 
 }  // namespace
@@ -84,10 +96,9 @@ bool IsaAvailable(Isa isa) {
     case Isa::kAvx512Vnni:
       return IsaAvailable(Isa::kAvx512) && __builtin_cpu_supports("avx512vnni");
 #if defined(SRT_AMX) && defined(__x86_64__) && defined(__linux__)
-    case Isa::kAmx: {
-      static const bool granted = RequestTiles();
-      return granted && IsaAvailable(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi2");
-    }
+    case Isa::kAmx:
+      return IsaAvailable(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi2") &&
+             TilesGranted();
 #endif
 #elif defined(__aarch64__)
     case Isa::kNeon:

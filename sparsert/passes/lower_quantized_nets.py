@@ -35,7 +35,6 @@ conversions that do, are listed with the reason in the model's metadata: explain
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 
@@ -43,7 +42,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from sparsert.modelfile.tables import FLOAT_LAYERS, KEPT_FLOAT
+from sparsert.passes.float_layers import left_by_quantize, name_of, note_float_layers
 from sparsert.passes.fuse_activations import activation_of
 from sparsert.passes.graph_tools import (
     SPARSERT,
@@ -71,6 +70,7 @@ from sparsert.passes.packed_tensors import (
 )
 from sparsert.passes.quantisation import (
     Quantisation,
+    is_dequantised,
     known_array,
     quantisation_or_reason,
     read_floats,
@@ -100,31 +100,14 @@ _MOVES = (
 
 def run(model: ir.Model) -> None:
     """Lowers the main graph, in place."""
-    kept = _left_by_quantize(model)
-    model.metadata_props.pop(FLOAT_LAYERS, None)
+    reasons = left_by_quantize(model)
     if any(is_op(node, "DequantizeLinear", "QuantizeLinear") for node in model.graph):
         model.opset_imports[SPARSERT] = 1
         _merge_quantisers(model.graph)
-        floats = {**kept, **_Lowering(model.graph).run()}
+        reasons.update(_Lowering(model.graph).run())
         common.RemoveUnusedNodesPass()(model)
         model.graph.sort()
-        present = {_name_of(node) for node in model.graph}
-        floats = {name: reason for name, reason in floats.items() if name in present}
-        if floats:
-            model.metadata_props[FLOAT_LAYERS] = json.dumps(floats)
-
-
-def _name_of(node: ir.Node) -> str:
-    return node.name or node.outputs[0].name or ""
-
-
-def _left_by_quantize(model: ir.Model) -> dict[str, str]:
-    """Returns the layers that sparsert.quantize left in float, and why."""
-    try:
-        kept = json.loads(model.metadata_props.get(KEPT_FLOAT, "{}"))
-    except ValueError:
-        return {}
-    return {name: f"quantize left it in float: {reason}" for name, reason in kept.items()}
+    note_float_layers(model, reasons)
 
 
 def _merge_quantisers(graph: ir.Graph) -> None:
@@ -382,13 +365,13 @@ class _Lowering:
 
     def _keep(self, node: ir.Node, reason: str) -> None:
         """Notes why a node stays in f32."""
-        self._in_floats[_name_of(node)] = reason
+        self._in_floats[name_of(node)] = reason
 
     def _lower_layer(self, node: ir.Node) -> str | None:
         """Lowers a layer, or returns why it cannot; None also where nothing is quantised."""
         x = self._bytes_of(node.inputs[0])
         if x is None:
-            is_quantised = _is_dequantised(input_at(node, 1))
+            is_quantised = is_dequantised(input_at(node, 1), _MOVES)
             return self._why_no_bytes(node.inputs[0]) if is_quantised else None
         if node.op_type == "ConvTranspose":
             return "there are no kernels for transposed convolutions of bytes"
@@ -600,14 +583,6 @@ class _Lowering:
         if levels is not None:
             to = quant.dtype
             take_over(q, self._editor.add("Cast", [levels], to, q.shape, "", to=int(to)))
-
-
-def _is_dequantised(value: ir.Value | None) -> bool:
-    """Says whether a value is dequantised integers, moved or not."""
-    node = None if value is None else value.producer()
-    while node is not None and is_op(node, *_MOVES):
-        node = None if node.inputs[0] is None else node.inputs[0].producer()
-    return is_op(node, "DequantizeLinear")
 
 
 def _is_over_planes(node: ir.Node, rank: int) -> bool:

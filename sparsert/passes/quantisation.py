@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -275,3 +276,11 @@ def read_floats(value: ir.Value | None, max_elems: int = _MANY) -> NDArray[np.fl
     levels = stored.astype(np.float64)
     levels = levels if zero is None else levels - zero.astype(np.float64).reshape(shape)
     return np.asarray(levels * scale.astype(np.float64).reshape(shape))
+
+
+def is_dequantised(value: ir.Value | None, moves: Collection[str] = _MOVES) -> bool:
+    """Says whether a value is dequantised integers, or those behind operators that move them."""
+    node = None if value is None else value.producer()
+    while node is not None and is_op(node, *moves):
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return is_op(node, "DequantizeLinear")

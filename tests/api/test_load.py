@@ -187,7 +187,9 @@ def test_empty_file(tmp_path: Path, name: str) -> None:
         sparsert.load(path)
 
 
-@pytest.mark.parametrize("source", [None, 42, 1.5, [1], {"a": 1}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "source", [None, 42, 1.5, [1], {"a": 1}, object()], ids=lambda source: type(source).__name__
+)
 def test_wrong_type_of_source(source: object) -> None:
     with pytest.raises((ModelFormatError, TypeError)) as caught:
         sparsert.load(source)

@@ -250,7 +250,7 @@ void TestRecurrent() {
         o.couples = o.cell == Cell::kLstm && number % 7 < 3;
         if (number % 4 != 0) o.group = number % 4 == 1 ? z.batch + 1 : 16 * (number % 4 - 1);
         if (o.group != 0 && number % 3 != 0) o.together = 1 + number % 5;
-        o.columns_format = static_cast<SpmmFormat>(number % static_cast<int>(SpmmFormat::kCount));
+        o.columns_format = static_cast<SpmmFormat>(number % kFloatFormats);
         o.density = number % 5 == 0 ? 0.0 : number % 5 == 1 ? 1.0 : 0.2;
         CheckRecurrent(z, o, isa);
       }

@@ -266,7 +266,7 @@ int main() {
   using namespace sparsert::test;  // NOLINT
   Random random(20);
   for (const Isa isa : Isas()) {
-    for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
+    for (int f = 0; f < kFloatFormats; ++f) {
       SpmmKernel kernel;
       const bool found = SelectSpmm(static_cast<SpmmFormat>(f), isa, &kernel);
       Expect(found && kernel.kernel.isa == isa, "every format has a kernel on every ISA");

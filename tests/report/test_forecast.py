@@ -23,8 +23,11 @@ QUICK = {"runs": 7, "tune": False, "threads": 1}
 
 
 @functools.cache
-def every_layer(sparsity: float = 0.0) -> onnx.ModelProto:
-    """One layer of each kind, the first and the depthwise one left alone; symbolic batch."""
+def every_layer(sparsity: float = 0.0, group: int = 18) -> onnx.ModelProto:
+    """One layer of each kind, the first and the depthwise one left alone; symbolic batch.
+
+    Groups of `group` channels; those of bytes are convolved as such from multiples of 4 on.
+    """
 
     def weight(*shape: int, seed: int = 0) -> np.ndarray:
         return random_weights(*shape, sparsity=sparsity, seed=seed)
@@ -45,10 +48,10 @@ def every_layer(sparsity: float = 0.0) -> onnx.ModelProto:
         {
             "first": weight(16, 3, 3, 3),
             "depthwise": weight(16, 1, 3, 3),
-            "pointwise": weight(36, 16, 1, 1),
-            "grouped": weight(36, 18, 3, 3),
-            "transposed": weight(36, 9, 2, 2),
-            "linear": weight(37, 18),
+            "pointwise": weight(2 * group, 16, 1, 1),
+            "grouped": weight(2 * group, group, 3, 3),
+            "transposed": weight(2 * group, group // 2, 2, 2),
+            "linear": weight(37, group),
             "bias": random_weights(37, scale=1.0),
         },
     )
@@ -317,13 +320,13 @@ def test_repeated_levels_count_once():
 def quantised_file(tmp_path_factory) -> bytes:
     x = np.random.default_rng(0).standard_normal((4, 3, 12, 12), dtype=np.float32)
     path = tmp_path_factory.mktemp("int8") / "m.sprt"
-    sparsert.quantize(every_layer(), x, path=path)
+    sparsert.quantize(every_layer(group=20), x, path=path)
     return path.read_bytes()
 
 
 def test_int8_is_compared_with_the_dense_float_model():
     found = sparsert.forecast(
-        every_layer(), sparsity=0.5, pattern="1x4", dtype=["int8", "float32"], **QUICK
+        every_layer(group=20), sparsity=0.5, pattern="1x4", dtype=["int8", "float32"], **QUICK
     )
     rows = found.to_dict()["rows"]
     assert [(row["dtype"], row["pattern"]) for row in rows] == [
@@ -341,7 +344,7 @@ def test_int8_is_compared_with_the_dense_float_model():
     assert all(len(levels) == 4 for levels in layers.values())
     kernels = [levels[3]["kernel"] for levels in layers.values()]
     assert any(kernel.startswith("qspmm") for kernel in kernels)
-    assert any(kernel.startswith("spmm") for kernel in kernels)  # groups of 18 channels
+    assert any(kernel.startswith("spmm") for kernel in kernels)  # transposed
     assert "int8 1x4 50 %" in str(found.layers) and "dtype" in str(found)
 
 
@@ -352,7 +355,7 @@ def test_blocks_of_int8_are_input_channels(quantised_file):
     file, _ = source.pruned("1x4", 0.5)
     tensors = read(file).tensors
     pruned = [layer for layer in source.layers if layer.is_int8 and not layer.left_alone]
-    assert len(pruned) == 2
+    assert len(pruned) == 3
     for layer in pruned:
         weight = tensors[layer.tensor].decode()
         whole = weight.shape[-1] // 4 * 4
@@ -371,7 +374,7 @@ def test_what_is_quantised_has_an_int8_forecast_alone(quantised_file):
         sparsert.forecast(quantised_file, **options)
     with pytest.raises(ValueError, match="not quantised here; give the ONNX model"):
         sparsert.forecast(every_layer_file(), dtype="int8", **options)
-    alone = sparsert.forecast(every_layer(), dtype="int8", exclude="linear", **options)
+    alone = sparsert.forecast(every_layer(group=20), dtype="int8", exclude="linear", **options)
     assert [level.dtype for level in alone.levels] == ["int8", "int8"]
     assert "excluded" in [layer.left_alone for layer in alone.prunable]
 
@@ -416,7 +419,7 @@ def test_models_that_cannot_be_forecast(tmp_path):
     with pytest.raises(ModelFormatError, match=r"bad\.sprt"):
         sparsert.forecast(tmp_path / "bad.sprt")
     with pytest.raises(BackendError, match="mmx"):
-        sparsert.forecast(every_layer(), isa="mmx")
+        sparsert.forecast(every_layer(group=20), isa="mmx")
 
 
 def test_a_sprt_file_needs_numpy_alone(tmp_path):

@@ -45,6 +45,9 @@ enum class SpmmFormat : uint8_t {
   kCount = 9,
 };
 
+// Formats before this one have kernels for floats; the others for bytes alone (qspmm).
+constexpr int kFloatFormats = static_cast<int>(SpmmFormat::kDense16);
+
 constexpr int kCsrPanelRows = 64;
 constexpr int kCsr2PanelRows = 256;  // at most, and even
 constexpr int kPatterns = 15;        // of a 4-row panel's column, the empty one left out
