@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/half.h"
 #include "graph/resolve.h"
-#include "kernels/cast/half.h"
 #include "kernels/gather/gather.h"
 #include "kernels/pad/pad.h"
 #include "plan/builder.h"

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/half.h"
 #include "kernel_harness.h"
 #include "kernels/cast/cast.h"
-#include "kernels/cast/half.h"
 #include "kernels/copy/copy.h"
 #include "kernels/gather/gather.h"
 #include "kernels/pad/pad.h"

@@ -4,7 +4,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "kernels/cast/half.h"
+#include "base/half.h"
 #include "kernels/select.h"
 
 namespace sparsert {
