@@ -48,40 +48,14 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
   const QspmmArgs& q = *static_cast<const QspmmArgs*>(args);
   const SpmmArgs& a = q.product;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t parts = static_cast<int64_t>(a.tiles) * a.splits;
-    const int part = static_cast<int>(item % parts);
-    const int tile = a.by_rows ? part % a.tiles : part / a.splits;
-    const int split = a.by_rows ? part / a.tiles : part % a.splits;
-    const int group = static_cast<int>(item / parts % a.groups);
-    const int64_t image = item / parts / a.groups;
-    const PackedMatrix& m = a.weights[group];
-    const int64_t vec_begin = static_cast<int64_t>(tile) * a.vecs / a.tiles;
-    const int vecs = static_cast<int>((tile + 1LL) * a.vecs / a.tiles - vec_begin);
-    const int64_t column = vec_begin * Vec::kLanes;
-
-    QspmmTile t;
-    t.args = &q;
-    const int64_t left = a.columns - column;
-    t.partial = left < static_cast<int64_t>(vecs) * Vec::kLanes;
-    t.tail = FirstN(t.partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes);
-    t.y = static_cast<float*>(io[2]) + image * a.y_image + group * a.y_group + column;
-    t.y_row = a.y_row;
-    t.r = io[1] == nullptr
-              ? nullptr
-              : static_cast<const float*>(io[1]) + image * a.r_image + group * a.r_group + column;
-    t.r_row = a.r_row;
-    // The last group may have fewer rows than the others.
-    const int64_t row = static_cast<int64_t>(group) * a.weights[0].rows;
-    t.start = q.start + row;
-    t.scale = q.scale + row;
-    t.bias = a.bias == nullptr ? nullptr : a.bias + row;
-    const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
-    t.panel_begin = bounds[split];
-    t.panel_end = bounds[split + 1];
+    QspmmItem at = FindItem(q, io, item);
+    QspmmTile& t = at.tile;
     if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
+    const PackedMatrix& m = *at.weights;
+    const int tile = at.index;
+    const int vecs = at.vecs;
+    const float* x = at.x;
     t.stream = a.tiles == 1 || a.fetch_weights;
-    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
-                     (a.direct ? column : 0);
     float* s = static_cast<float*>(scratch);
     // Scratch holds the sums of the item's rows.
     const int64_t row_begin = static_cast<int64_t>(t.panel_begin) * m.panel_rows;

@@ -36,6 +36,54 @@ struct QspmmTile {
   int panel_end;
 };
 
+// A work item: a tile of columns of one image and group, and the panels of one row split.
+struct QspmmItem {
+  QspmmTile tile;  // without stream, first, last and block
+  const PackedMatrix* weights;
+  int index;  // of the tile
+  int vecs;
+  const float* x;  // of the group; where X is read directly, at the tile's first column
+};
+
+SRT_INLINE QspmmItem FindItem(const QspmmArgs& q, void* const* io, int64_t item) {
+  const SpmmArgs& a = q.product;
+  const int64_t parts = static_cast<int64_t>(a.tiles) * a.splits;
+  const int part = static_cast<int>(item % parts);
+  const int split = a.by_rows ? part / a.tiles : part % a.splits;
+  const int group = static_cast<int>(item / parts % a.groups);
+  const int64_t image = item / parts / a.groups;
+  QspmmItem found;
+  found.weights = &a.weights[group];
+  found.index = a.by_rows ? part % a.tiles : part / a.splits;
+  const int64_t vec_begin = static_cast<int64_t>(found.index) * a.vecs / a.tiles;
+  found.vecs = static_cast<int>((found.index + 1LL) * a.vecs / a.tiles - vec_begin);
+  const int64_t column = vec_begin * Vec::kLanes;
+  found.x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
+            (a.direct ? column : 0);
+
+  QspmmTile& t = found.tile;
+  t.args = &q;
+  const int64_t left = a.columns - column;
+  t.partial = left < static_cast<int64_t>(found.vecs) * Vec::kLanes;
+  t.tail =
+      FirstN(t.partial ? static_cast<int>(left - (found.vecs - 1) * Vec::kLanes) : Vec::kLanes);
+  t.y = static_cast<float*>(io[2]) + image * a.y_image + group * a.y_group + column;
+  t.y_row = a.y_row;
+  t.r = io[1] == nullptr
+            ? nullptr
+            : static_cast<const float*>(io[1]) + image * a.r_image + group * a.r_group + column;
+  t.r_row = a.r_row;
+  // The last group may have fewer rows than the others.
+  const int64_t row = static_cast<int64_t>(group) * a.weights[0].rows;
+  t.start = q.start + row;
+  t.scale = q.scale + row;
+  t.bias = a.bias == nullptr ? nullptr : a.bias + row;
+  const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
+  t.panel_begin = bounds[split];
+  t.panel_end = bounds[split + 1];
+  return found;
+}
+
 template <int NV>
 SRT_INLINE Vec LoadColumn(const QspmmTile& t, const float* p, int v) {
   if (v == NV - 1 && t.partial) return LoadMask(p + v * Vec::kLanes, t.tail);
