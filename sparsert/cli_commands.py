@@ -1,4 +1,7 @@
-"""The commands of sparsert: demo, convert, inspect, run, bench, forecast, prune, quantize."""
+"""The commands of sparsert: demo, convert, inspect, run, bench, forecast.
+
+Those with files of their own are added to them: prune, quantize, report.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ import rich  # noqa: F401  named here so that one error tells what the command n
 from sparsert import cli_feeds
 from sparsert.cli_prune import prune
 from sparsert.cli_quantize import quantize
+from sparsert.cli_report import report
+from sparsert.cli_view import TUNE
 from sparsert.cli_view import example as _example
 from sparsert.cli_view import formats as _formats
 from sparsert.cli_view import progress as _progress
@@ -24,8 +29,6 @@ from sparsert.errors import SparsertError
 if TYPE_CHECKING:
     from sparsert.runtime.model import Model
     from sparsert.runtime.table import Table
-
-TUNE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
 class _Commands(click.Group):
@@ -58,6 +61,7 @@ def sparsert() -> None:
 
 sparsert.add_command(prune)
 sparsert.add_command(quantize)
+sparsert.add_command(report)
 
 
 _model_file = click.argument("file", type=click.Path(path_type=Path))
@@ -89,8 +93,9 @@ _tune = click.option(
 def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
     """Train, prune, convert, run and measure a small CNN on real images.
 
-    Takes less than 3 minutes. Leaves the dense and the pruned models as .onnx and .sprt files and
-    report.md, which holds the printed tables.
+    Takes less than 3 minutes. Leaves the dense and the pruned models as .onnx and .sprt files;
+    report.md, which holds the printed tables; and report.html, on the sparsest model: dense and
+    sparse, fp32 and int8, with plots.
     """
     from sparsert.demo import run_demo
 

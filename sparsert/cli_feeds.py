@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,77 @@ def _split_input(value: str, names: Sequence[str]) -> tuple[str, str]:
 
 def _list(names: Sequence[str]) -> str:
     return f"the model's inputs: {', '.join(names) or 'none'}"
+
+
+def read_data(values: Sequence[str]) -> Any:
+    """Returns an array, or arrays by input name, with samples along the first dimension."""
+    arrays: dict[str, np.ndarray] = {}
+    for value in values:
+        name, separator, path = value.partition("=")
+        if not separator or Path(value).exists():
+            name, path = "", value
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise click.BadParameter(f"--data {value}: {error}") from error
+        if isinstance(array, np.ndarray):
+            arrays[name] = array
+        elif name:
+            raise click.BadParameter(f"--data {value}: an .npz file holds the names itself")
+        else:
+            with array:
+                arrays.update({key: array[key] for key in array.files})
+    if "" in arrays and len(arrays) > 1:
+        raise click.BadParameter("--data: several files need names: NAME=FILE.npy")
+    return arrays.get("", arrays)
+
+
+def first_samples(data: Any, count: int | None) -> Any:
+    """Returns the first samples of an array or of a dict of arrays; None: all."""
+    if count is None:
+        return data
+    if isinstance(data, Mapping):
+        return {name: array[:count] for name, array in data.items()}
+    return data[:count]
+
+
+def class_accuracy(labels: Path, data: Any) -> Callable[[Any], float]:
+    """Returns a function of a model: the share of right classes among samples.
+
+    Args:
+        labels: an .npy file with the class of each sample.
+        data: an array of samples, or a dict of arrays by input name.
+
+    Raises:
+        click.BadParameter: the file does not fit.
+    """
+    try:
+        classes = np.load(labels, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise click.BadParameter(f"--labels {labels}: {error}") from error
+    samples = len(next(iter(data.values())) if isinstance(data, Mapping) else data)
+    if not isinstance(classes, np.ndarray) or classes.dtype.kind not in "iu" or classes.ndim != 1:
+        raise click.BadParameter(f"--labels {labels}: expected one integer per sample")
+    if len(classes) < samples:
+        raise click.BadParameter(f"--labels {labels}: {len(classes)} for {samples} samples")
+    classes = classes[:samples]
+
+    def evaluate(model: Any) -> float:
+        first = model.inputs[0]
+        arrays = data if isinstance(data, Mapping) else {first.name: data}
+        fixed = first.shape[0] if first.shape else None
+        step = fixed if isinstance(fixed, int) else 64
+        right = seen = 0
+        for start in range(0, samples, step):
+            part = slice(start, start + step)
+            expected = classes[part]
+            if len(expected) == fixed or step != fixed:  # no part of a batch
+                scores = model.run(None, {name: array[part] for name, array in arrays.items()})[0]
+                right += int((scores.argmax(-1).reshape(-1) == expected).sum())
+                seen += len(expected)
+        return right / max(seen, 1)
+
+    return evaluate
 
 
 def parse_dims(values: Sequence[str]) -> dict[str, int]:

@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
+from sparsert import cli_feeds
 from sparsert.cli_view import example, formats, progress, show
 from sparsert.errors import SparsertError
-
-
-def _read_data(values: Sequence[str]) -> Any:
-    """Returns an array, or arrays by input name, with samples along the first dimension."""
-    arrays: dict[str, np.ndarray] = {}
-    for value in values:
-        name, separator, path = value.partition("=")
-        if not separator or Path(value).exists():
-            name, path = "", value
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise click.BadParameter(f"--data {value}: {error}") from error
-        if isinstance(array, np.ndarray):
-            arrays[name] = array
-        elif name:
-            raise click.BadParameter(f"--data {value}: an .npz file holds the names itself")
-        else:
-            with array:
-                arrays.update({key: array[key] for key in array.files})
-    if "" in arrays and len(arrays) > 1:
-        raise click.BadParameter("--data: several files need names: NAME=FILE.npy")
-    return arrays.get("", arrays)
-
-
-def _first(data: Any, count: int | None) -> Any:
-    if count is None:
-        return data
-    if isinstance(data, Mapping):
-        return {name: array[:count] for name, array in data.items()}
-    return data[:count]
 
 
 def _accuracy(labels: Path | None, max_drop: float | None, data: Any) -> dict[str, Any]:
@@ -51,33 +20,7 @@ def _accuracy(labels: Path | None, max_drop: float | None, data: Any) -> dict[st
         if max_drop is not None:
             raise click.UsageError("--max-drop needs --labels")
         return {}
-    try:
-        classes = np.load(labels, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise click.BadParameter(f"--labels {labels}: {error}") from error
-    samples = len(next(iter(data.values())) if isinstance(data, Mapping) else data)
-    if not isinstance(classes, np.ndarray) or classes.dtype.kind not in "iu" or classes.ndim != 1:
-        raise click.BadParameter(f"--labels {labels}: expected one integer per sample")
-    if len(classes) < samples:
-        raise click.BadParameter(f"--labels {labels}: {len(classes)} for {samples} samples")
-    classes = classes[:samples]
-
-    def evaluate(model: Any) -> float:
-        first = model.inputs[0]
-        arrays = data if isinstance(data, Mapping) else {first.name: data}
-        fixed = first.shape[0] if first.shape else None
-        step = fixed if isinstance(fixed, int) else 64
-        right = seen = 0
-        for start in range(0, samples, step):
-            part = slice(start, start + step)
-            expected = classes[part]
-            if len(expected) == fixed or step != fixed:  # no part of a batch
-                scores = model.run(None, {name: array[part] for name, array in arrays.items()})[0]
-                right += int((scores.argmax(-1).reshape(-1) == expected).sum())
-                seen += len(expected)
-        return right / max(seen, 1)
-
-    return {"evaluate": evaluate, "max_drop": max_drop}
+    return {"evaluate": cli_feeds.class_accuracy(labels, data), "max_drop": max_drop}
 
 
 def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
@@ -203,7 +146,7 @@ def quantize(
     from sparsert.report.race import file_bytes
     from sparsert.runtime.table import format_bytes
 
-    data = _first(_read_data(data_files), samples)
+    data = cli_feeds.first_samples(cli_feeds.read_data(data_files), samples)
     budget = _accuracy(labels, max_drop, data)
     with progress() as bar:
         task = bar.add_task("calibrating and measuring", total=1.0)

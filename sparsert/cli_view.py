@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from sparsert.runtime.table import Table
 
+# Values of --tune, as sparsert.load() takes them.
+TUNE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+
 
 def example(*commands: str) -> Any:
     """Gives a command an epilog that ends its --help with examples."""
@@ -39,22 +42,18 @@ def show(table: Table, markdown: bool = False) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    from sparsert.runtime.table import cell_text
+
     view = RichTable(title=Text(table.title), title_justify="left", header_style="bold")
     for name in table.columns:
         view.add_column(Text(name), overflow="fold")
     for row in table.rows:
-        view.add_row(*(Text(_cell(value)) for value in row))
+        view.add_row(*(Text(cell_text(value)) for value in row))
     console = Console()
     console.print(view)
     for note in table.notes:
         console.print(Text(note))
     console.print()
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "" if value is None else str(value)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.errors import BackendError, SparsertError
-from sparsert.report import Document, Effort, Entrant, Result, describe_machine, race
+from sparsert.report import (
+    Document,
+    Effort,
+    Entrant,
+    FrontPoint,
+    ModelReport,
+    Result,
+    describe_machine,
+    race,
+)
 from sparsert.report.race import max_relative_error
 from sparsert.runtime.table import Table, format_bytes
 
@@ -28,9 +37,12 @@ if TYPE_CHECKING:
     import torch
     from rich.progress import Progress
 
-NEEDED = ("torch", "sklearn", "onnx", "onnxruntime")
+    from sparsert.prune import PruneReport
+
+NEEDED = ("torch", "sklearn", "onnx", "onnxruntime", "matplotlib", "jinja2")
 PIXELS = 28
 BATCH = 16  # images of a training step
+CALIBRATION = 200  # training images that choose the ranges of int8
 LEARNING_RATE = 2e-3
 FINE_TUNING_RATE = 1e-3
 TOLERANCE = 1e-4  # largest difference from ONNX Runtime over its largest output
@@ -47,12 +59,14 @@ class Plan:
         fine_tuning_epochs: after each pruning.
         sparsities: shares of zeros; the first one's files are called "pruned".
         effort: of each race.
+        report_seconds: of each engine and model in the report on the sparsest network.
     """
 
     epochs: int = 10
     fine_tuning_epochs: int = 5
     sparsities: Sequence[float] = (0.5, 0.8, 0.9)
     effort: Effort = field(default_factory=lambda: Effort(rounds=9, burst_seconds=0.2))
+    report_seconds: float = 1.0
 
 
 QUICK = Plan(
@@ -60,6 +74,7 @@ QUICK = Plan(
     fine_tuning_epochs=1,
     sparsities=(0.5, 0.9),
     effort=Effort(rounds=2, burst_seconds=0.02),
+    report_seconds=0.05,
 )
 
 
@@ -82,6 +97,7 @@ class Variant:
         accuracy: after it, in PyTorch.
         accuracy_native: the same network run by sparsert.
         error: largest difference of sparsert's outputs from ONNX Runtime's, relative.
+        pruning: what the pruning did; None of the dense network.
     """
 
     sparsity: float
@@ -93,6 +109,7 @@ class Variant:
     accuracy: float
     accuracy_native: float = 0.0
     error: float = 0.0
+    pruning: PruneReport | None = None
 
     @property
     def label(self) -> str:
@@ -105,7 +122,8 @@ class DemoResult:
     """What the demo found.
 
     Attributes:
-        tables: accuracy; parameters and run time; the other engines' files and memory.
+        tables: accuracy; parameters and run time; the other engines' files and memory; the sparsest
+            network and the dense one in fp32 and int8.
         files: everything that was written.
         variants: the networks, the dense one first.
     """
@@ -123,7 +141,9 @@ def run_demo(
     quick: bool = False,
     progress: Progress | None = None,
 ) -> DemoResult:
-    """Runs the demo and writes its models and report.md.
+    """Runs the demo and writes its models, report.md and report.html.
+
+    report.md has the tables of all networks; report.html is sparsert.report() on the sparsest.
 
     Args:
         output: folder, made when it is missing.
@@ -141,7 +161,9 @@ def run_demo(
     start = time.monotonic()
     plan = QUICK if quick else Plan()
     if epochs is not None:
-        plan = Plan(epochs, plan.fine_tuning_epochs, plan.sparsities, plan.effort)
+        plan = replace(plan, epochs=epochs)
+    command = ["sparsert", "demo", "--seed", str(seed), "--epochs", str(plan.epochs)]
+    command += ["--quick"] if quick else []
     output.mkdir(parents=True, exist_ok=True)
     step = _Steps(progress)
     images = load_digits(seed)
@@ -152,16 +174,18 @@ def run_demo(
         for variant in step.over("converting and checking", variants):
             _convert_and_check(variant, images)
         races = _race_all(variants, weights, images, plan.effort, step)
-    command = ["sparsert", "demo", "--seed", str(seed), "--epochs", str(plan.epochs)]
-    command += ["--quick"] if quick else []
+    sparsest = _report_on_sparsest(variants, races["batch 1"], images, plan, command, step)
     tables = [
         _accuracy_table(variants, plan, len(images.test_y)),
         _speed_table(variants, races, len(images.test_y)),
         _memory_table(races["batch 1"]),
+        sparsest.table,
     ]
     report = output / "report.md"
     _report(tables, command, time.monotonic() - start, plan).write(report)
-    files = [path for v in variants for path in (v.onnx, v.sprt)] + [report]
+    page = output / "report.html"
+    sparsest.save(page)
+    files = [path for v in variants for path in (v.onnx, v.sprt)] + [report, page]
     return DemoResult(tables, files, variants)
 
 
@@ -264,7 +288,7 @@ def _make_variants(
     variants = [_save(module, exported, output / "digits-cnn", 0.0, accuracy, accuracy)]
     for sparsity in plan.sparsities:
         module.load_state_dict(trained)
-        prune.prune(module, sparsity=sparsity)
+        pruning = prune.prune(module, sparsity=sparsity)
         accuracy_pruned = _accuracy(module, images)
         steps = plan.fine_tuning_epochs * len(data)
         with step.task(f"fine-tuning at {100 * sparsity:.0f} % zeros", steps) as advance:
@@ -279,7 +303,8 @@ def _make_variants(
         is_first = sparsity == plan.sparsities[0]
         stem = "digits-cnn-pruned" + ("" if is_first else f"-{100 * sparsity:.0f}")
         accuracy = _accuracy(module, images)
-        variants.append(_save(module, exported, output / stem, sparsity, accuracy_pruned, accuracy))
+        variant = _save(module, exported, output / stem, sparsity, accuracy_pruned, accuracy)
+        variants.append(replace(variant, pruning=pruning))
     return variants
 
 
@@ -411,6 +436,54 @@ def _race_all(
     if failed:
         raise SparsertError(f"an engine failed: {'; '.join(failed)}")
     return races
+
+
+def _report_on_sparsest(
+    variants: list[Variant],
+    results: list[Result],
+    images: Images,
+    plan: Plan,
+    command: list[str],
+    step: _Steps,
+) -> ModelReport:
+    """Reports on the sparsest network beside the dense one, with all networks as the front."""
+    import sparsert
+
+    dense, sparsest = variants[0], variants[-1]
+    count = len(images.test_y)
+    front = [
+        FrontPoint(v.label, result.median / count, v.accuracy_native, v.sprt.stat().st_size)
+        for result in results
+        for v in variants
+        if result.name == f"sparsert, {v.label}"
+    ]
+    with step.task("reporting on the sparsest", 100) as advance:
+        return sparsert.report.report(
+            sparsest.onnx,
+            dense=dense.onnx,
+            calibration_data=images.train_x[:CALIBRATION],
+            feeds=images.test_x[:1],
+            evaluate=lambda model: _share_right(model(images.test_x), images),
+            pruning=sparsest.pruning,
+            front=front,
+            against="onnxruntime",
+            seconds=plan.report_seconds,
+            command=command,
+            on_progress=_in_hundredths(advance),
+        )
+
+
+def _in_hundredths(advance: Callable[[], None]) -> Callable[[float], None]:
+    """Turns a share of the work into calls, one for each hundredth of it."""
+    done = 0
+
+    def report(share: float) -> None:
+        nonlocal done
+        while done < int(100 * share):
+            done += 1
+            advance()
+
+    return report
 
 
 def _accuracy_table(variants: list[Variant], plan: Plan, count: int) -> Table:

@@ -85,35 +85,61 @@ class OnnxRuntimeEngine:
 
 
 class TorchEngine:
-    """Eager PyTorch: a module made by options["factory"] ("package.module:function")."""
+    """PyTorch: a module made by options["factory"] ("package.module:function"), or a .pt2 file.
+
+    The file is an exported program, whose arguments are options["inputs"] in this order.
+    """
 
     def __init__(self, path: str, threads: int, options: Mapping[str, Any]) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        module, _, function = options["factory"].partition(":")
         self._torch = torch
-        self._make = getattr(importlib.import_module(module), function)
         self._path = path
+        self._inputs = options.get("inputs")
+        if path.endswith(".pt2"):
+            _import_program_loader()
+        if "factory" in options:
+            module, _, function = options["factory"].partition(":")
+            self._make = getattr(importlib.import_module(module), function)
 
     def load(self) -> None:
         """Makes the module and loads its weights."""
+        if self._path.endswith(".pt2"):
+            self.module = self._torch.export.load(self._path).module()
+            return
         self.module = self._make()
         self.module.load_state_dict(self._torch.load(self._path, weights_only=True))
         self.module.eval()
 
     def run(self, feeds: Arrays) -> list[np.ndarray]:
-        """Computes the output from the only input."""
-        (x,) = feeds.values()
+        """Computes all outputs."""
+        names = self._inputs or list(feeds)
+        arguments = [self._torch.from_numpy(feeds[name]) for name in names]
         with self._torch.inference_mode():
-            return [self.module(self._torch.from_numpy(x)).numpy()]
+            outputs = self.module(*arguments)
+        several = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+        return [y.numpy() for y in several]
 
     def facts(self) -> dict[str, Any]:
         """PyTorch tells nothing."""
         return {}
 
 
-ENGINES = {
+def _import_program_loader() -> None:
+    """Loads a tiny program: the only way to import all that loading one imports."""
+    import io
+
+    import torch
+
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(1),))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    buffer.seek(0)
+    torch.export.load(buffer).module()
+
+
+ENGINES: dict[str, Any] = {
     "sparsert": SparsertEngine,
     "onnxruntime": OnnxRuntimeEngine,
     "torch": TorchEngine,

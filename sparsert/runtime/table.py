@@ -35,7 +35,7 @@ class Table:
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        cells = [[_cell(value) for value in row] for row in self.rows]
+        cells = [[cell_text(value) for value in row] for row in self.rows]
         widths = [
             max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(self.columns)
         ]
@@ -70,14 +70,15 @@ class Table:
         lines.append("|" + "---|" * len(self.columns))
         for row in self.rows:
             lines.append(
-                "| " + " | ".join(_cell(value).replace("|", "\\|") for value in row) + " |"
+                "| " + " | ".join(cell_text(value).replace("|", "\\|") for value in row) + " |"
             )
         if self.notes:
             lines += ["", *self.notes]
         return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Returns a cell as it is printed; None is empty."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -51,14 +51,20 @@ def test_it_leaves_models_and_a_report(folder):
     names = {path.name for path in (folder / "sparsert-demo").iterdir()}
     stems = ("digits-cnn", "digits-cnn-pruned", "digits-cnn-pruned-90")
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("onnx", "sprt")} | {
-        "report.md"
+        "report.md",
+        "report.html",
     }
 
 
 def test_it_prints_the_two_tables(folder):
     text = (folder / "output.txt").read_text()
     report = (folder / "sparsert-demo" / "report.md").read_text()
-    for part in ("Table 1: accuracy", "Table 2: parameters and run time", "File and memory"):
+    for part in (
+        "Table 1: accuracy",
+        "Table 2: parameters and run time",
+        "File and memory",
+        "what pruning gained",
+    ):
         assert part in text
         assert part in report
     for part in ("sparsert demo --seed 0 --epochs 1 --quick", "Machine: ", "Date: "):
