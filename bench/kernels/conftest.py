@@ -15,7 +15,7 @@ from sparsert.runtime.table import Table
 
 COLUMNS = ["layer", "zeros", "kernel", "us", "dense-equivalent GFLOP/s", "effective GFLOP/s"]
 COLUMNS += ["% of peak", "GB/s", "% of memory's"]
-TimeLayer = Callable[..., None]  # (layer, sparsity, row, force=True)
+TimeLayer = Callable[..., None]  # (layer, sparsity, row, force=True, block=(1, 1))
 RESULTS = pytest.StashKey[list[tuple[Any, ...]]]()
 
 
@@ -35,13 +35,18 @@ def time_layer(
 ) -> TimeLayer:
     """Returns the function that loads a layer on a kernel, checks it against NumPy and times it."""
 
-    def run(layer: LayerShape, sparsity: float, row: Row, force: bool = True) -> None:
+    def run(
+        layer: LayerShape,
+        sparsity: float,
+        row: Row,
+        force: bool = True,
+        block: tuple[int, int] = (1, 1),
+    ) -> None:
         # Loaded here: the rest of this file works without the compiled extension.
         sparsert = pytest.importorskip("sparsert")
-        # Forcing a format asks for spmm; other families are what the layer runs on by itself.
-        if force and row.format not in ("sell", "bits"):
+        if force:
             monkeypatch.setenv("SPARSERT_FORMAT", row.format)
-        proto = one_layer(layer, sparsity)
+        proto = one_layer(layer, sparsity, block)
         try:
             model = sparsert.load(proto, threads=1, isa=row.isa, tune=False)
         except sparsert.errors.BackendError as error:

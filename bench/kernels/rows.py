@@ -58,7 +58,9 @@ def is_linear(layer: LayerShape) -> bool:
     return layer.height == layer.width == layer.kernel == 1
 
 
-def one_layer(layer: LayerShape, sparsity: float) -> onnx.ModelProto:
+def one_layer(
+    layer: LayerShape, sparsity: float, block: tuple[int, int] = (1, 1)
+) -> onnx.ModelProto:
     """Returns a model of the layer, bias and relu alone, from "x" to "y"."""
     rng = np.random.default_rng(7)
     shape: tuple[int, ...] = (layer.out_channels, layer.in_channels // layer.groups)
@@ -76,7 +78,7 @@ def one_layer(layer: LayerShape, sparsity: float) -> onnx.ModelProto:
             group=layer.groups,
         )
     weights = rng.standard_normal(shape, dtype=np.float32) / np.sqrt(np.prod(shape[1:]))
-    weights = prune_by_magnitude(weights.astype(np.float32), sparsity)
+    weights = prune_by_magnitude(weights.astype(np.float32), sparsity, block)
     bias = rng.standard_normal(layer.out_channels, dtype=np.float32)
     graph = helper.make_graph(
         [node, helper.make_node("Relu", ["c"], ["y"])],

@@ -146,7 +146,13 @@ NETWORKS: Models = {**MODELS, **UNSEEN, **LINEAR}
 ALL_MODELS = [*NETWORKS, *ENCODERS]
 
 # Pattern of the zeros -> output and input channels that keep or lose a weight together.
-PATTERNS = {"unstructured": (1, 1), "4x1": (4, 1), "8x1": (8, 1), "1x4": (1, 4)}
+PATTERNS = {
+    "unstructured": (1, 1),
+    "4x1": (4, 1),
+    "8x1": (8, 1),
+    "16x1": (16, 1),
+    "1x4": (1, 4),
+}
 
 
 def input_shape(name: str, batch: int = 1) -> tuple[int, ...]:

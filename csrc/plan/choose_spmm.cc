@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "plan/choose_spmv.h"
 namespace sparsert {
 namespace {
 
@@ -198,9 +199,14 @@ Status FormatFromName(const char* name, int* format) {
     *format = kWinogradFormat;
     return Status::Ok();
   }
+  for (int f = 0; f < static_cast<int>(SpmvFormat::kCount); ++f) {
+    if (strcmp(name, SpmvFormatName(static_cast<SpmvFormat>(f))) != 0) continue;
+    *format = kVectorFormat + f;
+    return Status::Ok();
+  }
   return Status::Error(StatusCode::kInvalidArgument,
                        "unknown compute format '%s'; known: dense, dense8, dense16, csr, csr2, "
-                       "pat4, bsr4, bsr8, bits16, winograd",
+                       "pat4, bsr4, bsr8, bsr16, sell, bits, bits16, perm, winograd",
                        name);
 }
 

@@ -40,8 +40,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
 constexpr int kAnyFormat = -1;
 // The format that is not of spmm; what it cannot compute has the choice of all the others.
 constexpr int kWinogradFormat = static_cast<int>(SpmmFormat::kCount);
+// Formats of spmv that spmm does not have: this, and the SpmvFormat.
+constexpr int kVectorFormat = kWinogradFormat + 1;
 // What a forced format leaves to RankSpmm().
-constexpr int ForcedSpmm(int format) { return format == kWinogradFormat ? kAnyFormat : format; }
+constexpr int ForcedSpmm(int format) { return format >= kWinogradFormat ? kAnyFormat : format; }
 
 // A format's number from its name; kAnyFormat for nullptr or "". kInvalidArgument names them all.
 Status FormatFromName(const char* name, int* format);

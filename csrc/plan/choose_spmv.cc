@@ -2,8 +2,9 @@
 #include "plan/choose_spmv.h"
 
 #include <algorithm>
+#include <cstring>
 
-#include "plan/matrix_stats.h"
+#include "plan/choose_spmm.h"
 
 namespace sparsert {
 namespace {
@@ -26,52 +27,127 @@ double SpreadCycles(Isa isa) {
   return isa == Isa::kScalar ? 14.0 : isa == Isa::kAvx512 ? 6.0 : 4.0;
 }
 
+// Cycles to bring the x of one vector's blocks side by side and multiply it.
+double BlockCycles(int block_rows, int vector_lanes) {
+  return block_rows >= vector_lanes ? 1.25 : 0.75 * vector_lanes / block_rows + 0.5;
+}
+
 // bits takes part where it is predicted to be at most this much slower than sell: with few weights
 // left it never is the faster one, whatever a single measurement says.
 constexpr double kCloseBits = 1.1;
+
+// bsr takes part where it stores at most this many weights for each non-zero: they lie in blocks.
+constexpr double kBlockWaste = 1.5;
+
+// Of perm, the share of slots that hold a weight: the fewer there are, the more often a row that is
+// far behind holds the others up.
+double PermFill(double density, bool bytes) {
+  return std::max(0.25, 1.0 - (bytes ? 0.012 : 0.018) / density);
+}
+
+double StoredWeights(SpmvFormat format, const SpmvProblem& problem) {
+  const MatrixStats& weights = problem.weights;
+  switch (format) {
+    case SpmvFormat::kDense:
+      return static_cast<double>(weights.rows) * static_cast<double>(weights.depth);
+    case SpmvFormat::kBsr4:
+      return 4.0 * static_cast<double>(weights.columns4);
+    case SpmvFormat::kBsr8:
+      return 8.0 * static_cast<double>(weights.columns8);
+    case SpmvFormat::kBsr16:
+      return 16.0 * static_cast<double>(weights.columns16);
+    case SpmvFormat::kPerm:
+      return static_cast<double>(problem.bytes ? problem.nonzero_bytes / 4 : weights.nnz);
+    default:
+      return static_cast<double>(weights.nnz);
+  }
+}
 
 }  // namespace
 
 int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
   int count = 0;
   double sell_ns = 0.0;
-  const double rows = static_cast<double>(p.rows);
-  const double weights = rows * static_cast<double>(p.cols);
-  const double nnz = static_cast<double>(p.nnz);
-  for (const SpmvFormat format : {SpmvFormat::kDense, SpmvFormat::kSell, SpmvFormat::kBits}) {
+  int vector_lanes = 1;
+  SpmvChoice best_bsr;
+  const double rows = static_cast<double>(p.weights.rows);
+  const double weights = StoredWeights(SpmvFormat::kDense, p);
+  for (int f = 0; f < static_cast<int>(SpmvFormat::kCount); ++f) {
     SpmvChoice choice;
-    choice.format = format;
-    const bool sell = format == SpmvFormat::kSell;
-    const bool bits = format == SpmvFormat::kBits;
+    choice.format = static_cast<SpmvFormat>(f);
+    const bool bits = choice.format == SpmvFormat::kBits;
+    const int block_rows = SpmvBlockRows(choice.format);
+    const bool bsr = block_rows > 1;
     // With hardly a zero the others are dense with needless indices.
-    if ((sell || bits) && nnz >= kFullDensity * weights) continue;
-    const bool found =
-        p.bytes ? SelectQspmv(format, isa, &choice.kernel, &choice.lanes, &choice.byte_offset)
-                : SelectSpmv(format, isa, &choice.kernel, &choice.lanes);
+    const bool full = static_cast<double>(p.weights.nnz) >= kFullDensity * weights;
+    const bool perm = choice.format == SpmvFormat::kPerm;
+    if (f != p.forced && choice.format != SpmvFormat::kDense && full) continue;
+    const bool found = p.bytes ? SelectQspmv(choice.format, isa, &choice.kernel, &choice.lanes,
+                                             &choice.byte_offset)
+                               : SelectSpmv(choice.format, isa, &choice.kernel, &choice.lanes);
     if (!found) continue;
-    const int lanes = choice.lanes;
-    const double slices = (rows + lanes - 1) / lanes;
-    const double vectors = sell ? nnz / lanes : slices * static_cast<double>(p.cols);
-    const double bytes =
-        bits ? nnz * 4.0 + vectors * SpmvMaskBytes(lanes) : vectors * lanes * (sell ? 6.0 : 4.0);
-    const double step = sell   ? GatherCycles(lanes)
-                        : bits ? SpreadCycles(choice.kernel.isa)
-                               : 1.0 / std::min(1.0, p.cpu.fma_per_cycle);
+    choice.stored = StoredWeights(choice.format, p);
+    const double slices = (rows + choice.lanes - 1) / choice.lanes;
+    if (choice.format == SpmvFormat::kDense) vector_lanes = choice.lanes;
+    double vectors = slices * static_cast<double>(p.weights.depth);
+    double bytes = vectors * choice.lanes * 4.0;
+    double step = 1.0 / std::min(1.0, p.cpu.fma_per_cycle);
+    if (bits) {
+      bytes = choice.stored * 4.0 + vectors * SpmvMaskBytes(choice.lanes);
+      step = SpreadCycles(choice.kernel.isa);
+    } else if (block_rows != 0) {
+      vectors = choice.stored / vector_lanes;
+      bytes = choice.stored * (4.0 + 2.0 / block_rows);
+      step = bsr ? BlockCycles(block_rows, vector_lanes) : GatherCycles(vector_lanes);
+    } else if (perm) {
+      const double fill = PermFill(std::max(1.0, choice.stored) / weights, p.bytes);
+      vectors = choice.stored / vector_lanes / fill;
+      bytes = vectors * ((p.bytes ? 8.0 : 5.0) * vector_lanes + 4.0);
+      step = p.bytes ? 2.5 : 9.0;
+    }
     const double compute = vectors * step + slices * 40.0;
     const bool few = bytes <= kFewLimit;
     const double first = std::max(compute, bytes / (few ? kFewFarBytes : kFarBytes));
     const double next = std::max(compute, bytes / (few ? kNearBytes : kFarBytes));
     choice.predicted_ns = (first + next * static_cast<double>(p.batch - 1)) * kNsPerCycle;
-    if (sell) sell_ns = choice.predicted_ns;
+    if (f == p.forced) {
+      choices[0] = choice;
+      return 1;
+    }
+    if (choice.format == SpmvFormat::kSell) sell_ns = choice.predicted_ns;
     if (bits && choice.predicted_ns > kCloseBits * sell_ns) continue;
-    choices[count++] = choice;
+    if (bsr && choice.stored > kBlockWaste * static_cast<double>(p.weights.nnz)) continue;
+    if (!bsr) {
+      choices[count++] = choice;
+    } else if (best_bsr.lanes == 0 || choice.predicted_ns < best_bsr.predicted_ns) {
+      best_bsr = choice;
+    }
   }
+  if (best_bsr.lanes != 0) choices[count++] = best_bsr;
   return count;
 }
 
 const char* SpmvFormatName(SpmvFormat format) {
-  static const char* const kNames[] = {"dense", "sell", "bits"};
+  static const char* const kNames[] = {"dense", "sell", "bits", "bsr4", "bsr8", "bsr16", "perm"};
   return kNames[static_cast<int>(format)];
+}
+
+int ForcedSpmv(int format) {
+  if (format >= kVectorFormat) return format - kVectorFormat;
+  if (ForcedSpmm(format) == kAnyFormat) return kAnyFormat;
+  const char* name = SpmmFormatName(static_cast<SpmmFormat>(format));
+  for (int f = 0; f < static_cast<int>(SpmvFormat::kCount); ++f) {
+    if (strcmp(name, SpmvFormatName(static_cast<SpmvFormat>(f))) == 0) return f;
+  }
+  return kAnyFormat;
+}
+
+bool MayUseSpmv(int format, int64_t vectors) {
+  return ForcedSpmm(format) == kAnyFormat || vectors <= 1;
+}
+
+bool MayUseSpmm(int format, int64_t vectors) {
+  return ForcedSpmm(format) == kAnyFormat ? format < kVectorFormat : vectors > 1;
 }
 
 double TransposeNs(double elements) { return 50.0 + elements; }

@@ -3,16 +3,17 @@
 
 #include "base/cpu.h"
 #include "kernels/qspmv/qspmv.h"
+#include "plan/matrix_stats.h"
 
 namespace sparsert {
 
 struct SpmvProblem {
   CpuTraits cpu;
-  int64_t rows = 0;
-  int64_t cols = 0;
-  uint64_t nnz = 0;
-  int64_t batch = 1;   // vectors, one after the other
-  bool bytes = false;  // qspmv instead of spmv
+  MatrixStats weights;         // of one group
+  int64_t batch = 1;           // vectors, one after the other
+  bool bytes = false;          // qspmv instead of spmv
+  uint64_t nonzero_bytes = 0;  // of qspmv
+  int forced = -1;  // kAnyFormat, or the only SpmvFormat to consider, if there is a kernel
 };
 
 struct SpmvChoice {
@@ -20,15 +21,23 @@ struct SpmvChoice {
   Kernel kernel;
   int lanes = 0;
   int byte_offset = 0;        // of qspmv
+  double stored = 0.0;        // weights that are packed
   double predicted_ns = 0.0;  // one thread
 };
 
-constexpr int kMaxSpmvChoices = 3;
+constexpr int kMaxSpmvChoices = static_cast<int>(SpmvFormat::kCount);
 
 // The formats that have a kernel and may pay, with their predicted times. Returns their number.
 int PredictSpmv(const SpmvProblem& problem, Isa isa, SpmvChoice* choices);
 
-const char* SpmvFormatName(SpmvFormat format);  // "dense", "sell", "bits"
+const char* SpmvFormatName(SpmvFormat format);  // "dense", "sell", "bits", "bsr4", ...
+
+// What SPARSERT_FORMAT asks of layers of single vectors: a SpmvFormat, or kAnyFormat.
+int ForcedSpmv(int format);
+// Whether vectors may be multiplied one by one, and side by side. A format that spmm has is its
+// own matter, except for a single vector; one that only spmv has goes for any number of vectors.
+bool MayUseSpmv(int format, int64_t vectors);
+bool MayUseSpmm(int format, int64_t vectors);
 
 // Bringing `elements` floats of row-major vectors side by side, or back.
 double TransposeNs(double elements);

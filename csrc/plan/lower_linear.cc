@@ -11,7 +11,7 @@ namespace sparsert {
 namespace {
 
 // Multiply-adds per spmv work item: enough to be worth handing to a thread.
-constexpr uint64_t kItemWeights = 16384;
+constexpr double kItemWeights = 16384.0;
 
 // Vectors of a slice, for each thread: many are multiplied slice by slice, so that their columns
 // stay in L2 from one transposition to the other.
@@ -91,21 +91,20 @@ class MatrixLayer {
 };
 
 Status MatrixLayer::EnterSpmv(Contest* contest) {
-  const NodePlan& info = b_->info();
+  PackKey key;
+  key.tensor = o_.w;
   SpmvProblem problem;
+  SRT_RETURN_IF_ERROR(b_->weights->Stats(key, &problem.weights));
   problem.cpu = b_->options.cpu;
-  problem.rows = out_.size;
-  problem.cols = in_.size;
-  problem.nnz = info.nonzeros;
   problem.batch = o_.batch;
+  problem.forced = ForcedSpmv(b_->options.format);
   const int count = PredictSpmv(problem, b_->options.isa, spmv_);
   for (int n = 0; n < count; ++n) {
     Candidate c;
     c.format = SpmvFormatName(spmv_[n].format);
     c.kernel = spmv_[n].kernel.name;
     c.predicted_ns = spmv_[n].predicted_ns;
-    const bool dense = spmv_[n].format == SpmvFormat::kDense;
-    contest->Add(c, n, static_cast<double>(dense ? info.weights : info.nonzeros));
+    contest->Add(c, n, spmv_[n].stored);
   }
   return Status::Ok();
 }
@@ -150,10 +149,9 @@ Status MatrixLayer::FillSpmv(const SpmvChoice& choice, SpmvArgs** out, PackKey* 
   args->r_row = args->y_row = out_.size;
   args->weights = packed->slices;
   args->act = o_.act;
-  const NodePlan& info = b_->info();
-  const uint64_t stored = choice.format == SpmvFormat::kDense ? info.weights : info.nonzeros;
-  args->chunks = static_cast<int32_t>(std::max<int64_t>(
-      1, std::min<int64_t>(packed->slices.slices, static_cast<int64_t>(stored / kItemWeights))));
+  const auto items = static_cast<int64_t>(choice.stored / kItemWeights);
+  args->chunks =
+      static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(packed->slices.slices, items)));
   *out = args;
   return Status::Ok();
 }
@@ -215,6 +213,7 @@ Status MatrixLayer::LowerSpmv(const SpmvChoice& choice) {
   SRT_RETURN_IF_ERROR(b_->weights->Spmv(key, &packed));
   b_->weights->Keep(key);
   b_->info().packed_bytes = packed->bytes();
+  if (ForcedSpmv(b_->options.format) == static_cast<int>(choice.format)) ExplainForced(b_);
   const IoRef io[] = {o_.x, o_.r, o_.y};
   return b_->AddStep(choice.kernel, args, {io, 3}, SpmvItems(*args), 0, choice.predicted_ns);
 }
@@ -247,11 +246,10 @@ Status MatrixLayer::LowerSpmm(int n) {
 }
 
 Status MatrixLayer::Lower() {
-  // A forced format is one of spmm's; a single vector is no business of theirs.
-  const bool forced = ForcedSpmm(b_->options.format) != kAnyFormat;
+  const int format = b_->options.format;
   Contest contest;
-  if (!forced || o_.batch == 1) SRT_RETURN_IF_ERROR(EnterSpmv(&contest));
-  if (!forced || o_.batch > 1) SRT_RETURN_IF_ERROR(EnterSpmm(&contest));
+  if (MayUseSpmv(format, o_.batch)) SRT_RETURN_IF_ERROR(EnterSpmv(&contest));
+  if (MayUseSpmm(format, o_.batch)) SRT_RETURN_IF_ERROR(EnterSpmm(&contest));
   if (contest.count == 0) {
     return b_->Fail(StatusCode::kUnsupported, "no matrix kernel in this build");
   }

@@ -9,7 +9,7 @@ namespace sparsert {
 namespace {
 
 // Groups of weights of an item: a few microseconds of work.
-constexpr int64_t kItemGroups = 16384;
+constexpr double kItemGroups = 16384.0;
 
 // Bytes of weights that no L2 holds from one run to the next.
 constexpr size_t kBeyondCache = 4 << 20;
@@ -19,14 +19,14 @@ class QspmvLayer {
   QspmvLayer(PlanBuilder* b, const SpmmOperands& operands) : b_(b), o_(operands) {}
 
   Status Lower() {
-    SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &stats_));
     SpmvProblem problem;
+    SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &problem.weights));
+    SRT_RETURN_IF_ERROR(b_->weights->NonZeros(o_.key.tensor, &problem.nonzero_bytes));
+    rows_ = problem.weights.rows;
     problem.cpu = b_->options.cpu;
-    problem.rows = stats_.rows;
-    problem.cols = stats_.depth;
-    problem.nnz = stats_.nnz;
     problem.batch = o_.batch;
     problem.bytes = true;
+    problem.forced = ForcedSpmv(b_->options.format);
     count_ = PredictSpmv(problem, b_->options.isa, choices_);
     Contest contest;
     for (int n = 0; n < count_; ++n) {
@@ -34,8 +34,7 @@ class QspmvLayer {
       c.format = SpmvFormatName(choices_[n].format);
       c.kernel = choices_[n].kernel.name;
       c.predicted_ns = choices_[n].predicted_ns;
-      const bool sell = choices_[n].format == SpmvFormat::kSell;
-      contest.Add(c, n, static_cast<double>(sell ? stats_.nnz : stats_.rows * stats_.depth));
+      contest.Add(c, n, choices_[n].stored);
     }
     if (count_ == 0) return b_->Fail(StatusCode::kUnsupported, "no matrix kernel in this build");
     contest.buffer_floats[kTrialX] = static_cast<size_t>(o_.batch * o_.x_image);
@@ -53,6 +52,8 @@ class QspmvLayer {
     SRT_RETURN_IF_ERROR(b_->weights->Spmv(key, &packed));
     b_->weights->Keep(key);
     b_->info().packed_bytes = packed->bytes();
+    const int forced = ForcedSpmv(b_->options.format);
+    if (forced == static_cast<int>(choices_[winner].format)) ExplainForced(b_);
     const IoRef io[] = {o_.x, o_.r, o_.y};
     return b_->AddStep(choices_[winner].kernel, args, {io, 3}, QspmvItems(*args), 0,
                        choices_[winner].predicted_ns);
@@ -77,17 +78,15 @@ class QspmvLayer {
     args->output = *o_.quantised;
     args->output.product.bias = o_.bias_values;
     args->output.product.act = o_.act;
-    auto* start = b_->plan->memory.Allocate<int32_t>(static_cast<size_t>(stats_.rows));
-    if (start == nullptr) return Status::OutOfMemory("row sums", stats_.rows * sizeof(int32_t));
-    for (int64_t r = 0; r < stats_.rows; ++r) {
+    auto* start = b_->plan->memory.Allocate<int32_t>(static_cast<size_t>(rows_));
+    if (start == nullptr) return Status::OutOfMemory("row sums", rows_ * sizeof(int32_t));
+    for (int64_t r = 0; r < rows_; ++r) {
       start[r] = static_cast<int32_t>(o_.row_start[r] + choice.byte_offset * o_.row_weights[r]);
     }
     args->output.start = start;
-    const auto stored = static_cast<int64_t>(
-        choice.format == SpmvFormat::kSell ? stats_.nnz
-                                           : static_cast<uint64_t>(stats_.rows * stats_.depth));
-    args->chunks = static_cast<int32_t>(
-        std::max<int64_t>(1, std::min<int64_t>(packed->slices.slices, stored / kItemGroups)));
+    const auto items = static_cast<int64_t>(choice.stored / kItemGroups);
+    args->chunks =
+        static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(packed->slices.slices, items)));
     *out = args;
     return Status::Ok();
   }
@@ -113,7 +112,7 @@ class QspmvLayer {
 
   PlanBuilder* b_;
   const SpmmOperands& o_;
-  MatrixStats stats_;
+  int64_t rows_ = 0;
   SpmvChoice choices_[kMaxSpmvChoices];
   int count_ = 0;
 };

@@ -1,6 +1,7 @@
 // Lowers the ops on packed bytes.
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 #include "graph/infer_rules.h"
 #include "kernels/qpool/qpool.h"
@@ -189,11 +190,10 @@ struct Rows {
 };
 
 // Checks that no sum can leave 32 bits.
-Status FillRows(PlanBuilder* b, const QspmmArgs& q, int64_t padded_rows, Rows* rows) {
+Status FillRows(PlanBuilder* b, const QspmmArgs& q, const PackKey& key, int64_t padded_rows,
+                Rows* rows) {
   const Node& node = *b->node;
-  const Tensor& w = b->graph.tensors[node.Input(1)];
-  const int64_t count = w.dims[0];
-  const int64_t depth = w.data.cols;
+  const int64_t count = b->graph.tensors[node.Input(1)].dims[0];
   const void* scale = nullptr;
   const void* start = nullptr;
   SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &scale));
@@ -207,19 +207,21 @@ Status FillRows(PlanBuilder* b, const QspmmArgs& q, int64_t padded_rows, Rows* r
       (q.f32_output && start != nullptr && rows->bias == nullptr)) {
     return Status::OutOfMemory("rows of a layer", n * 24);
   }
-  Array<float> scratch(b->weights->allocator());
-  const float* values = nullptr;
-  SRT_RETURN_IF_ERROR(b->weights->DenseUncached(node.Input(1), &scratch, &values));
+  const Csr* csr = nullptr;
+  SRT_RETURN_IF_ERROR(b->weights->AsCsr(key, &csr));
   for (int64_t r = 0; r < padded_rows; ++r) {
     rows->scale[r] = 0.0f;
     rows->start[r] = rows->weights[r] = 0;
     if (rows->bias != nullptr) rows->bias[r] = 0.0f;
     if (r >= count) continue;
     double largest = 0.0;
-    for (int64_t i = 0; i < depth; ++i) {
-      const int value = static_cast<int>(values[r * depth + i]);
-      rows->weights[r] += value;
-      largest += 255.0 * (value < 0 ? -value : value);
+    for (uint32_t i = csr->row_ptr[r]; i < csr->row_ptr[r + 1]; ++i) {
+      int8_t bytes[4];
+      memcpy(bytes, &csr->values[i], sizeof(bytes));
+      for (const int value : bytes) {
+        rows->weights[r] += value;
+        largest += 255.0 * (value < 0 ? -value : value);
+      }
     }
     rows->scale[r] = static_cast<const float*>(scale)[r];
     rows->start[r] = -rows->weights[r] * q.fill;
@@ -272,14 +274,13 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   const int64_t groups = depthwise ? PackedPlanes(row_count) : node.IntAttr(AttrKey::k_group, 1);
   const int64_t rows = depthwise ? 4 : row_count / groups;  // of a group
   Rows values;
-  SRT_RETURN_IF_ERROR(FillRows(b, q, rows * groups, &values));
-  q.scale = values.scale;
-
   o.key.tensor = node.Input(1);
   o.key.groups = static_cast<int32_t>(groups);
   o.key.taps = static_cast<int32_t>(o.window.kernel[0] * o.window.kernel[1]);
   o.key.bytes = true;
   o.key.depthwise = depthwise;
+  SRT_RETURN_IF_ERROR(FillRows(b, q, o.key, rows * groups, &values));
+  q.scale = values.scale;
   o.batch = in.dims[0];
   o.columns = o.window.out[0] * o.window.out[1];
   const Planes px = PlanesOf(b->desc(x));

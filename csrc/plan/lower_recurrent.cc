@@ -81,6 +81,8 @@ class RecurrentLayer {
   void EnterSpmm(Contest* contest);
   // The candidate of `matrix` that has the format of the state's candidate n.
   int SameFormat(const Matrix& matrix, int n) const;
+  // The same for spmv; without zeros or blocks one of two matrices may have fewer formats.
+  const SpmvChoice& SameSpmv(const Matrix& matrix, int n) const;
   Status PackVector(Matrix* matrix, int n, StateProduct* product, PackKey* key);
   Status PackColumns(Matrix* matrix, int n, StateProduct* product, PackKey* key);
   // The arguments of one candidate, its weights packed.
@@ -140,12 +142,13 @@ Status RecurrentLayer::FillArgs() {
 Status RecurrentLayer::RankMatrix(Matrix* matrix) {
   const EncodedTensor& data = b_->graph.tensors[matrix->tensor].data;
   SRT_RETURN_IF_ERROR(b_->weights->NonZeros(matrix->tensor, &matrix->nonzeros));
+  PackKey key;
+  key.tensor = matrix->tensor;
   SpmvProblem problem;
+  SRT_RETURN_IF_ERROR(b_->weights->Stats(key, &problem.weights));
   problem.cpu = b_->options.cpu;
-  problem.rows = data.rows;
-  problem.cols = data.cols;
   problem.batch = args_.steps * args_.batch;
-  problem.nnz = matrix->nonzeros;
+  problem.forced = ForcedSpmv(b_->options.format);
   matrix->spmv_count = PredictSpmv(problem, b_->options.isa, matrix->spmv);
 
   const int64_t row = PlaneStride(group_);
@@ -171,16 +174,19 @@ void RecurrentLayer::EnterSpmv(Contest* contest) {
     c.predicted_ns = elements() * static_cast<double>(GatesOf(args_.cell)) * kGateNs;
     double stored = 0.0;
     for (const Matrix* matrix : matrices()) {
-      const EncodedTensor& data = b_->graph.tensors[matrix->tensor].data;
-      // Without zeros one of two matrices may have fewer formats.
-      const SpmvChoice& own = matrix->spmv[std::min(n, matrix->spmv_count - 1)];
+      const SpmvChoice& own = SameSpmv(*matrix, n);
       c.predicted_ns += own.predicted_ns;
-      stored += own.format == SpmvFormat::kSell
-                    ? static_cast<double>(matrix->nonzeros)
-                    : static_cast<double>(data.rows) * static_cast<double>(data.cols);
+      stored += own.stored;
     }
     contest->Add(c, n, stored);
   }
+}
+
+const SpmvChoice& RecurrentLayer::SameSpmv(const Matrix& matrix, int n) const {
+  for (int i = 0; i < matrix.spmv_count; ++i) {
+    if (matrix.spmv[i].format == state_.spmv[n].format) return matrix.spmv[i];
+  }
+  return matrix.spmv[std::min(n, matrix.spmv_count - 1)];
 }
 
 int RecurrentLayer::SameFormat(const Matrix& matrix, int n) const {
@@ -210,7 +216,7 @@ void RecurrentLayer::EnterSpmm(Contest* contest) {
 }
 
 Status RecurrentLayer::PackVector(Matrix* matrix, int n, StateProduct* product, PackKey* key) {
-  const SpmvChoice& choice = matrix->spmv[std::min(n, matrix->spmv_count - 1)];
+  const SpmvChoice& choice = SameSpmv(*matrix, n);
   key->tensor = matrix->tensor;
   key->vector = true;
   key->bias = matrix->bias;
@@ -304,7 +310,9 @@ Status RecurrentLayer::Append(int winner) {
       info.packed_bytes += packed->bytes();
     }
   }
-  if (ForcedSpmm(b_->options.format) != kAnyFormat && args->group != 0) ExplainForced(b_);
+  const int forced =
+      args->group != 0 ? ForcedSpmm(b_->options.format) : ForcedSpmv(b_->options.format);
+  if (forced != kAnyFormat) ExplainForced(b_);
   const size_t said = strlen(info.reason);
   if (args->group == 0) {
     snprintf(info.reason + said, sizeof(info.reason) - said, "; one sequence after the other");
@@ -350,11 +358,10 @@ Status RecurrentLayer::Lower() {
     b_->info().nonzeros += candidate_.nonzeros;
     b_->info().storage_bytes += data.stored_bytes;
   }
-  // A forced format is one of spmm's; a single sequence is no business of theirs.
-  const bool forced = ForcedSpmm(b_->options.format) != kAnyFormat;
+  const int format = b_->options.format;
   Contest contest;
-  if (!projects() && (!forced || args_.batch <= 1)) EnterSpmv(&contest);
-  if (!forced || args_.batch > 1) EnterSpmm(&contest);
+  if (!projects() && MayUseSpmv(format, args_.batch)) EnterSpmv(&contest);
+  if (MayUseSpmm(format, args_.batch) || contest.count == 0) EnterSpmm(&contest);
   if (contest.count == 0) {
     return b_->Fail(StatusCode::kUnsupported, "no matrix kernel in this build");
   }

@@ -3,6 +3,7 @@
 
 #include "kernels/rowconv/rowconv.h"
 #include "plan/builder.h"
+#include "plan/choose_spmm.h"
 
 namespace sparsert {
 namespace {
@@ -71,7 +72,8 @@ Status PlanBuilder::ChooseRowconv() {
   const Node& n = *node;
   const Tensor& weight = graph.tensors[n.Input(1)];
   if (n.op != Op::kConv || weight.rank != 4 || n.Input(3) != kNoTensor ||
-      n.IntAttr(AttrKey::k_group, 1) != 1 || options.format >= 0) {
+      n.IntAttr(AttrKey::k_group, 1) != 1 ||
+      (options.format != kAnyFormat && options.format < kVectorFormat)) {
     return Status::Ok();
   }
   const Shape& in = facts(n.Input(0)).shape;

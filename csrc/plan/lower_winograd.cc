@@ -114,7 +114,7 @@ Status WinogradLayer::Lower() {
   SRT_RETURN_IF_ERROR(FillArgs(&args, &key));
   b_->weights->Keep(key);
   b_->info().packed_bytes = static_cast<uint64_t>(args->weights.floats()) * sizeof(float);
-  if (b_->options.format != kAnyFormat) ExplainForced(b_);
+  if (b_->options.format == kWinogradFormat) ExplainForced(b_);
   const IoRef io[] = {o_.x, o_.r, o_.y};
   return b_->AddStep(choice_.kernel.kernel, args, {io, 3}, WinogradItems(*args),
                      LayOutWinogradScratch(*args, choice_.kernel.lanes).bytes,
@@ -124,11 +124,10 @@ Status WinogradLayer::Lower() {
 Status LowerConvolution(PlanBuilder* b, const SpmmOperands& o) {
   ConvLayer layer(b, o);
   Contest contest;
-  const int forced = b->options.format;
-  if (layer.winograd.Fits() && (forced == kAnyFormat || forced == kWinogradFormat)) {
+  if (layer.winograd.Fits() && ForcedSpmm(b->options.format) == kAnyFormat) {
     layer.winograd.Enter(kWinogradNumber, &contest);
   }
-  if (forced != kWinogradFormat || contest.count == 0) {
+  if (b->options.format != kWinogradFormat || contest.count == 0) {
     SRT_RETURN_IF_ERROR(layer.spmm.Enter(0, 0.0, &contest));
   }
   if (contest.count == 0) return b->Fail(StatusCode::kUnsupported, "no kernel in this build");

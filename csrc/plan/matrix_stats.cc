@@ -9,8 +9,12 @@ MatrixStats FullStats(int64_t rows, int64_t cols, int32_t groups, uint64_t nnz) 
   stats.rows = rows / groups;
   stats.depth = cols;
   stats.nnz = nnz;
-  stats.columns4 = static_cast<uint64_t>((stats.rows + 3) / 4 * groups * cols);
-  stats.columns8 = static_cast<uint64_t>((stats.rows + 7) / 8 * groups * cols);
+  const auto columns = [&](int64_t panel_rows) {
+    return static_cast<uint64_t>((stats.rows + panel_rows - 1) / panel_rows * groups * cols);
+  };
+  stats.columns4 = columns(4);
+  stats.columns8 = columns(8);
+  stats.columns16 = columns(16);
   return stats;
 }
 
@@ -19,22 +23,23 @@ Status ComputeStats(const Csr& w, int32_t groups, MatrixStats* stats) {
   stats->rows = w.rows / groups;
   stats->depth = w.cols;
   stats->nnz = w.nnz();
-  Array<uint32_t> seen4(w.row_ptr.allocator());
-  Array<uint32_t> seen8(w.row_ptr.allocator());
-  SRT_RETURN_IF_ERROR(seen4.resize(w.cols));
-  SRT_RETURN_IF_ERROR(seen8.resize(w.cols));
-  uint32_t panel4 = 0;  // numbers panels over all groups, from 1
-  uint32_t panel8 = 0;
+  struct Panel {  // that saw a column last, numbered over all groups, from 1
+    uint32_t of4, of8, of16;
+  };
+  Array<Panel> seen(w.row_ptr.allocator());
+  SRT_RETURN_IF_ERROR(seen.resize(w.cols));
+  Panel panel = {};
   for (int64_t row = 0; row < w.rows; ++row) {
     const int64_t in_group = row % stats->rows;
-    panel4 += in_group % 4 == 0;
-    panel8 += in_group % 8 == 0;
+    panel.of4 += in_group % 4 == 0;
+    panel.of8 += in_group % 8 == 0;
+    panel.of16 += in_group % 16 == 0;
     for (uint32_t i = w.row_ptr[row]; i < w.row_ptr[row + 1]; ++i) {
-      const uint32_t k = w.col_idx[i];
-      stats->columns4 += seen4[k] != panel4;
-      stats->columns8 += seen8[k] != panel8;
-      seen4[k] = panel4;
-      seen8[k] = panel8;
+      Panel& last = seen[w.col_idx[i]];
+      stats->columns4 += last.of4 != panel.of4;
+      stats->columns8 += last.of8 != panel.of8;
+      stats->columns16 += last.of16 != panel.of16;
+      last = panel;
     }
   }
   return Status::Ok();

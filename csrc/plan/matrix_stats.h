@@ -13,6 +13,7 @@ struct MatrixStats {
   uint64_t nnz = 0;
   uint64_t columns4 = 0;  // columns of 4-row panels with a non-zero
   uint64_t columns8 = 0;  // of 8-row panels
+  uint64_t columns16 = 0;
 };
 
 // From this share of non-zeros on, a matrix counts as one without zeros.

@@ -2,6 +2,7 @@
 #include "plan/pack_spmv.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace sparsert {
 namespace {
@@ -50,10 +51,268 @@ Status PackBits(const Csr& w, int32_t lanes, PackedSpmv* packed) {
   return Status::Ok();
 }
 
+// The columns that any of a block's rows uses, one after the other.
+class BlockColumns {
+ public:
+  // `next`: [rows of W], where each row has come to.
+  BlockColumns(const Csr& w, const uint32_t* rows, int32_t count, uint32_t* next)
+      : w_(w), rows_(rows), count_(count), next_(next) {}
+
+  // Goes to the next column below `end`; false: there is none.
+  bool Advance(uint64_t end) {
+    col_ = end;
+    for (int32_t r = 0; r < count_; ++r) {
+      const uint32_t row = rows_[r];
+      if (row < w_.rows && next_[row] < w_.row_ptr[row + 1]) {
+        col_ = std::min<uint64_t>(col_, w_.col_idx[next_[row]]);
+      }
+    }
+    return col_ < end;
+  }
+  uint64_t col() const { return col_; }
+
+  // Passes the column; its weights go to values[row of the block], where there are any.
+  void Take(float* values) {
+    for (int32_t r = 0; r < count_; ++r) {
+      const uint32_t row = rows_[r];
+      if (row >= w_.rows) continue;
+      const uint32_t at = next_[row];
+      if (at == w_.row_ptr[row + 1] || w_.col_idx[at] != col_) continue;
+      if (values != nullptr) values[r] = w_.values[at];
+      ++next_[row];
+    }
+  }
+
+ private:
+  const Csr& w_;
+  const uint32_t* rows_;
+  int32_t count_;
+  uint32_t* next_;
+  uint64_t col_ = 0;
+};
+
+// How many columns each block of rows uses.
+Status CountColumns(const Csr& w, int32_t block_rows, const Array<uint32_t>& row_of,
+                    Array<uint32_t>* widths) {
+  Array<uint32_t> next(row_of.allocator());
+  SRT_RETURN_IF_ERROR(next.resize(static_cast<size_t>(w.rows)));
+  std::copy(w.row_ptr.begin(), w.row_ptr.begin() + w.rows, next.begin());
+  for (size_t i = 0; i < widths->size(); ++i) {
+    BlockColumns columns(w, row_of.data() + i * static_cast<size_t>(block_rows), block_rows,
+                         next.data());
+    for (; columns.Advance(static_cast<uint64_t>(w.cols)); ++(*widths)[i]) columns.Take(nullptr);
+  }
+  return Status::Ok();
+}
+
+// The bytes of a row that are not 0, one after the other.
+class RowBytes {
+ public:
+  RowBytes() = default;
+  RowBytes(const Csr& w, int64_t row) : w_(&w) {
+    if (row >= w.rows) return;
+    at_ = w.row_ptr[row];
+    end_ = w.row_ptr[row + 1];
+    Settle();
+  }
+
+  bool done() const { return at_ == end_; }
+  uint64_t column() const { return uint64_t{w_->col_idx[at_]} * 4 + byte_; }
+  int8_t value() const { return bytes_[byte_]; }
+  void Pass() {
+    ++byte_;
+    Settle();
+  }
+
+ private:
+  void Settle() {
+    for (; at_ < end_; ++at_, byte_ = 0) {
+      memcpy(bytes_, &w_->values[at_], sizeof(bytes_));
+      for (; byte_ < 4; ++byte_) {
+        if (bytes_[byte_] != 0) return;
+      }
+    }
+  }
+
+  const Csr* w_ = nullptr;
+  uint32_t at_ = 0;
+  uint32_t end_ = 0;
+  uint32_t byte_ = 0;
+  int8_t bytes_[4] = {};
+};
+
+// The weights of a row of floats, one after the other.
+class RowFloats {
+ public:
+  RowFloats() = default;
+  RowFloats(const Csr& w, int64_t row) : w_(&w) {
+    if (row >= w.rows) return;
+    at_ = w.row_ptr[row];
+    end_ = w.row_ptr[row + 1];
+  }
+
+  bool done() const { return at_ == end_; }
+  uint64_t column() const { return w_->col_idx[at_]; }
+  float value() const { return w_->values[at_]; }
+  void Pass() { ++at_; }
+
+ private:
+  const Csr* w_ = nullptr;
+  uint32_t at_ = 0;
+  uint32_t end_ = 0;
+};
+
+// Blocks of rows of about equal width share a slice; ties keep their order. The width of rows of
+// `bytes` is the number of those that are not 0.
+Status SortRows(const Csr& w, int32_t block_rows, bool bytes, PackedSpmv* packed) {
+  Array<uint32_t>& row_of = packed->row_of;
+  const size_t blocks = row_of.size() / static_cast<size_t>(block_rows);
+  Array<uint32_t> widths(row_of.allocator());
+  Array<uint32_t> order(row_of.allocator());
+  SRT_RETURN_IF_ERROR(widths.resize(blocks));
+  SRT_RETURN_IF_ERROR(order.resize(blocks));
+  if (bytes) {
+    for (size_t row = 0; row < blocks; ++row) {
+      for (RowBytes b(w, static_cast<int64_t>(row)); !b.done(); b.Pass()) ++widths[row];
+    }
+  } else {
+    SRT_RETURN_IF_ERROR(CountColumns(w, block_rows, row_of, &widths));
+  }
+  for (size_t i = 0; i < blocks; ++i) order[i] = static_cast<uint32_t>(i);
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return widths[a] != widths[b] ? widths[a] > widths[b] : a < b;
+  });
+  const auto rows = static_cast<uint32_t>(block_rows);
+  for (uint32_t i = 0; i < row_of.size(); ++i) row_of[i] = order[i / rows] * rows + i % rows;
+  return Status::Ok();
+}
+
+// The least column that any of the rows has yet to pass; UINT64_MAX: all are done.
+template <typename Row>
+uint64_t FirstColumn(const Array<Row>& rows) {
+  uint64_t first = UINT64_MAX;
+  for (const Row& row : rows) {
+    if (!row.done()) first = std::min(first, row.column());
+  }
+  return first;
+}
+
+// Vectors of perm, of floats: a multiple of kPermVectors.
+Status PermuteFloats(uint64_t last_stretch, Array<RowFloats>* rows, PackedSpmv* packed) {
+  const size_t lanes = rows->size();
+  for (uint64_t first = FirstColumn(*rows); first != UINT64_MAX; first = FirstColumn(*rows)) {
+    const size_t at = packed->values.size();
+    const size_t place_floats = kPermVectors * lanes / 4;
+    SRT_RETURN_IF_ERROR(packed->values.resize(at + place_floats + kPermVectors * lanes));
+    auto* places = reinterpret_cast<uint8_t*>(packed->values.data() + at);
+    float* weights = packed->values.data() + at + place_floats;
+    for (size_t i = 0; i < kPermVectors * lanes; ++i) {
+      if (i % lanes == 0) {
+        first = FirstColumn(*rows);
+        first = first == UINT64_MAX ? 0 : std::min(first, last_stretch);
+        SRT_RETURN_IF_ERROR(packed->widths.push_back(static_cast<uint32_t>(first)));
+      }
+      RowFloats& row = (*rows)[i % lanes];
+      if (row.done() || row.column() - first >= kPermFloats) continue;
+      places[i] = PermPlace(static_cast<int>(row.column() - first));
+      weights[i] = row.value();
+      row.Pass();
+    }
+  }
+  return Status::Ok();
+}
+
+// The same of bytes.
+Status PermuteBytes(uint64_t last_stretch, Array<RowBytes>* rows, PackedSpmv* packed) {
+  for (uint64_t first = FirstColumn(*rows); first != UINT64_MAX; first = FirstColumn(*rows)) {
+    const uint64_t stretch = std::min(first / 4, last_stretch);
+    SRT_RETURN_IF_ERROR(packed->widths.push_back(static_cast<uint32_t>(stretch)));
+    const size_t at = packed->values.size();
+    SRT_RETURN_IF_ERROR(packed->values.resize(at + 2 * rows->size()));
+    auto* places = reinterpret_cast<uint8_t*>(packed->values.data() + at);
+    uint8_t* weights = places + 4 * rows->size();
+    for (size_t i = 0; i < 4 * rows->size(); ++i) {
+      RowBytes& row = (*rows)[i / 4];
+      if (row.done() || row.column() - 4 * stretch >= 4 * kPermGroups) continue;
+      places[i] = static_cast<uint8_t>(row.column() - 4 * stretch);
+      weights[i] = static_cast<uint8_t>(row.value());
+      row.Pass();
+    }
+  }
+  return Status::Ok();
+}
+
+// Fills widths, offsets and values of perm; `stretch`: of x.
+template <typename Row, typename Permute>
+Status PackPerm(const Csr& w, int32_t lanes, int64_t stretch, Permute permute, PackedSpmv* packed) {
+  const auto slices = static_cast<size_t>(packed->slices.slices);
+  const auto last_stretch = static_cast<uint64_t>(std::max<int64_t>(0, w.cols - stretch));
+  SRT_RETURN_IF_ERROR(packed->offsets.resize(slices + 1));
+  Array<Row> rows(packed->values.allocator());
+  SRT_RETURN_IF_ERROR(rows.resize(static_cast<size_t>(lanes)));
+  for (size_t slice = 0; slice < slices; ++slice) {
+    for (size_t l = 0; l < rows.size(); ++l) {
+      rows[l] = Row(w, packed->row_of[slice * rows.size() + l]);
+    }
+    SRT_RETURN_IF_ERROR(permute(last_stretch, &rows, packed));
+    packed->offsets[slice + 1] = packed->widths.size();
+  }
+  return Status::Ok();
+}
+
+// Fills widths, wholes, offsets, ids and values of sell and bsr.
+Status PackColumns(const Csr& w, int32_t lanes, int32_t block_rows, PackedSpmv* packed) {
+  PackedSlices& m = packed->slices;
+  const int32_t parts = lanes / block_rows;
+  m.col_blocks = static_cast<int32_t>((w.cols + kSpmvColBlock - 1) / kSpmvColBlock);
+  if (m.col_blocks < 1) m.col_blocks = 1;
+  const size_t slices = static_cast<size_t>(m.col_blocks) * m.slices;
+  SRT_RETURN_IF_ERROR(packed->widths.resize(slices));
+  SRT_RETURN_IF_ERROR(packed->wholes.resize(slices));
+  SRT_RETURN_IF_ERROR(packed->offsets.resize(slices));
+  Array<uint32_t> next(packed->values.allocator());
+  SRT_RETURN_IF_ERROR(next.resize(static_cast<size_t>(w.rows)));
+  std::copy(w.row_ptr.begin(), w.row_ptr.begin() + w.rows, next.begin());
+  uint64_t used = 0;
+  for (int32_t block = 0; block < m.col_blocks; ++block) {
+    const uint64_t begin = block * static_cast<uint64_t>(kSpmvColBlock);
+    const uint64_t end = begin + kSpmvColBlock;
+    for (int32_t slice = 0; slice < m.slices; ++slice) {
+      const uint32_t* rows = packed->row_of.data() + static_cast<size_t>(slice) * lanes;
+      uint32_t width = 0;
+      uint32_t whole = UINT32_MAX;
+      for (int32_t part = 0; part < parts; ++part) {
+        const uint32_t* of = rows + part * block_rows;
+        if (of[0] >= w.rows) continue;
+        BlockColumns columns(w, of, block_rows, next.data());
+        uint32_t count = 0;
+        for (; columns.Advance(end); ++count) {
+          if (count == width) {
+            ++width;
+            SRT_RETURN_IF_ERROR(packed->ids.resize((used + width) * static_cast<size_t>(parts)));
+            SRT_RETURN_IF_ERROR(packed->values.resize((used + width) * static_cast<size_t>(lanes)));
+          }
+          const uint64_t at = used + count;
+          packed->ids[at * static_cast<size_t>(parts) + static_cast<size_t>(part)] =
+              static_cast<uint16_t>(columns.col() - begin);
+          columns.Take(packed->values.data() + at * static_cast<size_t>(lanes) + part * block_rows);
+        }
+        whole = std::min(whole, count);
+      }
+      const size_t at = static_cast<size_t>(block) * m.slices + slice;
+      packed->widths[at] = width;
+      packed->wholes[at] = whole;
+      packed->offsets[at] = used;
+      used += width;
+    }
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 
 Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lanes,
-                PackedSpmv* packed) {
+                PackedSpmv* packed, bool bytes) {
   packed->format = format;
   PackedSlices& m = packed->slices;
   m.rows = static_cast<int32_t>(w.rows);
@@ -63,16 +322,11 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
 
   SRT_RETURN_IF_ERROR(packed->row_of.resize(padded_rows));
   for (size_t i = 0; i < padded_rows; ++i) packed->row_of[i] = static_cast<uint32_t>(i);
-  auto row_nnz = [&](uint32_t row) {
-    return row < w.rows ? w.row_ptr[row + 1] - w.row_ptr[row] : 0u;
-  };
-  if (format == SpmvFormat::kSell) {
-    // Rows of about equal length share a slice; ties keep their order.
-    std::sort(packed->row_of.begin(), packed->row_of.end(), [&](uint32_t a, uint32_t b) {
-      const uint32_t na = row_nnz(a);
-      const uint32_t nb = row_nnz(b);
-      return na != nb ? na > nb : a < b;
-    });
+  const int32_t block_rows = SpmvBlockRows(format);
+  if (format == SpmvFormat::kPerm) {
+    SRT_RETURN_IF_ERROR(SortRows(w, 1, bytes, packed));
+  } else if (block_rows != 0 && block_rows < lanes) {
+    SRT_RETURN_IF_ERROR(SortRows(w, block_rows, false, packed));
   }
   if (bias != nullptr) {
     SRT_RETURN_IF_ERROR(packed->bias.resize(padded_rows));
@@ -85,6 +339,9 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
   m.col_blocks = 1;
   if (format == SpmvFormat::kBits) {
     SRT_RETURN_IF_ERROR(PackBits(w, lanes, packed));
+  } else if (format == SpmvFormat::kPerm) {
+    SRT_RETURN_IF_ERROR(bytes ? PackPerm<RowBytes>(w, lanes, kPermGroups, &PermuteBytes, packed)
+                              : PackPerm<RowFloats>(w, lanes, kPermFloats, &PermuteFloats, packed));
   } else if (format == SpmvFormat::kDense) {
     SRT_RETURN_IF_ERROR(packed->values.resize(padded_rows * w.cols));
     for (int64_t row = 0; row < w.rows; ++row) {
@@ -94,47 +351,7 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
       }
     }
   } else {
-    m.col_blocks = static_cast<int32_t>((w.cols + kSpmvColBlock - 1) / kSpmvColBlock);
-    if (m.col_blocks < 1) m.col_blocks = 1;
-    const size_t slices = static_cast<size_t>(m.col_blocks) * m.slices;
-    SRT_RETURN_IF_ERROR(packed->widths.resize(slices));
-    SRT_RETURN_IF_ERROR(packed->wholes.resize(slices));
-    SRT_RETURN_IF_ERROR(packed->offsets.resize(slices));
-    Array<uint32_t> next(packed->values.allocator());
-    SRT_RETURN_IF_ERROR(next.resize(w.rows + 1));
-    for (int64_t row = 0; row < w.rows; ++row) next[row] = w.row_ptr[row];
-    uint64_t used = 0;
-    for (int32_t block = 0; block < m.col_blocks; ++block) {
-      const uint64_t col_end = (block + 1) * static_cast<uint64_t>(kSpmvColBlock);
-      for (int32_t slice = 0; slice < m.slices; ++slice) {
-        const uint32_t* rows = packed->row_of.data() + static_cast<size_t>(slice) * lanes;
-        uint32_t width = 0;
-        uint32_t whole = UINT32_MAX;
-        for (int32_t l = 0; l < lanes; ++l) {
-          if (rows[l] >= w.rows) continue;
-          uint32_t end = next[rows[l]];
-          while (end < w.row_ptr[rows[l] + 1] && w.col_idx[end] < col_end) ++end;
-          width = std::max(width, end - next[rows[l]]);
-          whole = std::min(whole, end - next[rows[l]]);
-        }
-        const size_t at = static_cast<size_t>(block) * m.slices + slice;
-        packed->widths[at] = width;
-        packed->wholes[at] = whole;
-        packed->offsets[at] = used;
-        used += width;
-        SRT_RETURN_IF_ERROR(packed->ids.resize(used * lanes));
-        SRT_RETURN_IF_ERROR(packed->values.resize(used * lanes));
-        for (int32_t l = 0; l < lanes; ++l) {
-          if (rows[l] >= w.rows) continue;
-          size_t to = packed->offsets[at] * lanes + l;
-          uint32_t& i = next[rows[l]];
-          for (; i < w.row_ptr[rows[l] + 1] && w.col_idx[i] < col_end; ++i, to += lanes) {
-            packed->ids[to] = static_cast<uint16_t>(w.col_idx[i] - (col_end - kSpmvColBlock));
-            packed->values[to] = w.values[i];
-          }
-        }
-      }
-    }
+    SRT_RETURN_IF_ERROR(PackColumns(w, lanes, block_rows, packed));
   }
 
   m.row_of = packed->row_of.data();

@@ -28,8 +28,8 @@ struct PackedSpmv {
   }
 };
 
-// `bias`: [rows] or nullptr.
+// `bias`: [rows] or nullptr. `bytes`: a value is four of them.
 Status PackSpmv(const Csr& weights, const float* bias, SpmvFormat format, int32_t lanes,
-                PackedSpmv* packed);
+                PackedSpmv* packed, bool bytes = false);
 
 }  // namespace sparsert

@@ -271,9 +271,18 @@ Status Weights::RearrangePhases(const PackKey& key, Csr* csr) {
 // become ceil(M / 4) groups of four rows that read the same packed plane, each its own byte of it.
 Status Weights::GroupBytes(const PackKey& key, Csr* csr) {
   const EncodedTensor& data = graph_->tensors[key.tensor].data;
-  Array<float> scratch(allocator_);
-  const float* w = nullptr;
-  SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &w));
+  // A row at a time: as floats, the whole matrix would take four times as much as its bytes.
+  const bool dense = data.encoding == Encoding::kDense;
+  DenseRows rows(data, dense && mapped_, allocator_);
+  Csr encoded(allocator_);
+  Array<float> expanded(allocator_);
+  if (!dense) {
+    SRT_RETURN_IF_ERROR(DecodeCsr(data, &encoded));
+    SRT_RETURN_IF_ERROR(expanded.resize(static_cast<size_t>(data.cols)));
+    Forget(key.tensor);
+  }
+  uint64_t nonzeros = 0;
+  SRT_RETURN_IF_ERROR(NonZeros(key.tensor, &nonzeros));
   const int64_t taps = key.taps;
   const int64_t channels = data.cols / taps;
   const int64_t quads = (channels + 3) / 4;
@@ -282,11 +291,23 @@ Status Weights::GroupBytes(const PackKey& key, Csr* csr) {
   csr->row_ptr.clear();
   csr->col_idx.clear();
   csr->values.clear();
+  const auto most = std::min(nonzeros, static_cast<uint64_t>(data.rows * csr->cols));
+  SRT_RETURN_IF_ERROR(csr->col_idx.reserve(static_cast<size_t>(most)));
+  SRT_RETURN_IF_ERROR(csr->values.reserve(static_cast<size_t>(most)));
   SRT_RETURN_IF_ERROR(csr->row_ptr.push_back(0));
   for (int64_t row = 0; row < csr->rows; ++row) {
+    const float* w = expanded.data();
+    if (row < data.rows && dense) {
+      SRT_RETURN_IF_ERROR(rows.Get(row, 1, &w));
+    } else if (row < data.rows) {
+      std::fill(expanded.begin(), expanded.end(), 0.0f);
+      for (uint32_t i = encoded.row_ptr[row]; i < encoded.row_ptr[row + 1]; ++i) {
+        expanded[encoded.col_idx[i]] = encoded.values[i];
+      }
+    }
     for (int64_t q = 0; row < data.rows && q < quads; ++q) {
       for (int64_t tap = 0; tap < taps; ++tap) {
-        const float* of = w + (row * taps + tap) * channels;
+        const float* of = w + tap * channels;
         int8_t bytes[4] = {};
         if (key.depthwise) {
           bytes[row % 4] = static_cast<int8_t>(of[0]);
@@ -371,7 +392,7 @@ Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
     DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
     const Status status = full ? PackDenseSpmv(&rows, bias, key.lanes, &packing->spmv)
-                               : PackSpmv(*csr, bias, format, key.lanes, &packing->spmv);
+                               : PackSpmv(*csr, bias, format, key.lanes, &packing->spmv, key.bytes);
     if (!status.ok()) {
       Free(packing);
       return status;

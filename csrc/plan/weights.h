@@ -94,6 +94,9 @@ class Weights {
   Status RowStarts(uint32_t tensor, Span<uint32_t>* starts);
 
   Status Stats(const PackKey& key, MatrixStats* stats);
+  // The weights of a layer as CSR [rows][channels * taps], transposed convolutions rearranged. The
+  // last one asked for is kept, since a layer is packed in several ways in a row.
+  Status AsCsr(const PackKey& key, const Csr** csr);
 
   Status Spmm(const PackKey& key, const PackedSpmm** packed);
   Status Spmv(const PackKey& key, const PackedSpmv** packed);
@@ -146,9 +149,6 @@ class Weights {
   // Whether the weights lie row by row in the file with hardly any zeros between them: then they
   // are packed without CSR.
   Status IsFull(const PackKey& key, bool* full);
-  // The weights of a layer as CSR [rows][channels * taps], transposed convolutions rearranged. The
-  // last one asked for is kept, since a layer is packed in several ways in a row.
-  Status AsCsr(const PackKey& key, const Csr** csr);
   Status RearrangeTransposed(const PackKey& key, Csr* csr);
   Status GroupBytes(const PackKey& key, Csr* csr);
   Status RearrangePhases(const PackKey& key, Csr* csr);

@@ -31,6 +31,15 @@ inline ByteWeights LoadWeights(const float* p) { return {_mm512_castps_si512(_mm
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
   return {_mm512_dpbusd_epi32(acc.v, x.v, w.v)};
 }
+// Of x[0 .. 127], in bytes, the ones that `index` names. For CPUs with AVX512-VBMI only, which is
+// why the compiler is not told of it.
+inline ByteVec PermuteBytes(const float* x, const float* index) {
+  __m512i picked = _mm512_loadu_si512(index);
+  __asm__("vpermi2b %2, %1, %0"
+          : "+v"(picked)
+          : "v"(_mm512_loadu_si512(x)), "v"(_mm512_loadu_si512(x + 16)));
+  return {picked};
+}
 inline IntVec AddInts(IntVec a, IntVec b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline Vec ToFloats(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
 constexpr uint32_t kByteOrder = 0x0c080400u;

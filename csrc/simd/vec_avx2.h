@@ -91,6 +91,15 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m256i i = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));
   return {_mm256_i32gather_ps(base, i, 4)};
 }
+// (see vec_avx512.h)
+template <int kParts>
+inline Vec SetParts(const float* base, const uint16_t* index) {
+  static_assert(kParts == 1 || kParts == 2 || kParts == 8);
+  if constexpr (kParts == 8) return GatherU16(base, index);
+  const __m256 first = _mm256_broadcast_ss(base + index[0]);
+  if constexpr (kParts == 1) return {first};
+  return {_mm256_blend_ps(first, _mm256_broadcast_ss(base + index[kParts - 1]), 0xf0)};
+}
 // By the bits of a mask, the place of each lane's float among those that are set; -1: not set.
 struct SpreadTable {
   int8_t place[256][8];

@@ -76,6 +76,23 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
       _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)));
   return {_mm512_i32gather_ps(i, base, 4)};
 }
+// base[index[i]] in the i-th of kParts equal parts of the lanes.
+template <int kParts>
+inline Vec SetParts(const float* base, const uint16_t* index) {
+  static_assert(kParts == 1 || kParts == 2 || kParts == 4 || kParts == 16);
+  if constexpr (kParts == 16) return GatherU16(base, index);
+  __m512 v = _mm512_set1_ps(base[index[0]]);
+  const auto add = [&](int part, __mmask16 lanes) {
+    v = _mm512_mask_broadcastss_ps(v, lanes, _mm_load_ss(base + index[part]));
+  };
+  if constexpr (kParts == 2) add(1, 0xff00);
+  if constexpr (kParts == 4) {
+    add(1, 0x00f0);
+    add(2, 0x0f00);
+    add(3, 0xf000);
+  }
+  return {v};
+}
 // The next of p[0], p[1], ... in each lane whose bit is set, from the lowest on; the others are 0.
 // Reads p[0 .. 15].
 inline Vec Spread(const float* p, uint32_t bits) {

@@ -91,6 +91,13 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
   r = vld1q_lane_f32(base + index[3], r, 3);
   return {r};
 }
+// (see vec_avx512.h)
+template <int kParts>
+inline Vec SetParts(const float* base, const uint16_t* index) {
+  static_assert(kParts == 1 || kParts == 4);
+  if constexpr (kParts == 4) return GatherU16(base, index);
+  return {vld1q_dup_f32(base + index[0])};
+}
 using Stride2Mask = Mask;  // (see vec_avx512.h)
 inline Stride2Mask SpreadMask(Mask m) { return m; }
 // By the bits of a mask, the bytes of each lane's float among those that are set; 255: not set.

@@ -73,6 +73,13 @@ inline Vec GatherU16(const float* base, const uint16_t* index) {
   SRT_EACH r.v[i] = base[index[i]];
   return r;
 }
+// (see vec_avx512.h)
+template <int kParts>
+inline Vec SetParts(const float* base, const uint16_t* index) {
+  Vec r;
+  SRT_EACH r.v[i] = base[index[i * kParts / Vec::kLanes]];
+  return r;
+}
 using Stride2Mask = Mask;  // (see vec_avx512.h)
 inline Stride2Mask SpreadMask(Mask m) { return m; }
 // (see vec_avx512.h); reads no more than it needs.

@@ -211,6 +211,22 @@ def test_vectors_one_by_one_or_side_by_side(batch: int, sparsity: float, isa: st
         assert_close(model(x), x @ w.T + random_weights(512), SUM)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("rows", [1, 4, 8, 16])
+def test_blocks_of_rows_have_a_format_for_vectors(rows: int, isa: str) -> None:
+    lines = random_weights(W_SHAPE[0] // rows, W_SHAPE[1], sparsity=0.9)
+    w = np.repeat(lines, rows, axis=0)
+    proto = build(["y = Gemm<transB=1>(x, w)"], {"x": (1, W_SHAPE[1])}, {"w": w})
+    model = sparsert.load(proto, threads=1, isa=isa, tune=False)
+    (row,) = choices(model)
+    formats = {each["format"] for each in row["candidates"] if each["kernel"].startswith("spmv")}
+    assert formats >= {"dense", "sell"}
+    assert row["compute_format"] in (("sell", "perm") if rows == 1 else (f"bsr{rows}",))
+    assert len({each for each in formats if each.startswith("bsr")}) == (rows > 1)
+    x = image(1, W_SHAPE[1])
+    assert_close(model(x), x @ w.T, SUM)
+
+
 def test_explain_says_that_a_batch_runs_in_slices() -> None:
     weights = {"w": random_weights(16, 3, 3, 3, sparsity=0.8)}
     inputs = {"x": ("n", 3, 96, 96)}

@@ -246,7 +246,9 @@ void TestRecurrent() {
         o.usual = (number & 8) != 0;
         o.peephole = o.cell == Cell::kLstm && (number & 16) != 0;
         o.clip = (number & 32) != 0 ? 0.4f : infinity;
-        o.format = number / 3 % 2 != 0 ? SpmvFormat::kSell : SpmvFormat::kDense;
+        o.format = number / 3 % 2 == 0   ? SpmvFormat::kDense
+                   : number / 6 % 2 == 0 ? SpmvFormat::kSell
+                                         : SpmvFormat::kBsr8;
         o.couples = o.cell == Cell::kLstm && number % 7 < 3;
         if (number % 4 != 0) o.group = number % 4 == 1 ? z.batch + 1 : 16 * (number % 4 - 1);
         if (o.group != 0 && number % 3 != 0) o.together = 1 + number % 5;

@@ -114,7 +114,8 @@ def test_layers(forecast):
         assert len(layer["levels"]) == 7
         assert all(level["time_ns"] > 0 for level in layer["levels"])
     formats = {level["format"] for layer in layers for level in layer["levels"]}
-    known = {"", "dense", "dense8", "winograd", "csr", "csr2", "pat4", "bsr4", "bsr8", "sell"}
+    known = {"", "dense", "dense8", "winograd", "csr", "csr2", "pat4", "bsr4", "bsr8"}
+    known |= {"bsr16", "sell", "bits", "perm"}  # of single vectors
     assert formats <= known
     unpruned = ("dense", "winograd")
     assert all(level["format"].startswith(unpruned) for level in layers[0]["levels"])

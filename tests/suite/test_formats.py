@@ -10,6 +10,7 @@ from tests.suite.harness import ISAS_OF_FLOATS, Case, assert_close, runs_on
 from tests.suite.random_graphs import random_case
 
 FORMATS = ("dense", "csr", "pat4", "bsr4", "bsr8", "dense8", "csr2")
+VECTOR_FORMATS = ("sell", "bits", "bsr4", "bsr8", "bsr16", "perm")  # of single vectors
 CASES = [
     *test_conv.weight_cases()[::3],
     *test_conv.group_cases()[::5],
@@ -20,6 +21,7 @@ CASES = [
     *test_linear.fusion_cases()[::3],
     *(random_case(seed) for seed in range(100, 110)),
 ]
+VECTOR_CASES = [*test_linear.shape_cases()[::6], *test_linear.fusion_cases()[::6]]
 
 
 @pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
@@ -37,6 +39,27 @@ def test_forced_format(forced: str, isa: str, monkeypatch: pytest.MonkeyPatch) -
     assert used
     assert all(kernel.startswith(f"spmm_{forced}_f32_") for kernel in used), used
     assert all(runs_on(kernel, isa) for kernel in used), used
+
+
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
+@pytest.mark.parametrize("forced", VECTOR_FORMATS)
+def test_forced_format_of_vectors(forced: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if forced == "perm" and isa != "avx512":
+        pytest.skip("perm is of AVX-512 alone")
+    monkeypatch.setenv("SPARSERT_FORMAT", forced)
+    used = set()
+    for case in VECTOR_CASES:
+        model = sparsert.load(case.file, isa=isa, threads=1)
+        for feeds, wanted in case.runs:
+            for got, want in zip(model.run(None, feeds), wanted, strict=True):
+                assert_close(got, want, case.tolerance, case.name)
+            rows = (row for row in model.explain().to_dict()["rows"] if row["weights"])
+            used.update((row["kernel"], row["reason"].split(" at ")[0]) for row in rows)
+    vectors = {kernel for kernel, _ in used if kernel.startswith("spmv")}
+    assert vectors
+    assert all(kernel.startswith(f"spmv_{forced}_f32_") for kernel in vectors), used
+    assert all(runs_on(kernel, isa) for kernel in vectors), used
+    assert {why for kernel, why in used if kernel in vectors} == {"forced by SPARSERT_FORMAT"}
 
 
 def test_unknown_format(monkeypatch: pytest.MonkeyPatch) -> None:

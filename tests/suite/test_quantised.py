@@ -202,6 +202,37 @@ def test_layer(name: str, engine: Engine, size: int) -> None:
             assert (units > 0).sum() <= max(1, 0.05 * units.size)
 
 
+def _vectors(zeros: float, inputs: int) -> onnx.ModelProto:
+    """A product with one vector, of which a share of the weights is 0."""
+    layers = Layers().start().weight((inputs, 87)).bias(87)
+    keep = np.random.default_rng(7).random((inputs, 87)) >= zeros
+    keep[:, 5] = zeros == 0
+    layers.constants["w"] *= keep
+    layers.add("MatMul", ["xd", "wd"], "p").add("Add", ["p", "b"], "a")
+    return layers.end("a").model({"x": ("N", inputs)})
+
+
+@pytest.mark.parametrize("engine", ENGINES_OF_BYTES, ids=str)
+@pytest.mark.parametrize("forced", ["sell", "bits", "perm"])
+def test_formats_of_vectors(forced: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not engine.is_native:
+        pytest.skip("has no formats")
+    monkeypatch.setenv("SPARSERT_FORMAT", forced)
+    for zeros, inputs in ((0.0, 40), (0.7, 131), (0.95, 1021), (1.0, 260)):
+        proto = _vectors(zeros, inputs)
+        exact = sparsert.load(proto, backend="numpy", strict=True)
+        model = sparsert.load(bytes(exact._native_file()), **dict(engine.options))
+        for size in (1, 3):
+            feeds = feeds_for(proto, {"N": size})
+            np.testing.assert_array_equal(model.run(None, feeds), exact.run(None, feeds))
+        (row,) = [row for row in model.explain().to_dict()["rows"] if row["weights"]]
+        assert row["kernel"].startswith("qspmv_")
+        if forced != "perm":  # which few CPUs have
+            assert row["compute_format"] == forced
+        if row["compute_format"] == forced:
+            assert row["reason"].startswith("forced by SPARSERT_FORMAT")
+
+
 @pytest.mark.parametrize("engine", ENGINES_OF_BYTES, ids=str)
 @pytest.mark.parametrize("name", NETS)
 def test_network(name: str, engine: Engine) -> None:

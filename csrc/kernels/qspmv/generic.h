@@ -4,10 +4,10 @@
 
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
 #include "base/arch.h"
 #include "kernels/qspmv/qspmv.h"
+#include "kernels/spmv/walk_bits.h"
 #include "simd/vec_math.h"
 
 namespace sparsert {
@@ -53,47 +53,23 @@ inline IntVec DenseSlice(const PackedSlices& m, int slice, const float* x) {
   return AddInts(AddInts(acc[0], acc[1]), AddInts(acc[2], acc[3]));
 }
 
-using SliceMask = std::conditional<(Vec::kLanes > 8), uint16_t, uint8_t>::type;
-static_assert(sizeof(SliceMask) == SpmvMaskBytes(Vec::kLanes), "masks as packed");
-
-inline int CountBits(uint32_t bits) {
-  // Four lanes: a table in a register, for a population count may be a call.
-  if (Vec::kLanes == 4) return static_cast<int>(0x4332322132212110u >> (4 * bits) & 15);
-  return __builtin_popcount(bits);
-}
-
-// N successive slices: each has sums of its own, so that one's spreads run beside the other's.
 template <int N>
 SRT_INLINE void BitsSlices(const PackedSlices& m, int slice, const float* x, IntVec (&sums)[N]) {
-  const SliceMask* masks[N];
-  const float* w[N];
   IntVec odd[N];
 #pragma GCC unroll 2
-  for (int s = 0; s < N; ++s) {
-    masks[s] =
-        reinterpret_cast<const SliceMask*>(m.bits) + static_cast<int64_t>(slice + s) * m.cols;
-    w[s] = m.values + m.offsets[slice + s];
-    sums[s] = odd[s] = SetInts(0);
-  }
-  int k = 0;
-  for (; k + 2 <= m.cols; k += 2) {
-    const ByteVec x0 = SetBytes(x + k);
-    const ByteVec x1 = SetBytes(x + k + 1);
+  for (int s = 0; s < N; ++s) sums[s] = odd[s] = SetInts(0);
+  WalkBits(
+      m, slice, x, [](const float* p) { return SetBytes(p); },
+      [](Vec weights, ByteVec xs, IntVec acc) { return Dot(xs, ToWeights(weights), acc); }, sums,
+      odd);
 #pragma GCC unroll 2
-    for (int s = 0; s < N; ++s) {
-      const uint32_t first = masks[s][k];
-      const uint32_t second = masks[s][k + 1];
-      const int count = CountBits(first);
-      sums[s] = Dot(x0, ToWeights(Spread(w[s], first)), sums[s]);
-      odd[s] = Dot(x1, ToWeights(Spread(w[s] + count, second)), odd[s]);
-      w[s] += count + CountBits(second);
-    }
-  }
-#pragma GCC unroll 2
-  for (int s = 0; s < N; ++s) {
-    if (k < m.cols) sums[s] = Dot(SetBytes(x + k), ToWeights(Spread(w[s], masks[s][k])), sums[s]);
-    sums[s] = AddInts(sums[s], odd[s]);
-  }
+  for (int s = 0; s < N; ++s) sums[s] = AddInts(sums[s], odd[s]);
+}
+
+inline IntVec BitsSlice(const PackedSlices& m, int slice, const float* x) {
+  IntVec sums[1];
+  BitsSlices(m, slice, x, sums);
+  return sums[0];
 }
 
 inline float Limit(float a, int low, int high) {
@@ -167,8 +143,9 @@ SRT_INLINE void EndSlice(const QspmvArgs& a, int slice, const float* r, float* y
   for (int l = 0; l < Vec::kLanes; ++l) to[l] = bytes[4 * l];
 }
 
-template <SpmvFormat kFormat>
-void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end) {
+// `slice_sums` adds up the products of one slice.
+template <SpmvFormat kFormat, typename SliceSums>
+void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end, SliceSums slice_sums) {
   const QspmvArgs& a = *static_cast<const QspmvArgs*>(args);
   const QspmmArgs& q = a.output;
   const PackedSlices& m = a.weights;
@@ -190,14 +167,11 @@ void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end) {
       }
     }
     for (; slice < slice_end; ++slice) {
-      [[maybe_unused]] IntVec sums[1];
-      if constexpr (kFormat == SpmvFormat::kSell) {
-        EndSortedSlice(a, slice, r, y, SellSlice(m, slice, x));
-      } else if constexpr (kFormat == SpmvFormat::kBits) {
-        BitsSlices(m, slice, x, sums);
-        EndSlice(a, slice, r, y, sums[0]);
+      const IntVec sums = slice_sums(m, slice, x);
+      if constexpr (kFormat == SpmvFormat::kSell || kFormat == SpmvFormat::kPerm) {
+        EndSortedSlice(a, slice, r, y, sums);
       } else {
-        EndSlice(a, slice, r, y, DenseSlice(m, slice, x));
+        EndSlice(a, slice, r, y, sums);
       }
     }
     if (chunk + 1 == a.chunks && !q.f32_output) {  // channels that only fill the last element
@@ -212,17 +186,17 @@ void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end) {
 
 void QspmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void QspmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunQspmv<SpmvFormat::kDense>(args, io, begin, end);
+  RunQspmv<SpmvFormat::kDense>(args, io, begin, end, DenseSlice);
 }
 
 void QspmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void QspmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunQspmv<SpmvFormat::kSell>(args, io, begin, end);
+  RunQspmv<SpmvFormat::kSell>(args, io, begin, end, SellSlice);
 }
 
 void QspmvBits(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void QspmvBits(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunQspmv<SpmvFormat::kBits>(args, io, begin, end);
+  RunQspmv<SpmvFormat::kBits>(args, io, begin, end, BitsSlice);
 }
 
 }  // namespace SRT_ISA

@@ -14,6 +14,18 @@ namespace sparsert {
 #include "kernels/qspmv/kernels.inc"
 #undef SRT_QSPMV
 
+namespace {
+
+bool PermutesBytes() {
+#if defined(SRT_X86)
+  return __builtin_cpu_supports("avx512vbmi") != 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
 bool SelectQspmv(SpmvFormat format, Isa isa, Kernel* kernel, int* lanes, int* byte_offset) {
   struct Row {
     Kernel kernel;
@@ -32,6 +44,7 @@ bool SelectQspmv(SpmvFormat format, Isa isa, Kernel* kernel, int* lanes, int* by
   };
   for (const Row& row : kRows) {
     if (row.format != format || !IsaCovers(isa, row.kernel.isa)) continue;
+    if (format == SpmvFormat::kPerm && !PermutesBytes()) continue;
     *kernel = row.kernel;
     *lanes = row.lanes;
     *byte_offset = row.byte_offset;

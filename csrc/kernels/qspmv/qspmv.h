@@ -20,7 +20,8 @@ struct QspmvArgs {
 
 inline int64_t QspmvItems(const QspmvArgs& a) { return static_cast<int64_t>(a.batch) * a.chunks; }
 
-// `lanes` gets the rows of a slice; `byte_offset` as QspmmKernel's.
+// `lanes` gets the rows of a slice; `byte_offset` as QspmmKernel's. SpmvFormat::kPerm needs a CPU
+// with AVX512-VBMI, which some with AVX512-VNNI lack.
 bool SelectQspmv(SpmvFormat format, Isa isa, Kernel* kernel, int* lanes, int* byte_offset);
 
 }  // namespace sparsert

@@ -5,3 +5,5 @@
 #include "simd/dot_avx512vnni.h"
 // And so is the algorithm.
 #include "kernels/qspmv/generic.h"
+// Bytes are permuted here alone.
+#include "kernels/qspmv/perm.h"

@@ -1,41 +1,71 @@
 // spmv over Vec. Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
 #pragma once
 
-#include <type_traits>
-
 #include "base/arch.h"
 #include "kernels/spmv/spmv.h"
+#include "kernels/spmv/walk_bits.h"
 #include "simd/vec_math.h"
 
 namespace sparsert {
 namespace SRT_ISA {
 namespace {
 
-inline Vec SellSlice(const PackedSlices& m, int slice, const float* x, Vec sum) {
-  Vec odd = Zero();
+// How blocks of so many rows lie in vectors.
+template <int kRows>
+struct Blocks {
+  static constexpr int kParts = kRows < Vec::kLanes ? Vec::kLanes / kRows : 1;  // of a vector
+  static constexpr int kVecs = kRows > Vec::kLanes ? kRows / Vec::kLanes : 1;   // of a slice
+  static constexpr int kUnroll = kParts == 1 && kVecs == 1 ? 4 : 2;             // columns
+};
+
+template <int kRows, int kVecs>
+SRT_INLINE void SellSlice(const PackedSlices& m, int slice, const float* x, Vec (&sums)[kVecs]) {
+  constexpr int kParts = Blocks<kRows>::kParts;
+  constexpr int kUnroll = Blocks<kRows>::kUnroll;
+  constexpr int kLanes = kVecs * Vec::kLanes;
+  Vec acc[kUnroll][kVecs];
+#pragma GCC unroll 4
+  for (int u = 0; u < kUnroll; ++u) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVecs; ++v) acc[u][v] = u == 0 ? sums[v] : Zero();
+  }
   for (int block = 0; block < m.col_blocks; ++block) {
     const size_t at = static_cast<size_t>(block) * m.slices + slice;
     const uint32_t width = m.widths[at];
     const uint32_t whole = m.wholes[at];
-    const uint16_t* id = m.ids + m.offsets[at] * Vec::kLanes;
-    const float* w = m.values + m.offsets[at] * Vec::kLanes;
+    const uint16_t* id = m.ids + m.offsets[at] * kParts;
+    const float* w = m.values + m.offsets[at] * kLanes;
     const float* xb = x + block * kSpmvColBlock;
     uint32_t j = 0;
-    for (; j + 2 <= whole; j += 2) {
-      sum = Fma(LoadU(w), GatherU16(xb, id), sum);
-      odd = Fma(LoadU(w + Vec::kLanes), GatherU16(xb, id + Vec::kLanes), odd);
-      w += 2 * Vec::kLanes;
-      id += 2 * Vec::kLanes;
+    for (; j + kUnroll <= whole; j += kUnroll) {
+#pragma GCC unroll 4
+      for (int u = 0; u < kUnroll; ++u) {
+        const Vec xs = SetParts<kParts>(xb, id + u * kParts);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVecs; ++v) {
+          acc[u][v] = Fma(LoadU(w + u * kLanes + v * Vec::kLanes), xs, acc[u][v]);
+        }
+      }
+      w += kUnroll * kLanes;
+      id += kUnroll * kParts;
     }
     // Padding leaves x out whatever it is: 0 * infinity would spoil rows that do not use it.
     for (; j < width; ++j) {
-      const Vec weights = LoadU(w);
-      sum = Fma(weights, Select(Equal(weights, Zero()), Zero(), GatherU16(xb, id)), sum);
-      w += Vec::kLanes;
-      id += Vec::kLanes;
+      const Vec xs = SetParts<kParts>(xb, id);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVecs; ++v) {
+        const Vec weights = LoadU(w + v * Vec::kLanes);
+        acc[0][v] = Fma(weights, Select(Equal(weights, Zero()), Zero(), xs), acc[0][v]);
+      }
+      w += kLanes;
+      id += kParts;
     }
   }
-  return Add(sum, odd);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVecs; ++v) {
+    sums[v] = Add(acc[0][v], acc[1][v]);
+    if constexpr (kUnroll == 4) sums[v] = Add(sums[v], Add(acc[2][v], acc[3][v]));
+  }
 }
 
 inline Vec DenseSlice(const PackedSlices& m, int slice, const float* x, Vec sum) {
@@ -53,48 +83,26 @@ inline Vec DenseSlice(const PackedSlices& m, int slice, const float* x, Vec sum)
   return Add(Add(acc[0], acc[1]), Add(acc[2], acc[3]));
 }
 
-using SliceMask = std::conditional<(Vec::kLanes > 8), uint16_t, uint8_t>::type;
-static_assert(sizeof(SliceMask) == SpmvMaskBytes(Vec::kLanes), "masks as packed");
-
-inline int CountBits(uint32_t bits) {
-  // Four lanes: a table in a register, for a population count may be a call.
-  if (Vec::kLanes == 4) return static_cast<int>(0x4332322132212110u >> (4 * bits) & 15);
-  return __builtin_popcount(bits);
-}
-
-// N successive slices: each has sums of its own, so that one's spreads run beside the other's.
 template <int N>
 SRT_INLINE void BitsSlices(const PackedSlices& m, int slice, const float* x, Vec (&sums)[N]) {
-  const SliceMask* masks[N];
-  const float* w[N];
   Vec odd[N];
 #pragma GCC unroll 2
-  for (int s = 0; s < N; ++s) {
-    masks[s] =
-        reinterpret_cast<const SliceMask*>(m.bits) + static_cast<int64_t>(slice + s) * m.cols;
-    w[s] = m.values + m.offsets[slice + s];
-    odd[s] = Zero();
-  }
-  int k = 0;
-  for (; k + 2 <= m.cols; k += 2) {
-    const Vec x0 = Set1(x[k]);
-    const Vec x1 = Set1(x[k + 1]);
+  for (int s = 0; s < N; ++s) odd[s] = Zero();
+  WalkBits(
+      m, slice, x, [](const float* p) { return Set1(*p); },
+      [](Vec weights, Vec xs, Vec acc) { return Fma(weights, xs, acc); }, sums, odd);
 #pragma GCC unroll 2
-    for (int s = 0; s < N; ++s) {
-      const uint32_t first = masks[s][k];
-      const uint32_t second = masks[s][k + 1];
-      const int count = CountBits(first);
-      sums[s] = Fma(Spread(w[s], first), x0, sums[s]);
-      odd[s] = Fma(Spread(w[s] + count, second), x1, odd[s]);
-      w[s] += count + CountBits(second);
-    }
-  }
-#pragma GCC unroll 2
-  for (int s = 0; s < N; ++s) {
-    if (k < m.cols) sums[s] = Fma(Spread(w[s], masks[s][k]), Set1(x[k]), sums[s]);
-    sums[s] = Add(sums[s], odd[s]);
-  }
+  for (int s = 0; s < N; ++s) sums[s] = Add(sums[s], odd[s]);
 }
+
+inline Vec BitsSlice(const PackedSlices& m, int slice, const float* x, Vec sum) {
+  Vec sums[1] = {sum};
+  BitsSlices(m, slice, x, sums);
+  return sums[0];
+}
+
+// Of formats that RunSpmv handles itself.
+inline Vec NoSlice(const PackedSlices&, int, const float*, Vec sum) { return sum; }
 
 SRT_INLINE Vec BeginSlice(const PackedSlices& m, int slice) {
   return m.bias == nullptr ? Zero() : LoadU(m.bias + static_cast<size_t>(slice) * Vec::kLanes);
@@ -128,8 +136,10 @@ __attribute__((noinline)) void EndSortedSlice(const SpmvArgs& a, int slice, cons
   }
 }
 
-template <SpmvFormat kFormat>
-void RunSpmv(const void* args, void* const* io, int64_t begin, int64_t end) {
+// `slice_sums` adds the products of one slice of one vector to its sums; formats that store columns
+// have no use for it.
+template <SpmvFormat kFormat, typename SliceSums>
+void RunSpmv(const void* args, void* const* io, int64_t begin, int64_t end, SliceSums slice_sums) {
   const SpmvArgs& a = *static_cast<const SpmvArgs*>(args);
   const PackedSlices& m = a.weights;
   for (int64_t item = begin; item < end; ++item) {
@@ -149,15 +159,25 @@ void RunSpmv(const void* args, void* const* io, int64_t begin, int64_t end) {
         EndSlice(a, slice + 1, r, y, sums[1]);
       }
     }
+    constexpr int kBlock = SpmvBlockRows(kFormat);
     for (; slice < slice_end; ++slice) {
-      Vec sums[1] = {BeginSlice(m, slice)};
-      if constexpr (kFormat == SpmvFormat::kSell) {
-        EndSortedSlice(a, slice, r, y, SellSlice(m, slice, x, sums[0]));
-      } else if constexpr (kFormat == SpmvFormat::kBits) {
-        BitsSlices(m, slice, x, sums);
-        EndSlice(a, slice, r, y, sums[0]);
+      if constexpr (kBlock != 0) {
+        constexpr int kVecs = Blocks<kBlock>::kVecs;
+        Vec sums[kVecs];
+        for (int v = 0; v < kVecs; ++v) sums[v] = BeginSlice(m, slice * kVecs + v);
+        SellSlice<kBlock>(m, slice, x, sums);
+        if constexpr (Blocks<kBlock>::kParts > 1) {
+          EndSortedSlice(a, slice, r, y, sums[0]);
+        } else {
+          for (int v = 0; v < kVecs; ++v) EndSlice(a, slice * kVecs + v, r, y, sums[v]);
+        }
+        continue;
+      }
+      const Vec sums = slice_sums(m, slice, x, BeginSlice(m, slice));
+      if constexpr (kFormat == SpmvFormat::kPerm) {
+        EndSortedSlice(a, slice, r, y, sums);
       } else {
-        EndSlice(a, slice, r, y, DenseSlice(m, slice, x, sums[0]));
+        EndSlice(a, slice, r, y, sums);
       }
     }
   }
@@ -167,17 +187,32 @@ void RunSpmv(const void* args, void* const* io, int64_t begin, int64_t end) {
 
 void SpmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void SpmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunSpmv<SpmvFormat::kDense>(args, io, begin, end);
+  RunSpmv<SpmvFormat::kDense>(args, io, begin, end, DenseSlice);
 }
 
 void SpmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void SpmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunSpmv<SpmvFormat::kSell>(args, io, begin, end);
+  RunSpmv<SpmvFormat::kSell>(args, io, begin, end, NoSlice);
 }
 
 void SpmvBits(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void SpmvBits(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunSpmv<SpmvFormat::kBits>(args, io, begin, end);
+  RunSpmv<SpmvFormat::kBits>(args, io, begin, end, BitsSlice);
+}
+
+void SpmvBsr4(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
+void SpmvBsr4(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  RunSpmv<SpmvFormat::kBsr4>(args, io, begin, end, NoSlice);
+}
+
+void SpmvBsr8(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
+void SpmvBsr8(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  RunSpmv<SpmvFormat::kBsr8>(args, io, begin, end, NoSlice);
+}
+
+void SpmvBsr16(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
+void SpmvBsr16(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  RunSpmv<SpmvFormat::kBsr16>(args, io, begin, end, NoSlice);
 }
 
 }  // namespace SRT_ISA

@@ -1,0 +1,44 @@
+// SpmvFormat::kPerm of bytes. Include after generic.h, where there is PermuteBytes.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/qspmv/generic.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+namespace {
+
+inline IntVec PermSlice(const PackedSlices& m, int slice, const float* x) {
+  float whole[kPermGroups] = {};  // x, where it is shorter than a stretch
+  if (m.cols < kPermGroups) {
+    memcpy(whole, x, static_cast<size_t>(m.cols) * sizeof(float));
+    x = whole;
+  }
+  const uint64_t end = m.offsets[slice + 1];
+  uint64_t i = m.offsets[slice];
+  const float* w = m.values + i * (2 * Vec::kLanes);
+  IntVec acc[4] = {SetInts(0), SetInts(0), SetInts(0), SetInts(0)};
+  for (; i + 4 <= end; i += 4) {
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) {
+      const ByteVec xs = PermuteBytes(x + m.widths[i + u], w);
+      acc[u] = Dot(xs, LoadLaneWeights(w + Vec::kLanes), acc[u]);
+      w += 2 * Vec::kLanes;
+    }
+  }
+  for (; i < end; ++i, w += 2 * Vec::kLanes) {
+    acc[0] = Dot(PermuteBytes(x + m.widths[i], w), LoadLaneWeights(w + Vec::kLanes), acc[0]);
+  }
+  return AddInts(AddInts(acc[0], acc[1]), AddInts(acc[2], acc[3]));
+}
+
+}  // namespace
+
+void QspmvPerm(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
+void QspmvPerm(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  RunQspmv<SpmvFormat::kPerm>(args, io, begin, end, PermSlice);
+}
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

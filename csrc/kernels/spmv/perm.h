@@ -1,0 +1,44 @@
+// SpmvFormat::kPerm of floats. Include after generic.h, where there is PermuteFloats.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/spmv/generic.h"
+
+namespace sparsert {
+namespace SRT_ISA {
+namespace {
+
+inline Vec PermSlice(const PackedSlices& m, int slice, const float* x, Vec sum) {
+  float whole[kPermFloats] = {};  // x, where it is shorter than a stretch
+  if (m.cols < kPermFloats) {
+    memcpy(whole, x, static_cast<size_t>(m.cols) * sizeof(float));
+    x = whole;
+  }
+  constexpr int kPlaces = kPermVectors * Vec::kLanes;  // bytes
+  constexpr int kPlaceFloats = kPlaces / 4;
+  Vec acc[kPermVectors] = {sum, Zero(), Zero(), Zero()};
+  const uint64_t end = m.offsets[slice + 1];
+  const float* w = m.values + m.offsets[slice] * (Vec::kLanes + kPlaceFloats / kPermVectors);
+  for (uint64_t i = m.offsets[slice]; i < end; i += kPermVectors) {
+    const auto* places = reinterpret_cast<const uint8_t*>(w);
+    w += kPlaceFloats;
+#pragma GCC unroll 4
+    for (int u = 0; u < kPermVectors; ++u) {
+      const Vec xs = PermuteFloats(x + m.widths[i + u], places + u * Vec::kLanes);
+      acc[u] = Fma(LoadU(w + u * Vec::kLanes), xs, acc[u]);
+    }
+    w += kPermVectors * Vec::kLanes;
+  }
+  return Add(Add(acc[0], acc[1]), Add(acc[2], acc[3]));
+}
+
+}  // namespace
+
+void SpmvPerm(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
+void SpmvPerm(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
+  RunSpmv<SpmvFormat::kPerm>(args, io, begin, end, PermSlice);
+}
+
+}  // namespace SRT_ISA
+}  // namespace sparsert

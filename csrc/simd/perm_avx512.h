@@ -1,0 +1,24 @@
+// Floats of a stretch of 64, by the bytes of PermPlace(). Include after vec_avx512.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace sparsert {
+namespace SRT_ISA {
+
+inline Vec PermuteFloats(const float* x, const uint8_t* places) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(places));
+  const __m512i index = _mm512_cvtepu8_epi32(bytes);
+  const __mmask16 used = _mm_movepi8_mask(_mm_slli_epi16(bytes, 1));
+  const __mmask16 upper = _mm_movepi8_mask(bytes);
+  const __m512 low =
+      _mm512_maskz_permutex2var_ps(used, _mm512_loadu_ps(x), index, _mm512_loadu_ps(x + 16));
+  const __m512 high =
+      _mm512_permutex2var_ps(_mm512_loadu_ps(x + 32), index, _mm512_loadu_ps(x + 48));
+  return {_mm512_mask_mov_ps(low, upper, high)};
+}
+
+}  // namespace SRT_ISA
+}  // namespace sparsert
