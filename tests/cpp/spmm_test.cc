@@ -51,6 +51,7 @@ std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& t
 
 void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling, Random* random) {
   context = Describe(p, kernel, tiling);
+  const bool squares = SpmmHasSquares(kernel.format);
   const Allocator* allocator = DefaultAllocator();
   const int64_t taps = p.direct ? 1 : p.window.kernel[0] * p.window.kernel[1];
   const int64_t depth = p.channels * taps;
@@ -118,10 +119,11 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.split_panels = bounds.data();
   a.by_rows = p.by_rows;
   a.fetch_x = a.fetch_ahead = a.fetch_weights = p.fetches;
-  a.by_blocks = p.by_blocks;
+  a.by_blocks = p.by_blocks && !squares;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
-      SpmmScratch(a, kernel.lanes, p.block_depth));
+      squares ? SpmmSquareScratch(a, p.block_depth)
+              : SpmmScratch(a, kernel.lanes, p.block_depth));
 
   ++checks;
   for (int64_t row = 0; row < out_rows; ++row) {
@@ -275,6 +277,16 @@ int main() {
       TestWidths(kernel, &random);
       TestDeep(kernel, &random);
     }
+  }
+  for (const SpmmFormat format : {SpmmFormat::kDense16, SpmmFormat::kBits16}) {
+    SpmmKernel kernel;
+    if (!IsaAvailable(Isa::kAmx) || !SelectSpmm(format, Isa::kAmx, &kernel)) {
+      std::printf("skipped: no AMX for %s\n", SpmmFormatName(format));
+      continue;
+    }
+    TestEveryTile(kernel, &random);
+    TestWidths(kernel, &random);
+    TestDeep(kernel, &random);
   }
   return Finish("spmm_test");
 }
