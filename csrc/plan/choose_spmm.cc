@@ -37,10 +37,13 @@ constexpr int64_t kMaxPiecesDepth = 512;  // of floats
 // Cycles of a square times 16 columns, of the sums of 16 rows and columns at their end, and to
 // spread a square of bits16.
 constexpr double kSquareCycles = 34.0;
-constexpr double kPiecesCycles = 60.0;  // of floats
-constexpr double kCutCycles = 5.0;      // to cut a vector of X into pieces
 constexpr double kSquareEndCycles = 80.0;
 constexpr double kSpreadCycles = 40.0;
+// Of floats, which are cut into pieces: of a square times 16 columns, and to cut a square of weights,
+// for each tile, and a vector of X.
+constexpr double kPiecesCycles = 53.0;
+constexpr double kCutSquareCycles = 150.0;
+constexpr double kCutCycles = 11.0;
 // Vectors that each thread's tile should have for one tile to be cut.
 constexpr int kMinSharedVecs = 4;
 
@@ -169,7 +172,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         stored = squares * kSquareRows * kSquareRows;
         cycles = squares * nv * (problem.bytes ? kSquareCycles : kPiecesCycles) +
                  panels * nv * kSquareEndCycles;
-        if (!problem.bytes) cycles += groups * static_cast<double>(stats.depth) * nv * kCutCycles;
+        if (!problem.bytes) {
+          cycles += squares * kCutSquareCycles +
+                    groups * static_cast<double>(stats.depth) * nv * kCutCycles;
+        }
         if (format == SpmmFormat::kBits16) {
           cycles += squares * kSpreadCycles;
           stored = stored / 8.0 + nnz;

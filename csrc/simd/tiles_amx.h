@@ -104,7 +104,7 @@ inline const uint8_t* SpreadSquare(const uint64_t* masks, const uint8_t* bytes, 
   return bytes;
 }
 
-// A float is the sum of three pieces of bf16: its upper bits, the upper bits of what is left, and
+// A float is the sum of three pieces of bf16: the nearest one, the nearest one to what is left, and
 // the rest. Nothing is lost unless a piece is too small for a normal number (below 2^-126).
 constexpr int kPieces = 3;
 
@@ -112,9 +112,10 @@ constexpr int kPieces = 3;
 // largest piece on. A row of a square holds pairs of K-rows: the first of a pair in the lower bits.
 constexpr int kPiecesBytes = kPieces * kSquareBytes;
 
-// The upper bits of `a`, which keeps the rest.
+// The nearest bf16 to `a`, which keeps the rest.
 inline __m512i TakePiece(Vec* a) {
-  const __m512i upper = _mm512_and_si512(_mm512_castps_si512(a->v), _mm512_set1_epi32(-65536));
+  const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(a->v), _mm512_set1_epi32(0x8000));
+  const __m512i upper = _mm512_and_si512(bits, _mm512_set1_epi32(-65536));
   a->v = _mm512_sub_ps(a->v, _mm512_castsi512_ps(upper));
   return upper;
 }
@@ -157,7 +158,7 @@ inline void LoadColumnPieces(const char* x, const char* more, int piece) {
 }
 
 // Adds the product of 16 or 32 rows and 16 or 32 columns, each given by its pieces. Of their nine
-// products the three smallest, together below 2^-21 of the largest, are left out; the order of the
+// products the three smallest, together below 2^-22 of the largest, are left out; the order of the
 // six takes the fewest loads. `between(n)`, for n of 0 to 3, may do anything else on the way.
 template <bool kMoreRows, bool kMoreColumns, typename Between>
 inline void AddProducts(const char* w, const char* more_w, const char* x, const char* more_x,

@@ -1,6 +1,6 @@
 // spmm by squares of 16 rows by 32 K-rows in tile registers: 32 rows by 32 columns of sums at a
 // time. Tile registers multiply bf16, so floats are cut into three pieces of it each: results are
-// as exact as those of multiply-adds of floats, and their products take a third of the time.
+// as exact as those of multiply-adds of floats, and their products take about half of the time.
 //
 // The K-rows of two squares of weights, as they are packed, are one step: K-rows i and 16 + i of it
 // are a pair. Weights are cut into pieces by the first columns that need them, X before each block.
