@@ -50,9 +50,9 @@ int64_t CacheBytes(bool amd, unsigned level) {
 #endif
 
 #if defined(SRT_AMX) && defined(__x86_64__) && defined(__linux__)
-// Whether the CPU multiplies tiles of bytes and of bf16, and the kernel grants this process their registers. It
-// grants them once for all threads and what they fork, and refuses where a thread's signal stack is
-// too small for them.
+// Whether the CPU multiplies tiles of bytes and of bf16, and the kernel grants this process their
+// registers. It grants them once for all threads and what they fork, and refuses where a thread's
+// signal stack is too small for them.
 bool RequestTiles() {
   unsigned a = 0;
   unsigned b = 0;

@@ -39,8 +39,8 @@ constexpr int64_t kMaxPiecesDepth = 512;  // of floats
 constexpr double kSquareCycles = 34.0;
 constexpr double kSquareEndCycles = 80.0;
 constexpr double kSpreadCycles = 40.0;
-// Of floats, which are cut into pieces: of a square times 16 columns, and to cut a square of weights,
-// for each tile, and a vector of X.
+// Of floats, which are cut into pieces: of a square times 16 columns, and to cut a square of
+// weights, for each tile, and a vector of X.
 constexpr double kPiecesCycles = 53.0;
 constexpr double kCutSquareCycles = 150.0;
 constexpr double kCutCycles = 11.0;

@@ -121,7 +121,8 @@ inline __m512i TakePiece(Vec* a) {
 }
 
 inline void StorePiece(char* to, __m512i first, __m512i second) {
-  _mm512_store_si512(to, _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(first, 16), second));
+  _mm512_store_si512(to,
+                     _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(first, 16), second));
 }
 
 // Stores one row of pairs. The lanes of `check`, 0 to begin with, stay finite as long as those of

@@ -124,8 +124,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.by_blocks = p.by_blocks && !squares;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
-      squares ? SpmmSquareScratch(a, p.block_depth)
-              : SpmmScratch(a, kernel.lanes, p.block_depth));
+      squares ? SpmmSquareScratch(a, p.block_depth) : SpmmScratch(a, kernel.lanes, p.block_depth));
 
   ++checks;
   for (int64_t row = 0; row < out_rows; ++row) {

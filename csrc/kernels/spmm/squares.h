@@ -20,8 +20,8 @@ namespace {
 
 constexpr int kStepRows = 2 * kSquareRows;
 constexpr int kSquareFloats = kSquareRows * kSquareRows;
-constexpr int kSumsRow = 32;                   // columns of sums
-constexpr int kSumsFloats = 32 * kSumsRow;     // of two panels and two vectors
+constexpr int kSumsRow = 32;                // columns of sums
+constexpr int kSumsFloats = 32 * kSumsRow;  // of two panels and two vectors
 constexpr int64_t kSumsRowBytes = kSumsRow * sizeof(float);
 
 // The scratch of an item; see SpmmSquareFloatsOf.
@@ -207,8 +207,7 @@ SRT_INLINE void CutColumn(const float* x, int64_t x_row, int rows, Mask lanes, c
   }
   for (int i = 0; i < kSquareRows; ++i) {
     const Vec first = i < rows ? LoadU(x + i * x_row) : Zero();
-    const Vec second =
-        kSquareRows + i < rows ? LoadU(x + (kSquareRows + i) * x_row) : Zero();
+    const Vec second = kSquareRows + i < rows ? LoadU(x + (kSquareRows + i) * x_row) : Zero();
     StorePieces(to + 64 * i, first, second, lanes, check);
   }
 }
@@ -297,8 +296,7 @@ SRT_INLINE bool RunSquares(const SpmmTile& t, int row, int rows, int v, const Sq
   constexpr int kVecs = kMoreColumns ? 2 : 1;
   const int64_t column = static_cast<int64_t>(v) * Vec::kLanes;
   const int pair = (row / kSquareRows - t.panel_begin) / 2;
-  float* kept =
-      s->blocks + (static_cast<int64_t>(pair) * ((b.vecs + 1) / 2) + v / 2) * kSumsFloats;
+  float* kept = s->blocks + (static_cast<int64_t>(pair) * ((b.vecs + 1) / 2) + v / 2) * kSumsFloats;
   if (t.last && t.ahead) {
     SpmmTile at = t;
     at.y += column;
@@ -353,8 +351,7 @@ SRT_INLINE void RunPanels(const SpmmTile& t, int row, int rows, const SquareBloc
     RunSquares<kMoreRows, false, true>(t, row, rows, 0, b, s, w, true, pending);
     return;
   }
-  const bool finite =
-      RunSquares<kMoreRows, true, true>(t, row, rows, 0, b, s, w, true, pending);
+  const bool finite = RunSquares<kMoreRows, true, true>(t, row, rows, 0, b, s, w, true, pending);
   int v = 2;
   for (; v + 2 <= b.vecs; v += 2) {
     RunSquares<kMoreRows, true, false>(t, row, rows, v, b, s, w, finite, pending);
