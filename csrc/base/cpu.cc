@@ -50,16 +50,16 @@ int64_t CacheBytes(bool amd, unsigned level) {
 #endif
 
 #if defined(SRT_AMX) && defined(__x86_64__) && defined(__linux__)
-// Whether the CPU multiplies tiles of bytes and the kernel grants this process their registers. It
-// grants them once for all threads and what they fork, and refuses where a thread's signal stack is
-// too small for them.
+// Whether the CPU multiplies tiles of bytes and of bf16, and the kernel grants this process their
+// registers. It grants them once for all threads and what they fork, and refuses where a thread's
+// signal stack is too small for them.
 bool RequestTiles() {
   unsigned a = 0;
   unsigned b = 0;
   unsigned c = 0;
   unsigned d = 0;
-  constexpr unsigned kTileInt8 = 3u << 24;  // AMX-TILE, AMX-INT8
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kTileInt8) != kTileInt8) return false;
+  constexpr unsigned kTiles = 3u << 24 | 1u << 22;  // AMX-TILE, AMX-INT8, AMX-BF16
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & kTiles) != kTiles) return false;
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;

@@ -13,7 +13,7 @@ enum class Isa : uint8_t {
   kAvx2 = 1,
   kAvx512 = 2,
   kAvx512Vnni = 3,  // and products of four bytes
-  kAmx = 4,         // and products of matrices of bytes
+  kAmx = 4,         // and products of matrices of bytes, or of bf16
   kNeon = 5,
   kNeonDot = 6,  // as kAvx512Vnni
   kCount = 7

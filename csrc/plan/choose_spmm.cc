@@ -34,11 +34,17 @@ int64_t SlabBytes(SpmmFormat format, double density, bool bytes, const CpuTraits
 constexpr int64_t kMinBlockDepth = 32;
 constexpr int64_t kMaxBlockDepth = 1024;
 constexpr int64_t kMaxSquareDepth = 65536 - kSquareRows;
+constexpr int64_t kMaxPiecesDepth = 512;  // of floats
 // Cycles of a square times 16 columns, of the sums of 16 rows and columns at their end, and to
 // spread a square of bits16.
 constexpr double kSquareCycles = 34.0;
 constexpr double kSquareEndCycles = 80.0;
 constexpr double kSpreadCycles = 40.0;
+// Of floats, which are cut into pieces: of a square times 16 columns, and to cut a square of
+// weights, for each tile, and a vector of X.
+constexpr double kPiecesCycles = 53.0;
+constexpr double kCutSquareCycles = 150.0;
+constexpr double kCutCycles = 11.0;
 // Vectors that each thread's tile should have for one tile to be cut.
 constexpr int kMinSharedVecs = 4;
 
@@ -108,14 +114,17 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
                     (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
     if (SpmmHasSquares(format)) {
-      const int64_t row_bytes = static_cast<int64_t>(choice.tiling.tile_vecs) * lanes * 4;
+      const int64_t column_bytes = problem.bytes ? 4 : 6;  // floats in three pieces
+      const int64_t row_bytes = choice.tiling.tile_vecs * lanes * column_bytes;
       depth = std::min<int64_t>(kMaxSquareDepth, problem.cpu.l2_bytes / 4 / row_bytes);
+      if (!problem.bytes) depth = std::min(depth, kMaxPiecesDepth);
     }
     const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
     // Blocks of about equal depth.
     depth = std::min<int64_t>(stats.depth, (stats.depth + blocks - 1) / blocks);
     if (SpmmHasSquares(format) && blocks > 1) {
-      depth = (depth + kSquareRows - 1) / kSquareRows * kSquareRows;
+      const int64_t unit = problem.bytes ? kSquareRows : 2 * kSquareRows;
+      depth = (depth + unit - 1) / unit * unit;
     }
     choice.block_depth = static_cast<int32_t>(std::max<int64_t>(1, depth));
 
@@ -162,7 +171,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         const double squares =
             panels * static_cast<double>((depth + kSquareRows - 1) / kSquareRows);
         stored = squares * kSquareRows * kSquareRows;
-        cycles = squares * nv * kSquareCycles + panels * nv * kSquareEndCycles;
+        cycles = squares * nv * (problem.bytes ? kSquareCycles : kPiecesCycles) +
+                 panels * nv * kSquareEndCycles;
+        if (!problem.bytes) {
+          cycles += squares * kCutSquareCycles +
+                    groups * static_cast<double>(stats.depth) * nv * kCutCycles;
+        }
         if (format == SpmmFormat::kBits16) {
           cycles += squares * kSpreadCycles;
           stored = stored / 8.0 + nnz;

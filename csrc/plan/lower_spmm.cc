@@ -65,8 +65,10 @@ Status SpmmLayer::NewArgs(const SpmmChoice& choice, SpmmArgs** args, const void*
 
 size_t SpmmLayer::ScratchOf(const SpmmChoice& choice, const void* whole) const {
   if (o_.quantised == nullptr) {
-    return SpmmScratch(*static_cast<const SpmmArgs*>(whole), choice.kernel.lanes,
-                       choice.block_depth);
+    const auto& args = *static_cast<const SpmmArgs*>(whole);
+    return SpmmHasSquares(choice.kernel.format)
+               ? SpmmSquareScratch(args, choice.block_depth)
+               : SpmmScratch(args, choice.kernel.lanes, choice.block_depth);
   }
   return QspmmScratch(*static_cast<const QspmmArgs*>(whole), choice.kernel, choice.block_depth);
 }
@@ -150,7 +152,7 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   const int64_t share = b->options.cpu.l2_bytes / 4;
   if (direct && a->tiles > 1 && weight_bytes > kSplitBytes && (threads == 1 || a->by_rows)) {
     a->by_rows = true;
-    a->by_blocks = blocks > 1 && o.quantised == nullptr;
+    a->by_blocks = blocks > 1 && o.quantised == nullptr && !SpmmHasSquares(choice.kernel.format);
     splits = std::max(
         splits, a->by_blocks ? weight_bytes / blocks / share + 1 : weight_bytes / kSplitBytes + 1);
   }

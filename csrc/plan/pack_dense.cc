@@ -53,7 +53,13 @@ Status PackDenseSpmm(DenseRows* weights, int32_t groups, int32_t taps, SpmmForma
   m.panel_rows = mr;
   m.panels = static_cast<int32_t>((rows + mr - 1) / mr);
   m.blocks = static_cast<int32_t>((cols + block_depth - 1) / block_depth);
-  const int64_t group_floats = static_cast<int64_t>(m.panels) * mr * cols;
+  // Blocks are filled up to whole squares.
+  const bool squares = SpmmHasSquares(format);
+  const int64_t unit = squares ? kSquareRows : 1;
+  const int64_t filled = (block_depth + unit - 1) / unit * unit;
+  const int64_t last = cols - (m.blocks - 1) * static_cast<int64_t>(block_depth);
+  const int64_t group_floats = static_cast<int64_t>(m.panels) * mr *
+                               ((m.blocks - 1) * filled + (last + unit - 1) / unit * unit);
   if (group_floats * groups > static_cast<int64_t>(UINT32_MAX)) {
     return Status::Error(StatusCode::kUnsupported, "a layer holds over 2^32 weights");
   }
@@ -84,13 +90,21 @@ Status PackDenseSpmm(DenseRows* weights, int32_t groups, int32_t taps, SpmmForma
       for (int32_t b = 0; b < m.blocks; ++b) {
         const int64_t begin = static_cast<int64_t>(b) * block_depth;
         const int64_t depth = std::min<int64_t>(block_depth, cols - begin);
-        const int64_t at = g * group_floats + (begin * m.panels + p * depth) * mr;
+        const int64_t stored = (depth + unit - 1) / unit * unit;
+        const int64_t at = g * group_floats + (b * filled * m.panels + p * stored) * mr;
         packed->value_offsets[g * offsets + static_cast<size_t>(b) * m.panels + p] =
             static_cast<uint32_t>(at);
         float* to = values + at;
         const uint32_t* column = column_of.data() + begin;
         for (int64_t r = 0; r < mr; ++r) {
           const float* row = from + r * cols;
+          if (squares) {
+            for (int64_t k = 0; k < stored; ++k) {
+              to[(k / unit * mr + r) * unit + k % unit] =
+                  r < count && k < depth ? row[column[k]] : 0.0f;
+            }
+            continue;
+          }
           for (int64_t k = 0; k < depth; ++k) to[k * mr + r] = r < count ? row[column[k]] : 0.0f;
         }
       }

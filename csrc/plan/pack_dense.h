@@ -32,7 +32,7 @@ class DenseRows {
   int64_t forgotten_ = 0;  // rows
 };
 
-// As PackSpmm, for SpmmFormat::kDense and kDense8; columns without a non-zero stay.
+// As PackSpmm, for dense formats; columns without a non-zero stay.
 Status PackDenseSpmm(DenseRows* weights, int32_t groups, int32_t taps, SpmmFormat format,
                      bool direct, int32_t block_depth, PackedSpmm* packed);
 

@@ -1,5 +1,6 @@
-// AMX: products of squares of 16 rows by 16 K-rows of four bytes, held in tile registers.
-// Include after dot_avx512vnni.h, with SRT_ISA defined.
+// AMX: products of squares held in tile registers: 16 rows by 16 K-rows of four bytes, or by 32
+// K-rows of floats in pieces.
+// Include after vec_avx512.h, with SRT_ISA defined.
 #pragma once
 
 #include <immintrin.h>
@@ -42,17 +43,18 @@ constexpr int kSquareBytes = 1024;
 //
 // `p`: [rows][16], the same for all columns.
 template <bool kMoreRows, bool kMoreColumns>
-inline void LoadStarts(const int32_t* p) {
-  _tile_loadd(0, p, 64);
-  if (kMoreRows) _tile_loadd(1, p + 256, 64);
-  if (kMoreColumns) _tile_loadd(2, p, 64);
-  if (kMoreRows && kMoreColumns) _tile_loadd(3, p + 256, 64);
+inline void LoadStarts(const void* p) {
+  const char* at = static_cast<const char*>(p);
+  _tile_loadd(0, at, 64);
+  if (kMoreRows) _tile_loadd(1, at + 1024, 64);
+  if (kMoreColumns) _tile_loadd(2, at, 64);
+  if (kMoreRows && kMoreColumns) _tile_loadd(3, at + 1024, 64);
 }
 
 // `p`: [rows][columns], `row` bytes between rows.
 template <bool kMoreRows, bool kMoreColumns>
-inline void LoadSums(const int32_t* p, int64_t row) {
-  const char* at = reinterpret_cast<const char*>(p);
+inline void LoadSums(const void* p, int64_t row) {
+  const char* at = static_cast<const char*>(p);
   _tile_loadd(0, at, row);
   if (kMoreRows) _tile_loadd(1, at + 16 * row, row);
   if (kMoreColumns) _tile_loadd(2, at + 64, row);
@@ -60,8 +62,8 @@ inline void LoadSums(const int32_t* p, int64_t row) {
 }
 
 template <bool kMoreRows, bool kMoreColumns>
-inline void StoreSums(int32_t* p, int64_t row) {
-  char* at = reinterpret_cast<char*>(p);
+inline void StoreSums(void* p, int64_t row) {
+  char* at = static_cast<char*>(p);
   _tile_stored(0, at, row);
   if (kMoreRows) _tile_stored(1, at + 16 * row, row);
   if (kMoreColumns) _tile_stored(2, at + 64, row);
@@ -86,16 +88,99 @@ inline void AddSquares(const char* w, const char* more_w, const char* x, int64_t
   }
 }
 
+// The next bytes, to where the mask has bits; the others are 0. Reads 64 bytes.
+inline Vec SpreadBytes(uint64_t mask, const uint8_t* bytes) {
+  return {_mm512_castsi512_ps(_mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(bytes)))};
+}
+
 // Spreads the bytes of a square that are not 0 to where its masks, one per row, have bits. Reads up
 // to 64 bytes behind them. Returns their end.
 inline const uint8_t* SpreadSquare(const uint64_t* masks, const uint8_t* bytes, char* to) {
 #pragma GCC unroll 16
   for (int r = 0; r < 16; ++r) {
-    const __m512i row = _mm512_maskz_expand_epi8(masks[r], _mm512_loadu_si512(bytes));
-    _mm512_store_si512(to + 64 * r, row);
+    _mm512_store_ps(to + 64 * r, SpreadBytes(masks[r], bytes).v);
     bytes += __builtin_popcountll(masks[r]);
   }
   return bytes;
+}
+
+// A float is the sum of three pieces of bf16: the nearest one, the nearest one to what is left, and
+// the rest. Nothing is lost unless a piece is too small for a normal number (below 2^-126).
+constexpr int kPieces = 3;
+
+// Where the pieces of 16 rows, or of 16 columns, times 32 K-rows lie: kPieces squares from the
+// largest piece on. A row of a square holds pairs of K-rows: the first of a pair in the lower bits.
+constexpr int kPiecesBytes = kPieces * kSquareBytes;
+
+// The nearest bf16 to `a`, which keeps the rest.
+inline __m512i TakePiece(Vec* a) {
+  const __m512i bits = _mm512_add_epi32(_mm512_castps_si512(a->v), _mm512_set1_epi32(0x8000));
+  const __m512i upper = _mm512_and_si512(bits, _mm512_set1_epi32(-65536));
+  a->v = _mm512_sub_ps(a->v, _mm512_castsi512_ps(upper));
+  return upper;
+}
+
+inline void StorePiece(char* to, __m512i first, __m512i second) {
+  _mm512_store_si512(to,
+                     _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(first, 16), second));
+}
+
+// Stores one row of pairs. The lanes of `check`, 0 to begin with, stay finite as long as those of
+// `lanes` are finite numbers that are not huge (2^79).
+inline void StorePieces(char* to, Vec first, Vec second, Mask lanes, Vec* check) {
+  const __m512i upper = TakePiece(&first);
+  StorePiece(to, upper, TakePiece(&second));
+  const __m512i middle = TakePiece(&first);
+  StorePiece(to + kSquareBytes, middle, TakePiece(&second));
+  StorePiece(to + 2 * kSquareBytes, _mm512_castps_si512(first.v), _mm512_castps_si512(second.v));
+  check->v = _mm512_mask3_fmadd_ps(first.v, second.v, check->v, lanes.m);
+}
+
+inline bool AllFinite(Vec a) {
+  return _mm512_cmp_ps_mask(_mm512_sub_ps(a.v, a.v), _mm512_setzero_ps(), _CMP_EQ_OQ) == 0xffff;
+}
+
+template <bool kMoreRows, bool kMoreColumns>
+inline void AddPieces() {
+  _tile_dpbf16ps(0, 4, 6);
+  if (kMoreRows) _tile_dpbf16ps(1, 5, 6);
+  if (kMoreColumns) _tile_dpbf16ps(2, 4, 7);
+  if (kMoreRows && kMoreColumns) _tile_dpbf16ps(3, 5, 7);
+}
+template <bool kMore>
+inline void LoadWeightPieces(const char* w, const char* more, int piece) {
+  _tile_loadd(4, w + piece * kSquareBytes, 64);
+  if (kMore) _tile_loadd(5, more + piece * kSquareBytes, 64);
+}
+template <bool kMore>
+inline void LoadColumnPieces(const char* x, const char* more, int piece) {
+  _tile_loadd(6, x + piece * kSquareBytes, 64);
+  if (kMore) _tile_loadd(7, more + piece * kSquareBytes, 64);
+}
+
+// Adds the product of 16 or 32 rows and 16 or 32 columns, each given by its pieces. Of their nine
+// products the three smallest, together below 2^-22 of the largest, are left out; the order of the
+// six takes the fewest loads. `between(n)`, for n of 0 to 3, may do anything else on the way.
+template <bool kMoreRows, bool kMoreColumns, typename Between>
+inline void AddProducts(const char* w, const char* more_w, const char* x, const char* more_x,
+                        Between&& between) {
+  LoadWeightPieces<kMoreRows>(w, more_w, 2);
+  LoadColumnPieces<kMoreColumns>(x, more_x, 0);
+  AddPieces<kMoreRows, kMoreColumns>();
+  between(0);
+  LoadWeightPieces<kMoreRows>(w, more_w, 0);
+  AddPieces<kMoreRows, kMoreColumns>();
+  between(1);
+  LoadColumnPieces<kMoreColumns>(x, more_x, 2);
+  AddPieces<kMoreRows, kMoreColumns>();
+  between(2);
+  LoadColumnPieces<kMoreColumns>(x, more_x, 1);
+  AddPieces<kMoreRows, kMoreColumns>();
+  between(3);
+  LoadWeightPieces<kMoreRows>(w, more_w, 1);
+  AddPieces<kMoreRows, kMoreColumns>();
+  LoadColumnPieces<kMoreColumns>(x, more_x, 0);
+  AddPieces<kMoreRows, kMoreColumns>();
 }
 
 }  // namespace SRT_ISA

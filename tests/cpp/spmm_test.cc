@@ -1,6 +1,8 @@
 // spmm in every format, instruction set, tile width and blocking against a double reference.
 #include "kernels/spmm/spmm.h"
 
+#include <limits>
+
 #include "plan/build_taps.h"
 #include "plan/pack_spmm.h"
 #include "product_harness.h"
@@ -51,6 +53,7 @@ std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& t
 
 void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling, Random* random) {
   context = Describe(p, kernel, tiling);
+  const bool squares = SpmmHasSquares(kernel.format);
   const Allocator* allocator = DefaultAllocator();
   const int64_t taps = p.direct ? 1 : p.window.kernel[0] * p.window.kernel[1];
   const int64_t depth = p.channels * taps;
@@ -118,10 +121,10 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.split_panels = bounds.data();
   a.by_rows = p.by_rows;
   a.fetch_x = a.fetch_ahead = a.fetch_weights = p.fetches;
-  a.by_blocks = p.by_blocks;
+  a.by_blocks = p.by_blocks && !squares;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
-      SpmmScratch(a, kernel.lanes, p.block_depth));
+      squares ? SpmmSquareScratch(a, p.block_depth) : SpmmScratch(a, kernel.lanes, p.block_depth));
 
   ++checks;
   for (int64_t row = 0; row < out_rows; ++row) {
@@ -257,6 +260,123 @@ void TestDeep(const SpmmKernel& kernel, Random* random) {
   }
 }
 
+// One product of `rows` x `depth` weights and 45 columns, directly or by one tap, in blocks of 64.
+std::vector<float> Product(const SpmmKernel& kernel, const std::vector<float>& w, int64_t rows,
+                           std::vector<float>* x, bool direct) {
+  constexpr int64_t kColumns = 45;
+  constexpr int64_t kRow = 48;
+  constexpr int32_t kBlock = 64;
+  const auto depth = static_cast<int64_t>(w.size()) / rows;
+  Csr csr(DefaultAllocator());
+  FillCsr(w, rows, depth, &csr);
+  PackedSpmm packed(DefaultAllocator());
+  Must(PackSpmm(csr, 1, 1, kernel.format, direct, kBlock, kCsr2PanelRows, &packed));
+  const Tiling tiling = MakeTiling(kColumns, kernel.lanes, kernel.max_vecs, kernel.max_vecs);
+  SpmmArgs a;
+  a.tiles = tiling.tiles;
+  a.vecs = tiling.vecs;
+  a.tile_vecs = tiling.tile_vecs;
+  a.columns = kColumns;
+  a.direct = direct;
+  Bump bump(DefaultAllocator());
+  Window window;
+  window.spatial_rank = 2;
+  window.in[1] = window.out[1] = kColumns;
+  if (!direct) Must(BuildTaps(window, false, PlaneLayout(window, false), tiling, &bump, &a.taps));
+  a.x_row = a.y_row = kRow;
+  a.weights = packed.groups.data();
+  const int32_t bounds[] = {0, packed.groups[0].panels};
+  a.split_panels = bounds;
+  std::vector<float> y(static_cast<size_t>(rows * kRow));
+  Run(kernel.kernel, &a, {x->data(), nullptr, y.data()}, SpmmItems(a),
+      SpmmHasSquares(kernel.format) ? SpmmSquareScratch(a, kBlock)
+                                    : SpmmScratch(a, kernel.lanes, kBlock));
+  return y;
+}
+
+// Products of pieces against those of floats: as exact, whatever the range of the numbers, and as
+// infinite.
+void TestPieces(const SpmmKernel& kernel, Random* random) {
+  constexpr int64_t kRows = 35;
+  constexpr int64_t kDepth = 150;
+  constexpr int64_t kRow = 48;
+  SpmmKernel floats;
+  Must(SelectSpmm(SpmmFormat::kDense, Isa::kAvx512, &floats)
+           ? Status::Ok()
+           : Status::Error(StatusCode::kUnsupported, "no dense kernel"));
+  for (const int range : {0, 20, 50}) {
+    for (const bool direct : {false, true}) {
+      context = std::string(kernel.kernel.name) + ", range 2^" + std::to_string(range);
+      auto number = [&] {
+        return static_cast<float>(
+            std::ldexp(random->Uniform(-2, 2), static_cast<int>(random->Int(-range, range))));
+      };
+      std::vector<float> w(kRows * kDepth);
+      std::vector<float> x(kDepth * kRow);
+      for (float& v : w) v = random->Int(0, 3) == 0 ? 0.0f : number();
+      for (float& v : x) v = number();
+      const std::vector<float> y = Product(kernel, w, kRows, &x, direct);
+      const std::vector<float> z = Product(floats, w, kRows, &x, direct);
+      double error = 0.0;
+      double error_of_floats = 0.0;
+      for (int64_t r = 0; r < kRows; ++r) {
+        for (int64_t i = 0; i < 45; ++i) {
+          double sum = 0.0;
+          double size = 0.0;
+          for (int64_t k = 0; k < kDepth; ++k) {
+            const double product = static_cast<double>(w[r * kDepth + k]) * x[k * kRow + i];
+            sum += product;
+            size += std::fabs(product);
+          }
+          error = std::max(error, std::fabs(y[r * kRow + i] - sum) / size);
+          error_of_floats = std::max(error_of_floats, std::fabs(z[r * kRow + i] - sum) / size);
+        }
+      }
+      ++checks;
+      if (!(error <= std::ldexp(1.0, -21) && error <= 2.0 * error_of_floats)) {
+        Fail("errors " + std::to_string(error * 1e7) + "e-7, of floats " +
+             std::to_string(error_of_floats * 1e7) + "e-7");
+      }
+    }
+  }
+  // Column 3 has an infinite input, 20 and 44 others; of the weights one is.
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const bool in_weights : {false, true}) {
+    for (const bool direct : {false, true}) {
+      context = std::string(kernel.kernel.name) + ", infinite";
+      std::vector<float> w(kRows * kDepth);
+      std::vector<float> x(kDepth * kRow);
+      for (float& v : w) v = random->Int(0, 2) == 0 ? 0.0f : NonZeroQuarter(random, 2);
+      for (float& v : x) v = NonZeroQuarter(random, 2);
+      for (int64_t i = 0; i < 45; i += 11) x[7 * kRow + i] = 1e-40f;
+      x[70 * kRow + 3] = infinity;
+      x[70 * kRow + 20] = -infinity;
+      x[149 * kRow + 20] = infinity;
+      x[149 * kRow + 44] = std::nanf("");
+      x[149 * kRow + 45] = infinity;  // behind the last column
+      if (in_weights) w[18 * kDepth + 140] = infinity;
+      const std::vector<float> y = Product(kernel, w, kRows, &x, direct);
+      ++checks;
+      for (int64_t r = 0; r < kRows; ++r) {
+        for (int64_t i = 0; i < 45; ++i) {
+          float want = 0.0f;
+          for (int64_t k = 0; k < kDepth; ++k) {
+            const float value = w[r * kDepth + k];
+            // What bits16 does not store adds nothing, were it infinite.
+            if (value == 0.0f && kernel.format == SpmmFormat::kBits16) continue;
+            const float input = x[k * kRow + i];
+            want += value * (std::fabs(input) < 1e-38f ? 0.0f : input);
+          }
+          const float got = y[r * kRow + i];
+          if (got == want || (std::isnan(got) && std::isnan(want))) continue;
+          return Fail("row " + std::to_string(r) + ", column " + std::to_string(i) + ": got " +
+                      std::to_string(got) + ", want " + std::to_string(want));
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace test
 }  // namespace sparsert
@@ -275,6 +395,17 @@ int main() {
       TestWidths(kernel, &random);
       TestDeep(kernel, &random);
     }
+  }
+  for (const SpmmFormat format : {SpmmFormat::kDense16, SpmmFormat::kBits16}) {
+    SpmmKernel kernel;
+    if (!IsaAvailable(Isa::kAmx) || !SelectSpmm(format, Isa::kAmx, &kernel)) {
+      std::printf("skipped: no AMX for %s\n", SpmmFormatName(format));
+      continue;
+    }
+    TestEveryTile(kernel, &random);
+    TestWidths(kernel, &random);
+    TestDeep(kernel, &random);
+    TestPieces(kernel, &random);
   }
   return Finish("spmm_test");
 }

@@ -29,7 +29,7 @@ def _isas() -> list[str]:
 
 
 ISAS = _isas()
-# Instruction sets that only add products of bytes: floats run as on these.
+# Instruction sets that add products of bytes, or, amx, a few of floats: others run as on these.
 _OF_FLOATS = {"avx512vnni": "avx512", "amx": "avx512", "neondot": "neon"}
 ISAS_OF_FLOATS = [isa for isa in ISAS if isa not in _OF_FLOATS]
 ABSENT_ISAS = [isa for isa in KNOWN_ISAS if isa not in ISAS]
@@ -55,8 +55,8 @@ class Engine:
 
 
 def runs_on(kernel: str, isa: str) -> bool:
-    """Whether a kernel of floats is that of the instruction set."""
-    return kernel.endswith(f"_{_OF_FLOATS.get(isa, isa)}")
+    """Whether a kernel of floats is one of the instruction set's."""
+    return kernel.endswith((f"_{isa}", f"_{_OF_FLOATS.get(isa, isa)}"))
 
 
 def _engine(name: str, **options: Any) -> Engine:

@@ -6,7 +6,7 @@ import pytest
 
 import sparsert
 from tests.suite import test_conv, test_linear
-from tests.suite.harness import ISAS_OF_FLOATS, Case, assert_close, runs_on
+from tests.suite.harness import ISAS, ISAS_OF_FLOATS, Case, assert_close, runs_on
 from tests.suite.random_graphs import random_case
 
 FORMATS = ("dense", "csr", "pat4", "bsr4", "bsr8", "dense8", "csr2")
@@ -24,8 +24,12 @@ CASES = [
 VECTOR_CASES = [*test_linear.shape_cases()[::6], *test_linear.fusion_cases()[::6]]
 
 
-@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
-@pytest.mark.parametrize("forced", FORMATS)
+FORMATS_OF_AMX = ("dense16", "bits16")
+FORCED = [(forced, isa) for forced in FORMATS for isa in ISAS_OF_FLOATS]
+FORCED += [(forced, "amx") for forced in FORMATS_OF_AMX if "amx" in ISAS]
+
+
+@pytest.mark.parametrize(("forced", "isa"), FORCED)
 def test_forced_format(forced: str, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARSERT_FORMAT", forced)
     used = set()

@@ -62,4 +62,18 @@ size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth) {
   return static_cast<size_t>(SpmmFeedFloats(a, lanes, block_depth) + sums) * sizeof(float);
 }
 
+size_t SpmmSquareScratch(const SpmmArgs& a, int block_depth) {
+  const SpmmSquareFloats s = SpmmSquareFloatsOf(a, block_depth);
+  int64_t sums = 0;
+  for (int32_t g = 0; g < a.groups; ++g) {
+    if (a.weights[g].blocks <= 1) continue;
+    const int32_t* bounds = a.split_panels + static_cast<int64_t>(g) * (a.splits + 1);
+    for (int32_t i = 0; i < a.splits; ++i) {
+      const int64_t pairs = (bounds[i + 1] - bounds[i] + 1) / 2;
+      sums = std::max(sums, pairs * ((a.tile_vecs + 1) / 2) * 32 * 32);
+    }
+  }
+  return static_cast<size_t>(s.x + s.w + s.stage + s.sums + sums) * sizeof(float);
+}
+
 }  // namespace sparsert

@@ -45,7 +45,7 @@ enum class SpmmFormat : uint8_t {
   kCount = 9,
 };
 
-// Formats before this one have kernels for floats; the others for bytes alone (qspmm).
+// Formats before this one have kernels for floats on every instruction set; the others on AMX.
 constexpr int kFloatFormats = static_cast<int>(SpmmFormat::kDense16);
 
 constexpr int kCsrPanelRows = 64;
@@ -129,6 +129,21 @@ SRT_INLINE int64_t SpmmFeedFloats(const SpmmArgs& a, int lanes, int block_depth)
 // Bytes of scratch per thread: that tile, and the partial sums of an item when K has several
 // blocks.
 size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth);
+
+// Floats of scratch of an item whose weights are packed by squares; partial sums of rows follow.
+struct SpmmSquareFloats {
+  int64_t x, w, stage, sums;
+};
+SRT_INLINE SpmmSquareFloats SpmmSquareFloatsOf(const SpmmArgs& a, int block_depth) {
+  constexpr int kLanes = 16;
+  constexpr int kPiecesFloats = 3 * 256;  // of 16 rows or columns times 32 K-rows
+  const int64_t steps = (block_depth + 31) / 32;
+  return {steps * a.tile_vecs * kPiecesFloats, steps * 2 * kPiecesFloats, block_depth * kLanes,
+          2 * 32 * 32 + 32 * kLanes};
+}
+
+// Bytes of scratch per thread of such an item.
+size_t SpmmSquareScratch(const SpmmArgs& a, int block_depth);
 
 struct SpmmKernel {
   Kernel kernel;
