@@ -88,7 +88,13 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   // the threads.
   const int64_t threads = b->options.threads;
   const int64_t images = o.batch * o.key.groups;
-  const int64_t parallel = images * choice.tiling.tiles;
+  // Squares of weights that come from afar are worth reading once for all columns, as long as those
+  // stay in L2.
+  const int64_t columns_bytes = static_cast<int64_t>(choice.tiling.vecs) * choice.kernel.lanes *
+                                choice.block_depth * static_cast<int64_t>(sizeof(float));
+  const bool all_tiles = SpmmHasSquares(choice.kernel.format) && (threads == 1 || direct) &&
+                         columns_bytes <= b->options.cpu.l2_bytes / 4;
+  const int64_t parallel = images * (all_tiles ? 1 : choice.tiling.tiles);
   const int64_t wanted = threads == 1 ? 1 : threads * (direct ? 8 : 1);
   const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
   if (choice.kernel.format == SpmmFormat::kCsr2) {
@@ -109,6 +115,7 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->tile_vecs = choice.tiling.tile_vecs;
   a->columns = o.columns;
   a->direct = direct;
+  a->by_blocks = all_tiles;
   if (!direct) {
     SRT_RETURN_IF_ERROR(
         b->Taps(o.window, o.key.by_transposed_taps(), o.phased, choice.tiling, &a->taps));
@@ -150,7 +157,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   const int64_t blocks = packed->groups[0].blocks;
   const auto weight_bytes = static_cast<int64_t>(packed->bytes());
   const int64_t share = b->options.cpu.l2_bytes / 4;
-  if (direct && a->tiles > 1 && weight_bytes > kSplitBytes && (threads == 1 || a->by_rows)) {
+  if (direct && SpmmItemTiles(*a) > 1 && weight_bytes > kSplitBytes &&
+      (threads == 1 || a->by_rows)) {
     a->by_rows = true;
     a->by_blocks = blocks > 1 && o.quantised == nullptr && !SpmmHasSquares(choice.kernel.format);
     splits = std::max(

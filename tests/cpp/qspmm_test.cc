@@ -22,6 +22,7 @@ struct Problem {
   int32_t block_depth = 1;
   int32_t splits = 1;
   bool by_rows = false;
+  bool by_blocks = false;  // of squares alone
   bool f32_output = false;
   bool has_bias = false;
   bool has_residual = false;
@@ -200,6 +201,7 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
   }
   a.split_panels = bounds.data();
   a.by_rows = p.by_rows;
+  a.by_blocks = p.by_blocks && SpmmHasSquares(kernel.format);
 
   Run(kernel.kernel, &q, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
       QspmmScratch(q, kernel, p.block_depth));
@@ -286,6 +288,7 @@ Problem SomeProblem(int number, int64_t columns, Random* random) {
   p.act = SomeActivation(number);
   p.direct = random->Int(0, 1) == 0;
   p.by_rows = random->Int(0, 1) == 1;
+  p.by_blocks = random->Int(0, 1) == 1;
   if (p.direct) {
     p.columns = columns;
     p.window.in[1] = p.window.out[1] = columns;

@@ -55,9 +55,9 @@ struct SquareScratchFloats {
 SRT_INLINE SquareScratchFloats SquareScratchOf(const SpmmArgs& a, int block_depth) {
   constexpr int kLanes = 16;
   const int64_t squares = (block_depth + kSquareRows - 1) / kSquareRows;
-  const int64_t tile = static_cast<int64_t>(a.tile_vecs) * kLanes;
-  return {a.direct ? 0 : squares * kSquareRows * tile, 2 * 32 * 32 + 32 * kLanes,
-          kSquareRows * tile, 2 * squares * kSquareRows * kLanes};
+  const int64_t columns = static_cast<int64_t>(a.by_blocks ? a.vecs : a.tile_vecs) * kLanes;
+  return {a.direct ? 0 : squares * kSquareRows * columns, 2 * 32 * 32 + 32 * kLanes,
+          kSquareRows * columns, 2 * squares * kSquareRows * kLanes};
 }
 
 // Bytes of scratch per thread.

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstring>
-#include <type_traits>
 
 #include "base/arch.h"
 #include "kernels/qspmm/tile.h"
@@ -14,33 +13,52 @@ namespace sparsert {
 namespace SRT_ISA {
 namespace {
 
-// Streamed weights are fetched this many squares ahead.
-constexpr int kSquaresAhead = 4;
-
-// The scratch of an item; see QspmmScratch.
+// The scratch of an item; see SquareScratchOf.
 struct SquareScratch {
-  float* slab;       // [block depth, in whole squares][tile]: the K-rows fed by taps
+  float* slab;       // tile after tile, [block depth, in whole squares][tile]: K-rows fed by taps
   int32_t* sums[2];  // [32][32] those of one step, and of the one before
   int32_t* starts;   // [32][16] what the sums of the rows start from
   int turn;
-  float* tail;      // [16][tile]: the last K-rows that are read directly, filled up
+  float* tail;      // [16][columns]: the last K-rows that are read directly, filled up
   char* spread;     // [block depth / 16][2] squares of weights
-  int32_t* blocks;  // [rows of the item][tile]: sums between blocks
+  int32_t* blocks;  // [rows of the item][columns]: sums between blocks
 };
 
-// K-rows of one block: `squares` whole ones at `x`, and `tail` holds another one, or is nullptr.
+// Columns side by side in K-rows of one block: `squares` whole ones at `x`, and `tail` holds
+// another one, or is nullptr.
 struct SquareColumns {
   const char* x;
   int64_t x_row;  // bytes
   int squares;
   const char* tail;
   int64_t tail_row;
+  int vec_begin;  // of the item's vectors
+  int vecs;
+};
+
+// Weights that the next two panels will read: each step of the present ones asks for a share, so
+// that they get to L2 while tile registers are busy. Where columns are few and shares large, other
+// loads would wait for them.
+struct WeightsAhead {
+  static constexpr int64_t kMostLines = 12;
+  const char* next = nullptr;
+  int lines = 0;  // of a step
+
+  void Plan(const float* begin, int64_t floats, int64_t steps) {
+    next = reinterpret_cast<const char*>(begin);
+    const int64_t share = floats / 16 / (steps + 1) + 1;
+    lines = share <= kMostLines ? static_cast<int>(share) : 0;
+  }
+  void Step() {
+    for (int i = 0; i < lines; ++i, next += 64) __builtin_prefetch(next, 0, 2);
+  }
 };
 
 // The squares of one or two panels as they are stored.
 struct DenseWeights {
   const char* panel[2];
 
+  inline void SetDone() {}
   template <bool kMoreRows>
   inline void Begin() {}
   template <bool kMoreRows>
@@ -55,6 +73,7 @@ struct BitsWeights {
   char* spread;
   bool done;
 
+  inline void SetDone() { done = true; }
   template <bool kMoreRows>
   inline void Spread(int square) {
     char* to = spread + static_cast<int64_t>(square) * 2 * kSquareBytes;
@@ -75,28 +94,22 @@ struct BitsWeights {
   }
 };
 
+// `x` and `tail` at the first column.
 template <bool kMoreRows, bool kMoreColumns, typename Weights>
-SRT_INLINE void AddBlock(Weights* w, const SquareColumns& k, int64_t column, bool stream) {
+SRT_INLINE void AddBlock(Weights* w, const SquareColumns& k, const char* x, const char* tail,
+                         WeightsAhead* ahead) {
   const int all = k.squares + (k.tail != nullptr);
   if (all == 0) return;
-  const char* x = k.x + column * 4;
   w->template Begin<kMoreRows>();
   for (int s = 0; s < k.squares; ++s) {
     w->template Next<kMoreRows>(s, s + 1 == all);
-    if (stream) {
-#pragma GCC unroll 16
-      for (int line = 0; line < 16; ++line) {
-        __builtin_prefetch(w->At(0, s + kSquaresAhead) + 64 * line);
-        if (kMoreRows) __builtin_prefetch(w->At(1, s + kSquaresAhead) + 64 * line);
-      }
-    }
+    ahead->Step();
     AddSquares<kMoreRows, kMoreColumns>(w->At(0, s), w->At(1, s), x, k.x_row);
     x += 16 * k.x_row;
   }
   if (k.tail != nullptr) {
     w->template Next<kMoreRows>(k.squares, true);
-    AddSquares<kMoreRows, kMoreColumns>(w->At(0, k.squares), w->At(1, k.squares),
-                                        k.tail + column * 4, k.tail_row);
+    AddSquares<kMoreRows, kMoreColumns>(w->At(0, k.squares), w->At(1, k.squares), tail, k.tail_row);
   }
 }
 
@@ -109,15 +122,43 @@ struct PendingSums {
 };
 
 template <int NV>
-SRT_NOINLINE void EndSquares(const PendingSums& p) {
+SRT_INLINE void LoadPending(const PendingSums& p, int h, IntVec (&acc)[4][NV]) {
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; ++v) acc[r][v] = LoadInts(p.sums + (h + r) * 32 + v * Vec::kLanes);
+  }
+}
+
+template <int NV, bool kResidual, bool kPlain>
+SRT_INLINE void EndSquareBytes(const PendingSums& p) {
+  const auto end = MakeByteEnd<kResidual, kPlain>(*p.tile.args, kInOrder);
   for (int h = 0; h < 2 * kSquareRows && h < p.rows; h += 4) {
     IntVec acc[4][NV];
-#pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) {
-#pragma GCC unroll 2
-      for (int v = 0; v < NV; ++v) acc[r][v] = LoadInts(p.sums + (h + r) * 32 + v * Vec::kLanes);
+    LoadPending<NV>(p, h, acc);
+    StoreByteRows<NV>(p.tile, p.row + h, p.rows - h, kInOrder, end, acc);
+  }
+}
+
+template <int NV>
+SRT_NOINLINE void EndSquares(const PendingSums& p) {
+  if (p.tile.args->f32_output) {
+    for (int h = 0; h < 2 * kSquareRows && h < p.rows; h += 4) {
+      IntVec acc[4][NV];
+      LoadPending<NV>(p, h, acc);
+      EndPanel<NV>(p.tile, p.row + h, p.rows - h, kInOrder, acc);
     }
-    EndPanel<NV>(p.tile, p.row + h, p.rows - h, kInOrder, acc);
+    return;
+  }
+  switch (ByteEndOf(p.tile)) {
+    case ByteEndKind::kSums:
+      return EndSquareBytes<NV, false, false>(p);
+    case ByteEndKind::kPlainSums:
+      return EndSquareBytes<NV, false, true>(p);
+    case ByteEndKind::kResidual:
+      return EndSquareBytes<NV, true, false>(p);
+    case ByteEndKind::kPlainResidual:
+      return EndSquareBytes<NV, true, true>(p);
   }
 }
 
@@ -127,21 +168,29 @@ SRT_INLINE void EndPending(PendingSums* p) {
   p->vecs = 0;
 }
 
-// One or two panels times one or two vectors of columns from `v` on, of NV. While tile registers
-// sum up, the vector unit ends what was summed up before.
-template <bool kMoreRows, bool kMoreColumns, int NV, typename Weights>
-SRT_INLINE void RunSquares(const QspmmTile& t, int row, int rows, int v, const SquareColumns& k,
+// The panels that are computed together, one or two.
+struct SquareRows {
+  int row, rows;
+  WeightsAhead ahead;
+};
+
+// One or two panels times one or two vectors of columns from `v` on. While tile registers sum up,
+// the vector unit ends what was summed up before.
+template <bool kMoreRows, bool kMoreColumns, typename Weights>
+SRT_INLINE void RunSquares(const QspmmItem& item, const SquareColumns& k, int v, SquareRows* r,
                            SquareScratch* s, Weights* w, PendingSums* pending) {
-  constexpr int64_t kKept = NV * Vec::kLanes * 4;
-  const int64_t column = static_cast<int64_t>(v) * Vec::kLanes;
-  int32_t* kept = s->blocks + row * (NV * Vec::kLanes) + column;
+  const QspmmTile& t = item.tile;
+  const int64_t kept_columns = static_cast<int64_t>(item.vecs) * Vec::kLanes;
+  const int64_t column = static_cast<int64_t>(k.vec_begin + v) * Vec::kLanes;
+  int32_t* kept = s->blocks + r->row * kept_columns + column;
   if (t.first) {
     LoadStarts<kMoreRows, kMoreColumns>(s->starts);
   } else {
-    LoadSums<kMoreRows, kMoreColumns>(kept, kKept);
+    LoadSums<kMoreRows, kMoreColumns>(kept, kept_columns * 4);
   }
-  AddBlock<kMoreRows, kMoreColumns>(w, k, column, t.stream && v == 0);
-  if (!t.last) return StoreSums<kMoreRows, kMoreColumns>(kept, kKept);
+  const int64_t bytes = static_cast<int64_t>(v) * Vec::kLanes * 4;
+  AddBlock<kMoreRows, kMoreColumns>(w, k, k.x + bytes, k.tail + bytes, &r->ahead);
+  if (!t.last) return StoreSums<kMoreRows, kMoreColumns>(kept, kept_columns * 4);
   EndPending(pending);
   int32_t* sums = s->sums[s->turn];
   s->turn ^= 1;
@@ -150,28 +199,25 @@ SRT_INLINE void RunSquares(const QspmmTile& t, int row, int rows, int v, const S
   pending->tile = t;
   pending->tile.y += column;
   pending->tile.r = t.r == nullptr ? nullptr : t.r + column;
-  pending->tile.partial = t.partial && v + pending->vecs == NV;
-  pending->row = row;
-  pending->rows = rows;
+  pending->tile.partial = t.partial && k.vec_begin + v + pending->vecs == item.vecs;
+  pending->row = r->row;
+  pending->rows = r->rows;
   pending->sums = sums;
 }
 
-template <bool kMoreRows, int NV, typename Weights>
-SRT_INLINE void RunPanels(const QspmmTile& t, int row, int rows, const SquareColumns& k,
-                          SquareScratch* s, Weights w, PendingSums* pending) {
-  if (t.first) {
-    for (int r = 0; r < 2 * kSquareRows; ++r) {
-      StoreInts(s->starts + r * Vec::kLanes, SetInts(r < rows ? t.start[row + r] : 0));
-    }
-    BeforeTileLoads();
+template <bool kMoreRows, typename Weights>
+SRT_INLINE void RunPanels(const QspmmItem& item, const SquareColumns& k, SquareRows* r,
+                          SquareScratch* s, Weights* w, PendingSums* pending) {
+  int v = 0;
+  for (; v + 2 <= k.vecs; v += 2) {
+    Weights each = *w;
+    RunSquares<kMoreRows, true>(item, k, v, r, s, &each, pending);
+    w->SetDone();
   }
-  for (int v = 0; v + 2 <= NV; v += 2) {
-    Weights each = w;
-    RunSquares<kMoreRows, true, NV>(t, row, rows, v, k, s, &each, pending);
-    if constexpr (!std::is_same<Weights, DenseWeights>::value) w.done = true;
-  }
-  if (NV % 2 != 0) {
-    RunSquares<kMoreRows, false, NV>(t, row, rows, NV - 1, k, s, &w, pending);
+  if (v < k.vecs) {
+    Weights each = *w;
+    RunSquares<kMoreRows, false>(item, k, v, r, s, &each, pending);
+    w->SetDone();
   }
 }
 
@@ -195,65 +241,128 @@ BitsWeights WeightsOf(const BitsWeights&, const PackedMatrix& m, size_t at, int 
   return w;
 }
 
-template <typename Weights, int NV>
-void RunSquareTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float* x,
-                   QspmmTile* t, SquareScratch s) {
-  const SpmmArgs& a = args.product;
-  PendingSums pending;
-  constexpr int kTile = NV * Vec::kLanes;
+// Feeds a tile of one block to the slab.
+template <int NV>
+void FeedSquares(const QspmmArgs& args, const PackedMatrix& m, int block, int tile, const float* x,
+                 float* slab) {
   uint32_t fill_bits = args.fill;
   fill_bits |= fill_bits << 8;
   fill_bits |= fill_bits << 16;
   float fill;
   std::memcpy(&fill, &fill_bits, sizeof(fill));
+  if (args.fill == 0) {
+    FeedTile<NV, false>(args.product, m, block, tile, x, Zero(), slab);
+  } else {
+    FeedTile<NV, true>(args.product, m, block, tile, x, Set1(fill), slab);
+  }
+}
+
+// Where the columns of one tile, fed by taps, lie in the slab.
+SquareColumns TileColumns(const SpmmArgs& a, int tile, int depth, const float* slab) {
+  const int begin = static_cast<int>(static_cast<int64_t>(tile) * a.vecs / a.tiles);
+  SquareColumns k = {};
+  k.vecs = static_cast<int>((tile + 1LL) * a.vecs / a.tiles) - begin;
+  k.vec_begin = a.by_blocks ? begin : 0;
+  k.squares = (depth + kSquareRows - 1) / kSquareRows;
+  k.x = reinterpret_cast<const char*>(slab + static_cast<int64_t>(k.squares) * kSquareRows *
+                                                 k.vec_begin * Vec::kLanes);
+  k.x_row = static_cast<int64_t>(k.vecs) * Vec::kLanes * 4;
+  return k;
+}
+
+// All columns of the item, from X itself.
+SquareColumns DirectColumns(const SpmmArgs& a, const QspmmItem& item, int block, int depth,
+                            float* tail) {
+  const float* rows = item.x + static_cast<int64_t>(block) * item.weights->block_depth * a.x_row;
+  SquareColumns k = {};
+  k.vecs = item.vecs;
+  k.x = reinterpret_cast<const char*>(rows);
+  k.x_row = a.x_row * 4;
+  k.squares = depth / kSquareRows;
+  const int left = depth % kSquareRows;
+  if (left == 0) return k;
+  rows += static_cast<int64_t>(k.squares) * kSquareRows * a.x_row;
+  const int64_t columns = static_cast<int64_t>(item.vecs) * Vec::kLanes;
+  for (int i = 0; i < left; ++i) {
+    for (int64_t c = 0; c < columns; c += Vec::kLanes) {
+      Store(tail + i * columns + c, LoadU(rows + i * a.x_row + c));
+    }
+  }
+  k.tail = reinterpret_cast<const char*>(tail);
+  k.tail_row = columns * 4;
+  return k;
+}
+
+void FeedColumns(const QspmmArgs& args, const QspmmItem& item, int block, int tile,
+                 const SquareColumns& k) {
+  auto* slab = const_cast<float*>(reinterpret_cast<const float*>(k.x));
+  switch (k.vecs) {
+#define SRT_WIDTH(n)                                                \
+  case n:                                                           \
+    FeedSquares<n>(args, *item.weights, block, tile, item.x, slab); \
+    break;
+    SRT_WIDTH(1)
+    SRT_WIDTH(2)
+    SRT_WIDTH(3)
+    SRT_WIDTH(4)
+    SRT_WIDTH(5)
+    SRT_WIDTH(6)
+#undef SRT_WIDTH
+    default:
+      break;
+  }
+}
+
+template <typename Weights>
+void RunSquareItem(const QspmmArgs& args, QspmmItem* item, SquareScratch s) {
+  const SpmmArgs& a = args.product;
+  const PackedMatrix& m = *item->weights;
+  QspmmTile& t = item->tile;
+  const bool is_first = a.by_blocks || item->index == 0 || a.fetch_weights;
+  const int tile_begin = a.by_blocks ? 0 : item->index;
+  const int tile_end = a.by_blocks && !a.direct ? a.tiles : tile_begin + 1;
+  PendingSums pending;
   for (int block = 0; block < m.blocks; ++block) {
     const int left = m.depth - block * m.block_depth;
     const int depth = left < m.block_depth ? left : m.block_depth;
+    const int squares = (depth + kSquareRows - 1) / kSquareRows;
     SquareColumns k;
-    k.tail = nullptr;
-    k.tail_row = kTile * 4;
     if (a.direct) {
-      const float* rows = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
-      k.x = reinterpret_cast<const char*>(rows);
-      k.x_row = a.x_row * 4;
-      k.squares = depth / kSquareRows;
-      if (depth % kSquareRows != 0) {
-        rows += static_cast<int64_t>(k.squares) * kSquareRows * a.x_row;
-        for (int i = 0; i < depth % kSquareRows; ++i) {
-#pragma GCC unroll 8
-          for (int v = 0; v < NV; ++v) {
-            Store(s.tail + i * kTile + v * Vec::kLanes,
-                  LoadU(rows + i * a.x_row + v * Vec::kLanes));
-          }
-        }
-        k.tail = reinterpret_cast<const char*>(s.tail);
-      }
+      k = DirectColumns(a, *item, block, depth, s.tail);
     } else {
-      if (args.fill == 0) {
-        FeedTile<NV, false>(a, m, block, tile, x, Zero(), s.slab);
-      } else {
-        FeedTile<NV, true>(a, m, block, tile, x, Set1(fill), s.slab);
+      for (int tile = tile_begin; tile < tile_end; ++tile) {
+        FeedColumns(args, *item, block, tile, TileColumns(a, tile, depth, s.slab));
       }
-      k.x = reinterpret_cast<const char*>(s.slab);
-      k.x_row = kTile * 4;
-      k.squares = (depth + kSquareRows - 1) / kSquareRows;
     }
-    BeforeTileLoads();
-    t->block = block;
-    t->first = block == 0;
-    t->last = block + 1 >= m.blocks;
-    const int squares = k.squares + (k.tail != nullptr);
-    for (int p = t->panel_begin; p < t->panel_end; p += 2) {
+    t.block = block;
+    t.first = block == 0;
+    t.last = block + 1 >= m.blocks;
+    for (int p = t.panel_begin; p < t.panel_end; p += 2) {
       const size_t at = static_cast<size_t>(block) * m.panels + p;
-      const int row = p * kSquareRows;
-      const bool more = p + 1 < t->panel_end;
+      const bool more = p + 1 < t.panel_end;
+      SquareRows r;
+      r.row = p * kSquareRows;
       const int end = more ? 2 * kSquareRows : kSquareRows;
-      const int rows = m.rows - row < end ? m.rows - row : end;
-      const Weights w = WeightsOf(Weights(), m, at, more, squares, s);
-      if (more) {
-        RunPanels<true, NV>(*t, row, rows, k, &s, w, &pending);
-      } else {
-        RunPanels<false, NV>(*t, row, rows, k, &s, w, &pending);
+      r.rows = m.rows - r.row < end ? m.rows - r.row : end;
+      Weights w = WeightsOf(Weights(), m, at, more, squares, s);
+      if (is_first && at + 2 < static_cast<size_t>(m.blocks) * m.panels) {
+        const uint32_t next = m.value_offsets[at + 2];
+        r.ahead.Plan(m.values + next, next - m.value_offsets[at],
+                     static_cast<int64_t>(squares) * ((item->vecs + 1) / 2));
+      }
+      if (t.first) {
+        for (int i = 0; i < 2 * kSquareRows; ++i) {
+          StoreInts(s.starts + i * Vec::kLanes, SetInts(i < r.rows ? t.start[r.row + i] : 0));
+        }
+      }
+      BeforeTileLoads();
+      for (int tile = tile_begin; tile < tile_end; ++tile) {
+        if (!a.direct) k = TileColumns(a, tile, depth, s.slab);
+        if (more) {
+          RunPanels<true>(*item, k, &r, &s, &w, &pending);
+        } else {
+          RunPanels<false>(*item, k, &r, &s, &w, &pending);
+        }
       }
     }
   }
@@ -266,15 +375,11 @@ SRT_INLINE void RunQspmmSquares(const void* args, void* const* io, int64_t begin
   const QspmmArgs& q = *static_cast<const QspmmArgs*>(args);
   const SpmmArgs& a = q.product;
   const TileRegisters registers;
-  for (int64_t item = begin; item < end; ++item) {
-    QspmmItem found = FindItem(q, io, item);
-    QspmmTile& t = found.tile;
+  for (int64_t i = begin; i < end; ++i) {
+    QspmmItem item = FindItem(q, io, i);
+    const QspmmTile& t = item.tile;
     if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
-    const PackedMatrix& m = *found.weights;
-    const int tile = found.index;
-    const int vecs = found.vecs;
-    const float* x = found.x;
-    t.stream = tile == 0 || a.fetch_weights;
+    const PackedMatrix& m = *item.weights;
     SquareScratch s;
     const SquareScratchFloats sizes = SquareScratchOf(a, m.block_depth);
     auto* at = static_cast<float*>(scratch);
@@ -288,23 +393,8 @@ SRT_INLINE void RunQspmmSquares(const void* args, void* const* io, int64_t begin
     at += sizes.spread;
     const int64_t first_row = static_cast<int64_t>(t.panel_begin) * m.panel_rows;
     s.blocks = reinterpret_cast<int32_t*>(at);
-    if (m.blocks > 1) s.blocks -= first_row * vecs * Vec::kLanes;
-    t.sums = nullptr;
-    switch (vecs) {
-#define SRT_WIDTH(n)                                 \
-  case n:                                            \
-    RunSquareTile<Weights, n>(q, m, tile, x, &t, s); \
-    break;
-      SRT_WIDTH(1)
-      SRT_WIDTH(2)
-      SRT_WIDTH(3)
-      SRT_WIDTH(4)
-      SRT_WIDTH(5)
-      SRT_WIDTH(6)
-#undef SRT_WIDTH
-      default:
-        break;
-    }
+    if (m.blocks > 1) s.blocks -= first_row * item.vecs * Vec::kLanes;
+    RunSquareItem<Weights>(q, &item, s);
   }
 }
 

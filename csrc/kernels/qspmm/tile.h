@@ -2,8 +2,6 @@
 // Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
 #pragma once
 
-#include <type_traits>
-
 #include "base/arch.h"
 #include "kernels/qspmm/qspmm.h"
 #include "simd/vec_math.h"
@@ -36,7 +34,8 @@ struct QspmmTile {
   int panel_end;
 };
 
-// A work item: a tile of columns of one image and group, and the panels of one row split.
+// A work item: a tile of columns, or all of them, of one image and group, and the panels of one row
+// split.
 struct QspmmItem {
   QspmmTile tile;  // without stream, first, last and block
   const PackedMatrix* weights;
@@ -47,16 +46,17 @@ struct QspmmItem {
 
 SRT_INLINE QspmmItem FindItem(const QspmmArgs& q, void* const* io, int64_t item) {
   const SpmmArgs& a = q.product;
-  const int64_t parts = static_cast<int64_t>(a.tiles) * a.splits;
+  const int tiles = SpmmItemTiles(a);
+  const int64_t parts = static_cast<int64_t>(tiles) * a.splits;
   const int part = static_cast<int>(item % parts);
-  const int split = a.by_rows ? part / a.tiles : part % a.splits;
+  const int split = a.by_rows ? part / tiles : part % a.splits;
   const int group = static_cast<int>(item / parts % a.groups);
   const int64_t image = item / parts / a.groups;
   QspmmItem found;
   found.weights = &a.weights[group];
-  found.index = a.by_rows ? part % a.tiles : part / a.splits;
-  const int64_t vec_begin = static_cast<int64_t>(found.index) * a.vecs / a.tiles;
-  found.vecs = static_cast<int>((found.index + 1LL) * a.vecs / a.tiles - vec_begin);
+  found.index = a.by_rows ? part % tiles : part / a.splits;
+  const int64_t vec_begin = static_cast<int64_t>(found.index) * a.vecs / tiles;
+  found.vecs = static_cast<int>((found.index + 1LL) * a.vecs / tiles - vec_begin);
   const int64_t column = vec_begin * Vec::kLanes;
   found.x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group +
             (a.direct ? column : 0);
@@ -159,64 +159,88 @@ SRT_INLINE Vec AddResidual(const Residual& a, int r, Vec z, Vec bytes) {
   return Add(Mul(centred, a.sum_scale), Mul(Centre(bytes, a.byte[r]), a.scale));
 }
 
-// Calls store(plain), where plain.value says that bytes need no zero point and no limits.
-template <typename Store>
-SRT_INLINE void StoreRange(int32_t zero, int32_t low, int32_t high, Store&& store) {
-  if (zero == 0 && low == 0 && high == 255) {
-    store(std::true_type());
-  } else {
-    store(std::false_type());
+// How the rows of a panel become bytes. Plain bytes need no zero point and no limits.
+template <bool kResidual, bool kPlain>
+struct ByteEnd {
+  static constexpr bool kHasResidual = kResidual;
+  static constexpr bool kIsPlain = kPlain;
+  ByteRange range;
+  Residual add;  // kHasResidual
+};
+
+template <bool kResidual, bool kPlain>
+SRT_INLINE ByteEnd<kResidual, kPlain> MakeByteEnd(const QspmmArgs& a, const PanelRows& panel) {
+  uint32_t order = 0;
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) order |= static_cast<uint32_t>(4 * r) << (8 * panel.of[r]);
+  ByteEnd<kResidual, kPlain> end;
+  if (!kResidual) {
+    end.range = MakeByteRange(a.zero, a.low, a.high, order);
+    return end;
   }
+  end.range = MakeByteRange(a.out_zero, a.out_low, a.out_high, order);
+  end.add.low = Set1(static_cast<float>(a.low - a.zero));
+  end.add.high = Set1(static_cast<float>(a.high - a.zero));
+  end.add.sum_scale = Set1(a.sum_scale);
+  end.add.scale = Set1(a.r_scale);
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) end.add.byte[r] = MakeCentredByte(panel.of[r], a.r_zero);
+  return end;
+}
+
+// Bytes of sums alone have no residual to add and may be plain: which ByteEnd a tile wants.
+enum class ByteEndKind : uint8_t { kSums, kPlainSums, kResidual, kPlainResidual };
+
+SRT_INLINE ByteEndKind ByteEndOf(const QspmmTile& t) {
+  const QspmmArgs& a = *t.args;
+  if (t.r == nullptr) {
+    const bool is_plain = a.zero == 0 && a.low == 0 && a.high == 255;
+    return is_plain ? ByteEndKind::kPlainSums : ByteEndKind::kSums;
+  }
+  const bool is_plain = a.out_zero == 0 && a.out_low == 0 && a.out_high == 255;
+  return is_plain ? ByteEndKind::kPlainResidual : ByteEndKind::kResidual;
 }
 
 // The panel from `row` on, of whose rows `rows` exist; the others become the zero point, or with a
 // residual anything.
+template <int NV, typename End>
+SRT_INLINE void StoreByteRows(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                              const End& end, const IntVec (&acc)[4][NV]) {
+  Vec scale[4];
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    scale[r] = Set1(panel.of[r] < rows ? t.scale[row + panel.of[r]] : 0.0f);
+  }
+  float* y = t.y + row / 4 * t.y_row;
+  const float* r_bytes = End::kHasResidual ? t.r + row / 4 * t.r_row : nullptr;
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) {
+    Vec z[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
+    if (End::kHasResidual) {
+      const Vec bytes = LoadColumn<NV>(t, r_bytes, v);
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) z[r] = AddResidual(end.add, r, z[r], bytes);
+    }
+    StoreColumn<NV>(t, y, v, RoundToBytes<End::kIsPlain>(z[0], z[1], z[2], z[3], end.range));
+  }
+}
+
 template <int NV>
 SRT_INLINE void EndByteRows(const QspmmTile& t, int row, int rows, const PanelRows& panel,
                             const IntVec (&acc)[4][NV]) {
   const QspmmArgs& a = *t.args;
-  Vec scale[4];
-  uint32_t order = 0;
-#pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) {
-    scale[r] = Set1(panel.of[r] < rows ? t.scale[row + panel.of[r]] : 0.0f);
-    order |= static_cast<uint32_t>(4 * r) << (8 * panel.of[r]);
+  switch (ByteEndOf(t)) {
+    case ByteEndKind::kSums:
+      return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<false, false>(a, panel), acc);
+    case ByteEndKind::kPlainSums:
+      return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<false, true>(a, panel), acc);
+    case ByteEndKind::kResidual:
+      return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, false>(a, panel), acc);
+    case ByteEndKind::kPlainResidual:
+      return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, true>(a, panel), acc);
   }
-  float* y = t.y + row / 4 * t.y_row;
-  if (t.r == nullptr) {
-    const ByteRange range = MakeByteRange(a.zero, a.low, a.high, order);
-    StoreRange(a.zero, a.low, a.high, [&](auto plain) {
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) {
-        Vec z[4];
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
-        StoreColumn<NV>(t, y, v, RoundToBytes<plain.value>(z[0], z[1], z[2], z[3], range));
-      }
-    });
-    return;
-  }
-  const float* r_bytes = t.r + row / 4 * t.r_row;
-  const ByteRange range = MakeByteRange(a.out_zero, a.out_low, a.out_high, order);
-  Residual add;
-  add.low = Set1(static_cast<float>(a.low - a.zero));
-  add.high = Set1(static_cast<float>(a.high - a.zero));
-  add.sum_scale = Set1(a.sum_scale);
-  add.scale = Set1(a.r_scale);
-#pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) add.byte[r] = MakeCentredByte(panel.of[r], a.r_zero);
-  StoreRange(a.out_zero, a.out_low, a.out_high, [&](auto plain) {
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) {
-      const Vec bytes = LoadColumn<NV>(t, r_bytes, v);
-      Vec z[4];
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) {
-        z[r] = AddResidual(add, r, Mul(ToFloats(acc[r][v]), scale[r]), bytes);
-      }
-      StoreColumn<NV>(t, y, v, RoundToBytes<plain.value>(z[0], z[1], z[2], z[3], range));
-    }
-  });
 }
 
 // The panel of four rows from `row` on, of which `rows` exist.
