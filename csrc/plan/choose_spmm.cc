@@ -17,7 +17,9 @@ constexpr double kNsPerCycle = 1.0 / 3.0;
 // the fewer weights are left, the more a long block (fewer partial sums) is worth against rows that
 // come from L2. Factors measured on whole networks, with L1 of 32 and 48 KiB.
 // Products of bytes have fewer partial sums to keep than loops to begin: pat4 wants long blocks.
-int64_t SlabBytes(SpmmFormat format, double density, bool bytes, const CpuTraits& cpu) {
+int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem) {
+  const CpuTraits& cpu = problem.cpu;
+  const bool bytes = problem.bytes;
   const double l1 = static_cast<double>(cpu.l1d_bytes);
   if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
   double factor = density > 0.2 ? 1.1 : 1.35;
@@ -28,6 +30,13 @@ int64_t SlabBytes(SpmmFormat format, double density, bool bytes, const CpuTraits
     if (bytes) factor = density > 0.25 ? 0.65 : density > 0.15 ? 0.9 : 1.2;
   } else if (bytes && format == SpmmFormat::kPat4) {
     factor = 1.6;
+  }
+  // Few weights share what taps have copied. The copies stay in L1 beside the planes they come
+  // from.
+  constexpr double kFedShare = 0.65;
+  constexpr double kFewWeights = 0.15;
+  if (!problem.direct && !bytes && cpu.fma_per_cycle > 1.0 && density < kFewWeights) {
+    factor *= kFedShare;
   }
   return static_cast<int64_t>(factor * l1);
 }
@@ -110,8 +119,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
-    int64_t depth = SlabBytes(format, density, problem.bytes, problem.cpu) /
-                    (choice.tiling.tile_vecs * lanes * 4);
+    int64_t depth = SlabBytes(format, density, problem) / (choice.tiling.tile_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
     if (SpmmHasSquares(format)) {
       const int64_t column_bytes = problem.bytes ? 4 : 6;  // floats in three pieces
