@@ -53,8 +53,14 @@ class QspmvLayer {
     SRT_RETURN_IF_ERROR(b_->weights->Spmv(key, &packed));
     b_->weights->Keep(key);
     b_->info().packed_bytes = packed->bytes();
-    const IoRef io[] = {o_.x, o_.r, o_.y};
-    return b_->AddStep(choices_[winner].kernel, args, {io, 3}, QspmvItems(*args), 0,
+    IoRef rows;
+    if (o_.params.kind != IoRef::kNone) {
+      args->output.at_run = true;
+      SRT_RETURN_IF_ERROR(
+          AddRowScales(b_, o_, stats_.rows, choices_[winner].byte_offset, &rows));
+    }
+    const IoRef io[] = {o_.x, o_.r, o_.y, rows};
+    return b_->AddStep(choices_[winner].kernel, args, {io, 4}, QspmvItems(*args), 0,
                        choices_[winner].predicted_ns);
   }
 

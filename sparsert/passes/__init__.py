@@ -27,6 +27,8 @@ PASSES: tuple[str, ...] = (
     "drop_noops",
     "check_quantised",
     "lower_quantized_nets",
+    "expand_quantizers",
+    "lift_constants",
     "unroll_scans",
     "fold_constants",
     "convert_floats",

@@ -62,6 +62,7 @@ from sparsert.passes.packed_tensors import (
     U32,
     ByteFunction,
     ByteTensor,
+    DynamicBytes,
     Editor,
     looked_up,
     order_of,
@@ -132,6 +133,7 @@ class _Lowering:
         self._functions: dict[ir.Value, ByteFunction] = {}  # of float values
         self._tensors: dict[ir.Value, ByteTensor] = {}  # of values of bytes
         self._exact: dict[ir.Value, Quantisation] = {}  # floats that are numbers of bytes
+        self._dynamic: dict[ir.Value, DynamicBytes] = {}  # floats, and bytes of them
         self._position: dict[ir.Node, int] = {}
         self._taken: set[ir.Node] = set()  # nodes that others compute too
         self._in_floats: dict[str, str] = {}  # layer -> why
@@ -190,7 +192,8 @@ class _Lowering:
             return
         quant = quantisation_or_reason(node)
         if isinstance(quant, str):
-            self._keep(node, quant)
+            if not self._find_dynamic(node, q):
+                self._keep(node, quant)
             return
         if (rank_of(q) or 0) < 2:
             return
@@ -199,6 +202,20 @@ class _Lowering:
         tensor = self._tensors[q]
         self._functions[node.outputs[0]] = ByteFunction(tensor, quant.table(), quant, quant)
         self._exact[node.outputs[0]] = quant
+
+    def _find_dynamic(self, node: ir.Node, q: ir.Value) -> bool:
+        """Notes bytes of a DynamicQuantizeLinear; False where a node dequantises others."""
+        made = q.producer()
+        if made is None or not is_op(made, "DynamicQuantizeLinear"):
+            return False
+        x = made.inputs[0]
+        if tuple(node.inputs[1:]) != tuple(made.outputs[1:]) or x is None or x.shape is None:
+            return False
+        if q not in self._dynamic:
+            self._editor.anchor = made
+            self._dynamic[q] = DynamicBytes(self._editor, x)
+        self._dynamic[node.outputs[0]] = self._dynamic[q]
+        return True
 
     def _integers(self, q: ir.Value, quant: Quantisation) -> ByteTensor:
         """Returns bytes that come from elsewhere, such as an input of the graph."""
@@ -370,18 +387,23 @@ class _Lowering:
     def _lower_layer(self, node: ir.Node) -> str | None:
         """Lowers a layer, or returns why it cannot; None also where nothing is quantised."""
         x = self._bytes_of(node.inputs[0])
+        tensor = None if node.inputs[0] is None else self._dynamic.get(node.inputs[0])
+        if tensor is not None:
+            # Its sums are those of bytes less any zero point: as large as with this one.
+            quant = Quantisation(1.0, 0, ir.DataType.UINT8)
+            x = ByteFunction(tensor, quant.table(), quant)
         if x is None:
             is_quantised = is_dequantised(input_at(node, 1), _MOVES)
             return self._why_no_bytes(node.inputs[0]) if is_quantised else None
         if node.op_type == "ConvTranspose":
             return "there are no kernels for transposed convolutions of bytes"
-        if node.op_type == "MatMul" and self._attention(node):
+        if tensor is None and node.op_type == "MatMul" and self._attention(node):
             return None
         make = conv_layer if node.op_type == "Conv" else linear_layer
         layer = make(self._editor, node, x)
         if isinstance(layer, str):
             return layer
-        if self._bytes_layer(layer) is not None:
+        if tensor is None and self._bytes_layer(layer) is not None:
             return None
         self._editor.anchor = node
         y = layer.as_floats(self._editor)

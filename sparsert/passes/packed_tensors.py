@@ -214,6 +214,33 @@ class ByteTensor:
         return editor.move(y, order_back(self.rank, axis))
 
 
+class DynamicBytes(ByteTensor):
+    """The bytes of floats whose scale and zero point the run computes.
+
+    Attributes:
+        params: f32 [2], the scale and the zero point; set once a packed form is made.
+    """
+
+    def __init__(self, editor: Editor, x: ir.Value) -> None:
+        super().__init__(x, self._quantised)
+        self.params: ir.Value | None = None
+        self._editor, self._anchor, self._x = editor, editor.anchor, x
+
+    def _quantised(self, axis: int) -> ir.Value:
+        editor = self._editor
+        saved, editor.anchor = editor.anchor, self._anchor
+        moved = editor.move(self._x, order_of(self.rank, axis))
+        packed = editor.add("QuantizeDynamic", [moved], U32, self.packed_shape(axis))
+        editor.anchor = saved
+        made = packed.producer()
+        assert made is not None
+        made.resize_outputs(2)
+        params = made.outputs[1]
+        params.type, params.shape = ir.TensorType(F32), ir.Shape([2])
+        self.params = self.params or params
+        return packed
+
+
 def packed_shape(like: ir.Value, axis: int) -> list[Any]:
     """Returns the shape of a value's packed form with the channels of `axis`."""
     channels = dim_at(like, axis)

@@ -201,7 +201,7 @@ void RunSquareTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const
   const SpmmArgs& a = args.product;
   PendingSums pending;
   constexpr int kTile = NV * Vec::kLanes;
-  uint32_t fill_bits = args.fill;
+  uint32_t fill_bits = t->fill;
   fill_bits |= fill_bits << 8;
   fill_bits |= fill_bits << 16;
   float fill;
@@ -229,7 +229,7 @@ void RunSquareTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const
         k.tail = reinterpret_cast<const char*>(s.tail);
       }
     } else {
-      if (args.fill == 0) {
+      if (t->fill == 0) {
         FeedTile<NV, false>(a, m, block, tile, x, Zero(), s.slab);
       } else {
         FeedTile<NV, true>(a, m, block, tile, x, Set1(fill), s.slab);
