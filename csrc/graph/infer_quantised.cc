@@ -97,16 +97,15 @@ Status InferQuantisedConv(const Inference& inf) {
                        inf.Describe(3).text);
     }
   }
-  const auto to =
-      at_run ? DType::kF32 : static_cast<DType>(inf.node.IntAttr(AttrKey::k_to, 0));
+  const auto to = at_run ? DType::kF32 : static_cast<DType>(inf.node.IntAttr(AttrKey::k_to, 0));
   const size_t residual = at_run ? 5 : 4;
   const Shape out =
       WindowOutput(x, to == DType::kF32 ? w.dims[0] : PackedPlanes(w.dims[0]), window);
   if (inf.Has(residual) &&
       (inf.In(residual).dtype != to || !SameShape(inf.InShape(residual), out))) {
     return NodeError(inf.node, StatusCode::kShape,
-                     "residual %s must have the output's type and shape %s", inf.Describe(residual).text,
-                     ShapeText(out).text);
+                     "residual %s must have the output's type and shape %s",
+                     inf.Describe(residual).text, ShapeText(out).text);
   }
   return inf.SetOutput(0, to, out);
 }

@@ -56,8 +56,7 @@ class QspmvLayer {
     IoRef rows;
     if (o_.params.kind != IoRef::kNone) {
       args->output.at_run = true;
-      SRT_RETURN_IF_ERROR(
-          AddRowScales(b_, o_, stats_.rows, choices_[winner].byte_offset, &rows));
+      SRT_RETURN_IF_ERROR(AddRowScales(b_, o_, stats_.rows, choices_[winner].byte_offset, &rows));
     }
     const IoRef io[] = {o_.x, o_.r, o_.y, rows};
     return b_->AddStep(choices_[winner].kernel, args, {io, 4}, QspmvItems(*args), 0,

@@ -149,8 +149,7 @@ Status LowerQuantizeDynamic(PlanBuilder* b) {
   }
   snprintf(b->info().reason, sizeof(b->info().reason), "the range of floats, then their bytes");
   IoRef ranges;
-  SRT_RETURN_IF_ERROR(
-      b->Temporary(static_cast<size_t>(2 * args->parts) * sizeof(float), &ranges));
+  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(2 * args->parts) * sizeof(float), &ranges));
   const IoRef read[] = {b->ref(x), ranges};
   const auto work = static_cast<double>(elements);
   SRT_RETURN_IF_ERROR(b->AddStep(range, args, {read, 2}, args->parts, 0, work * 0.05));
@@ -284,9 +283,7 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   const uint32_t x = node.Input(0);
   const uint32_t y = node.outputs[0];
   const bool at_run = node.op == Op::kQConvDynamic;
-  const uint32_t r = at_run                    ? node.Input(5)
-                     : node.op == Op::kQConv ? node.Input(4)
-                                               : kNoTensor;
+  const uint32_t r = at_run ? node.Input(5) : node.op == Op::kQConv ? node.Input(4) : kNoTensor;
   const Shape& in = b->facts(x).shape;
   const Tensor& weights = b->graph.tensors[node.Input(1)];
   const bool depthwise = IsQuantisedDepthwise(node, weights.dims, weights.rank);

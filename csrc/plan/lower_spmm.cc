@@ -287,8 +287,8 @@ Status SpmmLayer::Lower(int n) {
     *at_run = *static_cast<const QspmmArgs*>(whole);
     at_run->at_run = true;
     whole = at_run;
-    SRT_RETURN_IF_ERROR(AddRowScales(b_, o_, stats_.rows * stats_.groups,
-                                     choice.kernel.byte_offset, &rows));
+    SRT_RETURN_IF_ERROR(
+        AddRowScales(b_, o_, stats_.rows * stats_.groups, choice.kernel.byte_offset, &rows));
   }
   const IoRef io[] = {o_.x, o_.r, o_.y, rows};
   return b_->AddStep(choice.kernel.kernel, whole, {io, 4}, SpmmItems(*args),

@@ -25,7 +25,7 @@ struct SpmmOperands {
   const QspmmArgs* quantised = nullptr;
   const int64_t* row_start = nullptr;    // [groups * rows] sums start from, but for byte_offset
   const int64_t* row_weights = nullptr;  // [groups * rows] sums of the row's weights
-  IoRef params;  // scale and zero point of x, where only a run knows them
+  IoRef params;                          // scale and zero point of x, where only a run knows them
 };
 
 // One product and the ways to compute it.

@@ -26,6 +26,7 @@ PASSES: tuple[str, ...] = (
     "infer_shapes",
     "drop_noops",
     "check_quantised",
+    "recognise_activations",
     "lower_quantized_nets",
     "expand_quantizers",
     "lift_constants",

@@ -202,7 +202,9 @@ class _Expander:
             if bias is not None:
                 operands.append(self._constant("bias", _spread(bias, (rows,))))
         result = self._add("Conv" if is_conv else "MatMul", operands, _F32, **kept)
-        result.shape = y.shape
+        made = result.producer()
+        assert made is not None
+        result.shape, made.name = y.shape, node.name
         take_over(y, result)
         for old in dict.fromkeys((y.producer(), product, cast)):
             if old is not None:

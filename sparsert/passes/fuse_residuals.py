@@ -18,7 +18,6 @@ from sparsert.passes.graph_tools import (
     same_shape,
 )
 
-
 # Layers that take a residual, and which of their inputs it is.
 _PLACES = {"Conv": 3, "Linear": 3, "QConv": 4, "QConvDynamic": 5}
 

@@ -16,13 +16,16 @@ the definition's by one unit at most, where that lies close to the middle betwee
 a QuantizeLinear, residuals of f32 or bytes and activations are one pass over the bytes
 (QElementwise), which multiplies with the inverse of the result's scale instead of dividing by it.
 
+Layers whose bytes DynamicQuantizeLinear makes sum exactly too (QConvDynamic), and scale with what
+QuantizeDynamic has found; everything else reads such bytes as f32.
+
 What is not recognised stays in f32 between DequantizePacked and QuantizePacked, or goes to the pass
 lower_quantized:
 - other operators, such as Resize, Pad, Slice, Split, Transpose, Reshape of planes, Softmax, norms,
   other products of two activations, sums with broadcast, Concat behind channels that are no
   multiple of 4, transposed and 3-D convolutions;
-- scales and zero points that are not constant, or no positive normal numbers, or of blocks, or of
-  the channels of activations; integers of other than 8 bits;
+- other scales and zero points that are not constant, or no positive normal numbers, or of blocks,
+  or of the channels of activations; integers of other than 8 bits;
 - sums beyond int32.
 
 Weights that do not fit i8 without their zero points are the sum of two, the second of which is

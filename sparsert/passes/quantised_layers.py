@@ -390,12 +390,13 @@ def _layer(
         room = -parts[0].shape[1] % _LANES
         pads = [(0, 0), (0, room), *[(0, 0)] * (parts[0].ndim - 2)]
         parts = [np.concatenate([np.pad(part, pads) for part in parts], axis=1)]
+    of_x = (op, tensor, x.quant, axis)
     for levels in parts[:0:-1]:
         more = QuantisedWeight(levels, weight.scale)
-        rest = Layer(op, tensor, x.quant, axis, more, None, window, result, behind, "", rest, dynamic)
+        rest = Layer(*of_x, more, None, window, result, behind, "", rest, dynamic)
     first = QuantisedWeight(parts[0], weight.scale)
     name = node.name or ""
-    layer = Layer(op, tensor, x.quant, axis, first, values, window, result, behind, name, rest, dynamic)
+    layer = Layer(*of_x, first, values, window, result, behind, name, rest, dynamic)
     return layer if layer.fits() else "sums that may not fit 32 bits"
 
 

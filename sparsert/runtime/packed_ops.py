@@ -105,7 +105,8 @@ class QuantizeDynamic(OpRun):
 
     def _run(self, x: np.ndarray) -> _Result:
         scale, zero = packed.range_of(x)
-        return (packed.quantize(x, float(scale), (zero, 0, 255)), np.array([scale, zero], np.float32))
+        levels = packed.quantize(x, float(scale), (zero, 0, 255))
+        return levels, np.array([scale, zero], np.float32)
 
 
 class QConvDynamic(OpRun):

@@ -20,9 +20,9 @@
 // Where only a run knows what the bytes of X stand for (`at_run`), the zero point of X, `start` and
 // `scale` are those of io[3], which QspmmRowScales fills in: see QspmmRows.
 //
-// io: X, [R or nullptr], Y, [rows]. What spmm says about overlap, items and scratch holds here too; strides
-// are in groups of four bytes, those of an f32 Y in floats. Rows of a group beyond the last are
-// written as its zero point.
+// io: X, [R or nullptr], Y, [rows]. What spmm says about overlap, items and scratch holds here too;
+// strides are in groups of four bytes, those of an f32 Y in floats. Rows of a group beyond the last
+// are written as its zero point.
 #pragma once
 
 #include "kernels/spmm/spmm.h"

@@ -76,8 +76,8 @@ SRT_INLINE QspmmItem FindItem(const QspmmArgs& q, void* const* io, int64_t item)
   t.r_row = a.r_row;
   // The last group may have fewer rows than the others.
   const int64_t row = static_cast<int64_t>(group) * a.weights[0].rows;
-  const QspmmRows rows =
-      FindQspmmRows(q, a.weights[0].rows * static_cast<int64_t>(a.groups), q.at_run ? io[3] : nullptr);
+  const QspmmRows rows = FindQspmmRows(q, a.weights[0].rows * static_cast<int64_t>(a.groups),
+                                       q.at_run ? io[3] : nullptr);
   t.fill = rows.fill;
   t.start = rows.start + row;
   t.scale = rows.scale + row;
