@@ -76,6 +76,7 @@ from sparsert.passes.quantisation import (
     Quantisation,
     is_dequantised,
     known_array,
+    merge_quantisers,
     quantisation_or_reason,
     read_floats,
     read_quantisation,
@@ -107,24 +108,11 @@ def run(model: ir.Model) -> None:
     reasons = left_by_quantize(model)
     if any(is_op(node, "DequantizeLinear", "QuantizeLinear") for node in model.graph):
         model.opset_imports[SPARSERT] = 1
-        _merge_quantisers(model.graph)
+        merge_quantisers(model.graph)
         reasons.update(_Lowering(model.graph).run())
         common.RemoveUnusedNodesPass()(model)
         model.graph.sort()
     note_float_layers(model, reasons)
-
-
-def _merge_quantisers(graph: ir.Graph) -> None:
-    """Lets all who read the same bytes of a value read them from one QuantizeLinear."""
-    first: dict[tuple[ir.Value | None, Quantisation], ir.Node] = {}
-    for node in nodes_of(graph):
-        quant = read_quantisation(node) if is_op(node, "QuantizeLinear") else None
-        if quant is None or node.outputs[0].is_graph_output():
-            continue
-        other = first.setdefault((node.inputs[0], quant), node)
-        if other is not node:
-            node.outputs[0].replace_all_uses_with(other.outputs[0])
-            graph.remove(node, safe=True)
 
 
 class _Lowering:
@@ -208,16 +196,10 @@ class _Lowering:
 
     def _find_dynamic(self, node: ir.Node, q: ir.Value) -> bool:
         """Notes bytes of a DynamicQuantizeLinear; False where a node dequantises others."""
-        made = q.producer()
-        if made is None or not is_op(made, "DynamicQuantizeLinear"):
+        tensor = DynamicBytes.read_by(node, self._editor)
+        if tensor is None:
             return False
-        x = made.inputs[0]
-        if tuple(node.inputs[1:]) != tuple(made.outputs[1:]) or x is None or x.shape is None:
-            return False
-        if q not in self._dynamic:
-            self._editor.anchor = made
-            self._dynamic[q] = DynamicBytes(self._editor, x)
-        self._dynamic[node.outputs[0]] = self._dynamic[q]
+        self._dynamic[node.outputs[0]] = self._dynamic.setdefault(q, tensor)
         return True
 
     def _integers(self, q: ir.Value, quant: Quantisation) -> ByteTensor:
@@ -481,8 +463,9 @@ class _Lowering:
         if quantiser.limits() != [0, 255] or not dim_at(y, 1):
             return
         values = [value for value in node.inputs if value is not None]
-        widths = _widths(values)
-        if widths is None or any(width % 4 for width in widths[:-1]):
+        if not all(dim_at(value, 1) for value in values):
+            return
+        if any((dim_at(value, 1) or 0) % 4 for value in values[:-1]):
             return
         functions = [self._function(value) for value in values]
         if not any(functions):
@@ -614,10 +597,3 @@ def _is_over_planes(node: ir.Node, rank: int) -> bool:
     """Says whether a ReduceMean is over all dimensions behind the channels."""
     axes = known_array(input_at(node, 1))
     return axes is not None and sorted(int(a) % rank for a in axes.reshape(-1)) == [*range(2, rank)]
-
-
-def _widths(values: list[ir.Value]) -> list[int] | None:
-    """Returns dimension 1 of each, if all are known."""
-    widths = [dim_at(value, 1) for value in values]
-    known = [width for width in widths if width]
-    return known if len(known) == len(widths) else None

@@ -15,7 +15,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sparsert.passes.graph_tools import SPARSERT, add_initializer, dim_at, make_node, rank_of
+from sparsert.passes.graph_tools import (
+    SPARSERT,
+    add_initializer,
+    dim_at,
+    is_op,
+    make_node,
+    rank_of,
+)
 from sparsert.passes.quantisation import Quantisation
 
 _LANES = 4
@@ -225,6 +232,21 @@ class DynamicBytes(ByteTensor):
         super().__init__(x, self._quantised)
         self.params: ir.Value | None = None
         self._editor, self._anchor, self._x = editor, editor.anchor, x
+
+    @staticmethod
+    def read_by(node: ir.Node, editor: Editor) -> DynamicBytes | None:
+        """Returns what a DynamicQuantizeLinear makes and a DequantizeLinear reads; else None."""
+        q = node.inputs[0]
+        made = None if q is None else q.producer()
+        if made is None or not is_op(made, "DynamicQuantizeLinear"):
+            return None
+        x = made.inputs[0]
+        if tuple(node.inputs[1:]) != tuple(made.outputs[1:]) or x is None or x.shape is None:
+            return None
+        saved, editor.anchor = editor.anchor, made
+        tensor = DynamicBytes(editor, x)
+        editor.anchor = saved
+        return tensor
 
     def _quantised(self, axis: int) -> ir.Value:
         editor = self._editor
