@@ -212,7 +212,7 @@ def quantize(
     from sparsert.runtime.table import format_bytes
 
     if not dynamic and not data_files:
-        raise click.UsageError("give --data, or --dynamic")
+        raise click.UsageError("Missing option '--data' (or --dynamic)")
     data = _first(_read_data(data_files), samples) if data_files else None
     budget = _accuracy(labels, max_drop, data)
     with progress() as bar:

@@ -55,7 +55,7 @@ def test_without_data(call, files, tmp_path):
     assert "2 of 2 layers in integers" in text
     ops = [row["op"] for row in sparsert.load(tmp_path / "out.sprt").explain().to_dict()["rows"]]
     assert ops.count("QConvDynamic") == 2
-    assert "give --data, or --dynamic" in call("two.onnx", code=2).output
+    assert "(or --dynamic)" in call("two.onnx", code=2).output
     given = ["--dynamic", "--labels", files / "x.npy"]
     assert "--labels needs --data" in call("two.onnx", *given, code=2).output
 
