@@ -20,6 +20,8 @@ def _accuracy(labels: Path | None, max_drop: float | None, data: Any) -> dict[st
         if max_drop is not None:
             raise click.UsageError("--max-drop needs --labels")
         return {}
+    if data is None:
+        raise click.UsageError("--labels needs --data")
     return {"evaluate": cli_feeds.class_accuracy(labels, data), "max_drop": max_drop}
 
 
@@ -38,6 +40,7 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
         "sparsert quantize model.onnx --data images.npy --method mse --min-sqnr 20 -o int8.sprt",
         "sparsert quantize model.onnx --data images.npy --labels classes.npy --max-drop 0.01 "
         "-o int8.sprt",
+        "sparsert quantize model.onnx --dynamic -o int8.sprt",
     )
 )
 @click.argument("file", type=click.Path(path_type=Path))
@@ -45,10 +48,14 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
     "--data",
     "data_files",
     multiple=True,
-    required=True,
     metavar="[NAME=]FILE",
     help="Calibration data, samples along the first dimension: an .npz file with arrays by input "
     "name, or an .npy file.",
+)
+@click.option(
+    "--dynamic",
+    is_flag=True,
+    help="No data: each run finds the range of what a linear layer reads.",
 )
 @click.option(
     "-o",
@@ -119,6 +126,7 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path) -> Path:
 def quantize(
     file: Path,
     data_files: Sequence[str],
+    dynamic: bool,
     output: Path,
     samples: int | None,
     batch: int,
@@ -140,13 +148,17 @@ def quantize(
     """Quantise an ONNX model to 8-bit integers; pruned weights stay zero.
 
     The ranges of activations come from calibration data: 100 to 500 samples that are typical of
-    what the model will see.
+    what the model will see; with --dynamic they are found in each run, for linear layers alone.
     """
     import sparsert as package
     from sparsert.report.race import file_bytes
     from sparsert.runtime.table import format_bytes
 
-    data = cli_feeds.first_samples(cli_feeds.read_data(data_files), samples)
+    if not dynamic and not data_files:
+        raise click.UsageError("Missing option '--data' (or --dynamic)")
+    data = None
+    if data_files:
+        data = cli_feeds.first_samples(cli_feeds.read_data(data_files), samples)
     budget = _accuracy(labels, max_drop, data)
     with progress() as bar:
         task = bar.add_task("calibrating and measuring", total=1.0)
@@ -154,6 +166,7 @@ def quantize(
             result = package.quantize.quantize(
                 file,
                 data,
+                dynamic=dynamic,
                 method=method,
                 percentile=percentile,
                 activation=activation,

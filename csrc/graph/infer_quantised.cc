@@ -18,7 +18,7 @@ Status RequirePacked(const Inference& inf, size_t i) {
 Status CheckGroups(const Inference& inf) {
   const Shape& x = inf.InShape(0);
   const Shape& w = inf.InShape(1);
-  const bool depthwise = inf.node.op == Op::kQDepthwise;
+  const bool depthwise = IsQuantisedDepthwise(inf.node, w.dims, w.rank);
   const int64_t group = depthwise ? w.dims[0] : inf.node.IntAttr(AttrKey::k_group, 1);
   if (group < 1 || w.dims[0] % group != 0 || (depthwise && w.dims[w.rank - 1] != 1)) {
     return NodeError(inf.node, StatusCode::kShape, "weights %s do not fall into %" PRId64 " groups",
@@ -52,6 +52,14 @@ Status InferQuantizePacked(const Inference& inf) {
   return inf.SetOutput(0, DType::kU32, out);
 }
 
+Status InferQuantizeDynamic(const Inference& inf) {
+  SRT_RETURN_IF_ERROR(InferQuantizePacked(inf));
+  Shape params;
+  params.rank = 1;
+  params.dims[0] = 2;
+  return inf.SetOutput(1, DType::kF32, params);
+}
+
 Status InferDequantizePacked(const Inference& inf) {
   SRT_RETURN_IF_ERROR(RequirePacked(inf, 0));
   Shape out = inf.InShape(0);
@@ -80,13 +88,24 @@ Status InferQuantisedConv(const Inference& inf) {
   Window window;
   SRT_RETURN_IF_ERROR(
       ResolveWindow(inf.node, x, {w.dims + 1, static_cast<size_t>(w.rank - 2)}, &window));
-  const auto to = static_cast<DType>(inf.node.IntAttr(AttrKey::k_to, 0));
+  const bool at_run = inf.node.op == Op::kQConvDynamic;
+  if (at_run) {
+    SRT_RETURN_IF_ERROR(inf.RequireF32(3));
+    const Shape& params = inf.InShape(3);
+    if (params.rank != 1 || params.dims[0] != 2) {
+      return NodeError(inf.node, StatusCode::kShape, "input %s must be a scale and a zero point",
+                       inf.Describe(3).text);
+    }
+  }
+  const auto to = at_run ? DType::kF32 : static_cast<DType>(inf.node.IntAttr(AttrKey::k_to, 0));
+  const size_t residual = at_run ? 5 : 4;
   const Shape out =
       WindowOutput(x, to == DType::kF32 ? w.dims[0] : PackedPlanes(w.dims[0]), window);
-  if (inf.Has(4) && (inf.In(4).dtype != to || !SameShape(inf.InShape(4), out))) {
+  if (inf.Has(residual) &&
+      (inf.In(residual).dtype != to || !SameShape(inf.InShape(residual), out))) {
     return NodeError(inf.node, StatusCode::kShape,
-                     "residual %s must have the output's type and shape %s", inf.Describe(4).text,
-                     ShapeText(out).text);
+                     "residual %s must have the output's type and shape %s",
+                     inf.Describe(residual).text, ShapeText(out).text);
   }
   return inf.SetOutput(0, to, out);
 }

@@ -26,6 +26,7 @@ Shape WindowOutput(const Shape& x, int64_t planes, const Window& window);
 // infer_quantised.cc
 Status InferQuantizePacked(const Inference& inf);
 Status InferDequantizePacked(const Inference& inf);
+Status InferQuantizeDynamic(const Inference& inf);
 Status InferQuantisedConv(const Inference& inf);
 Status InferQuantisedAdd(const Inference& inf);
 Status InferQuantisedPool(const Inference& inf);
@@ -91,6 +92,13 @@ Status InferBitCast(const Inference& inf);
 Status InferGridSample(const Inference& inf);
 Status InferRoiAlign(const Inference& inf);
 Status InferDeformColumns(const Inference& inf);
+
+// Whether a product of packed bytes has one filter, and one group, for each channel.
+inline bool IsQuantisedDepthwise(const Node& node, const int64_t* weight_dims, int rank) {
+  if (node.op != Op::kQConvDynamic) return node.op == Op::kQDepthwise;
+  const int64_t group = node.IntAttr(AttrKey::k_group, 1);
+  return group > 1 && weight_dims[0] == group && weight_dims[rank - 1] == 1;
+}
 
 // Number of values of Range(start, limit, delta), delta != 0; -1 when it exceeds kMaxElements.
 int64_t RangeCount(int64_t start, int64_t limit, int64_t delta);

@@ -67,6 +67,10 @@ Arity OpArity(Op op) {
       return {3, 5, 1};
     case Op::kQDepthwise:
       return {3, 4, 1};
+    case Op::kQuantizeDynamic:
+      return {1, 1, 2};
+    case Op::kQConvDynamic:
+      return {4, 6, 1};
     case Op::kQAdd:
     case Op::kQLookup:
       return {2, 2, 1};
@@ -188,8 +192,11 @@ Status InferNode(const Inference& inf) {
       return InferQuantizePacked(inf);
     case Op::kDequantizePacked:
       return InferDequantizePacked(inf);
+    case Op::kQuantizeDynamic:
+      return InferQuantizeDynamic(inf);
     case Op::kQConv:
     case Op::kQDepthwise:
+    case Op::kQConvDynamic:
       return InferQuantisedConv(inf);
     case Op::kQAdd:
       return InferQuantisedAdd(inf);

@@ -117,6 +117,8 @@ constexpr OpRule kRules[] = {
      Attrs(K::k_to, K::k_quant, K::k_channels)},
     {Op::kQAttention, 4, 5, 1, 1, Bits(3), Attrs(K::k_to, K::k_quant, K::k_heads),
      Attrs(K::k_to, K::k_quant, K::k_heads)},
+    {Op::kQuantizeDynamic, 1, 1, 2, 2, 0, 0, 0},
+    {Op::kQConvDynamic, 4, 6, 1, 1, Bits(1, 2, 4), kAct | kWindow | Attrs(K::k_group), 0},
 };
 
 constexpr int64_t kMaxWindowValue = int64_t{1} << 30;
@@ -307,8 +309,9 @@ void CheckQuantisedConvolution(const Graph& graph, const Node& node, const char*
   }
   CheckWindow(node, weights.rank - 2u, where, problems);
   CheckVector(graph, node, 2, weights.dims[0], where, problems);
-  const bool is_float = CheckFloatOrBytes(node, where, problems);
-  const uint32_t start = node.Input(3);
+  const bool at_run = node.op == Op::kQConvDynamic;
+  const bool is_float = at_run || CheckFloatOrBytes(node, where, problems);
+  const uint32_t start = node.Input(at_run ? 4 : 3);
   if (start != kNoTensor) {
     const DType dtype = is_float ? DType::kF32 : DType::kI32;
     const Tensor& t = graph.tensors[start];
@@ -317,6 +320,7 @@ void CheckQuantisedConvolution(const Graph& graph, const Node& node, const char*
                     dtype == DType::kF32 ? "f32" : "i32");
     }
   }
+  if (at_run) return;
   if (is_float) {
     CheckQuant(node, 1, {}, where, problems);
   } else if (node.Input(4) == kNoTensor) {
@@ -437,6 +441,7 @@ void CheckGeometry(const Graph& graph, const Node& node, const char* where, Prob
       break;
     case Op::kQConv:
     case Op::kQDepthwise:
+    case Op::kQConvDynamic:
       CheckQuantisedConvolution(graph, node, where, problems);
       break;
     case Op::kQElementwise: {

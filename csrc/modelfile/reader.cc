@@ -422,7 +422,8 @@ void Reader::CheckNodeIo(const Node& node, const OpRule& rule, const char* where
       problems_.Add("%s: input %zu (tensor %u) is not produced by an earlier node", where, i,
                     index);
     } else if (IsSparseBytes(graph_->tensors[index]) &&
-               (i != 1 || (node.op != Op::kQConv && node.op != Op::kQDepthwise))) {
+               (i != 1 || (node.op != Op::kQConv && node.op != Op::kQDepthwise &&
+                           node.op != Op::kQConvDynamic))) {
       problems_.Add("%s: input %zu is i8 and sparse, which only the weights of QConv may be", where,
                     i);
     } else if (i < 32 && (rule.constants >> i & 1) != 0 && !graph_->tensors[index].is_constant) {

@@ -27,8 +27,11 @@ class Groups {
     SRT_RETURN_IF_ERROR(packs_.resize(graph_.tensors.size()));
     for (bool& packs : packs_) packs = false;
     for (const Node& node : graph_.nodes) {
-      if (node.op == Op::kQuantizePacked) packs_[node.inputs[0]] = true;
-      const bool computes = node.op == Op::kQElementwise || node.op == Op::kQAttention;
+      if (node.op == Op::kQuantizePacked || node.op == Op::kQuantizeDynamic) {
+        packs_[node.inputs[0]] = true;
+      }
+      const bool computes = node.op == Op::kQElementwise || node.op == Op::kQAttention ||
+                            node.op == Op::kQConvDynamic;
       if (computes || node.op == Op::kQConv || node.op == Op::kDequantizePacked) {
         packs_[node.outputs[0]] = true;
       }

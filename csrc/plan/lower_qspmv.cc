@@ -54,8 +54,13 @@ class QspmvLayer {
     b_->info().packed_bytes = packed->bytes();
     const int forced = ForcedSpmv(b_->options.format);
     if (forced == static_cast<int>(choices_[winner].format)) ExplainForced(b_);
-    const IoRef io[] = {o_.x, o_.r, o_.y};
-    return b_->AddStep(choices_[winner].kernel, args, {io, 3}, QspmvItems(*args), 0,
+    IoRef rows;
+    if (o_.params.kind != IoRef::kNone) {
+      args->output.at_run = true;
+      SRT_RETURN_IF_ERROR(AddRowScales(b_, o_, rows_, choices_[winner].byte_offset, &rows));
+    }
+    const IoRef io[] = {o_.x, o_.r, o_.y, rows};
+    return b_->AddStep(choices_[winner].kernel, args, {io, 4}, QspmvItems(*args), 0,
                        choices_[winner].predicted_ns);
   }
 

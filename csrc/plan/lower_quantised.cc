@@ -1,4 +1,5 @@
 // Lowers the ops on packed bytes.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -120,6 +121,43 @@ Status LowerQuantisedElementwise(PlanBuilder* b) {
   return b->AddStep(kernel, args, {io, 3}, QuantizeItems(*args), 0, elements * ns);
 }
 
+Status LowerQuantizeDynamic(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  QuantizeArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  args->batch = b->facts(x).shape.dims[0];
+  args->channels = b->facts(x).shape.dims[1];
+  args->planes = b->facts(y).shape.dims[1];
+  args->columns = Columns(b->desc(y));
+  const Planes px = PlanesOf(b->desc(x));
+  const Planes py = PlanesOf(b->desc(y));
+  args->x_image = px.image;
+  args->x_plane = px.plane;
+  args->y_image = py.image;
+  args->y_plane = py.plane;
+  // Few enough for every item to read them all.
+  constexpr int64_t kMaxParts = 64;
+  constexpr int64_t kPartFloats = 4096;
+  const int64_t elements = args->batch * args->channels * args->columns;
+  args->parts = std::max<int64_t>(1, std::min(kMaxParts, elements / kPartFloats));
+  Kernel range;
+  Kernel kernel;
+  if (!SelectQuantize(QuantizeOp::kRange, b->options.isa, &range) ||
+      !SelectQuantize(QuantizeOp::kDynamic, b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+  }
+  snprintf(b->info().reason, sizeof(b->info().reason), "the range of floats, then their bytes");
+  IoRef ranges;
+  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(2 * args->parts) * sizeof(float), &ranges));
+  const IoRef read[] = {b->ref(x), ranges};
+  const auto work = static_cast<double>(elements);
+  SRT_RETURN_IF_ERROR(b->AddStep(range, args, {read, 2}, args->parts, 0, work * 0.05));
+  const IoRef io[] = {b->ref(x), ranges, b->ref(y), b->ref(node.outputs[1])};
+  return b->AddStep(kernel, args, {io, 4}, QuantizeItems(*args), 0, work * 0.1);
+}
+
 Status LowerPackedPool(PlanBuilder* b) {
   const Node& node = *b->node;
   const uint32_t x = node.Input(0);
@@ -197,7 +235,8 @@ Status FillRows(PlanBuilder* b, const QspmmArgs& q, const PackKey& key, int64_t 
   const void* scale = nullptr;
   const void* start = nullptr;
   SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &scale));
-  if (node.Input(3) != kNoTensor) SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(3), &start));
+  const uint32_t bias_input = node.Input(q.at_run ? 4 : 3);
+  if (bias_input != kNoTensor) SRT_RETURN_IF_ERROR(b->ConstantData(bias_input, &start));
   const auto n = static_cast<size_t>(padded_rows);
   rows->scale = b->plan->memory.Allocate<float>(n);
   rows->start = b->plan->memory.Allocate<int64_t>(n);
@@ -234,7 +273,7 @@ Status FillRows(PlanBuilder* b, const QspmmArgs& q, const PackKey& key, int64_t 
     }
     const double scaled = largest * (rows->scale[r] < 0 ? -rows->scale[r] : rows->scale[r]);
     // Twice: with the offset that a kernel subtracts from its bytes.
-    if (2.0 * largest >= kMaxSum || !(scaled < kMaxSum)) {
+    if (2.0 * largest >= kMaxSum || (!q.at_run && !(scaled < kMaxSum))) {
       return b->Fail(StatusCode::kUnsupported, "sums may exceed 32 bits");
     }
   }
@@ -245,14 +284,16 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   const Node& node = *b->node;
   const uint32_t x = node.Input(0);
   const uint32_t y = node.outputs[0];
-  const uint32_t r = node.op == Op::kQConv ? node.Input(4) : kNoTensor;
+  const bool at_run = node.op == Op::kQConvDynamic;
+  const uint32_t r = at_run ? node.Input(5) : node.op == Op::kQConv ? node.Input(4) : kNoTensor;
   const Shape& in = b->facts(x).shape;
   const Tensor& weights = b->graph.tensors[node.Input(1)];
-  const bool depthwise = node.op == Op::kQDepthwise;
+  const bool depthwise = IsQuantisedDepthwise(node, weights.dims, weights.rank);
 
   QspmmArgs q;
-  q.f32_output = static_cast<DType>(node.IntAttr(AttrKey::k_to, 0)) == DType::kF32;
-  q.fill = static_cast<uint8_t>(Quant(node, 0));
+  q.at_run = at_run;
+  q.f32_output = at_run || static_cast<DType>(node.IntAttr(AttrKey::k_to, 0)) == DType::kF32;
+  if (!at_run) q.fill = static_cast<uint8_t>(Quant(node, 0));
   if (!q.f32_output) {
     q.zero = Quant(node, 1);
     q.low = Quant(node, 2);
@@ -281,6 +322,8 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   o.key.depthwise = depthwise;
   SRT_RETURN_IF_ERROR(FillRows(b, q, o.key, rows * groups, &values));
   q.scale = values.scale;
+  q.at_run = false;  // until the step is added
+  if (at_run) o.params = b->ref(node.Input(3));
   o.batch = in.dims[0];
   o.columns = o.window.out[0] * o.window.out[1];
   const Planes px = PlanesOf(b->desc(x));
@@ -321,9 +364,12 @@ Status LowerQuantisedConv(PlanBuilder* b) {
 
 Status LowerQuantised(PlanBuilder* b) {
   const Node& node = *b->node;
-  if (node.op == Op::kQConv || node.op == Op::kQDepthwise) return LowerQuantisedConv(b);
+  if (node.op == Op::kQConv || node.op == Op::kQDepthwise || node.op == Op::kQConvDynamic) {
+    return LowerQuantisedConv(b);
+  }
   if (node.op == Op::kQMaxPool || node.op == Op::kQAveragePool) return LowerPackedPool(b);
   if (node.op == Op::kQElementwise) return LowerQuantisedElementwise(b);
+  if (node.op == Op::kQuantizeDynamic) return LowerQuantizeDynamic(b);
   QuantizeArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
   args->scale = node.FloatAttr(AttrKey::k_alpha, 1.0f);

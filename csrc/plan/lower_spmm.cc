@@ -289,8 +289,19 @@ Status SpmmLayer::Lower(int n) {
   // Bytes have fewer formats: then the choice is not the forced one, and says so.
   const auto format = static_cast<int>(choice.kernel.format);
   if (ForcedSpmm(b_->options.format) == format) ExplainForced(b_);
-  const IoRef io[] = {o_.x, o_.r, o_.y};
-  return b_->AddStep(choice.kernel.kernel, whole, {io, 3}, SpmmItems(*args),
+  IoRef rows;
+  if (o_.params.kind != IoRef::kNone) {
+    // Trials take the zero points and scales of the plan: they cost the same.
+    QspmmArgs* at_run = nullptr;
+    SRT_RETURN_IF_ERROR(b_->NewArgs(&at_run));
+    *at_run = *static_cast<const QspmmArgs*>(whole);
+    at_run->at_run = true;
+    whole = at_run;
+    SRT_RETURN_IF_ERROR(
+        AddRowScales(b_, o_, stats_.rows * stats_.groups, choice.kernel.byte_offset, &rows));
+  }
+  const IoRef io[] = {o_.x, o_.r, o_.y, rows};
+  return b_->AddStep(choice.kernel.kernel, whole, {io, 4}, SpmmItems(*args),
                      ScratchOf(choice, whole), choice.predicted_ns);
 }
 
@@ -312,6 +323,23 @@ Status PrepareSpmm(void* layer, int number, Trial* trial) {
 }
 
 }  // namespace
+
+Status AddRowScales(PlanBuilder* b, const SpmmOperands& o, int64_t count, int byte_offset,
+                    IoRef* rows) {
+  QspmmRowScalesArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  auto* weights = b->plan->memory.Allocate<int32_t>(static_cast<size_t>(count));
+  if (weights == nullptr) return Status::OutOfMemory("row sums", count * sizeof(int32_t));
+  for (int64_t r = 0; r < count; ++r) weights[r] = static_cast<int32_t>(o.row_weights[r]);
+  args->rows = count;
+  args->weights = weights;
+  args->row_scale = o.quantised->scale;
+  args->byte_offset = byte_offset;
+  const auto bytes = static_cast<size_t>(QspmmRowsFloats(count)) * sizeof(float);
+  SRT_RETURN_IF_ERROR(b->Temporary(bytes, rows));
+  const IoRef io[] = {o.params, *rows};
+  return b->AddStep(QspmmRowScales(), args, {io, 2}, 1, 0, static_cast<double>(count));
+}
 
 Status LowerSpmm(PlanBuilder* b, const SpmmOperands& o) {
   SpmmLayer layer(b, o);

@@ -25,6 +25,7 @@ struct SpmmOperands {
   const QspmmArgs* quantised = nullptr;
   const int64_t* row_start = nullptr;    // [groups * rows] sums start from, but for byte_offset
   const int64_t* row_weights = nullptr;  // [groups * rows] sums of the row's weights
+  IoRef params;                          // scale and zero point of x, where only a run knows them
 };
 
 // One product and the ways to compute it.
@@ -71,6 +72,10 @@ class SpmmLayer {
 
 // What explain() says of a layer whose format is forced.
 void ExplainForced(PlanBuilder* b);
+
+// Appends the step that makes `rows` (see QspmmRows) of the params of a product of bytes.
+Status AddRowScales(PlanBuilder* b, const SpmmOperands& operands, int64_t count, int byte_offset,
+                    IoRef* rows);
 
 // Chooses and appends.
 Status LowerSpmm(PlanBuilder* b, const SpmmOperands& operands);

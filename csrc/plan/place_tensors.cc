@@ -171,6 +171,8 @@ uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
     candidates[0] = n.Input(3);
   } else if (n.op == Op::kQConv) {
     candidates[0] = n.Input(4);
+  } else if (n.op == Op::kQConvDynamic) {
+    candidates[0] = n.Input(5);
   } else if (n.op == Op::kLayerNormalization || n.op == Op::kRMSNormalization) {
     candidates[0] = n.Input(0);
   } else if (n.op == Op::kUnary || n.op == Op::kBatchNormalization || n.op == Op::kBinary) {
@@ -189,7 +191,8 @@ uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
       const bool shared = o.ref.kind == IoRef::kArena && o.ref.index == place.ref.index;
       // Elementwise, an operand of the same layout that begins there is read at the same place too.
       const bool same = o.ref.offset == place.ref.offset && SameLayout(o.desc, out);
-      const bool product = n.op == Op::kConv || n.op == Op::kLinear || n.op == Op::kQConv;
+      const bool product = n.op == Op::kConv || n.op == Op::kLinear || n.op == Op::kQConv ||
+                           n.op == Op::kQConvDynamic;
       if (shared && other != t && (product || !same)) apart = false;
       if (other == t && product && other == n.Input(0)) apart = false;
     }

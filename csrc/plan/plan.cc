@@ -136,7 +136,7 @@ Status PlanBuilder::Taps(const Window& window, bool transposed, bool phased, con
 // Whether input 1 is a matrix that is packed.
 static bool HasWeights(Op op) {
   return op == Op::kConv || op == Op::kConvTranspose || op == Op::kLinear || op == Op::kRecurrent ||
-         op == Op::kQConv || op == Op::kQDepthwise;
+         op == Op::kQConv || op == Op::kQDepthwise || op == Op::kQConvDynamic;
 }
 
 uint32_t PlanBuilder::WeightsOf(const Node& n) const {
@@ -225,6 +225,8 @@ Status PlanBuilder::LowerNode() {
     case Op::kQAveragePool:
     case Op::kQLookup:
     case Op::kQElementwise:
+    case Op::kQuantizeDynamic:
+    case Op::kQConvDynamic:
       return LowerQuantised(this);
     case Op::kQAttention:
       return LowerQattention(this);

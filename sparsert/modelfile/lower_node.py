@@ -131,6 +131,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "DeformColumns": {"group": 1},
     "QConv": {"group": 1},
     "QDepthwise": {"group": 1},
+    "QConvDynamic": {"group": 1},
     "QMaxPool": {"ceil_mode": 0},
 }
 # Attributes that may be there but say nothing (given the others), and the values they must have.

@@ -95,6 +95,8 @@ OPS = {
     "QLookup": 97,
     "QElementwise": 102,
     "QAttention": 103,
+    "QuantizeDynamic": 104,
+    "QConvDynamic": 105,
 }
 
 ATTRS = {
@@ -450,6 +452,8 @@ OP_RULES = {
         attrs=("to", "quant", "heads"),
         required=("to", "quant", "heads"),
     ),
+    "QuantizeDynamic": OpRule(1, 1, 2, 2),
+    "QConvDynamic": OpRule(4, 6, constants=(1, 2, 4), attrs=(*_ACT, *_WINDOW, "group")),
 }
 
 _INTS = ("strides", "pads", "dilations", "output_padding", "output_shape", "kernel_shape", "perm")

@@ -60,7 +60,7 @@ WEIGHTED_OPS = ("Conv", "ConvTranspose", "Linear", "Recurrent")
 # they were written, and a process that maps it gets whole pieces: else 2 MB for a row of a table.
 _WRITTEN_BYTES = 1 << 16
 # Ops whose input 1 is a matrix of i8.
-BYTE_OPS = ("QConv", "QDepthwise")
+BYTE_OPS = ("QConv", "QDepthwise", "QConvDynamic")
 
 
 def write_bytes(

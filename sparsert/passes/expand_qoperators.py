@@ -22,10 +22,10 @@ from sparsert.passes.graph_tools import (
     only_use,
     take_over,
 )
-from sparsert.passes.quantisation import BYTES, is_normal
+from sparsert.passes.quantisation import BYTES, is_normal, known_array
 
 _MICROSOFT = "com.microsoft"
-_F32 = ir.DataType.FLOAT
+_F32, _U8 = ir.DataType.FLOAT, ir.DataType.UINT8
 _INTEGERS = BYTES | {ir.DataType.UINT16, ir.DataType.INT16, ir.DataType.INT32}
 _CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 _POOL_ATTRIBUTES = (*_CONV_ATTRIBUTES, "ceil_mode", "count_include_pad")
@@ -42,7 +42,12 @@ def run(model: ir.Model) -> None:
     Also ConvInteger whose sums go on as floats: with the Add of a bias before the Cast and the Mul
     of scales behind it, it becomes a Conv of dequantised operands.
 
-    Scales and zero points have to be constants, and weights of convolutions too; other nodes stay.
+    So do MatMulInteger and ConvInteger of what DynamicQuantizeLinear makes and constant weights,
+    with the Cast and the Mul of both scales behind them, DynamicQuantizeMatMul and
+    MatMulIntegerToFloat.
+
+    Other scales and zero points have to be constants, and weights of convolutions too; other nodes
+    stay.
     Pools and moves of bytes between such operators get a DequantizeLinear before and a
     QuantizeLinear behind them, of scale 1.
     """
@@ -67,6 +72,7 @@ class _Expander:
                 "QLinearConv": self._conv,
                 "QLinearMatMul": self._matmul,
                 "ConvInteger": self._integer_conv,
+                "MatMulInteger": self._dynamic_product,
             }.get(node.op_type)
         elif node.domain == _MICROSOFT:
             expand = {
@@ -81,6 +87,8 @@ class _Expander:
                 "QLinearSigmoid": self._unary,
                 "QLinearLeakyRelu": self._unary,
                 "QLinearSoftmax": self._unary,
+                "DynamicQuantizeMatMul": self._dynamic_matmul,
+                "MatMulIntegerToFloat": self._matmul_to_float,
             }.get(node.op_type)
         else:
             return
@@ -155,7 +163,91 @@ class _Expander:
         kept = {name: attribute(node, name) for name in _CONV_ATTRIBUTES}
         return self._finish(self._add("Conv", operands, _F32, **kept), y_scale, y_zero)
 
+    def _dynamic_product(self, node: ir.Node) -> bool:
+        """Expands a product of dynamically quantised floats and constant bytes."""
+        x, w, x_zero, w_zero = (input_at(node, index) for index in range(4))
+        source = None if x is None else x.producer()
+        weight = constant(w)
+        if source is None or weight is None or not is_op(source, "DynamicQuantizeLinear"):
+            return False
+        is_conv, rank = node.op_type == "ConvInteger", len(weight.shape)
+        if x_zero is not source.outputs[2] or (rank != 2 and not is_conv):
+            return False
+        rows = int(weight.shape.numpy()[0 if is_conv else -1])
+        cast = only_use(node.outputs[0]).node if has_single_use(node.outputs[0]) else None
+        if cast is None or not is_op(cast, "Cast") or attribute(cast, "to") != int(_F32):
+            return False
+        product = only_use(cast.outputs[0]).node if has_single_use(cast.outputs[0]) else None
+        if product is None or not is_op(product, "Mul"):
+            return False
+        factor = product.inputs[1 - only_use(cast.outputs[0]).idx]
+        step = _factor_beside(factor, source.outputs[1])
+        zeros = np.zeros((), np.int8) if w_zero is None else constant_array(w_zero, rows)
+        axis = 1 if is_conv else -1
+        if step is None or zeros is None or zeros.size not in (1, rows):
+            return False
+        if step.dtype != np.float32 or not _is_row(step, rows, rank, axis):
+            return False
+        shape = () if zeros.size == step.size == 1 else (rows,)
+        scale = self._constant("weight_scale", _spread(step, shape))
+        zero = None if w_zero is None else self._constant("weight_zero", _spread(zeros, shape))
+        operands = [
+            self._floats(x, source.outputs[1], x_zero),
+            self._floats(w, scale, zero, 0 if is_conv else 1),
+        ]
+        y, kept = product.outputs[0], {}
+        if is_conv:
+            y, bias = _constant_behind(y, "Add", rows, rank)
+            kept = {name: attribute(node, name) for name in _CONV_ATTRIBUTES}
+            if bias is not None:
+                operands.append(self._constant("bias", _spread(bias, (rows,))))
+        result = self._add("Conv" if is_conv else "MatMul", operands, _F32, **kept)
+        made = result.producer()
+        assert made is not None
+        result.shape, made.name = y.shape, node.name
+        take_over(y, result)
+        for old in dict.fromkeys((y.producer(), product, cast)):
+            if old is not None:
+                self._graph.remove(old, safe=True)
+        return True
+
+    def _dynamic_matmul(self, node: ir.Node) -> bool:
+        a, b, b_scale, b_zero, bias = (input_at(node, index) for index in range(5))
+        if not _are_constant(node, 1, 2, 3) or not _is_matrix(b):
+            return False
+        name = f"{node.name or node.op_type}_quantise"
+        made = ir.node("DynamicQuantizeLinear", [a], num_outputs=3, name=name)
+        for value, dtype in zip(made.outputs, (_U8, _F32, _U8), strict=True):
+            value.type = ir.TensorType(dtype)
+            value.shape = ir.Shape([])
+        made.outputs[0].shape = None if a is None else a.shape
+        self._graph.insert_before(node, made)
+        operands = [self._floats(*made.outputs), self._floats(b, b_scale, b_zero, 1)]
+        return self._sum_of(operands, bias)
+
+    def _matmul_to_float(self, node: ir.Node) -> bool:
+        a, b, a_scale, b_scale, a_zero, b_zero, bias = (input_at(node, i) for i in range(7))
+        if not _are_constant(node, 1, 3, 5) or not _is_matrix(b):
+            return False
+        source = None if a is None else a.producer()
+        is_dynamic = source is not None and is_op(source, "DynamicQuantizeLinear")
+        if not is_dynamic and not (_are_constant(node, 2, 4) and _is_scalar(a_scale)):
+            return False
+        operands = [self._floats(a, a_scale, a_zero), self._floats(b, b_scale, b_zero, 1)]
+        return self._sum_of(operands, bias)
+
+    def _sum_of(self, operands: Sequence[ir.Value], bias: ir.Value | None) -> bool:
+        """Lets the product of two matrices, plus a bias, take the place of the node's result."""
+        y = self._add("MatMul", operands, _F32)
+        if bias is not None:
+            y.shape = self._node.outputs[0].shape
+            y = self._add("Add", [y, bias], _F32)
+        take_over(self._node.outputs[0], y)
+        return True
+
     def _integer_conv(self, node: ir.Node) -> bool:
+        if self._dynamic_product(node):
+            return True
         x, w, x_zero, w_zero = (input_at(node, index) for index in range(4))
         weight = constant(w)
         if weight is None or not _are_constant(node, 2, 3):
@@ -319,11 +411,25 @@ def _constant_behind(
     node = only_use(y).node if has_single_use(y) else None
     if node is None or not is_op(node, op):
         return y, None
-    array = constant_array(node.inputs[1 - only_use(y).idx], 1 << 24)
-    if array is None or array.ndim > rank or array.size not in (1, rows):
+    array = known_array(node.inputs[1 - only_use(y).idx], 1 << 24)
+    if array is None or not _is_row(array, rows, rank, 1):
         return y, None
-    is_row = array.size == 1 or ([1] * (rank - array.ndim) + [*array.shape])[1] == rows
-    return (node.outputs[0], array) if is_row else (y, None)
+    return node.outputs[0], array
+
+
+def _is_row(array: NDArray[Any], rows: int, rank: int, axis: int) -> bool:
+    """Says whether an array is one number, or one for each index along an axis of `rank` axes."""
+    if array.ndim > rank or array.size not in (1, rows):
+        return False
+    return array.size == 1 or ([1] * (rank - array.ndim) + [*array.shape])[axis] == rows
+
+
+def _factor_beside(product: ir.Value | None, scale: ir.Value) -> NDArray[Any] | None:
+    """Returns the constant that a Mul multiplies `scale` with; None if it is no such Mul."""
+    node = None if product is None else product.producer()
+    if node is None or not is_op(node, "Mul") or scale not in node.inputs:
+        return None
+    return constant_array(node.inputs[1 if node.inputs[0] is scale else 0], 1 << 24)
 
 
 def _spread(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -348,6 +454,11 @@ def _are_constant(node: ir.Node, *indices: int) -> bool:
     """Says whether those of a node's inputs that are there are constants."""
     values = [input_at(node, index) for index in indices]
     return all(value is None or constant(value) is not None for value in values)
+
+
+def _is_matrix(value: ir.Value | None) -> bool:
+    tensor = constant(value)
+    return tensor is not None and len(tensor.shape) == 2
 
 
 def _is_scalar(value: ir.Value | None) -> bool:

@@ -79,6 +79,8 @@ def run(model: ir.Model) -> None:
 
 def gives_floats(node: ir.Node) -> bool:
     """Says whether a node is a layer on packed bytes with f32 as its result."""
+    if is_op(node, "QConvDynamic", domain=SPARSERT):
+        return True
     is_layer = is_op(node, "QConv", "QDepthwise", domain=SPARSERT)
     return is_layer and attribute(node, "to") == int(ir.DataType.FLOAT)
 

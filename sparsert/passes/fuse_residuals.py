@@ -18,6 +18,9 @@ from sparsert.passes.graph_tools import (
     same_shape,
 )
 
+# Layers that take a residual, and which of their inputs it is.
+_PLACES = {"Conv": 3, "Linear": 3, "QConv": 4, "QConvDynamic": 5}
+
 
 def run(model: ir.Model) -> None:
     """Turns Add(layer(x), residual) into layer(x, residual) where shapes are provably equal.
@@ -52,20 +55,12 @@ def run(model: ir.Model) -> None:
 
 def _takes_residual(layer: ir.Node) -> bool:
     return (
-        (is_op(layer, "Conv", "Linear", domain=SPARSERT) or _is_packed(layer))
+        layer.op_type in _PLACES
+        and (is_op(layer, "Conv", "Linear", domain=SPARSERT) or gives_floats(layer))
         and "act" not in layer.attributes
-        and input_at(layer, _place(layer)) is None
+        and input_at(layer, _PLACES[layer.op_type]) is None
         and has_single_use(layer.outputs[0])
     )
-
-
-def _is_packed(layer: ir.Node) -> bool:
-    return gives_floats(layer) and layer.op_type == "QConv"
-
-
-def _place(layer: ir.Node) -> int:
-    """Returns which input of a layer the residual is."""
-    return 4 if _is_packed(layer) else 3
 
 
 def _with_residual(layer: ir.Node, last: ir.Node, residual: ir.Value) -> list[ir.Node]:
@@ -78,7 +73,7 @@ def _with_residual(layer: ir.Node, last: ir.Node, residual: ir.Value) -> list[ir
         before.append(make_node("Transpose", [residual], {"perm": there}, name=f"{name}_turn"))
         residual, like = before[0].outputs[0], layer.outputs[0]
         residual.type, residual.shape = like.type, like.shape
-    place = _place(layer)
+    place = _PLACES[layer.op_type]
     inputs = [input_at(layer, index) for index in range(place)]
     fused = ir.node(
         layer.op_type,

@@ -16,13 +16,16 @@ the definition's by one unit at most, where that lies close to the middle betwee
 a QuantizeLinear, residuals of f32 or bytes and activations are one pass over the bytes
 (QElementwise), which multiplies with the inverse of the result's scale instead of dividing by it.
 
+Layers whose bytes DynamicQuantizeLinear makes sum exactly too (QConvDynamic), and scale with what
+QuantizeDynamic has found; everything else reads such bytes as f32.
+
 What is not recognised stays in f32 between DequantizePacked and QuantizePacked, or goes to the pass
 lower_quantized:
 - other operators, such as Resize, Pad, Slice, Split, Transpose, Reshape of planes, Softmax, norms,
   other products of two activations, sums with broadcast, Concat behind channels that are no
   multiple of 4, transposed and 3-D convolutions;
-- scales and zero points that are not constant, or no positive normal numbers, or of blocks, or of
-  the channels of activations; integers of other than 8 bits;
+- other scales and zero points that are not constant, or no positive normal numbers, or of blocks,
+  or of the channels of activations; integers of other than 8 bits;
 - sums beyond int32.
 
 Weights that do not fit i8 without their zero points are the sum of two, the second of which is
@@ -62,6 +65,7 @@ from sparsert.passes.packed_tensors import (
     U32,
     ByteFunction,
     ByteTensor,
+    DynamicBytes,
     Editor,
     looked_up,
     order_of,
@@ -72,6 +76,7 @@ from sparsert.passes.quantisation import (
     Quantisation,
     is_dequantised,
     known_array,
+    merge_quantisers,
     quantisation_or_reason,
     read_floats,
     read_quantisation,
@@ -103,24 +108,11 @@ def run(model: ir.Model) -> None:
     reasons = left_by_quantize(model)
     if any(is_op(node, "DequantizeLinear", "QuantizeLinear") for node in model.graph):
         model.opset_imports[SPARSERT] = 1
-        _merge_quantisers(model.graph)
+        merge_quantisers(model.graph)
         reasons.update(_Lowering(model.graph).run())
         common.RemoveUnusedNodesPass()(model)
         model.graph.sort()
     note_float_layers(model, reasons)
-
-
-def _merge_quantisers(graph: ir.Graph) -> None:
-    """Lets all who read the same bytes of a value read them from one QuantizeLinear."""
-    first: dict[tuple[ir.Value | None, Quantisation], ir.Node] = {}
-    for node in nodes_of(graph):
-        quant = read_quantisation(node) if is_op(node, "QuantizeLinear") else None
-        if quant is None or node.outputs[0].is_graph_output():
-            continue
-        other = first.setdefault((node.inputs[0], quant), node)
-        if other is not node:
-            node.outputs[0].replace_all_uses_with(other.outputs[0])
-            graph.remove(node, safe=True)
 
 
 class _Lowering:
@@ -132,6 +124,7 @@ class _Lowering:
         self._functions: dict[ir.Value, ByteFunction] = {}  # of float values
         self._tensors: dict[ir.Value, ByteTensor] = {}  # of values of bytes
         self._exact: dict[ir.Value, Quantisation] = {}  # floats that are numbers of bytes
+        self._dynamic: dict[ir.Value, DynamicBytes] = {}  # floats, and bytes of them
         self._position: dict[ir.Node, int] = {}
         self._taken: set[ir.Node] = set()  # nodes that others compute too
         self._in_floats: dict[str, str] = {}  # layer -> why
@@ -190,7 +183,8 @@ class _Lowering:
             return
         quant = quantisation_or_reason(node)
         if isinstance(quant, str):
-            self._keep(node, quant)
+            if not self._find_dynamic(node, q):
+                self._keep(node, quant)
             return
         if (rank_of(q) or 0) < 2:
             return
@@ -199,6 +193,14 @@ class _Lowering:
         tensor = self._tensors[q]
         self._functions[node.outputs[0]] = ByteFunction(tensor, quant.table(), quant, quant)
         self._exact[node.outputs[0]] = quant
+
+    def _find_dynamic(self, node: ir.Node, q: ir.Value) -> bool:
+        """Notes bytes of a DynamicQuantizeLinear; False where a node dequantises others."""
+        tensor = DynamicBytes.read_by(node, self._editor)
+        if tensor is None:
+            return False
+        self._dynamic[node.outputs[0]] = self._dynamic.setdefault(q, tensor)
+        return True
 
     def _integers(self, q: ir.Value, quant: Quantisation) -> ByteTensor:
         """Returns bytes that come from elsewhere, such as an input of the graph."""
@@ -370,18 +372,23 @@ class _Lowering:
     def _lower_layer(self, node: ir.Node) -> str | None:
         """Lowers a layer, or returns why it cannot; None also where nothing is quantised."""
         x = self._bytes_of(node.inputs[0])
+        tensor = None if node.inputs[0] is None else self._dynamic.get(node.inputs[0])
+        if tensor is not None:
+            # Its sums are those of bytes less any zero point: as large as with this one.
+            quant = Quantisation(1.0, 0, ir.DataType.UINT8)
+            x = ByteFunction(tensor, quant.table(), quant)
         if x is None:
             is_quantised = is_dequantised(input_at(node, 1), _MOVES)
             return self._why_no_bytes(node.inputs[0]) if is_quantised else None
         if node.op_type == "ConvTranspose":
             return "there are no kernels for transposed convolutions of bytes"
-        if node.op_type == "MatMul" and self._attention(node):
+        if tensor is None and node.op_type == "MatMul" and self._attention(node):
             return None
         make = conv_layer if node.op_type == "Conv" else linear_layer
         layer = make(self._editor, node, x)
         if isinstance(layer, str):
             return layer
-        if self._bytes_layer(layer) is not None:
+        if tensor is None and self._bytes_layer(layer) is not None:
             return None
         self._editor.anchor = node
         y = layer.as_floats(self._editor)
@@ -456,8 +463,9 @@ class _Lowering:
         if quantiser.limits() != [0, 255] or not dim_at(y, 1):
             return
         values = [value for value in node.inputs if value is not None]
-        widths = _widths(values)
-        if widths is None or any(width % 4 for width in widths[:-1]):
+        if not all(dim_at(value, 1) for value in values):
+            return
+        if any((dim_at(value, 1) or 0) % 4 for value in values[:-1]):
             return
         functions = [self._function(value) for value in values]
         if not any(functions):
@@ -589,10 +597,3 @@ def _is_over_planes(node: ir.Node, rank: int) -> bool:
     """Says whether a ReduceMean is over all dimensions behind the channels."""
     axes = known_array(input_at(node, 1))
     return axes is not None and sorted(int(a) % rank for a in axes.reshape(-1)) == [*range(2, rank)]
-
-
-def _widths(values: list[ir.Value]) -> list[int] | None:
-    """Returns dimension 1 of each, if all are known."""
-    widths = [dim_at(value, 1) for value in values]
-    known = [width for width in widths if width]
-    return known if len(known) == len(widths) else None

@@ -15,7 +15,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from sparsert.passes.graph_tools import SPARSERT, add_initializer, dim_at, make_node, rank_of
+from sparsert.passes.graph_tools import (
+    SPARSERT,
+    add_initializer,
+    dim_at,
+    is_op,
+    make_node,
+    rank_of,
+)
 from sparsert.passes.quantisation import Quantisation
 
 _LANES = 4
@@ -212,6 +219,48 @@ class ByteTensor:
             channels=self.channels(axis),
         )
         return editor.move(y, order_back(self.rank, axis))
+
+
+class DynamicBytes(ByteTensor):
+    """The bytes of floats whose scale and zero point the run computes.
+
+    Attributes:
+        params: f32 [2], the scale and the zero point; set once a packed form is made.
+    """
+
+    def __init__(self, editor: Editor, x: ir.Value) -> None:
+        super().__init__(x, self._quantised)
+        self.params: ir.Value | None = None
+        self._editor, self._anchor, self._x = editor, editor.anchor, x
+
+    @staticmethod
+    def read_by(node: ir.Node, editor: Editor) -> DynamicBytes | None:
+        """Returns what a DynamicQuantizeLinear makes and a DequantizeLinear reads; else None."""
+        q = node.inputs[0]
+        made = None if q is None else q.producer()
+        if made is None or not is_op(made, "DynamicQuantizeLinear"):
+            return None
+        x = made.inputs[0]
+        if tuple(node.inputs[1:]) != tuple(made.outputs[1:]) or x is None or x.shape is None:
+            return None
+        saved, editor.anchor = editor.anchor, made
+        tensor = DynamicBytes(editor, x)
+        editor.anchor = saved
+        return tensor
+
+    def _quantised(self, axis: int) -> ir.Value:
+        editor = self._editor
+        saved, editor.anchor = editor.anchor, self._anchor
+        moved = editor.move(self._x, order_of(self.rank, axis))
+        packed = editor.add("QuantizeDynamic", [moved], U32, self.packed_shape(axis))
+        editor.anchor = saved
+        made = packed.producer()
+        assert made is not None
+        made.resize_outputs(2)
+        params = made.outputs[1]
+        params.type, params.shape = ir.TensorType(F32), ir.Shape([2])
+        self.params = self.params or params
+        return packed
 
 
 def packed_shape(like: ir.Value, axis: int) -> list[Any]:

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from onnx.defs import onnx_opset_version
 
 from sparsert.passes.fold_constants import evaluator
-from sparsert.passes.graph_tools import attribute, constant_array, input_at, is_f32, is_op
+from sparsert.passes.graph_tools import (
+    attribute,
+    constant_array,
+    input_at,
+    is_f32,
+    is_op,
+    nodes_of,
+)
 
 Floats = NDArray[np.floating[Any]]
 
@@ -136,6 +143,19 @@ def quantisation_or_reason(node: ir.Node) -> Quantisation | str:
     sign = _SIGN if dtype == ir.DataType.INT8 else 0
     level = 0 if offset is None else int(offset.reshape(()))
     return Quantisation(float(scale.reshape(())), level + sign, dtype)
+
+
+def merge_quantisers(graph: ir.Graph) -> None:
+    """Lets all who read the same bytes of a value read them from one QuantizeLinear."""
+    first: dict[tuple[ir.Value | None, Quantisation], ir.Node] = {}
+    for node in nodes_of(graph):
+        quant = read_quantisation(node) if is_op(node, "QuantizeLinear") else None
+        if quant is None or node.outputs[0].is_graph_output():
+            continue
+        other = first.setdefault((node.inputs[0], quant), node)
+        if other is not node:
+            node.outputs[0].replace_all_uses_with(other.outputs[0])
+            graph.remove(node, safe=True)
 
 
 @dataclasses.dataclass(frozen=True)

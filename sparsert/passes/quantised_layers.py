@@ -25,6 +25,7 @@ from sparsert.passes.packed_tensors import (
     U32,
     ByteFunction,
     ByteTensor,
+    DynamicBytes,
     Editor,
     order_back,
     packed_shape,
@@ -109,6 +110,7 @@ class Layer:
         behind: dimensions of size 1 behind the layer's result, of rows [N, M].
         name: of the node with the weights; the lowered one takes it.
         rest: a layer whose result is to be added, of weights beyond i8.
+        dynamic: the bytes whose scale and zero point count instead of those of quant.
     """
 
     op: str
@@ -122,6 +124,7 @@ class Layer:
     behind: int = 0
     name: str = ""
     rest: Layer | None = None
+    dynamic: DynamicBytes | None = None
 
     def as_bytes(self, editor: Editor, quantiser: Quantiser) -> ByteTensor | None:
         """Adds the layer with bytes as its result; None where scales or bias forbid it."""
@@ -180,12 +183,16 @@ class Layer:
         start = None
         if self.bias is not None:
             start = editor.constant("start", self.bias.astype(np.float32))
-        constants = [editor.constant("scale", scale.astype(np.float32)), start]
         back = order_back(len(self.result.shape), self.axis)
         shape = [self.result.shape[i] for i in np.argsort(back)] + [1] * self.behind
-        attributes = {**self.window, "to": int(F32), "quant": [self.quant.zero]}
-        inputs = [x, self._weight(editor), *constants]
-        y = self._named(editor.add(self.op, inputs, F32, shape, **attributes))
+        inputs = [x, self._weight(editor), editor.constant("scale", scale.astype(np.float32))]
+        if self.dynamic is None:
+            attributes = {**self.window, "to": int(F32), "quant": [self.quant.zero]}
+            y = editor.add(self.op, [*inputs, start], F32, shape, **attributes)
+        else:
+            inputs += [self.dynamic.params, start]
+            y = editor.add("QConvDynamic", inputs, F32, shape, **self.window)
+        y = self._named(y)
         y = editor.as_rows(y) if self.behind else editor.move(y, back)
         return y if rest is None else editor.add("Add", [y, rest], F32, self.result.shape, "")
 
@@ -377,17 +384,19 @@ def _layer(
         values = np.broadcast_to(values.reshape(-1), (rows,))
     assert x.quant is not None
     tensor, parts, rest = x.tensor, weight.parts(), None
+    dynamic = tensor if isinstance(tensor, DynamicBytes) else None
     if len(parts) > 1 and op == "QConv" and window["group"] == 1:
         tensor = tensor.repeated(editor, axis, len(parts))
         room = -parts[0].shape[1] % _LANES
         pads = [(0, 0), (0, room), *[(0, 0)] * (parts[0].ndim - 2)]
         parts = [np.concatenate([np.pad(part, pads) for part in parts], axis=1)]
+    of_x = (op, tensor, x.quant, axis)
     for levels in parts[:0:-1]:
         more = QuantisedWeight(levels, weight.scale)
-        rest = Layer(op, tensor, x.quant, axis, more, None, window, result, behind, "", rest)
+        rest = Layer(*of_x, more, None, window, result, behind, "", rest, dynamic)
     first = QuantisedWeight(parts[0], weight.scale)
     name = node.name or ""
-    layer = Layer(op, tensor, x.quant, axis, first, values, window, result, behind, name, rest)
+    layer = Layer(*of_x, first, values, window, result, behind, name, rest, dynamic)
     return layer if layer.fits() else "sums that may not fit 32 bits"
 
 

@@ -27,8 +27,8 @@ class Quantized(NamedTuple):
     """What quantize() returns.
 
     Attributes:
-        model: QuantizeLinear and DequantizeLinear around float operators (QDQ); sparsert.load()
-            and ONNX Runtime run it.
+        model: QuantizeLinear and DequantizeLinear around float operators (QDQ), or dynamically
+            quantised layers; sparsert.load() and ONNX Runtime run it.
         report: layer, precision, SQNR and ranges; prints as a table.
     """
 
@@ -44,8 +44,9 @@ class Quantized(NamedTuple):
 
 def quantize(
     model: Any,
-    calibration_data: Any,
+    calibration_data: Any = None,
     *,
+    dynamic: bool = False,
     method: str = "minmax",
     percentile: float = 99.99,
     activation: str = "u8",
@@ -79,6 +80,9 @@ def quantize(
         calibration_data: typical inputs, such as 100 to 500 samples of the training data: an array
             with samples along its first dimension (one input), a dict of such arrays by input name,
             or an iterable of feeds: arrays, tuples of arrays or dicts.
+        dynamic: quantise linear layers without calibration data: each run finds the range of what
+            a layer reads, and its result is f32. Of the other options, per_channel, reduce_range,
+            op_types (Gemm, MatMul; also Conv) and exclude go with it.
         method: how a range is chosen: "minmax" of all values; "percentile" leaves out outliers;
             "mse" takes the least squared error; "entropy" the least KL divergence.
         percentile: of method "percentile": share of the values, in per cent, below the upper end
@@ -120,13 +124,13 @@ def quantize(
 
     Example:
         >>> model, report = sparsert.quantize("model.onnx", images[:200])  # doctest: +SKIP
+        >>> model, report = sparsert.quantize("model.onnx", dynamic=True)  # doctest: +SKIP
         >>> print(report)                                                 # doctest: +SKIP
         >>> y = sparsert.load(model)(x)                                   # doctest: +SKIP
     """
     try:
         from sparsert.quantize.options import check_options
-        from sparsert.quantize.pipeline import quantise_model, write_model
-        from sparsert.quantize.structure import DEFAULT_OP_TYPES, OP_TYPES
+        from sparsert.quantize.pipeline import quantise_dynamic, quantise_model, write_model
     except ImportError as error:
         raise BackendError(
             f"quantising needs the packages onnx, onnx-ir and onnxscript ({error}); "
@@ -146,14 +150,17 @@ def quantize(
         min_sqnr=min_sqnr,
         min_speedup=min_speedup,
         batch_size=batch_size,
-        known_op_types=OP_TYPES,
-        default_op_types=DEFAULT_OP_TYPES,
+        dynamic=dynamic,
+        has_data=calibration_data is not None,
     )
-    result = Quantized(
-        *quantise_model(
-            model, calibration_data, options, example_inputs, dynamic_shapes, on_progress
+    if dynamic:
+        result = Quantized(*quantise_dynamic(model, options, example_inputs, dynamic_shapes))
+    else:
+        result = Quantized(
+            *quantise_model(
+                model, calibration_data, options, example_inputs, dynamic_shapes, on_progress
+            )
         )
-    )
     if path is not None:
         write_model(result.model, path)
     return result

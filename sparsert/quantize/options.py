@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 from sparsert.errors import describe_problems
 from sparsert.quantize.numbers import ACTIVATIONS
 from sparsert.quantize.ranges import METHODS
+from sparsert.quantize.structure import (
+    DEFAULT_DYNAMIC_OP_TYPES,
+    DEFAULT_OP_TYPES,
+    DYNAMIC_OP_TYPES,
+    OP_TYPES,
+)
 
 if TYPE_CHECKING:
     from sparsert.runtime.model import Model
@@ -33,6 +39,7 @@ class Options:
     min_sqnr: float | None
     min_speedup: float | None
     batch_size: int
+    dynamic: bool
 
 
 def check_options(
@@ -50,8 +57,8 @@ def check_options(
     min_sqnr: float | None,
     min_speedup: float | None,
     batch_size: int,
-    known_op_types: Sequence[str],
-    default_op_types: Sequence[str],
+    dynamic: bool,
+    has_data: bool,
 ) -> Options:
     """Returns the options.
 
@@ -67,12 +74,31 @@ def check_options(
             problems.append(f"{name} is {value!r}, expected one of {', '.join(known)}")
     if not 50 < percentile <= 100:
         problems.append(f"percentile is {percentile}, expected more than 50 and at most 100")
+    known_op_types = DYNAMIC_OP_TYPES if dynamic else OP_TYPES
+    default_op_types = DEFAULT_DYNAMIC_OP_TYPES if dynamic else DEFAULT_OP_TYPES
     types = _names(default_op_types if op_types is None else op_types)
     unknown = [op for op in types if op not in known_op_types]
     if unknown:
         problems.append(
             f"op_types has {', '.join(map(repr, unknown))}, expected some of "
             f"{', '.join(known_op_types)}"
+        )
+    if dynamic:
+        superfluous = {
+            "calibration_data": has_data,
+            "method": method != "minmax",
+            "activation": activation != "u8",
+            "bias_correction": bias_correction,
+            "evaluate": evaluate is not None,
+            "min_sqnr": min_sqnr is not None,
+            "min_speedup": min_speedup is not None,
+        }
+        given = [name for name, is_given in superfluous.items() if is_given]
+        if given:
+            problems.append(f"dynamic=True needs no calibration: leave out {', '.join(given)}")
+    elif not has_data:
+        problems.append(
+            "there is no calibration data; without any, dynamic=True quantises linear layers"
         )
     if evaluate is not None and not callable(evaluate):
         problems.append("evaluate is not a function of a model that returns its accuracy")
@@ -104,6 +130,7 @@ def check_options(
         min_sqnr=min_sqnr,
         min_speedup=min_speedup,
         batch_size=batch_size,
+        dynamic=bool(dynamic),
     )
 
 

@@ -17,9 +17,10 @@ from sparsert.importers import import_model
 from sparsert.modelfile.tables import KEPT_FLOAT
 from sparsert.passes.graph_tools import constant
 from sparsert.quantize.calibrate import calibrate, runs_per_feed
+from sparsert.quantize.dynamic_graph import dynamic_weight, write_dynamic
 from sparsert.quantize.feeds import make_feeds
 from sparsert.quantize.float_graph import make_float_graph
-from sparsert.quantize.numbers import Activation
+from sparsert.quantize.numbers import Activation, Weight
 from sparsert.quantize.options import Options
 from sparsert.quantize.probe import LayerError, measure_layers
 from sparsert.quantize.qdq_graph import bias_of, quantised_weight, write_qdq
@@ -55,16 +56,9 @@ def quantise_model(
     on_progress: Callable[[float], None] | None,
 ) -> tuple[onnx.ModelProto, QuantizeReport]:
     """Does what sparsert.quantize() promises."""
-    model = import_model(src, example_inputs, dynamic_shapes)
-    _check_float(model)
-    model = make_float_graph(model, options.bias_correction)
-    layers = find_layers(model.graph, options.op_types)
-    excluded = _find_excluded(model.graph, layers, options)
+    model, layers, excluded = _prepare(src, options, example_inputs, dynamic_shapes)
     options = replace(options, exclude=tuple(sorted(excluded)))
     chosen = [layer for layer in layers if layer.name not in excluded]
-    if not chosen:
-        raise ValueError("quantize: the model has no layer with constant weights to quantise")
-    _check_weights(chosen)
     feeds = make_feeds(specs_of(model.graph.inputs), data, options.batch_size)
     names = [layer.name for layer in chosen]
     structure = make_structure(model.graph, chosen, options.op_types, excluded)
@@ -110,6 +104,38 @@ def quantise_model(
     )
     step.finish()
     return proto, report
+
+
+def quantise_dynamic(
+    src: Any, options: Options, example_inputs: Any, dynamic_shapes: Any
+) -> tuple[onnx.ModelProto, QuantizeReport]:
+    """Does what sparsert.quantize(dynamic=True) promises."""
+    model, layers, excluded = _prepare(src, options, example_inputs, dynamic_shapes)
+    chosen = [layer for layer in layers if layer.name not in excluded]
+    weights = {layer.name: dynamic_weight(layer, options) for layer in chosen}
+    report = QuantizeReport(
+        layers=[_describe_layer(layer, weights.get(layer.name), options) for layer in layers],
+        method="dynamic",
+        activation=options.activation,
+        samples=0,
+    )
+    return ir.to_proto(write_dynamic(model, chosen, weights)), report
+
+
+def _prepare(
+    src: Any, options: Options, example_inputs: Any, dynamic_shapes: Any
+) -> tuple[ir.Model, list[Layer], set[str]]:
+    """Returns the float graph, its layers, and the names of the nodes that stay in float."""
+    model = import_model(src, example_inputs, dynamic_shapes)
+    _check_float(model)
+    model = make_float_graph(model, options.bias_correction)
+    layers = find_layers(model.graph, options.op_types)
+    excluded = _find_excluded(model.graph, layers, options)
+    chosen = [layer for layer in layers if layer.name not in excluded]
+    if not chosen:
+        raise ValueError("quantize: the model has no layer with constant weights to quantise")
+    _check_weights(chosen)
+    return model, layers, excluded
 
 
 def write_model(model: onnx.ModelProto, path: Any) -> None:
@@ -193,31 +219,43 @@ def _describe(
     choice: Choice,
     options: Options,
 ) -> LayerPrecision:
-    tensor = constant(layer.weight)
-    assert tensor is not None
-    array = tensor.numpy()
     is_integer = any(layer.name == other.name for other in structure.layers)
     error = errors.get(layer.name)
-    zeros = zeros_before = array.size - int(np.count_nonzero(array))
-    x = y = None
+    weight = x = y = None
     if is_integer:
         x = activations[layer.x.name or ""]
         weight = quantised_weight(layer, x, options, bias_of(layer))
-        zeros = array.size - int(np.count_nonzero(weight.integers))
         if layer.output in structure.tensors:
             y = activations[layer.output.name or ""]
+    return replace(
+        _describe_layer(layer, weight, options),
+        sqnr=None if error is None else error.sqnr(options.bias_correction),
+        output_error=(choice.output_errors or {}).get(layer.name),
+        input_range=None if x is None else (x.low, x.high),
+        output_range=None if y is None else (y.low, y.high),
+        why="" if is_integer else choice.kept_float.get(layer.name, "excluded"),
+    )
+
+
+def _describe_layer(layer: Layer, weight: Weight | None, options: Options) -> LayerPrecision:
+    """Says what is known of a layer without calibration; without a weight it stays in float."""
+    tensor = constant(layer.weight)
+    assert tensor is not None
+    array = tensor.numpy()
+    values = array if weight is None else weight.integers
+    method = "dynamic" if options.dynamic else options.method
     return LayerPrecision(
         name=layer.name,
         weight=_weight_name(layer),
         op=layer.node.op_type,
         shape=tuple(int(size) for size in array.shape),
-        precision="int8" if is_integer else "f32",
-        zeros_before=zeros_before,
-        zeros=zeros,
-        sqnr=None if error is None else error.sqnr(options.bias_correction),
-        output_error=(choice.output_errors or {}).get(layer.name),
-        input_range=None if x is None else (x.low, x.high),
-        output_range=None if y is None else (y.low, y.high),
-        method=options.method if is_integer else "",
-        why="" if is_integer else choice.kept_float.get(layer.name, "excluded"),
+        precision="f32" if weight is None else "int8",
+        zeros_before=array.size - int(np.count_nonzero(array)),
+        zeros=array.size - int(np.count_nonzero(values)),
+        sqnr=None,
+        output_error=None,
+        input_range=None,
+        output_range=None,
+        method="" if weight is None else method,
+        why="excluded" if weight is None else "",
     )

@@ -69,9 +69,14 @@ def quantised_weight(
         array,
         axis,
         per_channel=options.per_channel,
-        limit=_REDUCED_LIMIT if options.reduce_range else _LIMIT,
+        limit=limit_of(options),
         least_scale=least_weight_scale(array, axis, bias, float(x.scale), groups),
     )
+
+
+def limit_of(options: Options) -> int:
+    """Returns the greatest integer of a weight."""
+    return _REDUCED_LIMIT if options.reduce_range else _LIMIT
 
 
 def bias_of(layer: Layer) -> NDArray[np.float32] | None:

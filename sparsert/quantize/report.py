@@ -65,7 +65,7 @@ class QuantizeReport:
 
     Attributes:
         layers: in the order of the graph.
-        method: what chose the ranges of activations.
+        method: what chose the ranges of activations; "dynamic": each run does.
         activation: "u8" or "s8".
         samples: runs of the calibration.
         other_nodes: nodes without weights that compute in integers.
@@ -119,14 +119,17 @@ class QuantizeReport:
             }
             for layer in self.layers
         ]
-        title = f"Quantised to int8 weights and {self.activation} activations by {self.method}"
+        how = "in each run" if self.method == "dynamic" else f"by {self.method}"
+        title = f"Quantised to int8 weights and {self.activation} activations {how}"
         return Table(title, columns, rows, self._notes(), records)
 
     def _notes(self) -> list[str]:
-        notes = [
-            f"{self.quantised} of {len(self.layers)} layers in integers, and "
-            f"{len(self.other_nodes)} nodes without weights; calibrated with {self.samples} runs"
-        ]
+        notes = [f"{self.quantised} of {len(self.layers)} layers in integers"]
+        if self.method != "dynamic":
+            notes[0] += (
+                f", and {len(self.other_nodes)} nodes without weights; calibrated with "
+                f"{self.samples} runs"
+            )
         zeros, before = (sum(getattr(x, n) for x in self.layers) for n in ("zeros", "zeros_before"))
         weights = sum(layer.weights for layer in self.layers)
         notes.append(f"zeros: {before:,} of {weights:,} weights before, {zeros:,} after")

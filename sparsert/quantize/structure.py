@@ -31,6 +31,9 @@ CARRYING = frozenset(
 )
 DEFAULT_OP_TYPES = (*WEIGHTED, *ARITHMETIC, "MaxPool", "Concat")
 OP_TYPES = (*DEFAULT_OP_TYPES, *OPTIONAL)
+# Of models whose activations are quantised by each run.
+DEFAULT_DYNAMIC_OP_TYPES = ("Gemm", "MatMul")
+DYNAMIC_OP_TYPES = ("Conv", *DEFAULT_DYNAMIC_OP_TYPES)
 _ALWAYS = CARRYING - {"MaxPool", "Concat"}
 
 

@@ -282,7 +282,7 @@ class _Bench:
         self._dense_layers.append(dense_times)
         layers, nodes = self._layer_times(model, source, dense_times)
         self._steps.advance()
-        weights, zeros = _count(nodes)
+        weights, zeros = _count(source, nodes)
         memory = model.memory()
         level = Level(
             pattern=pattern,
@@ -304,7 +304,7 @@ class _Bench:
 
     def forecast(self, levels: Sequence[Level]) -> Forecast:
         """Puts the levels together, the dense model first."""
-        weights, zeros = _count(self._nodes)
+        weights, zeros = _count(self._source, self._nodes)
         dense = Level(
             pattern=DENSE,
             sparsity=0.0,
@@ -423,15 +423,21 @@ def _ideal_speedup(source: PrunedFile, nodes: Sequence[Mapping[str, Any]]) -> fl
         positions /= max(1, output[-1] if layer.op in ("Linear", "Recurrent") else output[1])
         if layer.op == "ConvTranspose":
             positions /= max(1, math.prod(layer.strides))
-        share_left = node["nonzeros"] / node["weights"] if node["weights"] else 1.0
+        weights = math.prod(layer.shape) if layer.is_padded else node["weights"]
+        share_left = node["nonzeros"] / weights if weights else 1.0
         all_macs += positions * math.prod(layer.shape)
         macs_left += positions * math.prod(layer.shape) * share_left
     return all_macs / macs_left if macs_left else math.inf
 
 
-def _count(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+def _count(source: PrunedFile, nodes: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
     """Returns the weights of all layers and how many of them are zero."""
     weights = sum(n["weights"] for n in nodes)
+    weights -= sum(
+        nodes[layer.node]["weights"] - math.prod(layer.shape)
+        for layer in source.layers
+        if layer.is_padded
+    )
     return weights, weights - sum(n["nonzeros"] for n in nodes)
 
 

@@ -44,6 +44,8 @@ class PrunableLayer:
         strides: of a convolution.
         left_alone: why it is not pruned; "" if it is.
         also: index of the second weight of a Recurrent, which is pruned alike.
+        is_padded: the file has one group, with zeros where `groups` do not meet; they are no
+            weights, and shape does not count them.
     """
 
     name: str
@@ -55,6 +57,7 @@ class PrunableLayer:
     strides: tuple[int, ...]
     left_alone: str = ""
     also: int | None = None
+    is_padded: bool = False
 
     @property
     def tensors(self) -> tuple[int, ...]:
@@ -107,11 +110,11 @@ class PrunedFile:
             for tensor in layer.tensors
         }
         filled = {}
-        for index in self._pruned:
-            weight = _decode(content, index, label)
+        for index, layer in self._pruned.items():
+            weight = _compact(_decode(content, index, label), layer)
             dense = fill_zeros(weight, np.random.default_rng((seed, index)))
             if dense is not weight:
-                filled[index] = dense
+                filled[index] = _padded(dense, layer)
         narrow = any(
             t.is_constant and t.dtype == F32 and t.value_dtype != F32 for t in content.tensors
         )
@@ -139,13 +142,14 @@ class PrunedFile:
     def _prune(self, index: int, pattern: str, sparsity: float) -> Weights:
         layer = self._pruned[index]
         rows, cols = PATTERNS[pattern]
-        weight = self._content.tensors[index].decode()
+        weight = _compact(self._content.tensors[index].decode(), layer)
         generator = np.random.default_rng((self._seed, index, rows, cols))
         if layer.is_int8 and cols > 1:
             # Of the channels of one tap, as the kernels group them.
             flat = weight.reshape(-1, weight.shape[-1])
-            return random_zeros(flat, sparsity, generator, block=(1, cols)).reshape(weight.shape)
-        return random_zeros(
+            zeros = random_zeros(flat, sparsity, generator, block=(1, cols)).reshape(weight.shape)
+            return _padded(zeros, layer)
+        zeros = random_zeros(
             weight,
             sparsity,
             generator,
@@ -153,6 +157,7 @@ class PrunedFile:
             groups=layer.groups,
             transposed=layer.op == "ConvTranspose",
         )
+        return _padded(zeros, layer)
 
 
 class _Lazy(Mapping[int, Weights]):
@@ -183,6 +188,7 @@ def find_layers(
 ) -> list[PrunableLayer]:
     """Returns every layer with a matrix of weights; PrunedFile documents arguments and errors."""
     decided = {layer.name: layer.left_alone for layer in like}
+    groups_of = {layer.name: layer.groups for layer in like}
     known: set[str] = set()
     found: list[PrunableLayer] = []
     has_convolution = False
@@ -198,9 +204,16 @@ def find_layers(
         if is_int8:
             shape = (shape[0], shape[-1], *shape[1:-1])
         groups = _groups(node, shape)
+        name = node.name or f"{node.op}_{number}"
+        is_padded = False
+        if is_int8 and groups == 1:
+            known_groups = groups_of.get(name)
+            groups = known_groups or _groups_of_blocks(_decode(content, index, label))
+            is_padded = groups > 1
+        if is_padded:
+            shape = (shape[0], shape[1] // groups, *shape[2:])
         # In int8 a linear layer is a QConv of one tap.
         is_convolution = node.op == "Conv" or (is_int8 and groups * math.prod(shape[2:]) > 1)
-        name = node.name or f"{node.op}_{number}"
         names = {name, weight.name, weight.name.removesuffix(".weight")}
         known.add(name)
         reason = ""
@@ -220,7 +233,9 @@ def find_layers(
             dims = content.tensors[also].dims or (0,)
             shape = (shape[0] + int(dims[0]), *shape[1:])
         found.append(
-            PrunableLayer(name, node.op, number, index, shape, groups, strides, reason, also)
+            PrunableLayer(
+                *(name, node.op, number, index, shape, groups, strides, reason, also, is_padded)
+            )
         )
     unknown = sorted(set(exclude) - known)
     if unknown:
@@ -230,6 +245,42 @@ def find_layers(
             f"{layers}"
         )
     return _share(found, label)
+
+
+def _groups_of_blocks(weight: Weights) -> int:
+    """Returns how many groups i8 [M, kernel, C] has that share no channels; 1: it is a whole."""
+    meets = weight.any(axis=tuple(range(1, weight.ndim - 1)))
+    rows, channels = meets.shape
+    if not meets.any():
+        return 1
+    for groups in range(math.gcd(rows, channels), 1, -1):
+        if rows % groups or channels % groups:
+            continue
+        blocks = meets.reshape(groups, rows // groups, groups, channels // groups)
+        if not (blocks.any(axis=(1, 3)) & ~np.eye(groups, dtype=bool)).any():
+            return groups
+    return 1
+
+
+def _compact(weight: Weights, layer: PrunableLayer) -> Weights:
+    """Returns [M, kernel, C / groups] of a padded layer's [M, kernel, C], others as they are."""
+    if not layer.is_padded:
+        return weight
+    parts = np.split(weight, layer.groups)
+    width = weight.shape[-1] // layer.groups
+    return np.concatenate([p[..., i * width : (i + 1) * width] for i, p in enumerate(parts)])
+
+
+def _padded(weight: Weights, layer: PrunableLayer) -> Weights:
+    """Does the reverse."""
+    if not layer.is_padded:
+        return weight
+    width = weight.shape[-1]
+    result = np.zeros((*weight.shape[:-1], width * layer.groups), weight.dtype)
+    for i, part in enumerate(np.split(weight, layer.groups)):
+        rows = slice(i * len(part), (i + 1) * len(part))
+        result[rows, ..., i * width : (i + 1) * width] = part
+    return result
 
 
 def is_quantised(file: Any, label: str) -> bool:

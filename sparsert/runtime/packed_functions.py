@@ -45,6 +45,13 @@ def quantize(x: np.ndarray, scale: float, quant: Sequence[int]) -> np.ndarray:
         return pack(to_bytes(x / np.float32(scale), *quant), quant[0])
 
 
+def range_of(x: np.ndarray) -> tuple[np.float32, int]:
+    """Returns the scale and zero point that map the range of x and 0 onto the bytes 0 to 255."""
+    low, high = np.minimum(x.min(initial=0), 0), np.maximum(x.max(initial=0), 0)
+    scale = np.float32(1) if low == high else np.float32((high - low) / np.float32(255))
+    return scale, int(np.rint(np.clip(-low / scale, 0, 255)))
+
+
 def dequantize(packed: np.ndarray, scale: float, zero: int, channels: int) -> np.ndarray:
     """DequantizePacked: packed bytes to f32 [N, channels, ...]."""
     if packed.shape[1] != -(-channels // _LANES):

@@ -48,20 +48,7 @@ class QConv(OpRun):
         **attributes: Any,
     ) -> _Result:
         quant = attributes["quant"]
-        weight = np.moveaxis(weight, -1, 1)
-        group = attributes.get("group") or 1
-        ones = [1] * (x.ndim - 2)
-        levels = packed.unpack(x, weight.shape[1] * group)
-        total = functions.conv(
-            packed.centred(levels, quant[0]),
-            weight.astype(np.int32),
-            None,
-            attributes.get("strides") or ones,
-            attributes.get("pads"),
-            attributes.get("dilations") or ones,
-            group,
-            attributes.get("auto_pad"),
-        )
+        total = _sums(x, weight, quant[0], attributes)
         if attributes["to"] != _BYTES:
             return (_as_f32(total, scale, start, residual, attributes),)
         zero = quant[1]
@@ -72,6 +59,24 @@ class QConv(OpRun):
             alpha, beta = attributes["alpha"], attributes["beta"]
             y, zero = packed.add(y, r, alpha, beta, (zero, r_zero), out), out[0]
         return (packed.pack(y, zero),)
+
+
+def _sums(x: np.ndarray, weight: np.ndarray, zero: int, attributes: dict[str, Any]) -> np.ndarray:
+    """Returns the convolution of bytes, less their zero point, with i8 weights as int32."""
+    weight = np.moveaxis(weight, -1, 1)
+    group = attributes.get("group") or 1
+    ones = [1] * (x.ndim - 2)
+    levels = packed.unpack(x, weight.shape[1] * group)
+    return functions.conv(
+        packed.centred(levels, zero),
+        weight.astype(np.int32),
+        None,
+        attributes.get("strides") or ones,
+        attributes.get("pads"),
+        attributes.get("dilations") or ones,
+        group,
+        attributes.get("auto_pad"),
+    )
 
 
 def _as_f32(
@@ -91,6 +96,36 @@ def _as_f32(
 
 class QDepthwise(QConv):
     """sparsert.QDepthwise: the same with one filter per channel."""
+
+
+class QuantizeDynamic(OpRun):
+    """sparsert.QuantizeDynamic: f32 [N, C, ...] to bytes, its scale and its zero point."""
+
+    op_domain = "sparsert"
+
+    def _run(self, x: np.ndarray) -> _Result:
+        scale, zero = packed.range_of(x)
+        levels = packed.quantize(x, float(scale), (zero, 0, 255))
+        return levels, np.array([scale, zero], np.float32)
+
+
+class QConvDynamic(OpRun):
+    """sparsert.QConvDynamic: the same as QConv, of bytes whose scale and zero point are inputs."""
+
+    op_domain = "sparsert"
+
+    def _run(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        scale: np.ndarray,
+        params: np.ndarray,
+        bias: np.ndarray | None = None,
+        residual: np.ndarray | None = None,
+        **attributes: Any,
+    ) -> _Result:
+        total = _sums(x, weight, int(params[1]), attributes)
+        return (_as_f32(total, params[0] * scale, bias, residual, attributes),)
 
 
 class QAdd(OpRun):
@@ -233,4 +268,6 @@ PACKED_OPS: tuple[type[OpRun], ...] = (
     QLookup,
     QElementwise,
     QAttention,
+    QuantizeDynamic,
+    QConvDynamic,
 )

@@ -50,6 +50,16 @@ def call(files, tmp_path):
     return run
 
 
+def test_without_data(call, files, tmp_path):
+    text = call("two.onnx", "--dynamic", output=tmp_path / "out.sprt").stdout
+    assert "2 of 2 layers in integers" in text
+    ops = [row["op"] for row in sparsert.load(tmp_path / "out.sprt").explain().to_dict()["rows"]]
+    assert ops.count("QConvDynamic") == 2
+    assert "(or --dynamic)" in call("two.onnx", code=2).output
+    given = ["--dynamic", "--labels", files / "x.npy"]
+    assert "--labels needs --data" in call("two.onnx", *given, code=2).output
+
+
 def test_it_writes_a_model_and_says_what_it_did(call, files, tmp_path):
     text = call("m.onnx", "--data", files / "x.npz").stdout
     for part in ("conv1.weight", "int8", "SQNR dB", "4 of 4 layers", "wrote", "KiB"):

@@ -105,6 +105,26 @@ float Clamp(float a, int low, int high) {
   return std::min(std::max(a, static_cast<float>(low)), static_cast<float>(high));
 }
 
+// Lets a product take the zero point, starts and scales of its rows from memory that
+// QspmmRowScales has filled; with a scale of X that is exact, `scale` stays what it is.
+void TakeRowsAtRun(const std::vector<int32_t>& weights, const std::vector<float>& scale,
+                   int byte_offset, int x_zero, QspmmArgs* q, Guarded* rows) {
+  constexpr float kStep = 0.25f;
+  std::vector<float> row_scale(scale);
+  for (float& s : row_scale) s /= kStep;
+  float params[2] = {kStep, static_cast<float>(x_zero)};
+  QspmmRowScalesArgs args;
+  args.rows = static_cast<int64_t>(scale.size());
+  args.weights = weights.data();
+  args.row_scale = row_scale.data();
+  args.byte_offset = byte_offset;
+  Run(QspmmRowScales(), &args, {params, rows->data()}, 1, 0);
+  q->at_run = true;
+  q->fill = static_cast<uint8_t>(x_zero + 1);
+  q->start = nullptr;
+  q->scale = nullptr;
+}
+
 void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Random* random) {
   if (SpmmHasSquares(kernel.format)) {  // blocks of whole ones
     p.block_depth = std::min(65520, (p.block_depth + kSquareRows - 1) / kSquareRows * kSquareRows);
@@ -178,11 +198,14 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
   std::vector<int32_t> start(static_cast<size_t>(all_rows));
   std::vector<float> scale(static_cast<size_t>(all_rows));
   std::vector<float> f32_bias(static_cast<size_t>(all_rows));
+  std::vector<int32_t> row_weights(static_cast<size_t>(all_rows));
+  const bool at_run = p.f32_output && random->Int(0, 1) == 1;
   for (int64_t row = 0; row < all_rows; ++row) {
     const auto i = static_cast<size_t>(row);
     int64_t weights = 0;
     for (int64_t k = 0; k < depth; ++k) weights += w[i * static_cast<size_t>(depth) + k];
-    bias[i] = static_cast<int32_t>(random->Int(-5000, 5000));
+    row_weights[i] = static_cast<int32_t>(weights);
+    bias[i] = at_run ? 0 : static_cast<int32_t>(random->Int(-5000, 5000));
     start[i] = static_cast<int32_t>(bias[i] - (x_zero - kernel.byte_offset) * weights);
     scale[i] = static_cast<float>(random->Uniform(0.2, 1.0) /
                                   (100.0 * std::sqrt(static_cast<double>(depth) * p.density + 1)));
@@ -190,6 +213,8 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
   }
   q.start = start.data();
   q.scale = scale.data();
+  Guarded rows(QspmmRowsFloats(all_rows), true, nan);
+  if (at_run) TakeRowsAtRun(row_weights, scale, kernel.byte_offset, x_zero, &q, &rows);
   if (p.has_bias) a.bias = f32_bias.data();
   a.act = p.act;
 
@@ -203,8 +228,8 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
   a.by_rows = p.by_rows;
   a.by_blocks = p.by_blocks && SpmmHasSquares(kernel.format);
 
-  Run(kernel.kernel, &q, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
-      QspmmScratch(q, kernel, p.block_depth));
+  Run(kernel.kernel, &q, {x.data(), p.has_residual ? r.data() : nullptr, y.data(), rows.data()},
+      SpmmItems(a), QspmmScratch(q, kernel, p.block_depth));
 
   ++checks;
   const int64_t out_rows = static_cast<int64_t>(p.batch) * p.groups * out_planes;
@@ -390,26 +415,33 @@ void TestVectors(SpmvFormat format, Isa isa, Random* random) {
     std::vector<int32_t> start(static_cast<size_t>(p.rows));
     std::vector<float> scale(start.size());
     std::vector<float> bias(start.size());
+    std::vector<int32_t> row_weights(start.size());
+    const bool at_run = p.f32_output && number % 2 == 0;
+    const int first = at_run ? 0 : 77;
     for (size_t row = 0; row < start.size(); ++row) {
       int64_t weights = 0;
       for (int64_t k = 0; k < p.channels; ++k) {
         weights += w[row * static_cast<size_t>(p.channels) + static_cast<size_t>(k)];
       }
-      start[row] = static_cast<int32_t>(77 - (x_zero - byte_offset) * weights);
+      row_weights[row] = static_cast<int32_t>(weights);
+      start[row] = static_cast<int32_t>(first - (x_zero - byte_offset) * weights);
       scale[row] = static_cast<float>(random->Uniform(0.2, 1.0) / (100.0 * std::sqrt(p.channels)));
       bias[row] = Quarter(random, 4);
     }
     q.start = start.data();
     q.scale = scale.data();
+    Guarded rows(QspmmRowsFloats(p.rows), true, 0.0f);
+    if (at_run) TakeRowsAtRun(row_weights, scale, byte_offset, x_zero, &q, &rows);
     if (p.has_bias) q.product.bias = bias.data();
     q.product.act = p.act;
-    Run(kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, QspmvItems(a), 0);
+    Run(kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data(), rows.data()},
+        QspmvItems(a), 0);
     ++checks;
     for (int64_t n = 0; n < p.batch; ++n) {
       for (int64_t row = 0; row < 4 * Quads(p.rows); ++row) {
         const bool exists = row < p.rows;
         const auto i = static_cast<size_t>(exists ? row : 0);
-        int64_t sum = 77;
+        int64_t sum = first;
         for (int64_t k = 0; k < p.channels; ++k) {
           sum += w[i * static_cast<size_t>(p.channels) + static_cast<size_t>(k)] *
                  (Bytes(&x)[4 * n * a.x_row + k] - x_zero);

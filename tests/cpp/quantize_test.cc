@@ -129,6 +129,71 @@ void TestConversions(Isa isa, Random* random) {
   }
 }
 
+// Ranges of both signs and of one, of nothing but zeros, and infinite ones.
+void TestDynamic(Isa isa, Random* random) {
+  Kernel range;
+  Kernel quantize;
+  Expect(SelectQuantize(QuantizeOp::kRange, isa, &range) && range.isa == isa &&
+             SelectQuantize(QuantizeOp::kDynamic, isa, &quantize) && quantize.isa == isa,
+         "a kernel on every instruction set");
+  int number = 0;
+  for (const Sizes& s : SomeSizes()) {
+    const int sort = number++ % 5;
+    context = std::string(quantize.name) + " of " + std::to_string(s.batch) + "x" +
+              std::to_string(s.channels) + "x" + std::to_string(s.columns) + ", " +
+              std::to_string(sort);
+    const int64_t planes = (s.channels + 3) / 4;
+    const Layout lx(s.channels, s.columns, s.padded, random);
+    const Layout ly(planes, s.columns, s.padded, random);
+    QuantizeArgs a;
+    a.batch = s.batch;
+    a.planes = planes;
+    a.channels = s.channels;
+    a.columns = s.columns;
+    a.x_image = lx.image;
+    a.x_plane = lx.plane;
+    a.y_image = ly.image;
+    a.y_plane = ly.plane;
+    a.parts = random->Int(1, 3);
+    // What lies between planes is beyond the range.
+    Guarded x(lx.Size(s.batch, s.channels, s.columns), true, 1e9f);
+    Guarded y(ly.Size(s.batch, planes, s.columns), true, std::nanf(""));
+    Guarded ranges(2 * a.parts, true, 0.0f);
+    Guarded params(2, true, 0.0f);
+    float low = 0.0f;
+    float high = 0.0f;
+    for (int64_t n = 0; n < s.batch; ++n) {
+      for (int64_t c = 0; c < s.channels; ++c) {
+        for (int64_t i = 0; i < s.columns; ++i) {
+          float& value = x[n * lx.image + c * lx.plane + i];
+          value = sort == 3 ? 0.0f
+                            : static_cast<float>(
+                                  random->Uniform(sort == 1 ? 0.5 : -3.0, sort == 2 ? -0.25 : 5.0));
+          if (sort == 4 && i == 0) value = INFINITY;
+          low = std::fmin(low, value);
+          high = std::fmax(high, value);
+        }
+      }
+    }
+    Run(range, &a, {x.data(), ranges.data()}, a.parts, 0);
+    Run(quantize, &a, {x.data(), ranges.data(), y.data(), params.data()}, QuantizeItems(a), 0);
+    ++checks;
+    const float scale = high == low ? 1.0f : (high - low) / 255.0f;
+    const float zero = std::nearbyint(Clamp(-low / scale, 0, 255));
+    if (params[0] != scale || params[1] != zero) return Fail("scale or zero point differ");
+    if (sort == 4) continue;  // any bytes
+    for (int64_t n = 0; n < s.batch; ++n) {
+      for (int64_t c = 0; c < s.channels; ++c) {
+        for (int64_t i = 0; i < s.columns; ++i) {
+          const float in = x[n * lx.image + c * lx.plane + i] / scale;
+          const int got = Bytes(&y)[4 * (n * ly.image + c / 4 * ly.plane + i) + c % 4];
+          if (got != RoundToByte(in, static_cast<int>(zero), 0, 255)) return Fail("a byte differs");
+        }
+      }
+    }
+  }
+}
+
 void TestAddAndLookup(Isa isa, Random* random) {
   Kernel add;
   Kernel lookup;
@@ -368,6 +433,7 @@ int main() {
   for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon}) {
     if (!IsaAvailable(isa)) continue;
     TestConversions(isa, &random);
+    TestDynamic(isa, &random);
     TestAddAndLookup(isa, &random);
     TestElementwise(isa, &random);
     TestPools(isa, &random);

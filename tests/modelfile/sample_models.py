@@ -70,6 +70,7 @@ ON_BYTES = (
     "QLookup",
     "QElementwise",
     "QAttention",
+    "QConvDynamic",
 )
 ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
     ("Conv", S, [weights(4, 3, 3, 3), np.zeros(4, np.float32)], {"act": "relu6"}),
@@ -258,11 +259,24 @@ ONE_NODE: list[tuple[str, str, list[Any], dict[str, Any]]] = [
         ],
         {"to": 1, "quant": [1, 2, 3], "heads": 3},
     ),
+    (
+        "QConvDynamic",
+        S,
+        [
+            *[np.ones((8, 1, 12), np.int8), np.ones(8, np.float32), np.ones(2, np.float32)],
+            *[np.zeros(8, np.float32), np.zeros((1, 8, 8), np.float32)],
+        ],
+        {"strides": [1], "act": "relu"},
+    ),
+    ("QuantizeDynamic", S, [], {}),
     ("Softmax", "", [], {"axis": 1}),
     ("LogSoftmax", "", [], {}),
     ("Cast", "", [], {"to": 7}),
     ("Shape", "", [], {"start": 1, "end": -1}),
 ]
+
+
+_PAIRS = ("Split", "QuantizeDynamic")  # ops with two outputs here
 
 
 def one_node_model(index: int) -> ir.Model:
@@ -271,7 +285,7 @@ def one_node_model(index: int) -> ir.Model:
     if op_type in ON_BYTES:
         x.type = ir.TensorType(ir.DataType.UINT32)
     inputs = [None if a is None else constant(f"c{i}", a) for i, a in enumerate(arrays)]
-    outputs = [activation("y"), activation("z")] if op_type == "Split" else [activation("y")]
+    outputs = [activation("y"), activation("z")] if op_type in _PAIRS else [activation("y")]
     node = ir.node(op_type, [x, *inputs], attributes, domain=domain, outputs=outputs, name="n")
     return make_model([x], outputs, [node])
 

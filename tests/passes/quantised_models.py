@@ -184,6 +184,7 @@ def quantised(
     weight: QuantType = QuantType.QInt8,
     *,
     per_channel: bool = False,
+    op_types: list[str] | None = None,
     **extra: Any,
 ) -> onnx.ModelProto:
     """Returns one of NETS, quantised."""
@@ -199,6 +200,7 @@ def quantised(
             activation_type=activation,
             weight_type=weight,
             per_channel=per_channel,
+            op_types_to_quantize=op_types,
             extra_options=extra,
         )
         return onnx.load(target)

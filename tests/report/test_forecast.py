@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import subprocess
 import sys
 
@@ -347,6 +348,30 @@ def test_int8_is_compared_with_the_dense_float_model():
     assert any(kernel.startswith("qspmm") for kernel in kernels)
     assert any(kernel.startswith("spmm") for kernel in kernels)  # transposed
     assert "int8 1x4 50 %" in str(found.layers) and "dtype" in str(found)
+
+
+def test_groups_of_int8_that_became_one(tmp_path):
+    """The zeros where groups of 18 channels do not meet are neither weights nor filled."""
+    x = np.random.default_rng(0).standard_normal((4, 3, 12, 12), dtype=np.float32)
+    model, _ = sparsert.quantize(every_layer(group=18), x, path=tmp_path / "m.sprt")
+    floats = PrunedFile(every_layer_file(), "m", (), False, seed=0)
+    for like in ((), floats.layers):
+        source = PrunedFile((tmp_path / "m.sprt").read_bytes(), "m", (), False, 0, like)
+        (layer,) = (layer for layer in source.layers if layer.is_padded)
+        assert (layer.groups, layer.shape) == (2, (36, 18, 3, 3))
+        for file, left in ((source.dense, 1.0), (source.pruned("1x4", 0.5)[0], 0.5)):
+            weight = read(file, "m").tensors[layer.tensor].decode()
+            halves = weight.reshape(2, 18, 3, 3, 2, 18)
+            assert not halves[0, ..., 1, :].any() and not halves[1, ..., 0, :].any()
+            assert np.count_nonzero(weight) == pytest.approx(left * 36 * 18 * 9, rel=0.01)
+    options = {"sparsity": 0.5, "pattern": "1x4", "dtype": "int8", **QUICK}
+    dense, sparse = sparsert.forecast(model, **options).levels
+    assert dense.weights == sum(math.prod(layer.shape) for layer in floats.layers)
+    assert sparse.zeros == pytest.approx(dense.zeros + 0.5 * _pruned_weights(source), rel=0.01)
+
+
+def _pruned_weights(source: PrunedFile) -> int:
+    return sum(math.prod(layer.shape) for layer in source.layers if not layer.left_alone)
 
 
 def test_blocks_of_int8_are_input_channels(quantised_file):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 from onnxruntime.quantization import QuantFormat, QuantType
 
 import sparsert
@@ -245,6 +246,30 @@ def test_network(name: str, engine: Engine) -> None:
             # Functions in f32 may move a byte, and later ones with it.
             limit = 0.0 if name in ("cnn", "mlp") else 0.03
             assert float(np.abs(got - want).max()) <= limit * largest
+
+
+@pytest.mark.parametrize("weights_alone", [False, True])
+def test_every_quantised_tensor_of_a_transformer(weights_alone: bool) -> None:
+    """Right to one unit of the definition, with the softmax and the norm in f32 or not."""
+    if native_reason():
+        pytest.skip(native_reason())
+    proto = quantised(
+        "transformer",
+        QuantFormat.QDQ,
+        QuantType.QUInt8,
+        per_channel=True,
+        MatMulConstBOnly=weights_alone,
+        op_types=["MatMul"] if weights_alone else None,
+    )
+    found = [n.output[0] for n in proto.graph.node if n.op_type == "QuantizeLinear"]
+    assert len(found) >= (8 if weights_alone else 20)
+    for name in found:
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.UINT8, None))
+    model = sparsert.load(proto, strict=True, tune=False)
+    for feeds in feeds_of(NETS["transformer"]().shape, 3):
+        got, want = model.run(None, feeds), definition(proto, feeds)
+        for name, mine, defined in zip(found, got[1:], want[1:], strict=True):
+            assert units_of(defined, mine, 1).max() <= 1, name
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -17,7 +17,7 @@ template <typename Micro, int NV>
 void RunTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float* x, QspmmTile* t,
              float* scratch) {
   const SpmmArgs& a = args.product;
-  uint32_t fill_bits = args.fill;
+  uint32_t fill_bits = t->fill;
   fill_bits |= fill_bits << 8;
   fill_bits |= fill_bits << 16;
   float fill;
@@ -27,7 +27,7 @@ void RunTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float
       t->x = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
       t->x_row = a.x_row;
     } else {
-      if (args.fill == 0) {
+      if (t->fill == 0) {
         FeedTile<NV, false>(a, m, block, tile, x, Zero(), scratch);
       } else {
         FeedTile<NV, true>(a, m, block, tile, x, Set1(fill), scratch);

@@ -16,6 +16,19 @@ namespace sparsert {
 
 namespace {
 
+void FillRows(const void* args, void* const* io, int64_t, int64_t, void*) {
+  const auto& a = *static_cast<const QspmmRowScalesArgs*>(args);
+  const auto* params = static_cast<const float*>(io[0]);
+  const float step = params[0];
+  const auto zero = static_cast<int32_t>(params[1]);
+  auto* header = static_cast<int32_t*>(io[1]);
+  int32_t* start = header + kQspmmRowsHeader;
+  float* scale = static_cast<float*>(io[1]) + kQspmmRowsHeader + QspmmPaddedRows(a.rows);
+  header[0] = zero;
+  for (int64_t r = 0; r < a.rows; ++r) start[r] = (a.byte_offset - zero) * a.weights[r];
+  for (int64_t r = 0; r < a.rows; ++r) scale[r] = step * a.row_scale[r];
+}
+
 struct Row {
   Kernel kernel;
   SpmmFormat format;
@@ -36,6 +49,8 @@ const Row kRows[] = {
 };
 
 }  // namespace
+
+Kernel QspmmRowScales() { return {&FillRows, "qspmm_row_scales_scalar", Isa::kScalar}; }
 
 bool SelectQspmm(SpmmFormat format, Isa isa, QspmmKernel* kernel) {
   // Rows stand in falling order of preference within a format.

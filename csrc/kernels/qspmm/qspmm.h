@@ -17,9 +17,12 @@
 // where Y and R are laid out as X is, and magnitudes before rounding stay below 2^31. Signed bytes
 // are stored with 128 added, their zero points too.
 //
-// io: X, [R or nullptr], Y. What spmm says about overlap, items and scratch holds here too; strides
-// are in groups of four bytes, those of an f32 Y in floats. Rows of a group beyond the last are
-// written as its zero point.
+// Where only a run knows what the bytes of X stand for (`at_run`), the zero point of X, `start` and
+// `scale` are those of io[3], which QspmmRowScales fills in: see QspmmRows.
+//
+// io: X, [R or nullptr], Y, [rows]. What spmm says about overlap, items and scratch holds here too;
+// strides are in groups of four bytes, those of an f32 Y in floats. Rows of a group beyond the last
+// are written as its zero point.
 #pragma once
 
 #include "kernels/spmm/spmm.h"
@@ -32,6 +35,7 @@ constexpr int kQspmmCsr2Rows = 4;
 struct QspmmArgs {
   SpmmArgs product;  // act, bias and R: of an f32 Y. y_group, r_group: planes of four rows, or rows
   bool f32_output = false;
+  bool at_run = false;             // fill, start and scale are not used
   uint8_t fill = 0;                // X where a tap lies in the padding: its zero point
   const int32_t* start = nullptr;  // [groups * rows]
   const float* scale = nullptr;    // [groups * rows]
@@ -40,6 +44,37 @@ struct QspmmArgs {
   int32_t r_zero = 0;
   int32_t out_zero = 0, out_low = 0, out_high = 255;
 };
+
+// What the rows of a product start from and are scaled by.
+struct QspmmRows {
+  uint8_t fill;
+  const int32_t* start;
+  const float* scale;
+};
+
+// Where they lie in io[3]: the zero point, then start and scale, each of whole cache lines.
+constexpr int64_t kQspmmRowsHeader = 16;
+SRT_INLINE int64_t QspmmPaddedRows(int64_t rows) { return (rows + 15) / 16 * 16; }
+SRT_INLINE int64_t QspmmRowsFloats(int64_t rows) {
+  return kQspmmRowsHeader + 2 * QspmmPaddedRows(rows);
+}
+SRT_INLINE QspmmRows FindQspmmRows(const QspmmArgs& q, int64_t rows, const void* at_run) {
+  if (!q.at_run) return {q.fill, q.start, q.scale};
+  const auto* zero = static_cast<const int32_t*>(at_run);
+  const int32_t* start = zero + kQspmmRowsHeader;
+  const auto* scale = static_cast<const float*>(at_run) + kQspmmRowsHeader;
+  return {static_cast<uint8_t>(*zero), start, scale + QspmmPaddedRows(rows)};
+}
+
+// One item: start[r] = (byte_offset - zero) * weights[r], scale[r] = step * row_scale[r].
+// io: params [2]: step, the scale of X, and its zero point; rows.
+struct QspmmRowScalesArgs {
+  int64_t rows = 0;
+  const int32_t* weights = nullptr;  // [rows] sums of the row's weights
+  const float* row_scale = nullptr;  // [rows]
+  int32_t byte_offset = 0;           // of the product's kernel
+};
+Kernel QspmmRowScales();
 
 struct QspmmKernel : SpmmKernel {  // `lanes`: groups of four bytes
   int byte_offset = 0;  // the kernel subtracts it from X: start must add it times the row's weights

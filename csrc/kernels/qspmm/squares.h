@@ -243,17 +243,16 @@ BitsWeights WeightsOf(const BitsWeights&, const PackedMatrix& m, size_t at, int 
 
 // Feeds a tile of one block to the slab.
 template <int NV>
-void FeedSquares(const QspmmArgs& args, const PackedMatrix& m, int block, int tile, const float* x,
-                 float* slab) {
-  uint32_t fill_bits = args.fill;
+void FeedSquares(const SpmmArgs& a, const QspmmItem& item, int block, int tile, float* slab) {
+  uint32_t fill_bits = item.tile.fill;
   fill_bits |= fill_bits << 8;
   fill_bits |= fill_bits << 16;
   float fill;
   std::memcpy(&fill, &fill_bits, sizeof(fill));
-  if (args.fill == 0) {
-    FeedTile<NV, false>(args.product, m, block, tile, x, Zero(), slab);
+  if (item.tile.fill == 0) {
+    FeedTile<NV, false>(a, *item.weights, block, tile, item.x, Zero(), slab);
   } else {
-    FeedTile<NV, true>(args.product, m, block, tile, x, Set1(fill), slab);
+    FeedTile<NV, true>(a, *item.weights, block, tile, item.x, Set1(fill), slab);
   }
 }
 
@@ -293,13 +292,13 @@ SquareColumns DirectColumns(const SpmmArgs& a, const QspmmItem& item, int block,
   return k;
 }
 
-void FeedColumns(const QspmmArgs& args, const QspmmItem& item, int block, int tile,
+void FeedColumns(const SpmmArgs& a, const QspmmItem& item, int block, int tile,
                  const SquareColumns& k) {
   auto* slab = const_cast<float*>(reinterpret_cast<const float*>(k.x));
   switch (k.vecs) {
 #define SRT_WIDTH(n)                                                \
   case n:                                                           \
-    FeedSquares<n>(args, *item.weights, block, tile, item.x, slab); \
+    FeedSquares<n>(a, item, block, tile, slab); \
     break;
     SRT_WIDTH(1)
     SRT_WIDTH(2)
@@ -331,7 +330,7 @@ void RunSquareItem(const QspmmArgs& args, QspmmItem* item, SquareScratch s) {
       k = DirectColumns(a, *item, block, depth, s.tail);
     } else {
       for (int tile = tile_begin; tile < tile_end; ++tile) {
-        FeedColumns(args, *item, block, tile, TileColumns(a, tile, depth, s.slab));
+        FeedColumns(a, *item, block, tile, TileColumns(a, tile, depth, s.slab));
       }
     }
     t.block = block;

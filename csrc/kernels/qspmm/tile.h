@@ -24,6 +24,7 @@ struct QspmmTile {
   const int32_t* start;
   const float* scale;
   const float* bias;  // nullptr: zeros
+  uint8_t fill;       // X in the padding
   Mask tail;          // valid lanes of the last vector
   bool partial;       // tail is not full
   bool stream;        // fetch weights ahead: they lie beyond L1, or, read once, beyond L2
@@ -75,8 +76,11 @@ SRT_INLINE QspmmItem FindItem(const QspmmArgs& q, void* const* io, int64_t item)
   t.r_row = a.r_row;
   // The last group may have fewer rows than the others.
   const int64_t row = static_cast<int64_t>(group) * a.weights[0].rows;
-  t.start = q.start + row;
-  t.scale = q.scale + row;
+  const QspmmRows rows = FindQspmmRows(q, a.weights[0].rows * static_cast<int64_t>(a.groups),
+                                       q.at_run ? io[3] : nullptr);
+  t.fill = rows.fill;
+  t.start = rows.start + row;
+  t.scale = rows.scale + row;
   t.bias = a.bias == nullptr ? nullptr : a.bias + row;
   const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
   t.panel_begin = bounds[split];

@@ -88,8 +88,8 @@ inline uint8_t ByteOf(const QspmmArgs& q, float z, const uint8_t* r) {
 }
 
 // What becomes of the sums of a slice's rows, which may stand in any order.
-__attribute__((noinline)) void EndSortedSlice(const QspmvArgs& a, int slice, const float* r,
-                                              float* y, IntVec total) {
+__attribute__((noinline)) void EndSortedSlice(const QspmvArgs& a, const QspmmRows& rows, int slice,
+                                              const float* r, float* y, IntVec total) {
   const QspmmArgs& q = a.output;
   const PackedSlices& m = a.weights;
   const uint32_t* row_of = m.row_of + static_cast<size_t>(slice) * Vec::kLanes;
@@ -100,7 +100,7 @@ __attribute__((noinline)) void EndSortedSlice(const QspmvArgs& a, int slice, con
   for (int l = 0; l < Vec::kLanes; ++l) {
     const uint32_t row = row_of[l];
     if (row >= static_cast<uint32_t>(m.rows)) continue;
-    z[l] = static_cast<float>(sums[l] + q.start[row]) * q.scale[row];
+    z[l] = static_cast<float>(sums[l] + rows.start[row]) * rows.scale[row];
     if (q.f32_output) {
       if (q.product.bias != nullptr) z[l] += q.product.bias[row];
       if (r != nullptr) z[l] += r[row];
@@ -119,16 +119,17 @@ __attribute__((noinline)) void EndSortedSlice(const QspmvArgs& a, int slice, con
 }
 
 // The same where the rows follow each other.
-SRT_INLINE void EndSlice(const QspmvArgs& a, int slice, const float* r, float* y, IntVec total) {
+SRT_INLINE void EndSlice(const QspmvArgs& a, const QspmmRows& rows, int slice, const float* r,
+                         float* y, IntVec total) {
   const QspmmArgs& q = a.output;
   const int first = slice * Vec::kLanes;
   const int left = a.weights.rows - first;
   if (left < Vec::kLanes || (r != nullptr && !q.f32_output)) {
-    return EndSortedSlice(a, slice, r, y, total);
+    return EndSortedSlice(a, rows, slice, r, y, total);
   }
   alignas(64) int32_t start[Vec::kLanes];
-  memcpy(start, q.start + first, sizeof(start));
-  Vec z = Mul(ToFloats(AddInts(total, LoadInts(start))), LoadU(q.scale + first));
+  memcpy(start, rows.start + first, sizeof(start));
+  Vec z = Mul(ToFloats(AddInts(total, LoadInts(start))), LoadU(rows.scale + first));
   if (q.f32_output) {
     if (q.product.bias != nullptr) z = Add(z, LoadU(q.product.bias + first));
     if (r != nullptr) z = Add(z, LoadU(r + first));
@@ -149,6 +150,7 @@ void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end, Sli
   const QspmvArgs& a = *static_cast<const QspmvArgs*>(args);
   const QspmmArgs& q = a.output;
   const PackedSlices& m = a.weights;
+  const QspmmRows rows = FindQspmmRows(q, m.rows, q.at_run ? io[3] : nullptr);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t vector = item / a.chunks;
     const int64_t chunk = item % a.chunks;
@@ -162,16 +164,16 @@ void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end, Sli
       for (; slice + 2 <= slice_end; slice += 2) {
         IntVec sums[2];
         BitsSlices(m, slice, x, sums);
-        EndSlice(a, slice, r, y, sums[0]);
-        EndSlice(a, slice + 1, r, y, sums[1]);
+        EndSlice(a, rows, slice, r, y, sums[0]);
+        EndSlice(a, rows, slice + 1, r, y, sums[1]);
       }
     }
     for (; slice < slice_end; ++slice) {
       const IntVec sums = slice_sums(m, slice, x);
       if constexpr (kFormat == SpmvFormat::kSell || kFormat == SpmvFormat::kPerm) {
-        EndSortedSlice(a, slice, r, y, sums);
+        EndSortedSlice(a, rows, slice, r, y, sums);
       } else {
-        EndSlice(a, slice, r, y, sums);
+        EndSlice(a, rows, slice, r, y, sums);
       }
     }
     if (chunk + 1 == a.chunks && !q.f32_output) {  // channels that only fill the last element

@@ -2,7 +2,7 @@
 // input channels in the place of one float, and what qspmm makes of the sums (see qspmm.h).
 //
 // io: X [batch][x_row] packed bytes, [R or nullptr], Y [batch][y_row]: packed bytes or floats, R as
-// Y. A work item is one (vector, chunk of slices).
+// Y, [rows, see QspmmRows]. A work item is one (vector, chunk of slices).
 #pragma once
 
 #include "kernels/qspmm/qspmm.h"

@@ -2,6 +2,8 @@
 // Included once per instruction set, after its vec_*.h and dot_*.h, with SRT_ISA defined.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/define.h"
 #include "kernels/quantize/quantize.h"
 #include "simd/vec_math.h"
@@ -67,23 +69,26 @@ SRT_INLINE void QuantizeChannels(const Quantiser& q, const float* x, int64_t cha
   }
 }
 
-static void Quantize(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
-  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+SRT_INLINE Quantiser MakeQuantiser(float scale, int32_t zero, int32_t low, int32_t high) {
   // Inverses of other scales may not be normal.
-  const bool has_inverse = a.scale > 1e-30f && a.scale < 1e30f;
-  const Quantiser q = {Set1(a.scale),
-                       Set1(1.0f / a.scale),
-                       has_inverse ? 0.4999f : 0.0f,
-                       Set1(static_cast<float>(a.low - a.zero)),
-                       Set1(static_cast<float>(a.high - a.zero)),
-                       MakeByteRange(a.zero, a.low, a.high)};
+  const bool has_inverse = scale > 1e-30f && scale < 1e30f;
+  return {Set1(scale),
+          Set1(1.0f / scale),
+          has_inverse ? 0.4999f : 0.0f,
+          Set1(static_cast<float>(low - zero)),
+          Set1(static_cast<float>(high - zero)),
+          MakeByteRange(zero, low, high)};
+}
+
+static void QuantizeItemsOf(const QuantizeArgs& a, const Quantiser& q, const float* all_x,
+                            float* all_y, int64_t begin, int64_t end) {
   const bool side_by_side = a.columns == 1 && a.x_plane == 1 && a.y_plane == 1;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.planes;
     const int64_t plane = item % a.planes;
     const int64_t channels = a.channels - 4 * plane;
-    const float* x = static_cast<const float*>(io[0]) + image * a.x_image + 4 * plane * a.x_plane;
-    float* y = static_cast<float*>(io[1]) + image * a.y_image + plane * a.y_plane;
+    const float* x = all_x + image * a.x_image + 4 * plane * a.x_plane;
+    float* y = all_y + image * a.y_image + plane * a.y_plane;
     if (side_by_side) {  // to the end of the image, or of the items
       const int64_t planes = end - item < a.planes - plane ? end - item : a.planes - plane;
       QuantizeChannels(q, x, channels < 4 * planes ? channels : 4 * planes, y);
@@ -92,6 +97,71 @@ static void Quantize(const void* args_block, void* const* io, int64_t begin, int
       QuantizePlane(q, x, a.x_plane, static_cast<int>(channels < 4 ? channels : 4), a.columns, y);
     }
   }
+}
+
+static void Quantize(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  QuantizeItemsOf(a, MakeQuantiser(a.scale, a.zero, a.low, a.high),
+                  static_cast<const float*>(io[0]), static_cast<float*>(io[1]), begin, end);
+}
+
+// The rows of x are its planes, or where the channels of an image lie side by side, its images.
+static void QRange(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  const bool side_by_side = a.columns == 1 && a.x_plane == 1;
+  const int64_t planes = side_by_side ? 1 : a.channels;
+  const int64_t length = side_by_side ? a.channels : a.columns;
+  const int64_t rows = a.batch * planes;
+  for (int64_t part = begin; part < end; ++part) {
+    Vec low[2] = {Zero(), Zero()};
+    Vec high[2] = {Zero(), Zero()};
+    const int64_t row_end = rows * (part + 1) / a.parts;
+    for (int64_t row = rows * part / a.parts; row < row_end; ++row) {
+      const float* x =
+          static_cast<const float*>(io[0]) + row / planes * a.x_image + row % planes * a.x_plane;
+      int64_t i = 0;
+      for (; i + 2 * Vec::kLanes <= length; i += 2 * Vec::kLanes) {
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; ++v) {
+          const Vec value = LoadU(x + i + v * Vec::kLanes);
+          low[v] = Min(low[v], value);
+          high[v] = Max(high[v], value);
+        }
+      }
+      for (; i < length; i += Vec::kLanes) {  // lanes that do not exist read 0
+        const int64_t left = length - i;
+        const Vec value =
+            LoadMask(x + i, FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes)));
+        low[0] = Min(low[0], value);
+        high[0] = Max(high[0], value);
+      }
+    }
+    float* range = static_cast<float*>(io[1]) + 2 * part;
+    range[0] = ReduceMin(Min(low[0], low[1]));
+    range[1] = ReduceMax(Max(high[0], high[1]));
+  }
+}
+
+static void QDynamic(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
+  const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  const auto* ranges = static_cast<const float*>(io[1]);
+  float low = 0.0f;
+  float high = 0.0f;
+  for (int64_t part = 0; part < a.parts; ++part) {
+    low = ranges[2 * part] < low ? ranges[2 * part] : low;
+    high = ranges[2 * part + 1] > high ? ranges[2 * part + 1] : high;
+  }
+  const float scale = high == low ? 1.0f : (high - low) / 255.0f;
+  const float level = -low / scale;  // NaN where the range is infinite
+  const float limited = !(level > 0.0f) ? 0.0f : level < 255.0f ? level : 255.0f;
+  const float zero = std::nearbyint(limited);
+  if (begin == 0) {
+    auto* params = static_cast<float*>(io[3]);
+    params[0] = scale;
+    params[1] = zero;
+  }
+  QuantizeItemsOf(a, MakeQuantiser(scale, static_cast<int32_t>(zero), 0, 255),
+                  static_cast<const float*>(io[0]), static_cast<float*>(io[2]), begin, end);
 }
 
 SRT_INLINE void DequantizeRow(const QuantizeArgs& a, int r, const float* x, float* y) {

@@ -15,8 +15,8 @@ static const Kernel kKernels[] = {
 };
 
 bool SelectQuantize(QuantizeOp op, Isa isa, Kernel* kernel) {
-  static const char* const kPrefixes[] = {"quantize_", "dequantize_", "qadd_", "qlookup_",
-                                          "qelementwise_"};
+  static const char* const kPrefixes[] = {"quantize_",     "dequantize_", "qadd_",    "qlookup_",
+                                          "qelementwise_", "qrange_",     "qdynamic_"};
   const char* prefix = kPrefixes[static_cast<int>(op)];
   for (const Kernel& row : kKernels) {
     if (!IsaCovers(isa, row.isa) || strncmp(row.name, prefix, strlen(prefix)) != 0) continue;

@@ -8,6 +8,8 @@
 //   Add:        byte = clamp(round((a - a_zero) * a_scale + (b - b_zero) * b_scale) + zero, low,
 //               high)
 //   Lookup:     byte = table[byte]
+//   Range:      (least, greatest) of x and 0, of each part of its rows
+//   Dynamic:    Quantize with the scale and zero point that map this range onto 0 to 255
 //   Elementwise: z = act((x - x_zero) * scale + bias + r), r floats or (r - b_zero) * b_scale;
 //               floats z, or clamp(round(z * y_factor) + zero, low, high)
 #pragma once
@@ -18,8 +20,9 @@
 namespace sparsert {
 
 // io: Quantize: x, y; Dequantize: q, y; Add: a, b, y; Lookup: q, y; Elementwise: x, [r or nullptr],
-// y. A work item is one packed plane of one image. Strides in elements. Add and Lookup may write
-// their first operand.
+// y; Range: x, ranges [parts][2]; Dynamic: x, ranges, y, params [2]: scale and zero point, written
+// with the first item. A work item is one packed plane of one image; of Range, a part. Strides in
+// elements. Add and Lookup may write their first operand.
 struct QuantizeArgs {
   int64_t batch = 1;
   int64_t planes = 1;    // packed
@@ -37,9 +40,19 @@ struct QuantizeArgs {
   Activation act;
   float y_factor = 1.0f;
   bool r_is_float = false, y_is_float = false;
+  // Of Range and Dynamic.
+  int64_t parts = 0;
 };
 
-enum class QuantizeOp : uint8_t { kQuantize, kDequantize, kAdd, kLookup, kElementwise };
+enum class QuantizeOp : uint8_t {
+  kQuantize,
+  kDequantize,
+  kAdd,
+  kLookup,
+  kElementwise,
+  kRange,
+  kDynamic
+};
 
 inline int64_t QuantizeItems(const QuantizeArgs& args) { return args.batch * args.planes; }
 
