@@ -341,14 +341,17 @@ def _choose_layers(
     named = list(sparsity) if isinstance(sparsity, Mapping) else list(layers)
     _check_names(list(layers), shared_names(model), [*named, *exclude])
     chosen = [name for name in named if name not in exclude]
-    if pattern.is_channel or CRITERIA[options.method].measures_channels:
-        recurrent = [name for name in chosen if layers[name].is_recurrent]
-        if isinstance(sparsity, Mapping) and recurrent:
+    measures_channels = CRITERIA[options.method].measures_channels
+    if pattern.is_channel or measures_channels:
+        several = [n for n in chosen if layers[n].is_recurrent or layers[n].is_attention]
+        if measures_channels:  # its outputs are not seen
+            several += [name for name in chosen if layers[name].is_projection]
+        if isinstance(sparsity, Mapping) and several:
             raise ValueError(
-                "prune: the channels of recurrent layers cannot go one by one: "
-                f"{', '.join(recurrent)}"
+                "prune: the channels of recurrent layers and attentions cannot go one by one: "
+                f"{', '.join(several)}"
             )
-        chosen = [name for name in chosen if not layers[name].is_recurrent]
+        chosen = [name for name in chosen if name not in several]
     if pattern.is_channel and not isinstance(sparsity, Mapping) and len(layers) > 1:
         chosen = [name for name in chosen if name != list(layers)[-1]]
     if not chosen:
