@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import copy
-import dataclasses
+import itertools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from torch import nn
 
 from bench.layers import ROOT, publish
 from bench.pruning import Batches, accuracy
-from sparsert import convert, prune
+from sparsert import convert, load, prune
 from sparsert.demo import FINE_TUNING_RATE, LEARNING_RATE, PIXELS, load_digits
 from sparsert.report import Effort, Entrant, describe_machine, race
 from sparsert.report.race import max_relative_error
@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "taylor, layer-wise": {"method": "taylor"},
     "taylor, greedy": {"method": "taylor", "strategy": "greedy"},
 }
+PEER = "taylor, layer-wise"  # runs in ONNX Runtime too
 NETWORK = "Conv64-Pool-Conv128-Conv128-Pool-Conv256-GlobalPool-Dense10"
 
 
@@ -49,7 +50,7 @@ def build_network() -> nn.Module:
     """Returns the network with new weights: float32 [n, 1, 28, 28] -> [n, 10]."""
     layers: list[nn.Module] = []
     widths = [1, 64, 128, 128, 256]
-    for number, (before, width) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (before, width) in enumerate(itertools.pairwise(widths)):
         if number in (1, 3):
             layers.append(nn.MaxPool2d(2))
         convolution = nn.Conv2d(before, width, 3, padding=1, bias=False)
@@ -78,16 +79,8 @@ def make_networks(folder: Path, seed: int) -> None:
         report = prune.shrink(module, x, parameters=SHARE, data=data, seed=seed, **options)
         before = accuracy(module, images)
         batches = Batches(images, seed + 1)
-        prune.fine_tune(
-            module, batches, epochs=FINE_TUNING_EPOCHS, learning_rate=FINE_TUNING_RATE
-        )
-        widths = [part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d)]
-        facts[name] = {
-            **_facts(module, images),
-            "at_once": before,
-            "widths": "-".join(map(str, widths)),
-            "error": report.error,
-        }
+        prune.fine_tune(module, batches, epochs=FINE_TUNING_EPOCHS, learning_rate=FINE_TUNING_RATE)
+        facts[name] = {**_facts(module, images), "at_once": before, "error": report.error}
         print(seed, name, facts[name], flush=True)
         if seed == 0:
             _save(module, folder / f"variant-{number}", images.test_x)
@@ -96,10 +89,20 @@ def make_networks(folder: Path, seed: int) -> None:
 
 def _facts(module: nn.Module, images: Any) -> dict[str, Any]:
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return {"accuracy": accuracy(module, images), "parameters": parameters}
+    widths = [part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d)]
+    return {
+        "accuracy": accuracy(module, images),
+        "parameters": parameters,
+        "widths": "-".join(map(str, widths)),
+    }
 
 
 def _save(module: nn.Module, stem: Path, x: np.ndarray) -> None:
+    """Writes the network as ONNX and .sprt, and compares the outputs.
+
+    Raises:
+        RuntimeError: they differ.
+    """
     program = torch.onnx.export(
         module.eval(),
         (torch.zeros(2, 1, PIXELS, PIXELS),),
@@ -112,22 +115,29 @@ def _save(module: nn.Module, stem: Path, x: np.ndarray) -> None:
     assert program is not None
     onnx.save(program.model_proto, stem.with_suffix(".onnx"))
     convert(stem.with_suffix(".onnx"), stem.with_suffix(".sprt"))
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(x)).numpy()
+    found = load(stem.with_suffix(".sprt"), threads=1).run(None, {"image": x})[0]
+    error = max_relative_error(found, expected)
+    if error > TOLERANCE:
+        raise RuntimeError(f"{stem.name}: sparsert's outputs differ from torch's by {error:.1e}")
 
 
 def measure(folder: Path, seeds: Sequence[int], images: np.ndarray, effort: Effort) -> Table:
     """Races the networks of the first seed; returns a row for each engine and network.
 
     Raises:
-        RuntimeError: an engine failed, or gives other outputs than ONNX Runtime.
+        RuntimeError: an engine failed.
     """
     facts = [json.loads((folder / f"facts-{seed}.json").read_text("utf-8")) for seed in seeds]
     stems = {DENSE: folder / "dense"}
     stems |= {name: folder / f"variant-{number}" for number, name in enumerate(VARIANTS)}
-    engines = {"onnxruntime": ".onnx", "sparsert": ".sprt"}
+    peers = [("onnxruntime", name) for name in (DENSE, PEER)]
+    heats = [*peers, *(("sparsert", name) for name in stems)]
+    suffixes = {"onnxruntime": ".onnx", "sparsert": ".sprt"}
     entrants = [
-        Entrant(f"{engine} {name}", engine, stem.with_suffix(suffix))
-        for name, stem in stems.items()
-        for engine, suffix in engines.items()
+        Entrant(f"{engine}, {name}", engine, stems[name].with_suffix(suffixes[engine]))
+        for engine, name in heats
     ]
     races = {
         batch: {
@@ -139,45 +149,33 @@ def measure(folder: Path, seeds: Sequence[int], images: np.ndarray, effort: Effo
     problems = [f"{r.name}: {r.error}" for found in races.values() for r in found.values()]
     problems = [problem for problem in problems if not problem.endswith(": ")]
     rows, records = [], []
-    for name in stems:
-        own = [fact[name] for fact in facts]
-        lost = [f[DENSE]["accuracy"] - f[name]["accuracy"] for f in facts]
-        for engine in engines:
-            speeds, spreads = [], []
-            for found in races.values():
-                mine, reference = found[f"{engine} {name}"], found[f"onnxruntime {DENSE}"]
-                pairs = zip(reference.round_medians, mine.round_medians, strict=True)
-                speeds.append(float(np.median([a / b for a, b in pairs])))
-                spreads.append(mine.spread)
-                peer = found[f"onnxruntime {name}"].outputs[0]
-                error = max_relative_error(mine.outputs[0], peer)
-                if error > TOLERANCE:
-                    problems.append(f"{engine} {name}: differs from ONNX Runtime by {error:.1e}")
-            share = 1 - own[0]["parameters"] / facts[0][DENSE]["parameters"]
-            rows.append(
-                (
-                    f"{engine}, {name}",
-                    own[0].get("widths", "64-128-128-256"),
-                    f"{own[0]['parameters']:,}",
-                    f"{100 * share:.1f} %",
-                    f"{np.median([f['accuracy'] for f in own]):.4f}",
-                    f"{np.median(lost):+.4f}" if name != DENSE else "",
-                    f"{max(lost):+.4f}" if name != DENSE else "",
-                    *(f"{speed:.2f}" for speed in speeds),
-                    f"{100 * max(spreads):.0f} %",
-                )
-            )
-            records.append(
-                {
-                    "engine": engine,
-                    "network": name,
-                    "share": share,
-                    "lost": max(lost),
-                    "speed": min(speeds),
-                }
-            )
     if problems:
         raise RuntimeError("; ".join(problems))
+    for engine, name in heats:
+        own = [fact[name] for fact in facts]
+        lost = [f[DENSE]["accuracy"] - f[name]["accuracy"] for f in facts]
+        speeds, spreads = [], []
+        for found in races.values():
+            mine, reference = found[f"{engine}, {name}"], found[f"onnxruntime, {DENSE}"]
+            pairs = zip(reference.round_medians, mine.round_medians, strict=True)
+            speeds.append(float(np.median([a / b for a, b in pairs])))
+            spreads.append(mine.spread)
+        share = 1 - own[0]["parameters"] / facts[0][DENSE]["parameters"]
+        rows.append(
+            (
+                f"{engine}, {name}",
+                own[0]["widths"],
+                f"{own[0]['parameters']:,}",
+                f"{100 * share:.1f} %",
+                f"{np.median([f['accuracy'] for f in own]):.4f}",
+                f"{np.median(lost):+.4f}" if name != DENSE else "",
+                f"{max(lost):+.4f}" if name != DENSE else "",
+                *(f"{speed:.2f}" for speed in speeds),
+                f"{100 * max(spreads):.0f} %",
+            )
+        )
+        facts_of_row = {"engine": engine, "network": name, "share": share}
+        records.append({**facts_of_row, "lost": max(lost), "speed": min(speeds)})
     columns = ["engine, network", "channels", "parameters", "removed", "accuracy", "lost"]
     columns += ["lost at worst", *(f"speed, batch {batch}" for batch in races), "spread"]
     machine = describe_machine()
@@ -209,7 +207,7 @@ def main() -> None:
             list(pool.map(make_networks, [folder] * len(seeds), seeds))
         if args.no_race:
             return
-        effort = Effort(rounds=9, burst_seconds=0.15)
+        effort = Effort(rounds=9, burst_seconds=0.1)
         table = measure(folder, seeds, load_digits(0).test_x, effort)
     print(table)
     if args.publish:

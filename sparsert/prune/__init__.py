@@ -92,7 +92,8 @@ def prune(
     Biases are not pruned, but for those of whole channels.
 
     Args:
-        model: any torch module; it is changed in place.
+        model: any torch module, or a Keras model with torch as its backend, whose layers are named
+            by their paths; it is changed in place.
         method: what a weight's importance is: "magnitude" abs(w), "gradient" abs(dL/dw), "taylor"
             abs(w dL/dw), "snip", "wanda" abs(w) norm(x), "second-order", "random"; that of an
             output channel: "activation-gradient" abs(dL/da), "activation-sensitivity" abs(da/dx),
@@ -109,8 +110,8 @@ def prune(
             at most 2 of 4 successive input channels are left; "channel": all weights of an output
             channel, its bias too. A block counts by the mean importance of its weights. None: what
             the method measures, channels or weights. With "channel", recurrent layers, attentions
-            and the last layer, whose channels are the model's outputs, are left alone unless `sparsity` names
-            them (the last one only).
+            and the last layer, whose channels are the model's outputs, are left alone unless
+            `sparsity` names them (the last one only).
         exclude: names of layers to leave alone, as in model.named_modules(); the name of a
             recurrent module or an attention stands for all its weights, here and in `sparsity`.
         data: batches for the methods that measure them: (inputs, targets), where inputs may be a

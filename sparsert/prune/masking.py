@@ -17,6 +17,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.utils import parametrize  # noqa: E402
 
 from sparsert.prune.attention import ATTENTION, projection_names  # noqa: E402
+from sparsert.prune.keras_check import is_keras  # noqa: E402
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -189,12 +190,23 @@ def maskable(model: nn.Module) -> dict[str, PrunableLayer]:
 
 def get_masks(model: nn.Module) -> dict[str, Tensor]:
     """Returns copies of all held masks by layer name."""
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView
+
+        return get_masks(KerasView(model))
     held = {name: held_mask(layer) for name, layer in maskable(model).items()}
     return {name: mask.mask.clone() for name, mask in held.items() if mask is not None}
 
 
 def set_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Adds masks to those already held."""
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView
+
+        view = KerasView(model)
+        set_masks(view, masks)
+        view.write_back()
+        return
     layers = maskable(model)
     problems = []
     for name, mask in masks.items():
@@ -270,6 +282,13 @@ def _remove_hooks(module: nn.Module) -> None:
 
 def hold_present_zeros(model: nn.Module, names: Collection[str] | None = None) -> None:
     """Masks the weights that are zero now, or those of layers and biases that get_masks() named."""
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView
+
+        view = KerasView(model)
+        hold_present_zeros(view, names)
+        view.write_back()
+        return
     layers = prunable_layers(model)
     if names is not None:
         layers = {name: layer for name, layer in maskable(model).items() if name in names}
@@ -281,6 +300,11 @@ def hold_present_zeros(model: nn.Module, names: Collection[str] | None = None) -
 
 def bake_masks(model: nn.Module) -> None:
     """Replaces every masked weight by its value; each layer's parameter object stays the same."""
+    if is_keras(model):
+        from sparsert.prune.keras_view import release
+
+        release(model)
+        return
     for module in list(model.modules()):
         if not parametrize.is_parametrized(module):
             continue

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparsert.errors import describe_problems
 from sparsert.prune.criteria import CRITERIA, Job
 from sparsert.prune.explanation import explain_layer
+from sparsert.prune.keras_check import is_keras
 from sparsert.prune.patterns import (
     CHANNEL,
     UNSTRUCTURED,
@@ -78,6 +79,14 @@ def prune_model(model: torch.nn.Module, options: Options) -> PruneReport:
     """Does what sparsert.prune() promises."""
     pattern = check_options(options)
     import_torch()
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView, check_method
+
+        check_method(options.method, CRITERIA)
+        view = KerasView(model)
+        report = prune_model(view, options)
+        view.write_back()
+        return report
     from sparsert.prune.masking import prunable_layers, set_masks, weight_of
 
     layers = prunable_layers(model)

@@ -277,7 +277,13 @@ def _choose_by_layer(
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if count(left(middle)) <= goal else (middle, high)
-    return left(high), f"the least of its group: {high:.3g} of each, {multiples}"
+    found = left(high)
+    # Groups of a kind are rounded alike: what went too much comes back where most was cut off.
+    for group in sorted(groups, key=lambda g: found[g.name] - (1 - high) * g.width):
+        more = {**found, group.name: found[group.name] + _unit(group, options.align)}
+        if more[group.name] <= group.width and count(more) <= goal:
+            found = more
+    return found, f"the least of its group: {high:.3g} of each, {multiples}"
 
 
 def _check_reachable(least: int, before: int, share: float) -> None:
