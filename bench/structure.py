@@ -12,6 +12,7 @@ import concurrent.futures
 import copy
 import itertools
 import json
+import multiprocessing
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,7 +204,8 @@ def main() -> None:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         seeds = range(args.seeds)
-        with concurrent.futures.ProcessPoolExecutor(args.jobs) as pool:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(max(1, args.jobs), context) as pool:
             list(pool.map(make_networks, [folder] * len(seeds), seeds))
         if args.no_race:
             return

@@ -16,7 +16,8 @@ from torch import Tensor, nn  # noqa: E402
 
 from sparsert.prune.masking import get_masks, maskable, set_masks, weight_of  # noqa: E402
 
-# Kind of a Keras layer, without the digit of its rank -> how its kernel lies: taps, inputs, outputs.
+# Classes of Keras' layers. Kernels are [taps, inputs, outputs], [taps, outputs, inputs] of
+# transposed ones, and [taps, inputs, outputs of each] of depthwise ones.
 _CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
 _TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 _DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
