@@ -122,7 +122,7 @@ def run_cases(cases: Sequence[Case], seed: int, epochs: int) -> list[tuple[float
         dense, Batches(images, seed), epochs=TRAINING_EPOCHS, learning_rate=LEARNING_RATE
     )
     full = accuracy(dense, images)
-    found = []
+    found: list[tuple[float, ...]] = []
     for case in cases:
         zeros, before, after = run_case(case, dense, images, seed, epochs)
         found.append((zeros, full - before, full - after))

@@ -5,7 +5,7 @@ Imports torch at its top: imported only when a pruning function is given a Keras
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from sparsert.prune.torch_import import import_torch
@@ -84,7 +84,7 @@ class KerasView(nn.Module):
         set_masks(self, masks)
         self.train(False)
 
-    def _shape(self, name: str, parameter: str) -> torch.Size:
+    def _shape(self, name: str, parameter: str) -> Sequence[int]:
         return cast(Tensor, getattr(self.get_submodule(name), parameter)).shape
 
     def _add(self, layer: Any) -> None:
@@ -92,6 +92,7 @@ class KerasView(nn.Module):
         own = f"{self.__dict__['_model'].name}/"
         name = (layer.path or layer.name).removeprefix(own).replace(".", "_")
         bias = getattr(layer, "bias", None)
+        orders: dict[str, tuple[Any, tuple[int, ...]]]
         if kind == "Dense":
             inputs, outputs = layer.kernel.shape
             found: Any = nn.Linear(inputs, outputs, bias is not None, device="meta")
@@ -109,7 +110,7 @@ class KerasView(nn.Module):
             make = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
             if kind not in _TRANSPOSED:
                 make = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # type: ignore[assignment]
-            options = {"groups": groups, "bias": bias is not None, "device": "meta"}
+            options: dict[str, Any] = {"groups": groups, "bias": bias is not None, "device": "meta"}
             found = make[rank - 1](inputs, outputs, kernel[:rank], **options)
             orders = {"weight": (layer.kernel, order)}
         elif kind in _CELLS:
@@ -190,7 +191,7 @@ def _layer_name(name: str, parameter: str) -> str:
     return name if parameter == "weight" else f"{name}.{parameter}"
 
 
-def _as_torch(value: Tensor, order: tuple[int, ...], shape: torch.Size) -> Tensor:
+def _as_torch(value: Tensor, order: tuple[int, ...], shape: Sequence[int]) -> Tensor:
     """Brings Keras' axes into torch's order; depthwise kernels have one axis less there."""
     return value.permute(order).reshape(shape)
 
