@@ -87,8 +87,9 @@ performance: $(VENV)/.stamp-bench build-all ## the tables of docs/performance.md
 	  $(BIN)/python -m bench.layers $$model --sparsity $$zeros --publish || exit 1; done; done
 	$(BIN)/python -m bench.threads resnet50 mobilenet_v1 --publish
 
-pruning: $(VENV)/.stamp-demo ## what each way to prune costs in accuracy: the table of docs/pruning.md
-	$(BIN)/python -m bench.pruning --publish
+pruning: $(VENV)/.stamp-demo build ## what each way to prune costs and brings: the tables of docs/pruning.md
+	$(BIN)/python -m bench.pruning --jobs $(JOBS) --publish
+	$(BIN)/python -m bench.structure --jobs $(JOBS) --publish
 
 # DeepSparse needs an old NumPy and Python 3.11 at most; without it the race goes on and says so.
 .venv-deepsparse/.stamp: bench/peers/requirements-deepsparse.txt

@@ -7,8 +7,10 @@ all layers alike, and fine-tuned as the demo does, every copy with the same batc
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import copy
 import dataclasses
+import multiprocessing
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,21 +109,37 @@ def run_case(
     return zeros, before, accuracy(module, images)
 
 
-def measure(cases: Sequence[Case], seeds: Sequence[int], epochs: int) -> Table:
-    """Returns a row for each case: medians over the seeds."""
+def run_cases(cases: Sequence[Case], seed: int, epochs: int) -> list[tuple[float, ...]]:
+    """Trains the network; returns of each case the zeros and the accuracy lost, before and after.
+
+    One thread: so small a network is no faster on more.
+    """
+    torch.set_num_threads(1)
+    images = load_digits(seed)
+    torch.manual_seed(seed)
+    dense = build_network().eval()
+    prune.fine_tune(
+        dense, Batches(images, seed), epochs=TRAINING_EPOCHS, learning_rate=LEARNING_RATE
+    )
+    full = accuracy(dense, images)
+    found: list[tuple[float, ...]] = []
+    for case in cases:
+        zeros, before, after = run_case(case, dense, images, seed, epochs)
+        found.append((zeros, full - before, full - after))
+        print(seed, case, f"{zeros:.3f} {full:.4f} {before:.4f} {after:.4f}", flush=True)
+    return found
+
+
+def measure(cases: Sequence[Case], seeds: Sequence[int], epochs: int, jobs: int) -> Table:
+    """Returns a row for each case: medians over the seeds; `jobs` processes share the work."""
+    parts = [(seed, cases[first::jobs]) for seed in seeds for first in range(jobs)]
     found: dict[Case, list[tuple[float, ...]]] = {case: [] for case in cases}
-    for seed in seeds:
-        images = load_digits(seed)
-        torch.manual_seed(seed)
-        dense = build_network().eval()
-        prune.fine_tune(
-            dense, Batches(images, seed), epochs=TRAINING_EPOCHS, learning_rate=LEARNING_RATE
-        )
-        full = accuracy(dense, images)
-        for case in cases:
-            zeros, before, after = run_case(case, dense, images, seed, epochs)
-            found[case].append((zeros, full - before, full - after))
-            print(seed, case, f"{zeros:.3f} {full:.4f} {before:.4f} {after:.4f}", flush=True)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
+        running = [pool.submit(run_cases, part, seed, epochs) for seed, part in parts if part]
+        for (_, part), future in zip((p for p in parts if p[1]), running, strict=True):
+            for case, result in zip(part, future.result(), strict=True):
+                found[case].append(result)
     rows, records = [], []
     for case, results in found.items():
         zeros, before, after = (float(np.median(column)) for column in zip(*results, strict=True))
@@ -161,12 +179,12 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5, help="of the fine-tuning")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--methods", nargs="+", choices=prune.METHODS, default=prune.METHODS)
     parser.add_argument("--publish", action="store_true", help="put the table into docs/pruning.md")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     cases = [case for case in CASES if case.method in args.methods]
-    table = measure(cases, range(args.seeds), args.epochs)
+    table = measure(cases, range(args.seeds), args.epochs, max(1, args.jobs))
     print(table)
     if args.publish:
         command = f"python -m bench.pruning --seeds {args.seeds} --epochs {args.epochs} --publish"

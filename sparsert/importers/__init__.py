@@ -19,7 +19,7 @@ def import_model(src: Any, example_inputs: Any = None, dynamic_shapes: Any = Non
 
     Args:
         src: path of an .onnx file, its bytes, an onnx.ModelProto, an onnx_ir.Model (returned as
-            it is) or a torch.nn.Module.
+            it is), a torch.nn.Module or a Keras model.
         example_inputs: torch modules only: a tensor, a tuple or a dict of tensors.
         dynamic_shapes: torch modules only: as in torch.onnx.export.
 
@@ -38,6 +38,11 @@ def import_model(src: Any, example_inputs: Any = None, dynamic_shapes: Any = Non
 
         return import_onnx(src)  # type: ignore[arg-type]
     # An object of a class from one of these packages exists only if the package is loaded.
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(src, keras.Model):
+        from sparsert.importers.keras_model import import_keras
+
+        return import_keras(src)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(src, torch.nn.Module):
         from sparsert.importers.torch_module import import_torch
@@ -53,5 +58,6 @@ def import_model(src: Any, example_inputs: Any = None, dynamic_shapes: Any = Non
         return src
     raise ModelFormatError(
         f"cannot import a model from {type(src).__module__}.{type(src).__qualname__}; expected a "
-        "path to an .onnx file, its bytes, an onnx.ModelProto or a torch.nn.Module"
+        "path to an .onnx file, its bytes, an onnx.ModelProto, a torch.nn.Module or a Keras "
+        "model"
     )

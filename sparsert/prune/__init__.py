@@ -18,6 +18,14 @@ from sparsert.prune.recipe import Recipe, RecipeError, RecipeResult, Step
 from sparsert.prune.report import LayerZeros, PruneReport
 from sparsert.prune.schedules import Gradual, Regrowth, erdos_renyi, iterative
 from sparsert.prune.selection import DEFAULT_METHOD, SCOPES, Options, prune_model
+from sparsert.prune.shrink_report import GroupChange, ShrinkReport
+from sparsert.prune.shrinking import (
+    ALIGNMENT,
+    ShrinkOptions,
+    shrink_model,
+    shrink_zero_channels,
+)
+from sparsert.prune.torch_import import import_torch
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +37,7 @@ __all__ = [
     "SCOPES",
     "Criterion",
     "Gradual",
+    "GroupChange",
     "Job",
     "LayerExplanation",
     "LayerZeros",
@@ -37,6 +46,7 @@ __all__ = [
     "RecipeError",
     "RecipeResult",
     "Regrowth",
+    "ShrinkReport",
     "Step",
     "apply_masks",
     "erdos_renyi",
@@ -49,6 +59,9 @@ __all__ = [
     "recalibrate_batch_norms",
     "register",
     "remove",
+    "shrink",
+    "shrink_zeros",
+    "skip_blocks",
 ]
 
 
@@ -69,16 +82,18 @@ def prune(
 ) -> PruneReport:
     """Zeroes the least important weights of a torch module's layers.
 
-    Those are convolutions, linear layers and recurrent ones (LSTM, GRU, RNN and their cells), each
-    of whose weights is a layer of its own: "lstm.weight_hh_l0". A weight that several modules share
-    is one layer, under the first one's name, and is pruned in all of them.
+    Those are convolutions, linear layers, recurrent ones (LSTM, GRU, RNN and their cells) and
+    MultiheadAttention; each weight of the last two is a layer of its own: "lstm.weight_hh_l0". A
+    weight that several modules share is one layer, under the first one's name, and is pruned in all
+    of them.
 
     The zeros are held by masks (torch parametrizations of each `weight`): they survive further
     training until remove() bakes them in. Weights that are zero already stay zero, and count.
     Biases are not pruned, but for those of whole channels.
 
     Args:
-        model: any torch module; it is changed in place.
+        model: any torch module, or a Keras model with torch as its backend, whose layers are named
+            by their paths; it is changed in place.
         method: what a weight's importance is: "magnitude" abs(w), "gradient" abs(dL/dw), "taylor"
             abs(w dL/dw), "snip", "wanda" abs(w) norm(x), "second-order", "random"; that of an
             output channel: "activation-gradient" abs(dL/da), "activation-sensitivity" abs(da/dx),
@@ -94,11 +109,11 @@ def prune(
             channels; "1x4": of successive input channels at one tap (2, 4, 8 or 16 of them); "2:4":
             at most 2 of 4 successive input channels are left; "channel": all weights of an output
             channel, its bias too. A block counts by the mean importance of its weights. None: what
-            the method measures, channels or weights. With "channel", recurrent layers and the last
-            layer, whose channels are the model's outputs, are left alone unless `sparsity` names
-            them (the last one only).
+            the method measures, channels or weights. With "channel", recurrent layers, attentions
+            and the last layer, whose channels are the model's outputs, are left alone unless
+            `sparsity` names them (the last one only).
         exclude: names of layers to leave alone, as in model.named_modules(); the name of a
-            recurrent module stands for all its weights, here and in `sparsity`.
+            recurrent module or an attention stands for all its weights, here and in `sparsity`.
         data: batches for the methods that measure them: (inputs, targets), where inputs may be a
             tensor, a tuple or a mapping; or inputs alone, if the method needs no gradients of the
             loss. A few hundred samples are enough.
@@ -178,6 +193,157 @@ def remove(model: torch.nn.Module) -> None:
     from sparsert.prune.masking import bake_masks
 
     bake_masks(model)
+
+
+def shrink(
+    model: torch.nn.Module,
+    example_inputs: Any,
+    method: str = DEFAULT_METHOD,
+    *,
+    channels: float | Mapping[str, float] | None = None,
+    parameters: float | None = None,
+    strategy: str = "layerwise",
+    align: int = ALIGNMENT,
+    head_sizes: Mapping[str, int] | None = None,
+    exclude: Sequence[str] = (),
+    data: Iterable[Any] | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
+    evaluate: Callable[[torch.nn.Module], float] | None = None,
+    seed: int = 0,
+) -> ShrinkReport:
+    """Takes neurons, filters and attention heads out of a torch module: it gets smaller layers.
+
+    Channels that are added to each other, or read by several layers, go from all of them at once;
+    torch-pruning finds these groups. A group is left alone, with its reason in the report, where
+    its channels are the model's outputs, a norm takes them together (LayerNorm, GroupNorm), weights
+    are shared, or the module does not run without them. Whatever goes is checked: the outputs for
+    the example inputs are those that the module had when nothing read it. Train afterwards, with a
+    new optimizer: the parameters are new ones. Masks are held on as before.
+
+    Args:
+        model: any torch module; it is changed in place.
+        example_inputs: a tensor, a tuple of arguments or a mapping of keyword ones.
+        method: what the importance of a channel is, the mean of its weights': as in prune(); with
+            "random" the channels are random.
+        channels: share of the channels and heads that go, 0 to 1 (1 excluded): a number, or
+            {layer: number}, which leaves other groups alone.
+        parameters: instead: share of all the module's parameters that go, at least.
+        strategy: "layerwise": the same share of each group; "greedy", with `parameters`: step by
+            step from the group where the loss on `data` rises, or `evaluate` falls, the least per
+            parameter.
+        align: the number of channels left in a group is a multiple of it, the nearest; narrower
+            groups stay. 16 floats fill the widest vector of a CPU. Heads are not rounded.
+        head_sizes: {layer: n}: n successive outputs of the layer are a head and go together: for an
+            attention of linear layers, one of its queries', keys' or values'. Numbers of heads that
+            the modules around keep ("num_heads" and the like) are corrected. MultiheadAttention
+            needs none; it is replaced where heads go.
+        exclude: names of layers and attentions to leave alone.
+        data: batches, as in prune().
+        loss: as in prune().
+        evaluate: of strategy "greedy": takes the module, returns what is to stay high.
+        seed: of the method "random".
+
+    Returns:
+        What each group lost; its explain() says why.
+
+    Raises:
+        ValueError: lists what is wrong with the arguments; nothing can go; a share of parameters
+            that cannot be reached, with the greatest that can. The model is unchanged.
+        BackendError: PyTorch or torch-pruning is not installed.
+
+    Example:
+        >>> report = sparsert.prune.shrink(module, x, parameters=0.5)  # doctest: +SKIP
+        >>> sparsert.prune.fine_tune(module, batches, epochs=3)        # doctest: +SKIP
+    """
+    return shrink_model(
+        model,
+        example_inputs,
+        ShrinkOptions(
+            method=method,
+            channels=channels,
+            parameters=parameters,
+            strategy=strategy,
+            align=align,
+            head_sizes=head_sizes,
+            exclude=exclude,
+            data=data,
+            loss=loss,
+            evaluate=evaluate,
+            seed=seed,
+        ),
+    )
+
+
+def shrink_zeros(model: torch.nn.Module, example_inputs: Any, *, align: int = 1) -> ShrinkReport:
+    """Takes channels out whose weights are all zero: no output changes, and that is checked.
+
+    Such channels come from prune(pattern="channel"), or from any pruning that left a channel with
+    no weights, or no reader. Those that are not zero behind a norm stay.
+
+    Args:
+        model: changed in place.
+        example_inputs: as in shrink().
+        align: the number of channels left in a group is a multiple of it, if zeros are enough.
+
+    Returns:
+        What each group lost; `error` is the largest relative difference of the outputs.
+
+    Raises:
+        BackendError: PyTorch or torch-pruning is not installed.
+    """
+    return shrink_zero_channels(model, example_inputs, align)
+
+
+def skip_blocks(
+    model: torch.nn.Module,
+    example_inputs: Any,
+    count: int,
+    *,
+    method: str | None = None,
+    exclude: Sequence[str] = (),
+    data: Iterable[Any] | None = None,
+    loss: Callable[[Any, Any], torch.Tensor] | None = None,
+    evaluate: Callable[[torch.nn.Module], float] | None = None,
+    seed: int = 0,
+) -> ShrinkReport:
+    """Takes whole layers out of a torch module: residual blocks that matter least.
+
+    A residual block is a module that gives a tensor of the shape of its input, and passes that
+    input on beside its layers; of nested ones the smallest count.
+
+    Args:
+        model: changed in place: a skipped block is replaced by one that gives its input back.
+        example_inputs: as in shrink().
+        count: how many to skip.
+        method: choose by the mean importance of the blocks' weights, as in prune(); None: one after
+            another the block goes without which `evaluate` is highest, or else the loss on `data`
+            lowest.
+        exclude: names of blocks to leave alone.
+        data: batches, as in prune().
+        loss: as in prune().
+        evaluate: takes the module, returns what is to stay high.
+        seed: of the method "random".
+
+    Returns:
+        Which went, and the loss or score without each.
+
+    Raises:
+        ValueError: lists what is wrong with the arguments. The model is unchanged.
+    """
+    import_torch()
+    from sparsert.prune.blocks import skip_residual_blocks
+
+    return skip_residual_blocks(
+        model,
+        example_inputs,
+        count,
+        method=method,
+        exclude=exclude,
+        data=data,
+        loss=loss,
+        evaluate=evaluate,
+        seed=seed,
+    )
 
 
 def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:

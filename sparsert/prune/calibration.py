@@ -18,7 +18,12 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.utils import parametrize  # noqa: E402
 from torch.overrides import TorchFunctionMode  # noqa: E402
 
-from sparsert.prune.layer_inputs import columns_of, recurrent_inputs  # noqa: E402
+from sparsert.prune.attention import ATTENTION  # noqa: E402
+from sparsert.prune.layer_inputs import (  # noqa: E402
+    attention_inputs,
+    columns_of,
+    recurrent_inputs,
+)
 from sparsert.prune.masking import (  # noqa: E402
     CONVOLUTIONS,
     PRUNABLE,
@@ -372,7 +377,10 @@ def visit_inputs(job: Job, visit: Callable[[str, Tensor], None]) -> None:
     number = 0
     by_module: dict[nn.Module, list[str]] = {}
     for name, layer in job.layers.items():
-        by_module.setdefault(layer.module, []).append(name)
+        module = layer.module
+        if layer.is_projection:  # it is not called: the attention computes with its weight
+            module = next(m for m in job.model.modules() if layer.module in m.children())
+        by_module.setdefault(module, []).append(name)
 
     def show(name: str, columns: Tensor) -> None:
         _check_finite("inputs", number, {name: columns})
@@ -385,6 +393,13 @@ def visit_inputs(job: Job, visit: Callable[[str, Tensor], None]) -> None:
             x = args[0] if args else kwargs["input"]
             for part in _parts(module, x):
                 show(names[0], columns_of(module, part))
+            return
+        if isinstance(module, ATTENTION):
+            for parameter, x in attention_inputs(module, args, kwargs).items():
+                for name in names:
+                    layer = job.layers[name]
+                    if parameter == ("out_proj" if layer.is_projection else layer.parameter):
+                        show(name, x)
             return
         for parameter, x in recurrent_inputs(module, args, kwargs).items():
             for name in names:

@@ -75,7 +75,7 @@ def explain_layer(
     edges = _edges(both)
     kept = to_matrices(layer, keep)  # [groups, rows, taps, columns]
     inputs = kept.any(2).any(1)
-    if layer.is_recurrent:  # every gate reads the same inputs
+    if layer.is_recurrent or layer.is_attention:  # every gate reads the same inputs
         inputs = inputs.any(0)
     total = float(both.sum())
     return LayerExplanation(
@@ -135,8 +135,8 @@ def explain_table(
             layer.lowest_kept,
             bars(layer.before),
             bars(layer.after),
-            _places(layer.dead_outputs),
-            _places(layer.dead_inputs),
+            list_places(layer.dead_outputs),
+            list_places(layer.dead_inputs),
         )
         for layer in layers
     ]
@@ -167,7 +167,8 @@ def bars(counts: Sequence[int]) -> str:
     return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // most) if most else 0] for count in groups)
 
 
-def _places(indices: Sequence[int]) -> str:
+def list_places(indices: Sequence[int]) -> str:
+    """Returns a few numbers as text, or how many they are and the first of them."""
     if len(indices) <= 4:
         return ", ".join(map(str, indices))
     return f"{len(indices)}: {', '.join(map(str, indices[:3]))}, ..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from sparsert.prune.keras_check import is_keras
 from sparsert.prune.torch_import import import_torch
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ def fine_tune(
     """Trains a module; weights that masks hold stay zero, all others move.
 
     After a pruning a learning rate well below that of the training keeps what was learnt.
+
+    A Keras model (with torch as its backend) can be trained here, or by its own fit(), which holds
+    the zeros too.
 
     Args:
         model: trained in place; left in the mode (train or eval) it was in.
@@ -48,6 +52,18 @@ def fine_tune(
     torch = import_torch()
     from sparsert.prune.calibration import device_of, loss_of, split_batch
 
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView
+
+        if optimizer is not None or after_batch is not None:
+            raise ValueError(
+                "fine_tune: a Keras model takes no torch optimizer, nor after_batch: use its fit()"
+            )
+        view = KerasView(model)
+        options: Any = {"epochs": epochs, "learning_rate": learning_rate, "loss": loss}
+        losses = fine_tune(view, batches, **options)
+        view.write_back()
+        return losses
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     means = []

@@ -121,6 +121,44 @@ def recurrent_inputs(
     return found
 
 
+def attention_inputs(
+    module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Returns what each weight of an attention is multiplied with, by the parameter's name.
+
+    Those of the projection behind it are called "out_proj".
+
+    Returns:
+        [1 or 3, samples and positions, features]; 3 where queries, keys and values differ. Rows of
+        zeros make up for fewer positions.
+    """
+    names = ("query", "key", "value")
+    given: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
+    tensors = [given[name] for name in names]
+    rows = [x.detach().reshape(-1, x.shape[-1]).float() for x in tensors]
+    found = {}
+    if getattr(module, "in_proj_weight", None) is None:
+        for letter, x in zip("qkv", rows, strict=True):
+            found[f"{letter}_proj_weight"] = x[None]
+    elif tensors[0] is tensors[1] is tensors[2]:
+        found["in_proj_weight"] = rows[0][None]
+    else:
+        found["in_proj_weight"] = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    if isinstance(module, nn.MultiheadAttention):  # it computes with out_proj by itself
+        last = module.out_proj
+        unchanged = nn.Linear(last.in_features, last.in_features).to(last.weight)
+        with torch.no_grad():
+            nn.init.eye_(unchanged.weight)
+            nn.init.zeros_(unchanged.bias)
+            module._modules["out_proj"] = unchanged
+            try:
+                mixed = module.forward(*args, **kwargs)[0]
+            finally:
+                module._modules["out_proj"] = last
+        found["out_proj"] = mixed.reshape(1, -1, mixed.shape[-1]).float()
+    return found
+
+
 def _state_at(state: Any, place: int) -> Any:
     if state is None:
         return None

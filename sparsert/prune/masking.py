@@ -5,7 +5,7 @@ Imports torch at its top: imported only when a pruning function runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, cast
 
 from sparsert.errors import describe_problems
@@ -15,6 +15,9 @@ torch = import_torch()
 
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.utils import parametrize  # noqa: E402
+
+from sparsert.prune.attention import ATTENTION, projection_names  # noqa: E402
+from sparsert.prune.keras_check import is_keras  # noqa: E402
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -34,6 +37,16 @@ class PrunableLayer(NamedTuple):
     def is_recurrent(self) -> bool:
         """Whether it is a weight of an LSTM, GRU or RNN."""
         return isinstance(self.module, RECURRENT)
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether it makes the queries, keys or values of an attention."""
+        return isinstance(self.module, ATTENTION)
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is the last layer of torch's attention, which computes with it by itself."""
+        return isinstance(self.module, nn.modules.linear.NonDynamicallyQuantizableLinear)
 
 
 class Mask(nn.Module):
@@ -67,10 +80,10 @@ class Mask(nn.Module):
 
 
 def prunable_layers(model: nn.Module) -> dict[str, PrunableLayer]:
-    """Returns the weights of convolutions, linear and recurrent layers, in the modules' order.
+    """Returns the weights of convolutions, linear, recurrent and attention layers, in their order.
 
-    The name is the module's; of a recurrent layer, which has several, the weight's own:
-    "lstm.weight_hh_l0". A weight that several layers share has the first one's name.
+    The name is the module's; of a recurrent layer or an attention, which have several, the weight's
+    own: "lstm.weight_hh_l0". A weight that several layers share has the first one's name.
 
     Raises:
         ValueError: a weight is not a parameter: something else computes it before each run.
@@ -92,6 +105,9 @@ def _all_layers(model: nn.Module) -> dict[str, PrunableLayer]:
             found[name] = PrunableLayer(part)
         elif isinstance(part, RECURRENT):
             for parameter in _recurrent_weights(part):
+                found[join(name, parameter)] = PrunableLayer(part, parameter)
+        elif isinstance(part, ATTENTION):
+            for parameter in projection_names(part):
                 found[join(name, parameter)] = PrunableLayer(part, parameter)
     problems = [
         f"the weight of {name!r} is not a parameter (torch.nn.utils.prune, or a norm made by a "
@@ -162,7 +178,7 @@ def is_only_masked(layer: PrunableLayer) -> bool:
     return all(isinstance(part, Mask) for part in chain.children())
 
 
-def _maskable(model: nn.Module) -> dict[str, PrunableLayer]:
+def maskable(model: nn.Module) -> dict[str, PrunableLayer]:
     """Returns the prunable weights, and the biases of the same layers as "fc.bias"."""
     found: dict[str, PrunableLayer] = {}
     for name, layer in prunable_layers(model).items():
@@ -174,13 +190,24 @@ def _maskable(model: nn.Module) -> dict[str, PrunableLayer]:
 
 def get_masks(model: nn.Module) -> dict[str, Tensor]:
     """Returns copies of all held masks by layer name."""
-    held = {name: held_mask(layer) for name, layer in _maskable(model).items()}
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView
+
+        return get_masks(KerasView(model))
+    held = {name: held_mask(layer) for name, layer in maskable(model).items()}
     return {name: mask.mask.clone() for name, mask in held.items() if mask is not None}
 
 
 def set_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     """Adds masks to those already held."""
-    layers = _maskable(model)
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView
+
+        view = KerasView(model)
+        set_masks(view, masks)
+        view.write_back()
+        return
+    layers = maskable(model)
     problems = []
     for name, mask in masks.items():
         if name not in layers:
@@ -253,9 +280,19 @@ def _remove_hooks(module: nn.Module) -> None:
     _use_parameters(module)
 
 
-def hold_present_zeros(model: nn.Module) -> None:
-    """Masks the weights that are zero now."""
-    for layer in prunable_layers(model).values():
+def hold_present_zeros(model: nn.Module, names: Collection[str] | None = None) -> None:
+    """Masks the weights that are zero now, or those of layers and biases that get_masks() named."""
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView
+
+        view = KerasView(model)
+        hold_present_zeros(view, names)
+        view.write_back()
+        return
+    layers = prunable_layers(model)
+    if names is not None:
+        layers = {name: layer for name, layer in maskable(model).items() if name in names}
+    for layer in layers.values():
         kept = weight_of(layer) != 0
         if not bool(kept.all()):
             _hold(model, layer, kept)
@@ -263,6 +300,11 @@ def hold_present_zeros(model: nn.Module) -> None:
 
 def bake_masks(model: nn.Module) -> None:
     """Replaces every masked weight by its value; each layer's parameter object stays the same."""
+    if is_keras(model):
+        from sparsert.prune.keras_view import release
+
+        release(model)
+        return
     for module in list(model.modules()):
         if not parametrize.is_parametrized(module):
             continue

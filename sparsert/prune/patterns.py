@@ -2,7 +2,8 @@
 
 Every weight is seen as [groups, rows, taps, columns]: rows are output channels of a group, columns
 its input channels, taps the positions of a convolution's window. Groups are those of a convolution,
-or the gates of a recurrent layer; nothing goes together across them.
+the gates of a recurrent layer, or the queries, keys and values of an attention; nothing goes
+together across them.
 """
 
 from __future__ import annotations
@@ -130,13 +131,15 @@ def from_matrices(layer: PrunableLayer, matrices: torch.Tensor, shape: torch.Siz
 
 
 def groups_of(layer: PrunableLayer) -> int:
-    """Returns the groups of a convolution, the gates of a recurrent layer, or 1."""
+    """Returns a convolution's groups, a recurrent layer's gates, an attention's 3, or 1."""
     from torch import nn
 
     if isinstance(layer.module, nn.LSTM | nn.LSTMCell):
         return 1 if "_hr_" in layer.parameter else 4
     if isinstance(layer.module, nn.GRU | nn.GRUCell):
         return 3
+    if layer.is_attention:
+        return 3 if layer.parameter == "in_proj_weight" else 1
     return cast(int, getattr(layer.module, "groups", 1))
 
 

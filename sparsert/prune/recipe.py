@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sparsert.errors import BackendError, SparsertError, describe_problems
 from sparsert.prune.recipe_steps import STEPS, Kitchen, check_step, run_step
 from sparsert.prune.report import PruneReport
+from sparsert.prune.shrink_report import ShrinkReport
 from sparsert.prune.torch_import import import_torch
 from sparsert.runtime.table import Table
 
@@ -46,14 +47,14 @@ class StepResult:
 
     Attributes:
         step: the step.
-        reports: of its prunings.
+        reports: of its prunings, or of what it took out.
         losses: of its epochs.
         score: what `evaluate` returned after it; None: there was no such function.
         seconds: how long it took, without evaluating.
     """
 
     step: Step
-    reports: Sequence[PruneReport]
+    reports: Sequence[PruneReport | ShrinkReport]
     losses: Sequence[float]
     score: float | None
     seconds: float
@@ -72,8 +73,8 @@ class RecipeResult:
     score_before: float | None
 
     @property
-    def report(self) -> PruneReport | None:
-        """The report of the last pruning."""
+    def report(self) -> PruneReport | ShrinkReport | None:
+        """The report of the last pruning, or of what was last taken out."""
         reports = [report for step in self.steps for report in step.reports]
         return reports[-1] if reports else None
 
@@ -86,7 +87,7 @@ class RecipeResult:
             options = ", ".join(f"{key} {value}" for key, value in done.step.options.items())
             title = f"{number} {done.step.kind}"
             rows.append((title, options, sparsity, loss, _score(done.score), done.seconds))
-        columns = ["step", "options", "zeros", "last loss", "score", "seconds"]
+        columns = ["step", "options", "gone", "last loss", "score", "seconds"]
         records = [
             {
                 "step": done.step.kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sparsert.prune.criteria import CRITERIA
@@ -13,11 +13,20 @@ from sparsert.prune.fine_tuning import fine_tune, recalibrate_batch_norms
 from sparsert.prune.report import PruneReport
 from sparsert.prune.schedules import SHAPES, Gradual, Regrowth, iterative
 from sparsert.prune.selection import SCOPES, Options, check_options, prune_model
+from sparsert.prune.shrink_report import ShrinkReport
+from sparsert.prune.shrinking import (
+    ALIGNMENT,
+    STRATEGIES,
+    ShrinkOptions,
+    check_shrink_options,
+    shrink_model,
+    shrink_zero_channels,
+)
 
 if TYPE_CHECKING:
     import torch
 
-    Done = tuple[Sequence[PruneReport], Sequence[float]]
+    Done = tuple[Sequence[PruneReport | ShrinkReport], Sequence[float]]
 
 MEASURED_BATCHES = 16  # of the data, that criteria see
 
@@ -71,9 +80,26 @@ class Kitchen:
         names = Options.__dataclass_fields__
         options = {name: value for name, value in given.items() if name in names}
         if _measures_data(given):
-            data = self.data if self.data is not None else ()
-            options["data"] = list(itertools.islice(data, given["batches"]))
+            options["data"] = self.first_batches(given["batches"])
         return {**options, "loss": self.loss, "seed": self.seed}
+
+    def first_batches(self, count: int) -> list[Any]:
+        """Returns some batches of the data."""
+        return list(itertools.islice(self.data if self.data is not None else (), count))
+
+    def example_inputs(self) -> Any:
+        """Returns the inputs of the first batch.
+
+        Raises:
+            ValueError: there is none.
+        """
+        from sparsert.prune.calibration import split_batch
+
+        batches = self.first_batches(1)
+        if not batches:
+            raise ValueError("data is empty")
+        args, kwargs, _ = split_batch(batches[0])
+        return kwargs or args
 
 
 @dataclass(frozen=True)
@@ -101,6 +127,7 @@ class Kind:
         trains: whether it takes steps of an optimizer.
         prunes: whether the options of prune() are among its own.
         reads: whether it reads the data in any case.
+        check: raises ValueError for options that do not go together.
     """
 
     fields: Mapping[str, Field]
@@ -108,6 +135,7 @@ class Kind:
     trains: bool = False
     prunes: bool = False
     reads: bool = False
+    check: Callable[[Mapping[str, Any]], Any] | None = None
 
     def needs_data(self, given: Mapping[str, Any], has_train: bool) -> bool:
         """Whether a step of the kind with these options reads the data."""
@@ -166,6 +194,11 @@ def _names(value: Any) -> str:
 
 def _flag(value: Any) -> str:
     return "" if isinstance(value, bool) else "expected true or false"
+
+
+def _sizes(value: Any) -> str:
+    is_fine = isinstance(value, Mapping) and not any(map(_whole(1), value.values()))
+    return "" if is_fine else "expected a whole number of at least 1 for each layer"
 
 
 def _shares(value: Any) -> str:
@@ -252,6 +285,42 @@ def _recalibrate(kitchen: Kitchen, given: dict[str, Any]) -> Done:
     return [], []
 
 
+def _shrink(kitchen: Kitchen, given: dict[str, Any]) -> Done:
+    options = _shrink_options(given, data=kitchen.first_batches(given["batches"]))
+    options = replace(options, loss=kitchen.loss, seed=kitchen.seed)
+    return [shrink_model(kitchen.model, kitchen.example_inputs(), options)], []
+
+
+def _shrink_options(given: Mapping[str, Any], data: Any = ()) -> ShrinkOptions:
+    names = ShrinkOptions.__dataclass_fields__
+    return ShrinkOptions(data=data, **{k: v for k, v in given.items() if k in names})
+
+
+def _shrink_zeros(kitchen: Kitchen, given: dict[str, Any]) -> Done:
+    return [shrink_zero_channels(kitchen.model, kitchen.example_inputs(), given["align"])], []
+
+
+def _skip_blocks(kitchen: Kitchen, given: dict[str, Any]) -> Done:
+    from sparsert.prune.blocks import skip_residual_blocks
+
+    report = skip_residual_blocks(
+        kitchen.model,
+        kitchen.example_inputs(),
+        given["count"],
+        method=given["method"],
+        exclude=given["exclude"],
+        data=kitchen.first_batches(given["batches"]),
+        loss=kitchen.loss,
+        seed=kitchen.seed,
+    )
+    return [report], []
+
+
+def _check_prune(given: Mapping[str, Any]) -> None:
+    names = Options.__dataclass_fields__
+    check_options(Options(data=(), **{k: v for k, v in given.items() if k in names}))
+
+
 def _hold_zeros(kitchen: Kitchen, _given: dict[str, Any]) -> Done:
     from sparsert.prune.masking import hold_present_zeros
 
@@ -276,6 +345,7 @@ STEPS: dict[str, Kind] = {
         },
         _prune,
         prunes=True,
+        check=_check_prune,
     ),
     "fine_tune": Kind(_TRAINING, _fine_tune, trains=True),
     "gradual": Kind(
@@ -291,6 +361,7 @@ STEPS: dict[str, Kind] = {
         _gradual,
         trains=True,
         prunes=True,
+        check=_check_prune,
         reads=True,
     ),
     "iterative": Kind(
@@ -305,6 +376,7 @@ STEPS: dict[str, Kind] = {
         _iterative,
         trains=True,
         prunes=True,
+        check=_check_prune,
     ),
     "regrow": Kind(
         {
@@ -319,6 +391,32 @@ STEPS: dict[str, Kind] = {
         reads=True,
     ),
     "recalibrate_batch_norms": Kind({"batches": Field(_whole(1))}, _recalibrate, reads=True),
+    "shrink": Kind(
+        {
+            "channels": Field(_shares),
+            "parameters": Field(_between(0, 1)),
+            "method": _CHOICE["method"],
+            "strategy": Field(_one_of(STRATEGIES), STRATEGIES[0]),
+            "align": Field(_whole(1), ALIGNMENT),
+            "head_sizes": Field(_sizes),
+            "exclude": _CHOICE["exclude"],
+            "batches": _CHOICE["batches"],
+        },
+        _shrink,
+        reads=True,
+        check=lambda given: check_shrink_options(_shrink_options(given)),
+    ),
+    "shrink_zeros": Kind({"align": Field(_whole(1), 1)}, _shrink_zeros, reads=True),
+    "skip_blocks": Kind(
+        {
+            "count": Field(_whole(1), is_needed=True),
+            "method": Field(_one_of(CRITERIA)),
+            "exclude": _CHOICE["exclude"],
+            "batches": _CHOICE["batches"],
+        },
+        _skip_blocks,
+        reads=True,
+    ),
     "hold_zeros": Kind({}, _hold_zeros),
     "remove": Kind({}, _remove),
 }
@@ -339,13 +437,12 @@ def check_step(kind: str, options: Mapping[str, Any]) -> list[str]:
     problems += [
         f"{name} is missing" for name, f in fields.items() if f.is_needed and name not in options
     ]
-    if STEPS[kind].prunes and not problems:
-        names = Options.__dataclass_fields__
-        given = {name: value for name, value in options.items() if name in names}
+    check = STEPS[kind].check
+    if check is not None and not problems:
         try:
-            check_options(Options(data=(), **given))
+            check(options)
         except ValueError as error:
-            problems.append(str(error).removeprefix("prune: "))
+            problems.append(str(error).partition(": ")[2])
     return problems
 
 

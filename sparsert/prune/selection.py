@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparsert.errors import describe_problems
 from sparsert.prune.criteria import CRITERIA, Job
 from sparsert.prune.explanation import explain_layer
+from sparsert.prune.keras_check import is_keras
 from sparsert.prune.patterns import (
     CHANNEL,
     UNSTRUCTURED,
@@ -78,6 +79,14 @@ def prune_model(model: torch.nn.Module, options: Options) -> PruneReport:
     """Does what sparsert.prune() promises."""
     pattern = check_options(options)
     import_torch()
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView, check_method
+
+        check_method(options.method, CRITERIA)
+        view = KerasView(model)
+        report = prune_model(view, options)
+        view.write_back()
+        return report
     from sparsert.prune.masking import prunable_layers, set_masks, weight_of
 
     layers = prunable_layers(model)
@@ -341,14 +350,17 @@ def _choose_layers(
     named = list(sparsity) if isinstance(sparsity, Mapping) else list(layers)
     _check_names(list(layers), shared_names(model), [*named, *exclude])
     chosen = [name for name in named if name not in exclude]
-    if pattern.is_channel or CRITERIA[options.method].measures_channels:
-        recurrent = [name for name in chosen if layers[name].is_recurrent]
-        if isinstance(sparsity, Mapping) and recurrent:
+    measures_channels = CRITERIA[options.method].measures_channels
+    if pattern.is_channel or measures_channels:
+        several = [n for n in chosen if layers[n].is_recurrent or layers[n].is_attention]
+        if measures_channels:  # its outputs are not seen
+            several += [name for name in chosen if layers[name].is_projection]
+        if isinstance(sparsity, Mapping) and several:
             raise ValueError(
-                "prune: the channels of recurrent layers cannot go one by one: "
-                f"{', '.join(recurrent)}"
+                "prune: the channels of recurrent layers and attentions cannot go one by one: "
+                f"{', '.join(several)}"
             )
-        chosen = [name for name in chosen if not layers[name].is_recurrent]
+        chosen = [name for name in chosen if name not in several]
     if pattern.is_channel and not isinstance(sparsity, Mapping) and len(layers) > 1:
         chosen = [name for name in chosen if name != list(layers)[-1]]
     if not chosen:

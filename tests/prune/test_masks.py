@@ -52,7 +52,7 @@ OPTIMIZERS = sorted(
     for name, kind in vars(torch.optim).items()
     if isinstance(kind, type)
     and issubclass(kind, torch.optim.Optimizer)
-    and name not in ("Optimizer", "SparseAdam", "Muon")  # for sparse gradients, for matrices only
+    and name not in ("Optimizer", "SparseAdam", "Muon")  # for sparse gradients; below
 )
 
 
@@ -82,6 +82,19 @@ def test_zeros_survive_every_optimizer(name):
             if parameter.startswith("weight")
             else module.get_submodule(layer).weight
         )
+        assert not weight[~mask].any() and bool(weight[mask].any())
+
+
+def test_zeros_survive_muon():
+    torch.manual_seed(0)  # it moves matrices only
+    module = nn.Sequential(nn.Linear(8, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False))
+    prune.prune(module, sparsity=0.75)
+    before, held = module[0].weight.detach().clone(), prune.masks(module)
+    optimizer = torch.optim.Muon(module.parameters(), lr=0.05, weight_decay=0.1)
+    prune.fine_tune(module, [(X[:, :, 0], Y)], epochs=3, optimizer=optimizer)
+    assert not torch.equal(module[0].weight, before)
+    for name, mask in held.items():
+        weight = module.get_submodule(name).weight
         assert not weight[~mask].any() and bool(weight[mask].any())
 
 

@@ -80,7 +80,7 @@ def test_channels_go_with_their_biases_and_the_last_layer_stays():
     assert (model[0](x)[0].abs().sum(1) == 0).sum() == 3, "such a channel gives zeros"
     prune.remove(model)
     assert (model[0].bias == 0).sum() == 3
-    with pytest.raises(ValueError, match=r"recurrent layers cannot go one by one: 3\.weight_ih"):
+    with pytest.raises(ValueError, match=r"recurrent layers .*cannot go one by one: 3\.weight_ih"):
         prune.prune(model, sparsity={"3": 0.5}, pattern="channel")
     report = prune.prune(model, sparsity={"4": 0.25}, pattern="channel")
     assert report.layers[-1].zeros == 3

@@ -73,6 +73,31 @@ def test_a_file_replays_the_whole(tmp_path):
         assert part in text
 
 
+def test_a_recipe_takes_channels_and_blocks_out():
+    pytest.importorskip("torch_pruning")
+    text = """
+steps:
+  - prune: {sparsity: 0.25, pattern: channel}
+  - shrink_zeros
+  - shrink: {parameters: 0.3, strategy: greedy, method: taylor, align: 1, batches: 2}
+  - shrink: {channels: {"0": 0.5}, align: 2}
+  - fine_tune
+"""
+    module = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    recipe = Recipe.parse(text)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    result = recipe.run(module, make_batches())
+    assert [report.groups[0].before for done in result.steps[1:4] for report in done.reports] == [
+        *(16, 12, 8),
+    ]
+    assert module[2].in_features == 4 and result.report.groups[0].kept == 4
+    assert "50.0 %" in str(result.report) and "3 shrink" in str(result)
+    with pytest.raises(RecipeError, match=r"step 2 \(shrink_zeros\) needs data"):
+        recipe.run(module)
+    with pytest.raises(ValueError, match=r"step 1 .*count is 1, but 0 residual blocks"):
+        Recipe([Step("skip_blocks", {"count": 1})]).run(module, make_batches())
+
+
 def test_a_recipe_does_what_the_functions_do():
     recipe = Recipe(
         [
@@ -131,6 +156,12 @@ def test_a_training_loop_of_ones_own():
         ("steps: [prune: {sparsity: 0.5, pattern: 3x3}]", "pattern is '3x3'"),
         ("steps: [prune: {sparsity: {fc: high}}]", "fc: expected a number"),
         ("steps: [fine_tune: {learning_rate: fast}]", "learning_rate is 'fast', expected a number"),
+        ("steps: [shrink]", "give either channels or parameters"),
+        (
+            "steps: [shrink: {channels: 0.5, strategy: greedy}, shrink: {head_sizes: 8}]",
+            r"step 1 .*takes parameters, not channels[\s\S]*step 2 .*head_sizes is 8, expected",
+        ),
+        ("steps: [skip_blocks: {method: magic}]", r"method is 'magic'[\s\S]*count is missing"),
         ("steps: [remove: {all: true}]", "no option 'all': it has none"),
     ],
 )
