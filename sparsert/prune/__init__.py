@@ -18,6 +18,7 @@ from sparsert.prune.recipe import Recipe, RecipeError, RecipeResult, Step
 from sparsert.prune.report import LayerZeros, PruneReport
 from sparsert.prune.schedules import Gradual, Regrowth, erdos_renyi, iterative
 from sparsert.prune.selection import DEFAULT_METHOD, SCOPES, Options, prune_model
+from sparsert.prune.until import TargetError, prune_until
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ __all__ = [
     "RecipeResult",
     "Regrowth",
     "Step",
+    "TargetError",
     "apply_masks",
     "erdos_renyi",
     "fine_tune",
@@ -46,6 +48,7 @@ __all__ = [
     "load_state",
     "masks",
     "prune",
+    "prune_until",
     "recalibrate_batch_norms",
     "register",
     "remove",
