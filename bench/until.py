@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +34,11 @@ TARGETS = (2.0, 4.0)
 UNIFORM = ("unstructured", "4x1")
 ROUNDS = 3
 BATCH = 32
-TRAINING = {"epochs": 8, "learning_rate": 2e-3}
-TUNING = {"epochs": 2, "learning_rate": 1e-3}
+TRAINING: Sequence[dict[str, Any]] = (
+    {"epochs": 4, "learning_rate": 2e-3},
+    {"epochs": 2, "learning_rate": 2e-4},
+)
+TUNING: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3}
 NEAR = 0.05  # of the requested latency
 BISECTIONS = 7
 EXAMPLE = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -119,7 +123,8 @@ def train_dense(images: Images, seed: int, kept: Kept) -> nn.Module:
     module = build_network().eval()
 
     def train() -> None:
-        prune.fine_tune(module, Batches(images), **TRAINING)
+        for options in TRAINING:
+            prune.fine_tune(module, Batches(images), **options)
 
     return kept.weights(f"dense-{seed}", module, train)
 
@@ -206,6 +211,7 @@ def run_seed(seed: int, folder: Path) -> tuple[list[dict[str, Any]], Any]:
             target_speedup=target,
             data=Batches(images),
             rounds=ROUNDS,
+            batches=2,
             seed=seed,
             state=folder / f"until-{target:g}-{seed}",
             bench=bench,
@@ -217,7 +223,7 @@ def run_seed(seed: int, folder: Path) -> tuple[list[dict[str, Any]], Any]:
                 dense, images, pattern, target, bench, kept, seed
             )
         name = f"race-{target:g}-{seed}"
-        times = kept.result(name, lambda m=modules: race_files(dense, m, folder))
+        times = kept.result(name, functools.partial(race_files, dense, modules, folder))
         scores.update({name: accuracy(module, images) for name, module in modules.items()})
         records += [
             {
@@ -290,7 +296,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.state or Path(temporary)
-        records, result = [], None
+        records: list[dict[str, Any]] = []
+        result: Any = None
         for seed in range(args.seeds):
             found, result = run_seed(seed, folder)
             records += found

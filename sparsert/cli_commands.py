@@ -1,4 +1,4 @@
-"""The commands of sparsert: demo, convert, inspect, run, bench, forecast, prune, quantize."""
+"""The commands of sparsert, from demo to quantize."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import rich  # noqa: F401  named here so that one error tells what the command n
 
 from sparsert import cli_feeds
 from sparsert.cli_prune import prune
+from sparsert.cli_prune_until import prune_until
 from sparsert.cli_quantize import quantize
 from sparsert.cli_view import example as _example
 from sparsert.cli_view import formats as _formats
@@ -57,6 +58,7 @@ def sparsert() -> None:
 
 
 sparsert.add_command(prune)
+sparsert.add_command(prune_until)
 sparsert.add_command(quantize)
 
 

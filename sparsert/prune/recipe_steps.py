@@ -13,9 +13,14 @@ from sparsert.prune.fine_tuning import fine_tune, recalibrate_batch_norms
 from sparsert.prune.report import PruneReport
 from sparsert.prune.schedules import SHAPES, Gradual, Regrowth, iterative
 from sparsert.prune.selection import SCOPES, Options, check_options, prune_model
+from sparsert.prune.until import prune_until
+from sparsert.prune.until.goals import PATTERNS, SPARSITIES, TARGETS, Settings, check_goal
+from sparsert.prune.until.goals import check_settings as check_until
 
 if TYPE_CHECKING:
     import torch
+
+    from sparsert.prune.until.result import PruneUntilResult
 
     Done = tuple[Sequence[PruneReport], Sequence[float]]
 
@@ -32,6 +37,9 @@ class Kitchen:
     train: Any
     after_batch: Callable[[], None] | None
     seed: int
+    evaluate: Callable[[torch.nn.Module], float] | None = None
+    on_progress: Callable[[str, float], None] | None = None
+    until: PruneUntilResult | None = None  # of the step, if it is a prune_until
 
     def fit(self, given: Mapping[str, Any], schedule: Any = None, optimizer: Any = None) -> Any:
         """Trains by the user's loop or fine_tune(); returns the losses."""
@@ -101,6 +109,7 @@ class Kind:
         trains: whether it takes steps of an optimizer.
         prunes: whether the options of prune() are among its own.
         reads: whether it reads the data in any case.
+        evaluates: whether it cannot do without a function that measures the model.
     """
 
     fields: Mapping[str, Field]
@@ -108,6 +117,7 @@ class Kind:
     trains: bool = False
     prunes: bool = False
     reads: bool = False
+    evaluates: bool = False
 
     def needs_data(self, given: Mapping[str, Any], has_train: bool) -> bool:
         """Whether a step of the kind with these options reads the data."""
@@ -162,6 +172,11 @@ def _text(value: Any) -> str:
 def _names(value: Any) -> str:
     is_list = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
     return "" if is_list else "expected a list of layers' names, in quotes if they are numbers"
+
+
+def _numbers(value: Any) -> str:
+    is_list = isinstance(value, list | tuple) and not any(_between(0, 1)(share) for share in value)
+    return "" if is_list else "expected a list of numbers of at least 0 and less than 1"
 
 
 def _flag(value: Any) -> str:
@@ -252,6 +267,23 @@ def _recalibrate(kitchen: Kitchen, given: dict[str, Any]) -> Done:
     return [], []
 
 
+def _prune_until(kitchen: Kitchen, given: dict[str, Any]) -> Done:
+    assert kitchen.evaluate is not None
+    result = prune_until(
+        kitchen.model,
+        kitchen.evaluate,
+        data=kitchen.data,
+        train=kitchen.train,
+        loss=kitchen.loss,
+        seed=kitchen.seed,
+        on_progress=kitchen.on_progress,
+        after_batch=kitchen.after_batch,
+        **given,
+    )
+    kitchen.until = result
+    return [result.report], [loss for point in result.points for loss in point.losses]
+
+
 def _hold_zeros(kitchen: Kitchen, _given: dict[str, Any]) -> Done:
     from sparsert.prune.masking import hold_present_zeros
 
@@ -318,6 +350,28 @@ STEPS: dict[str, Kind] = {
         trains=True,
         reads=True,
     ),
+    "prune_until": Kind(
+        {
+            "max_drop": Field(_between(0)),
+            **{name: Field(_between(0, includes_low=False)) for name in TARGETS},
+            "method": Field(_one_of(CRITERIA), Settings.method),
+            "patterns": Field(_names, PATTERNS),
+            "sparsities": Field(_numbers, SPARSITIES),
+            "exclude": Field(_names, ()),
+            "epochs": Field(_whole(1), Settings.epochs),
+            "learning_rate": Field(_between(0, includes_low=False), Settings.learning_rate),
+            "rounds": Field(_whole(1), Settings.rounds),
+            "retries": Field(_whole(0), Settings.retries),
+            "tolerance": Field(_between(0, includes_low=False), Settings.tolerance),
+            "batches": Field(_whole(1), Settings.batches),
+            "threads": Field(_whole(1), Settings.threads),
+            "state": Field(_text),
+        },
+        _prune_until,
+        trains=True,
+        reads=True,
+        evaluates=True,
+    ),
     "recalibrate_batch_norms": Kind({"batches": Field(_whole(1))}, _recalibrate, reads=True),
     "hold_zeros": Kind({}, _hold_zeros),
     "remove": Kind({}, _remove),
@@ -339,6 +393,10 @@ def check_step(kind: str, options: Mapping[str, Any]) -> list[str]:
     problems += [
         f"{name} is missing" for name, f in fields.items() if f.is_needed and name not in options
     ]
+    if kind == "prune_until" and not problems:
+        goal = {name: options.get(name) for name in ("max_drop", *TARGETS)}
+        given = {k: v for k, v in options.items() if k in Settings.__dataclass_fields__}
+        problems += check_goal(**goal)[1] + check_until(Settings(**given))
     if STEPS[kind].prunes and not problems:
         names = Options.__dataclass_fields__
         given = {name: value for name, value in options.items() if name in names}

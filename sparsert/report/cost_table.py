@@ -106,7 +106,9 @@ class CostTable:
             name: {pattern: [Cost(**cost) for cost in costs] for pattern, costs in patterns.items()}
             for name, patterns in content["layers"].items()
         }
-        return cls(layers, content["other_seconds"], content["other_bytes"], content["notes"])
+        return cls(
+            layers, content["other_seconds"], content["other_bytes"], tuple(content["notes"])
+        )
 
 
 def _least(rows: Sequence[Cost]) -> tuple[float, float]:

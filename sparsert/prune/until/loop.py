@@ -23,9 +23,12 @@ from torch import nn  # noqa: E402
 from sparsert.prune.calibration import eval_mode  # noqa: E402
 from sparsert.prune.criteria import CRITERIA  # noqa: E402
 from sparsert.prune.masking import prunable_layers, shared_names, weight_of  # noqa: E402
+from sparsert.prune.patterns import UNSTRUCTURED  # noqa: E402
+from sparsert.prune.report import PruneReport  # noqa: E402
 from sparsert.prune.selection import (  # noqa: E402
     Options,
     check_names,
+    count_parameters,
     count_zeros,
     expand_names,
     prune_model,
@@ -49,9 +52,9 @@ from sparsert.prune.until.sensitivity import (  # noqa: E402
     Losses,
     Scores,
     Wanted,
+    count_units,
     loss_at,
     measure_losses,
-    most_sparsity,
 )
 from sparsert.report.cost_table import CostTable  # noqa: E402
 from sparsert.report.machine import describe_machine  # noqa: E402
@@ -64,6 +67,7 @@ ROUGH = 0.1  # how near a round on the way comes to its part of the way
 EXTRA_ROUNDS = 2  # for a target that the last measurement found missed
 NARROW = 1.05  # ratio of costs between which there is nothing to try any more
 FINE = 0.02  # between the sparsities that are chosen from, at most
+MIN_STEPS = 4  # between two that are measured
 SETTLED = 1e-9
 DENSE_WEIGHTS = "dense weights"
 
@@ -121,8 +125,8 @@ class Loop:
         check_names(list(layers), shared_names(model), exclude)
         self._names = [name for name in layers if name not in exclude]
         refuse([] if self._names else ["the module has no layer to prune"])
-        self._most = {
-            name: {p: most_sparsity(layers[name], p) for p in settings.patterns}
+        self._grids = {
+            name: {p: self._grid(count_units(layers[name], p)) for p in settings.patterns}
             for name in self._names
         }
         run = {"goal": asdict(goal), **asdict(settings), "model": digest(model)}
@@ -218,11 +222,10 @@ class Loop:
                 return self._stopped("the measured time of the whole model stayed above"), False
             is_rough = failed is None and budget != self._target
             point = self._round(number, budget, ROUGH if is_rough else self._settings.tolerance)
+            if point is None:
+                return self._stopped("no layer can get more zeros"), self._target is None
             self._points.append(point)
             if point.is_accepted:
-                if self._cost(point) > cost * (1 - SETTLED):
-                    self._accepted = len(self._points) - 1
-                    return self._stopped("more zeros did not make it cheaper"), False
                 self._accepted = len(self._points) - 1
             else:
                 failed = self._cost(point)
@@ -239,7 +242,8 @@ class Loop:
             return float(cost * (self._target / cost) ** (1 / left))
         return self._target if left > -EXTRA_ROUNDS else None
 
-    def _round(self, number: int, budget: float, tolerance: float) -> Point:
+    def _round(self, number: int, budget: float, tolerance: float) -> Point | None:
+        """Prunes, measures, corrects and trains; None if no layer can get more zeros."""
         start = self._points[self._accepted]
         losses = self._losses(number, start.layers)
         patterns = self._look_ahead(start.layers, losses, budget)
@@ -247,6 +251,8 @@ class Loop:
         tries: list[tuple[float, Plan, Measured, float]] = []
         for attempt in range(CORRECTIONS + 1):
             chosen = self._choose(options, budget)
+            if dict(chosen) == dict(start.layers):
+                break
             predicted = self._predict(chosen) * self._factor
             if any(dict(plan) == dict(chosen) for _, plan, _, _ in tries):
                 break
@@ -258,6 +264,8 @@ class Loop:
             tries.append((abs(cost / budget - 1), chosen, measured, predicted))
             if tries[-1][0] <= tolerance:
                 break
+        if not tries:
+            return None
         _, chosen, measured, predicted = min(tries, key=lambda found: found[0])
         restore(self._model, self._journal.state(start.state))
         self._apply(start.layers, chosen)
@@ -306,15 +314,12 @@ class Loop:
                     continue
                 if patterns is not None and pattern != patterns.get(name, now.pattern):
                     continue
-                for sparsity in self._grid(name, pattern):
+                for sparsity in self._grids[name][pattern]:
                     if sparsity <= now.sparsity:
                         continue
                     loss = 0.0
                     if losses is not None:
-                        rows = losses[name].get(pattern)
-                        if not rows or sparsity > rows[-1][0]:
-                            continue
-                        loss = loss_at(rows, sparsity, now.sparsity)
+                        loss = loss_at(losses[name][pattern], sparsity, now.sparsity)
                     found.append(self._option(name, LayerChoice(pattern, sparsity), loss))
             options[name] = found
         return options
@@ -323,15 +328,15 @@ class Loop:
         cost = self._layer_cost(name, choice)
         return Choice(choice.pattern, choice.sparsity, cost, loss + 1e-6 * choice.sparsity)
 
-    def _grid(self, name: str, pattern: str) -> list[float]:
-        """Returns the measured sparsities and steps between them, each a whole unit at least."""
+    def _grid(self, units: int) -> list[float]:
+        """Returns the sparsities to choose from: those measured and steps between, whole units."""
         shares = self._settings.sparsities
         grid = [shares[0]]
         for low, high in itertools.pairwise(shares):
-            # Even steps of what is left: 0.90, 0.91, ...; 0.950, 0.956, ...
-            steps = max(math.ceil((high - low) / FINE), 4)
-            grid += [round(low + (high - low) * i / steps, 4) for i in range(1, steps + 1)]
-        return [share for share in grid if share <= self._most[name][pattern]]
+            steps = max(math.ceil((high - low) / FINE), MIN_STEPS)
+            grid += [low + (high - low) * i / steps for i in range(1, steps + 1)]
+        counts = dict.fromkeys(min(int(share * units + SETTLED), units - 1) for share in grid)
+        return [count / units for count in counts if count]
 
     def _losses(self, number: int, plan: Plan) -> Losses:
         """Returns how much harm each layer's zeros would do to the model as it is now."""
@@ -348,8 +353,8 @@ class Loop:
                     (pattern, share)
                     for pattern in settings.patterns
                     if plan[name].pattern in ("", pattern)
-                    for share in settings.sparsities
-                    if plan[name].sparsity < share <= self._most[name][pattern]
+                    for share in self._measured(self._grids[name][pattern])
+                    if share > plan[name].sparsity
                 ]
                 for name in self._names
             }
@@ -364,6 +369,13 @@ class Loop:
 
         found: Losses = self._journal.once(stage, compute)
         return found
+
+    def _measured(self, grid: Sequence[float]) -> list[float]:
+        """Returns the sparsities of a layer's grid that are nearest to those of the table."""
+        if not grid:
+            return []
+        near = (min(grid, key=lambda s: abs(s - share)) for share in self._settings.sparsities)
+        return sorted({*near, grid[-1]})
 
     def _look_ahead(self, plan: Plan, losses: Losses, budget: float) -> dict[str, str]:
         """Returns the patterns to use on the way, since zeros of one do not fit another later."""
@@ -456,6 +468,8 @@ class Loop:
         layers = prunable_layers(self._model)
         settings = self._settings
         first = "sensitivity, round 1"
+        plan = self._points[self._accepted].layers.values()
+        used = [p for p in settings.patterns if p in {choice.pattern for choice in plan}]
         return PruneUntilResult(
             points=self._points,
             chosen=self._accepted,
@@ -464,12 +478,15 @@ class Loop:
             goal=self._goal,
             costs=self._costs,
             sensitivity=self._journal.once(first, dict) if len(self._points) > 1 else {},
-            sparsities={
-                name: count_zeros(name, weight_of(layer)).sparsity for name, layer in layers.items()
-            },
+            report=PruneReport(
+                method=settings.method,
+                scope="layer",
+                layers=[count_zeros(name, weight_of(layer)) for name, layer in layers.items()],
+                parameters=count_parameters(self._model),
+                pattern=", ".join(used) or UNSTRUCTURED,
+            ),
             reference=self._bench.reference,
             machine=describe_machine(),
-            method=settings.method,
             epochs=settings.epochs,
             learning_rate=settings.learning_rate,
             seed=settings.seed,

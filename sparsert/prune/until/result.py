@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sparsert.prune.report import PruneReport
 from sparsert.prune.until.goals import BYTES, SPEEDUP, Goal
 from sparsert.report.cost_table import CostTable
 from sparsert.report.machine import Machine
@@ -83,10 +84,10 @@ class PruneUntilResult:
         goal: what was asked for.
         costs: of each layer at each pattern and sparsity, with random zeros.
         sensitivity: of the first round: layer -> pattern -> [sparsity, loss] rows.
-        sparsities: share of zeros in each layer's weight, as it is now.
+        report: the zeros of each layer, as the model was left.
         reference: the engine that speedups are against.
         machine: what was measured on.
-        method, epochs, learning_rate, seed: of every round.
+        epochs, learning_rate, seed: of every training.
     """
 
     points: Sequence[Point]
@@ -96,10 +97,9 @@ class PruneUntilResult:
     goal: Goal
     costs: CostTable
     sensitivity: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
-    sparsities: Mapping[str, float]
+    report: PruneReport
     reference: str
     machine: Machine
-    method: str
     epochs: int
     learning_rate: float
     seed: int
@@ -141,7 +141,9 @@ class PruneUntilResult:
                 if choice.sparsity:
                     patterns.setdefault(choice.pattern, {})[name] = choice.sparsity
             steps += [
-                Step("prune", {"method": self.method, "pattern": pattern, "sparsity": shares})
+                Step(
+                    "prune", {"method": self.report.method, "pattern": pattern, "sparsity": shares}
+                )
                 for pattern, shares in patterns.items()
             ]
             training = {"epochs": self.epochs, "learning_rate": self.learning_rate}
@@ -190,13 +192,14 @@ class PruneUntilResult:
         """One row per layer: how it is pruned, its time with random zeros, and its sensitivity."""
         rows: list[Sequence[Any]] = []
         records = []
+        sparsities = {layer.name: layer.sparsity for layer in self.report.layers}
         for name, choice in self.point.layers.items():
             patterns = self.costs.layers[name]
             dense = next(iter(patterns.values()))[0]
             cost = (
                 self.costs.cost(name, choice.pattern, choice.sparsity) if choice.sparsity else dense
             )
-            zeros = self.sparsities[name]
+            zeros = sparsities[name]
             rows.append(
                 (
                     name,

@@ -59,11 +59,10 @@ class Scores:
         return self._job.layers[name]
 
 
-def most_sparsity(layer: PrunableLayer, pattern: str) -> float:
-    """Returns the share of zeros that leaves one unit of a layer; 0 if it has but one."""
+def count_units(layer: PrunableLayer, pattern: str) -> int:
+    """Returns how many weights or blocks a layer has that go or stay as a whole."""
     ones = torch.ones_like(weight_of(layer))
-    units = parse_pattern(pattern).pool(to_matrices(layer, ones)).numel()
-    return 1 - 1 / units
+    return parse_pattern(pattern).pool(to_matrices(layer, ones)).numel()
 
 
 def measure_losses(
@@ -108,7 +107,7 @@ def loss_at(rows: Sequence[Sequence[float]], sparsity: float, start: float) -> f
 
     Args:
         rows: ascending; a loss that falls counts as the greatest before.
-        sparsity: not above the last one.
+        sparsity: at most the last one.
         start: the sparsity that the layer has, where the loss is 0.
     """
     points = [(start, 0.0), *((s, loss) for s, loss in rows if s > start)]
