@@ -10,15 +10,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparsert.report.cost_table import Cost, CostTable
 from sparsert.report.forecast import DENSE, Forecast
 from sparsert.report.race import Effort, Entrant, race
 
 if TYPE_CHECKING:
+    import onnx
     import torch
+
+    Zeros = dict[str, np.ndarray]  # True at zeros, by layer
 
 QUICK = Effort(rounds=7, burst_seconds=0.06)
 CAREFUL = Effort(rounds=15, burst_seconds=0.15)
+FILLING = 1e-3  # in the place of zeros
 DENSE_ORT, DENSE_OWN = "ONNX Runtime, dense", "sparsert, dense"
 
 
@@ -80,7 +86,8 @@ class ModuleBench:
         self._seconds = seconds
         self.reference = DENSE_OWN if find_spec("onnxruntime") is None else DENSE_ORT
         self._folder = tempfile.TemporaryDirectory(prefix="sparsert-bench-")
-        self._dense = copy.deepcopy(module)  # what it is compared with, whatever becomes of it
+        self._dense = _plain_copy(module)  # what it is compared with, whatever becomes of it
+        self._exported: onnx.ModelProto | None = None
 
     def table(
         self,
@@ -98,10 +105,11 @@ class ModuleBench:
             on_progress: called with the share that is done.
         """
         from sparsert.api import forecast
-        from sparsert.modelfile import write_aligned
 
-        marked, marks = self._mark_layers(layers)
-        file = bytes(write_aligned(self._canonical(marked)))
+        zeros, marks = _mark_layers(self._dense, layers)
+        path = Path(self._folder.name, "marked.sprt")
+        self._convert(_with_zeros(self._dense, zeros), zeros, path)
+        file = path.read_bytes()
         nodes = _find_marks(file, marks)
         result = forecast(
             file,
@@ -122,17 +130,18 @@ class ModuleBench:
 
         Args:
             module: with the weights to measure; its masks may be held.
-            careful: measure longer.
+            careful: measure longer, and the module as it is; otherwise the dense one with its
+                zeros, which is exported but once.
 
         Raises:
             SparsertError: an engine failed.
         """
-        from sparsert.api import convert
         from sparsert.errors import SparsertError
         from sparsert.runtime.native_backend import NativeBackend
 
         path = Path(self._folder.name, "module.sprt")
-        convert(module, path, example_inputs=self._example)
+        zeros = _zeros_of(module)
+        self._convert(module, None if careful and zeros else zeros, path)
         file = path.read_bytes()
         feeds = self._feeds(NativeBackend(file, "the module", self._threads, tune=False).inputs)
         own = Entrant("sparsert", "sparsert", path, {"tune": self._tune})
@@ -164,51 +173,118 @@ class ModuleBench:
         path = Path(self._folder.name, "dense.sprt" if is_own else "dense.onnx")
         if not path.exists():
             if is_own:
-                from sparsert.api import convert
-
-                convert(self._dense, path, example_inputs=self._example)
+                self._convert(self._dense, {}, path)
             else:
-                import onnx_ir
+                import onnx
 
-                from sparsert.importers import import_model
-
-                onnx_ir.save(import_model(self._dense, self._example, None), path)
+                onnx.save(self._export(), path)
         if is_own:
             return Entrant(self.reference, "sparsert", path, {"tune": self._tune})
         return Entrant(self.reference, "onnxruntime", path)
 
-    def _canonical(self, module: torch.nn.Module) -> Any:
-        from sparsert.importers import import_model
-        from sparsert.passes import canonicalise
+    def _export(self) -> onnx.ModelProto:
+        """Returns the dense module as ONNX."""
+        if self._exported is None:
+            import onnx_ir
 
-        return canonicalise(import_model(module, self._example, None))
+            from sparsert.importers import import_model
 
-    def _mark_layers(
-        self, names: Sequence[str]
-    ) -> tuple[torch.nn.Module, dict[tuple[int, int], str]]:
-        """Returns a copy without zeros but for a number of them of its own in each layer.
+            exported = import_model(self._dense, self._example, None)
+            self._exported = onnx_ir.to_proto(exported)
+        return self._exported
 
-        Names do not always survive an export; zeros do. The marks: (weights, zeros) -> layer.
-        """
-        import torch
+    def _convert(self, module: torch.nn.Module, zeros: Zeros | None, path: Path) -> None:
+        """Writes a module, or with `zeros` the dense one with these, if all are found in it."""
+        from sparsert.api import convert
 
-        from sparsert.prune.masking import bake_masks, parameter_of, prunable_layers
+        changed = None if zeros is None else _put_zeros(self._export(), self._dense, zeros)
+        if changed is None:
+            convert(module, path, example_inputs=self._example)
+        else:
+            convert(changed, path)
 
-        module = copy.deepcopy(self._dense)
-        bake_masks(module)
-        marks = {}
-        with torch.no_grad():
-            for number, (name, layer) in enumerate(prunable_layers(module).items(), 1):
-                weight = parameter_of(layer)
-                assert weight is not None
-                zeros = min(number, weight.numel() - 1)
-                flat = weight.detach().clone().reshape(-1)
-                flat[flat == 0] = 1e-3
-                flat[:zeros] = 0
-                weight.copy_(flat.reshape(weight.shape))
-                if name in names:
-                    marks[weight.numel(), zeros] = name
-        return module, marks
+
+def _plain_copy(module: torch.nn.Module) -> torch.nn.Module:
+    from sparsert.prune.masking import bake_masks
+
+    plain = copy.deepcopy(module)
+    bake_masks(plain)
+    return plain
+
+
+def _zeros_of(module: torch.nn.Module) -> Zeros:
+    """Returns where the zeros of each layer are that has any."""
+    from sparsert.prune.masking import prunable_layers, weight_of
+
+    weights = {name: weight_of(layer) for name, layer in prunable_layers(module).items()}
+    zeros = {name: (weight == 0).numpy() for name, weight in weights.items()}
+    return {name: where for name, where in zeros.items() if where.any()}
+
+
+def _with_zeros(module: torch.nn.Module, zeros: Zeros) -> torch.nn.Module:
+    """Returns a copy with these zeros, and no others in these layers."""
+    import torch
+
+    from sparsert.prune.masking import parameter_of, prunable_layers
+
+    module = copy.deepcopy(module)
+    layers = prunable_layers(module)
+    with torch.no_grad():
+        for name, where in zeros.items():
+            weight = parameter_of(layers[name])
+            assert weight is not None
+            weight[weight == 0] = FILLING
+            weight[torch.from_numpy(where)] = 0
+    return module
+
+
+def _put_zeros(
+    exported: onnx.ModelProto, module: torch.nn.Module, zeros: Zeros
+) -> onnx.ModelProto | None:
+    """Returns an exported module with zeros in its layers, and no others in these.
+
+    None if the exporter did not leave the name and shape of some. What it folded into a weight, as
+    batch norms, scales it and moves no zero.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    from sparsert.prune.masking import join, prunable_layers, shared_names
+
+    layers = prunable_layers(module)
+    changed = onnx.ModelProto()
+    changed.CopyFrom(exported)
+    named = {tensor.name: tensor for tensor in changed.graph.initializer}
+    for name, where in zeros.items():
+        parameter = layers[name].parameter
+        full = name if layers[name].is_recurrent else join(name, parameter)
+        tensor = named.get(full)
+        if tensor is None or tuple(tensor.dims) != where.shape or shared_names(module):
+            return None
+        weight = numpy_helper.to_array(tensor)
+        filled = np.where(weight == 0, weight.dtype.type(FILLING), weight)
+        tensor.CopyFrom(numpy_helper.from_array(np.where(where, 0, filled), full))
+    return changed
+
+
+def _mark_layers(
+    module: torch.nn.Module, names: Sequence[str]
+) -> tuple[Zeros, dict[tuple[int, int], str]]:
+    """Returns a number of zeros of its own for each layer, and which layer that marks.
+
+    Names do not always survive an export; zeros do. The marks: (weights, zeros) -> layer.
+    """
+    from sparsert.prune.masking import prunable_layers, weight_of
+
+    zeros, marks = {}, {}
+    for number, (name, layer) in enumerate(prunable_layers(module).items(), 1):
+        weight = weight_of(layer)
+        count = min(number, weight.numel() - 1)
+        where = np.arange(weight.numel()) < count
+        zeros[name] = where.reshape(weight.shape)
+        if name in names:
+            marks[weight.numel(), count] = name
+    return zeros, marks
 
 
 def _find_marks(file: bytes, marks: dict[tuple[int, int], str]) -> dict[str, list[int]]:

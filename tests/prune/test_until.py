@@ -80,6 +80,14 @@ def make_batches():
     return list(zip(x.split(16), x[:, :4].argmax(1).split(16), strict=True))
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def zeros_of(module):
     weights = [module.get_submodule(name).weight for name in DENSE]
     return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
@@ -218,7 +226,7 @@ def test_a_target_out_of_reach_is_said_at_once():
         make_module(), lambda _m: 1, target_speedup=nearest, bench=MadeUpBench(0), **options
     )
     assert result.is_reached
-    with pytest.raises(TargetError, match=r"target_bytes 100 cannot be reached: [78]"):
+    with pytest.raises(TargetError, match=r"target_bytes 100 cannot be reached: 1,0\d\d"):
         prune_until(make_module(), evaluate, target_bytes=100, bench=MadeUpBench(), **options)
 
 
@@ -287,7 +295,6 @@ def test_it_goes_on_after_a_kill(tmp_path):
     for call in (1, 2):  # of round 1 and of round 2 or its second training
         child = os.fork()
         if child == 0:
-            torch.set_num_threads(1)
             run(tmp_path, dies_at(call, lambda: os.kill(os.getpid(), signal.SIGKILL)))
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
@@ -339,7 +346,34 @@ def test_a_training_loop_of_ones_own_and_no_data():
         patterns=["4x1"],
         after_batch=lambda: batches.append(1),
     )
-    assert rates == [(2, 1e-4)] * 3 and len(batches) == 3 and result.is_reached
+    assert result.is_reached and len(batches) == len(rates) == len(result.points) - 1
+    assert set(rates) == {(2, 1e-4)}
+
+
+class Recurrent(nn.Module):
+    """Layers whose names an export does not keep."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(16, 16, batch_first=True)
+        self.norm = nn.BatchNorm1d(6)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.norm(self.lstm(x)[0])[:, -1])
+
+
+def test_layers_are_found_by_their_zeros():
+    bench = module_bench.ModuleBench(Recurrent().eval(), torch.zeros(1, 6, 16), seconds=0.02)
+    names = ["lstm.weight_ih_l0", "lstm.weight_hh_l0", "head"]
+    costs = bench.table([*names, "none"], ["4x1"], [0.5])
+    bench.close()
+    assert list(costs.layers) == names
+    assert costs.notes == ["not found in the file, so left alone: none"]
+    sizes = [costs.layers[name]["4x1"][0].file_bytes for name in names]
+    assert sizes == [4 * 64 * 16, 4 * 64 * 16, 4 * 64]
+    for name in names:
+        assert costs.cost(name, "4x1", 0.5).file_bytes < costs.cost(name, "4x1", 0).file_bytes
 
 
 NET = """
@@ -347,22 +381,12 @@ import torch
 from torch import nn
 
 
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv1d(4, 16, 3, padding=1)
-        self.norm = nn.BatchNorm1d(16)
-        self.lstm = nn.LSTM(16, 16, batch_first=True)
-        self.head = nn.Linear(16, 4)
-
-    def forward(self, x):
-        x = torch.relu(self.norm(self.conv(x))).transpose(1, 2)
-        return self.head(self.lstm(x)[0][:, -1])
-
-
 def build():
     torch.manual_seed(0)
-    return Net()
+    return nn.Sequential(
+        nn.Conv1d(4, 32, 3, padding=1), nn.BatchNorm1d(32), nn.ReLU(), nn.Flatten(),
+        nn.Linear(192, 32), nn.ReLU(), nn.Linear(32, 4),
+    )
 
 
 def evaluate(model):
@@ -378,7 +402,7 @@ def test_a_recipe_from_the_shell_on_this_machine(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(NET)
     x = np.random.default_rng(0).standard_normal((8, 4, 6)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(8) % 4)
-    options = {"target_bytes": 8000, "rounds": 1, "patterns": ["4x1"], "sparsities": [0.5, 0.9]}
+    options = {"target_bytes": 14000, "rounds": 1, "patterns": ["4x1"], "sparsities": [0.5, 0.9]}
     recipe = Recipe([Step("prune_until", {**options, "epochs": 1, "state": str(tmp_path / "s")})])
     recipe.save(tmp_path / "r.yaml")
     net, out = f"{tmp_path}/net.py", str(tmp_path / "out.sprt")
@@ -386,10 +410,8 @@ def test_a_recipe_from_the_shell_on_this_machine(tmp_path, monkeypatch):
     arguments += ["--data", str(tmp_path / "data.npz"), "--evaluate", f"{net}:evaluate"]
     done = CliRunner().invoke(command, [*arguments, "-o", out])
     assert done.exit_code == 0, done.output
-    assert "reached a file of 8,000 bytes" in done.output
-    for name in ("conv", "lstm.weight_ih_l0", "lstm.weight_hh_l0", "head"):
-        assert f"\n{name} " in done.output  # every layer was found again in the file
-    assert os.path.getsize(out) < 10000  # open to any batch
+    assert "reached a file of 14,000 bytes" in done.output
+    assert os.path.getsize(out) == pytest.approx(14000, rel=0.1)
     single = ["prune-until", "--target-bytes", "7", "--pattern", "4x1", *arguments[3:]]
     monkeypatch.setattr(module_bench.ModuleBench, "table", MadeUpBench().table)
     assert "--max-drop" in CliRunner().invoke(command, ["prune-until", "--help"]).output

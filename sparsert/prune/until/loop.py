@@ -210,18 +210,18 @@ class Loop:
             if limit is not None and cost <= limit:
                 return f"reached {describe_goal(self._goal)}", True
             if failed is None:
-                budget = self._next_budget(cost)
+                aim = self._next_aim(cost)
             elif retries < self._settings.retries and cost / failed > NARROW:
-                budget = math.sqrt(cost * failed)
+                aim = math.sqrt(cost * failed)
                 retries += 1
             else:
                 return self._stopped("a faster model lost more"), self._target is None
-            if budget is None:
+            if aim is None:
                 if self._target is None:
                     return self._stopped("every layer has the most zeros that were timed"), True
                 return self._stopped("the measured time of the whole model stayed above"), False
-            is_rough = failed is None and budget != self._target
-            point = self._round(number, budget, ROUGH if is_rough else self._settings.tolerance)
+            is_rough = failed is None and aim != self._target
+            point = self._round(number, aim, ROUGH if is_rough else self._settings.tolerance)
             if point is None:
                 return self._stopped("no layer can get more zeros"), self._target is None
             self._points.append(point)
@@ -232,7 +232,7 @@ class Loop:
                 self._roll_back()
         raise AssertionError("unreachable")
 
-    def _next_budget(self, cost: float) -> float | None:
+    def _next_aim(self, cost: float) -> float | None:
         """Returns the cost that the next round aims at: part of the way, alike in each."""
         if self._target is None:
             return max(cost * STEP, self._floor) if cost > self._floor * NARROW else None
@@ -242,15 +242,15 @@ class Loop:
             return float(cost * (self._target / cost) ** (1 / left))
         return self._target if left > -EXTRA_ROUNDS else None
 
-    def _round(self, number: int, budget: float, tolerance: float) -> Point | None:
+    def _round(self, number: int, aim: float, tolerance: float) -> Point | None:
         """Prunes, measures, corrects and trains; None if no layer can get more zeros."""
         start = self._points[self._accepted]
         losses = self._losses(number, start.layers)
-        patterns = self._look_ahead(start.layers, losses, budget)
+        patterns = self._look_ahead(start.layers, losses, aim)
         options = self._options(start.layers, losses, patterns)
         tries: list[tuple[float, Plan, Measured, float]] = []
         for attempt in range(CORRECTIONS + 1):
-            chosen = self._choose(options, budget)
+            chosen = self._choose(options, aim)
             if dict(chosen) == dict(start.layers):
                 break
             predicted = self._predict(chosen) * self._factor
@@ -261,7 +261,7 @@ class Loop:
             measured = self._measure(f"round {number} {attempt}")
             cost = self._goal.cost_of(measured, self._dense)
             self._factor *= cost / predicted
-            tries.append((abs(cost / budget - 1), chosen, measured, predicted))
+            tries.append((abs(cost / aim - 1), chosen, measured, predicted))
             if tries[-1][0] <= tolerance:
                 break
         if not tries:
@@ -270,7 +270,7 @@ class Loop:
         restore(self._model, self._journal.state(start.state))
         self._apply(start.layers, chosen)
         point = self._retrain(number, chosen, measured)
-        if point.is_accepted and budget == self._target:
+        if point.is_accepted and aim == self._target:
             careful = self._measure(f"round {number} in the end", is_careful=True)
             self._factor *= self._goal.cost_of(careful, self._dense) / self._cost(point)
             point = replace(point, measured=careful)
@@ -377,18 +377,18 @@ class Loop:
         near = (min(grid, key=lambda s: abs(s - share)) for share in self._settings.sparsities)
         return sorted({*near, grid[-1]})
 
-    def _look_ahead(self, plan: Plan, losses: Losses, budget: float) -> dict[str, str]:
+    def _look_ahead(self, plan: Plan, losses: Losses, aim: float) -> dict[str, str]:
         """Returns the patterns to use on the way, since zeros of one do not fit another later."""
         goal = self._target
         if goal is None:
-            goal = max(budget * STEP**LOOK_AHEAD, self._floor)
-        goal = min(goal, budget)
+            goal = max(aim * STEP**LOOK_AHEAD, self._floor)
+        goal = min(goal, aim)
         chosen = self._choose(self._options(plan, losses), goal)
         return {name: choice.pattern for name, choice in chosen.items()}
 
-    def _choose(self, options: Mapping[str, Sequence[Choice]], budget: float) -> Plan:
-        """Returns the best choices within a budget, or the cheapest if there is nothing within."""
-        chosen = choose(options, budget / self._factor - self._others)
+    def _choose(self, options: Mapping[str, Sequence[Choice]], aim: float) -> Plan:
+        """Returns the best choices within a limit, or the cheapest if there is nothing within."""
+        chosen = choose(options, aim / self._factor - self._others)
         if chosen is None:
             chosen = {
                 name: min(choices, key=lambda choice: choice.cost)

@@ -1,4 +1,4 @@
-"""Chooses a pattern and a sparsity for each layer: the least loss within a budget."""
+"""Chooses a pattern and a sparsity for each layer: the least loss within a limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BINS = 5000  # of the budget; costs are rounded up to whole ones
+BINS = 5000  # of the limit; costs are rounded up to whole ones
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,29 @@ class Choice:
     loss: float
 
 
-def choose(options: Mapping[str, Sequence[Choice]], budget: float) -> dict[str, Choice] | None:
+def choose(options: Mapping[str, Sequence[Choice]], limit: float) -> dict[str, Choice] | None:
     """Returns a choice for each layer with the least sum of losses, by dynamic programming.
 
     That is a knapsack with one item of each layer, as SPDY solves it (Frantar and Alistarh, 2022).
 
     Args:
         options: of each layer, at least one.
-        budget: the sum of their costs must not exceed it.
+        limit: the sum of their costs must not exceed it.
 
     Returns:
-        None if even the cheapest choices exceed the budget.
+        None if even the cheapest choices exceed the limit.
     """
     useful = {name: _not_beaten(choices) for name, choices in options.items()}
     if not useful:
         return {}
-    if budget <= 0 or sum(choices[-1].cost for choices in useful.values()) > budget:
+    if limit <= 0 or sum(choices[-1].cost for choices in useful.values()) > limit:
         return None
     best = np.zeros(BINS + 1)  # least loss of the layers so far, by the bins that they may use
     picks = []
     for choices in useful.values():
         losses = np.full((len(choices), BINS + 1), np.inf)
         for row, choice in zip(losses, choices, strict=True):
-            bins = math.ceil(choice.cost / budget * BINS - 1e-9)
+            bins = math.ceil(choice.cost / limit * BINS - 1e-9)
             if bins <= BINS:
                 row[bins:] = best[: BINS + 1 - bins] + choice.loss
         picks.append(losses.argmin(axis=0))
@@ -62,7 +62,7 @@ def choose(options: Mapping[str, Sequence[Choice]], budget: float) -> dict[str, 
     for (name, choices), pick in zip(reversed(useful.items()), reversed(picks), strict=True):
         choice = choices[pick[left]]
         chosen[name] = choice
-        left -= math.ceil(choice.cost / budget * BINS - 1e-9)
+        left -= math.ceil(choice.cost / limit * BINS - 1e-9)
     return {name: chosen[name] for name in useful}
 
 
