@@ -46,6 +46,13 @@ from sparsert.errors import SparsertError
 @click.option("--max-drop", type=float, help="How much of the score may be lost. [default: any]")
 @click.option("--method", help="What a weight's importance is. [default: magnitude]")
 @click.option("--pattern", "patterns", multiple=True, help="One to choose from; again for more.")
+@click.option(
+    "--sparsity",
+    "sparsities",
+    type=float,
+    multiple=True,
+    help="A share of zeros to time, ascending; again for more. [default: 0.5 to 0.98]",
+)
 @click.option("--exclude", multiple=True, metavar="LAYER", help="A layer to leave alone.")
 @click.option("--epochs", type=int, help="Of each training. [default: 2]")
 @click.option("--learning-rate", type=float, help="[default: 0.0001]")
@@ -83,11 +90,9 @@ def prune_until(
 
     given = {
         name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-        for name, value in options.items()
+        for name, value in {**options, "state": state and str(state)}.items()
         if value not in (None, ())
     }
-    if state is not None:
-        given["state"] = str(state)
     recipe = Recipe([Step("prune_until", given)], seed)
     model = load_model(model_from, weights)
     data = None if data_from is None else load_data(data_from, batch)

@@ -199,7 +199,7 @@ class ModuleBench:
 
         changed = None if zeros is None else _put_zeros(self._export(), self._dense, zeros)
         if changed is None:
-            convert(module, path, example_inputs=self._example)
+            convert(_plain_copy(module), path, example_inputs=self._example)
         else:
             convert(changed, path)
 
@@ -207,7 +207,7 @@ class ModuleBench:
 def _plain_copy(module: torch.nn.Module) -> torch.nn.Module:
     from sparsert.prune.masking import bake_masks
 
-    plain = copy.deepcopy(module)
+    plain = copy.deepcopy(module).cpu()
     bake_masks(plain)
     return plain
 
@@ -217,7 +217,7 @@ def _zeros_of(module: torch.nn.Module) -> Zeros:
     from sparsert.prune.masking import prunable_layers, weight_of
 
     weights = {name: weight_of(layer) for name, layer in prunable_layers(module).items()}
-    zeros = {name: (weight == 0).numpy() for name, weight in weights.items()}
+    zeros = {name: (weight == 0).cpu().numpy() for name, weight in weights.items()}
     return {name: where for name, where in zeros.items() if where.any()}
 
 

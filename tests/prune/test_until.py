@@ -402,21 +402,27 @@ def test_a_recipe_from_the_shell_on_this_machine(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(NET)
     x = np.random.default_rng(0).standard_normal((8, 4, 6)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(8) % 4)
-    options = {"target_bytes": 14000, "rounds": 1, "patterns": ["4x1"], "sparsities": [0.5, 0.9]}
-    recipe = Recipe([Step("prune_until", {**options, "epochs": 1, "state": str(tmp_path / "s")})])
-    recipe.save(tmp_path / "r.yaml")
-    net, out = f"{tmp_path}/net.py", str(tmp_path / "out.sprt")
-    arguments = ["prune", "--recipe", str(tmp_path / "r.yaml"), "--model", f"{net}:build"]
-    arguments += ["--data", str(tmp_path / "data.npz"), "--evaluate", f"{net}:evaluate"]
-    done = CliRunner().invoke(command, [*arguments, "-o", out])
+    net, out, state = f"{tmp_path}/net.py", tmp_path / "out.sprt", str(tmp_path / "s")
+    shared = ["--model", f"{net}:build", "--data", str(tmp_path / "data.npz")]
+    shared += ["--evaluate", f"{net}:evaluate", "-o", str(out)]
+    asked = ["--target-bytes", "14000", "--rounds", "1", "--pattern", "4x1", "--epochs", "1"]
+    asked += ["--sparsity", "0.5", "--sparsity", "0.9", "--state", state]
+    done = CliRunner().invoke(command, ["prune-until", *shared, *asked])
     assert done.exit_code == 0, done.output
-    assert "reached a file of 14,000 bytes" in done.output
-    assert os.path.getsize(out) == pytest.approx(14000, rel=0.1)
-    single = ["prune-until", "--target-bytes", "7", "--pattern", "4x1", *arguments[3:]]
-    monkeypatch.setattr(module_bench.ModuleBench, "table", MadeUpBench().table)
-    assert "--max-drop" in CliRunner().invoke(command, ["prune-until", "--help"]).output
-    single[2] = "-7"
-    done = CliRunner().invoke(command, single)
+    assert "reached a file of 14,000 bytes" in done.output and "ONNX Runtime" in done.output
+    assert out.stat().st_size == pytest.approx(14000, rel=0.1)
+    options = {"target_bytes": 14000.0, "rounds": 1, "patterns": ["4x1"], "epochs": 1}
+    options |= {"sparsities": [0.5, 0.9], "state": state}
+    Recipe([Step("prune_until", options)]).save(tmp_path / "r.yaml")
+    monkeypatch.delattr(module_bench.ModuleBench, "measure")  # everything is in the journal
+    again = [*shared[:-1], str(tmp_path / "out.pt"), "--recipe", str(tmp_path / "r.yaml")]
+    done = CliRunner().invoke(command, ["prune", *again, "--json"])
+    assert done.exit_code == 0, done.output
+    weights = torch.load(tmp_path / "out.pt", weights_only=True)
+    zeros = sum(int((value == 0).sum()) for value in weights.values() if value.ndim > 1)
+    assert json.loads(done.output)["report"]["zeros"] == zeros > 3000
+    asked[1] = "-7"
+    done = CliRunner().invoke(command, ["prune-until", *shared, *asked])
     assert done.exit_code == 1 and "target_bytes is -7" in done.output
 
 

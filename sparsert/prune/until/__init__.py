@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,20 +146,25 @@ def prune_until(
     from sparsert.prune.until.loop import Loop
     from sparsert.report.module_bench import ModuleBench
 
-    def fit() -> Sequence[float]:
-        if train is None:
-            assert data is not None
-            return fine_tune(
-                model,
-                data,
-                epochs=epochs,
-                learning_rate=learning_rate,
-                loss=loss,
-                after_batch=after_batch,
-            )
-        after = after_batch or (lambda: None)
-        options = {"epochs": epochs, "learning_rate": learning_rate}
-        return train(model, after_batch=after, **options) or ()
+    def fit(report: Callable[[float], None]) -> Sequence[float]:
+        total = epochs * len(data) if isinstance(data, Sized) else 0
+        done = 0
+
+        def after() -> None:
+            nonlocal done
+            done += 1
+            if done <= total:
+                report(done / total)
+            if after_batch is not None:
+                after_batch()
+
+        if train is not None:
+            options = {"epochs": epochs, "learning_rate": learning_rate}
+            return train(model, after_batch=after, **options) or ()
+        assert data is not None
+        return fine_tune(
+            model, data, epochs=epochs, learning_rate=learning_rate, loss=loss, after_batch=after
+        )
 
     own = None
     if bench is None:

@@ -73,6 +73,7 @@ DENSE_WEIGHTS = "dense weights"
 
 Progress = Callable[[str, float], None]
 Plan = Mapping[str, LayerChoice]
+Train = Callable[[Callable[[float], None]], Sequence[float]]  # told the share -> losses
 
 
 class Bench(Protocol):
@@ -100,7 +101,7 @@ class Loop:
         self,
         model: nn.Module,
         evaluate: Callable[[nn.Module], float],
-        train: Callable[[], Sequence[float]],
+        train: Train,
         bench: Bench,
         goal: Goal,
         settings: Settings,
@@ -292,7 +293,7 @@ class Loop:
     def _fit(self, name: str) -> list[float]:
         self._report(name, 0.0)
         torch.manual_seed(zlib.crc32(f"{self._settings.seed} {name}".encode()))
-        return [float(loss) for loss in self._train()]
+        return [float(loss) for loss in self._train(lambda share: self._report(name, share))]
 
     # ---- choices --------------------------------------------------------------------------------
     def _options(
