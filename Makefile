@@ -19,8 +19,8 @@ CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 # Folders of the Python suite that run once more under the sanitizers.
 ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
 
-.PHONY: help build build-all demo test check format bench peers peers-short sweep performance pruning fuzz asan tsan \
-  cross coverage clean distclean
+.PHONY: help build build-all demo test check format bench peers peers-short sweep performance pruning pruning-until fuzz \
+  asan tsan cross coverage clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -90,6 +90,9 @@ performance: $(VENV)/.stamp-bench build-all ## the tables of docs/performance.md
 pruning: $(VENV)/.stamp-demo build ## what each way to prune costs and brings: the tables of docs/pruning.md
 	$(BIN)/python -m bench.pruning --jobs $(JOBS) --publish
 	$(BIN)/python -m bench.structure --jobs $(JOBS) --publish
+
+pruning-until: $(VENV)/.stamp-demo build ## prune_until against uniform pruning: the other table of docs/pruning.md
+	$(BIN)/python -m bench.until --publish
 
 # DeepSparse needs an old NumPy and Python 3.11 at most; without it the race goes on and says so.
 .venv-deepsparse/.stamp: bench/peers/requirements-deepsparse.txt

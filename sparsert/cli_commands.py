@@ -1,6 +1,6 @@
 """The commands of sparsert: demo, convert, inspect, run, bench, forecast.
 
-Those with files of their own are added to them: prune, quantize, report.
+Those with files of their own are added to them: prune, prune-until, quantize, report.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import rich  # noqa: F401  named here so that one error tells what the command n
 
 from sparsert import cli_feeds
 from sparsert.cli_prune import prune
+from sparsert.cli_prune_until import prune_until
 from sparsert.cli_quantize import quantize
 from sparsert.cli_report import report
 from sparsert.cli_view import TUNE
@@ -60,6 +61,7 @@ def sparsert() -> None:
 
 
 sparsert.add_command(prune)
+sparsert.add_command(prune_until)
 sparsert.add_command(quantize)
 sparsert.add_command(report)
 

@@ -17,7 +17,7 @@ from sparsert.errors import ModelFormatError, SparsertError
 OUTPUTS = (".pt", ".onnx", ".sprt")
 
 
-def _load_function(option: str, value: str) -> Callable[..., Any]:
+def load_function(option: str, value: str) -> Callable[..., Any]:
     """Returns FUNCTION of FILE.py:FUNCTION; runs the file."""
     path, separator, name = value.rpartition(":")
     if not separator or not name.isidentifier() or not path.endswith(".py"):
@@ -40,12 +40,11 @@ def _load_function(option: str, value: str) -> Callable[..., Any]:
 class _ArrayBatches:
     """Batches of arrays, shuffled anew in each epoch."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, size: int, seed: int) -> None:
+    def __init__(self, x: np.ndarray, y: np.ndarray, size: int) -> None:
         import torch
 
         self._x, self._y = torch.from_numpy(x), torch.from_numpy(y)
         self._size = size
-        self._generator = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
         return -(-len(self._x) // self._size)
@@ -53,14 +52,15 @@ class _ArrayBatches:
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         import torch
 
-        order = torch.randperm(len(self._x), generator=self._generator)
+        order = torch.randperm(len(self._x))  # by the seed of the recipe
         for picked in torch.split(order, self._size):
             yield self._x[picked], self._y[picked]
 
 
-def _load_data(value: str, batch: int, seed: int) -> Any:
+def load_data(value: str, batch: int) -> Any:
+    """Returns the batches of --data."""
     if not value.endswith(".npz"):
-        return _load_function("--data", value)()
+        return load_function("--data", value)()
     try:
         with np.load(value, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -72,7 +72,7 @@ def _load_data(value: str, batch: int, seed: int) -> Any:
             f"--data {value}: expected arrays x (inputs) and y (targets) of one length, not "
             f"{shapes or 'none'}"
         )
-    return _ArrayBatches(arrays["x"], arrays["y"], batch, seed)
+    return _ArrayBatches(arrays["x"], arrays["y"], batch)
 
 
 def _output(ctx: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
@@ -84,6 +84,75 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path | None) -> P
     return path
 
 
+model_option = click.option(
+    "--model",
+    "model_from",
+    required=True,
+    metavar="FILE.py:FUNCTION",
+    help="Returns the torch module. The file is run as a program: use your own files only.",
+)
+weights_option = click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A state dict for it (.pt), read without running code in it.",
+)
+recipe_output_option = click.option(
+    "--save-recipe", type=click.Path(path_type=Path), help="Write what is done as YAML."
+)
+data_option = click.option(
+    "--data",
+    "data_from",
+    metavar="FILE.npz|FILE.py:FUNCTION",
+    help="Arrays x and y, or a function that returns batches (inputs, targets), as a DataLoader.",
+)
+batch_option = click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Samples of a batch from an .npz file.",
+)
+loss_option = click.option(
+    "--loss",
+    "loss_from",
+    metavar="FILE.py:FUNCTION",
+    help="Takes outputs and targets, returns the loss. [default: cross entropy]",
+)
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_output,
+    help="The file to write: .pt (a state dict of plain weights), .onnx or .sprt.",
+)
+
+
+def evaluate_option(*, required: bool = False) -> Any:
+    """Returns the option --evaluate."""
+    return click.option(
+        "--evaluate",
+        "evaluate_from",
+        required=required,
+        metavar="FILE.py:FUNCTION",
+        help="Takes the module, returns a number such as its accuracy; called after each step.",
+    )
+
+
+def load_model(model_from: str, weights: Path | None) -> Any:
+    """Returns the module of --model with the weights of --weights."""
+    from sparsert.prune import load_state
+
+    model = load_function("--model", model_from)()
+    if weights is not None:
+        import torch
+
+        try:
+            load_state(model, torch.load(weights, weights_only=True, map_location="cpu"))
+        except Exception as error:
+            raise SparsertError(f"--weights {weights}: {error}") from error
+    return model
+
+
 @click.command(
     **example(
         "sparsert prune --recipe r.yaml --model net.py:build --data net.py:batches -o net.sprt",
@@ -91,18 +160,8 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path | None) -> P
         "-o pruned.pt",
     )
 )
-@click.option(
-    "--model",
-    "model_from",
-    required=True,
-    metavar="FILE.py:FUNCTION",
-    help="Returns the torch module. The file is run as a program: use your own files only.",
-)
-@click.option(
-    "--weights",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A state dict for it (.pt), read without running code in it.",
-)
+@model_option
+@weights_option
 @click.option(
     "--recipe",
     "recipe_file",
@@ -114,39 +173,12 @@ def _output(ctx: click.Context, option: click.Parameter, path: Path | None) -> P
 @click.option("--pattern", help="unstructured, 4x1, 1x4, 2:4, channel, ...")
 @click.option("--scope", help="layer, row or global. [default: layer]")
 @click.option("--exclude", multiple=True, metavar="LAYER", help="A layer to leave alone.")
-@click.option("--save-recipe", type=click.Path(path_type=Path), help="Write what is done as YAML.")
-@click.option(
-    "--data",
-    "data_from",
-    metavar="FILE.npz|FILE.py:FUNCTION",
-    help="Arrays x and y, or a function that returns batches (inputs, targets), as a DataLoader.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Samples of a batch from an .npz file.",
-)
-@click.option(
-    "--evaluate",
-    "evaluate_from",
-    metavar="FILE.py:FUNCTION",
-    help="Takes the module, returns a number such as its accuracy; called after each step.",
-)
-@click.option(
-    "--loss",
-    "loss_from",
-    metavar="FILE.py:FUNCTION",
-    help="Takes outputs and targets, returns the loss. [default: cross entropy]",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=_output,
-    help="The file to write: .pt (a state dict of plain weights), .onnx or .sprt.",
-)
+@recipe_output_option
+@data_option
+@batch_option
+@evaluate_option()
+@loss_option
+@output_option
 @click.option("--explain", is_flag=True, help="Also show what went in each layer, and why.")
 @formats
 def prune(
@@ -169,7 +201,7 @@ def prune(
     markdown: bool,
 ) -> None:
     """Prune and fine-tune a PyTorch module, by a recipe or in a single step."""
-    from sparsert.prune import Recipe, Step, load_state, remove
+    from sparsert.prune import Recipe, Step, remove
 
     single = {"method": method, "sparsity": sparsity, "pattern": pattern, "scope": scope}
     single = {name: value for name, value in single.items() if value is not None}
@@ -183,17 +215,10 @@ def prune(
         recipe = Recipe([Step("prune", {**single, **({"exclude": exclude} if exclude else {})})])
     if save_recipe is not None:
         recipe.save(save_recipe)
-    model = _load_function("--model", model_from)()
-    if weights is not None:
-        import torch
-
-        try:
-            load_state(model, torch.load(weights, weights_only=True, map_location="cpu"))
-        except Exception as error:
-            raise SparsertError(f"--weights {weights}: {error}") from error
-    data = None if data_from is None else _load_data(data_from, batch, recipe.seed)
-    evaluate = None if evaluate_from is None else _load_function("--evaluate", evaluate_from)
-    loss = None if loss_from is None else _load_function("--loss", loss_from)
+    model = load_model(model_from, weights)
+    data = None if data_from is None else load_data(data_from, batch)
+    evaluate = None if evaluate_from is None else load_function("--evaluate", evaluate_from)
+    loss = None if loss_from is None else load_function("--loss", loss_from)
     with progress() as bar:
         task = bar.add_task("", total=None)
 
@@ -202,15 +227,25 @@ def prune(
             bar.update(task, description=title, completed=number - 1, total=len(recipe.steps))
 
         try:
-            result = recipe.run(model, data, loss=loss, evaluate=evaluate, on_step=on_step)
+            result = recipe.run(
+                model,
+                data,
+                loss=loss,
+                evaluate=evaluate,
+                on_step=on_step,
+                on_progress=lambda stage, _share: bar.update(task, description=stage),
+            )
         except SparsertError:
             raise
         except (ValueError, RuntimeError) as error:
             raise SparsertError(str(error)) from error
     remove(model)
     if output is not None:
-        _write(model, output, data)
+        write_model(model, output, data)
     tables = [result.table()]
+    for done in result.steps:
+        if done.until is not None:
+            tables += [done.until.table, done.until.layers]
     if result.report is not None:
         tables += [result.report.table()] + ([result.report.explain()] if explain else [])
     if output is not None:
@@ -225,7 +260,7 @@ def prune(
         show(table, markdown)
 
 
-def _write(model: Any, path: Path, data: Any) -> None:
+def write_model(model: Any, path: Path, data: Any) -> None:
     """Writes the weights, or the whole model, whose inputs are as the first batch's."""
     import torch
 

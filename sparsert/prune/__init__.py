@@ -26,6 +26,7 @@ from sparsert.prune.shrinking import (
     shrink_zero_channels,
 )
 from sparsert.prune.torch_import import import_torch
+from sparsert.prune.until import TargetError, prune_until
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ __all__ = [
     "Regrowth",
     "ShrinkReport",
     "Step",
+    "TargetError",
     "apply_masks",
     "erdos_renyi",
     "fine_tune",
@@ -56,6 +58,7 @@ __all__ = [
     "load_state",
     "masks",
     "prune",
+    "prune_until",
     "recalibrate_batch_norms",
     "register",
     "remove",

@@ -232,10 +232,22 @@ def _hold(model: nn.Module, layer: PrunableLayer, mask: Tensor) -> None:
         return
     held = Mask(mask.clone())
     for module, name in sites_of(model, layer):
+        _own_class(module)
         parametrize.register_parametrization(module, name, held)
         if isinstance(module, nn.RNNBase) and not _has_hooks(module):
             module.register_forward_pre_hook(_use_masked_weights)
             module.register_forward_hook(_use_parameters, always_call=True)
+
+
+def _own_class(module: nn.Module) -> None:
+    """Parts a parametrized module from its copies.
+
+    torch makes a class for each, which copies share and which parametrizations come and go in.
+    """
+    if parametrize.is_parametrized(module):
+        made = type(module)
+        content = {k: v for k, v in vars(made).items() if k not in ("__dict__", "__weakref__")}
+        module.__class__ = type(made.__name__, made.__bases__, content)
 
 
 def sites_of(model: nn.Module, layer: PrunableLayer) -> list[PrunableLayer]:
@@ -308,6 +320,7 @@ def bake_masks(model: nn.Module) -> None:
     for module in list(model.modules()):
         if not parametrize.is_parametrized(module):
             continue
+        _own_class(module)
         for name in list(cast(nn.ModuleDict, module.parametrizations)):
             if held_mask(PrunableLayer(module, name)) is not None:
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)

@@ -21,6 +21,8 @@ from sparsert.runtime.table import Table
 if TYPE_CHECKING:
     import torch
 
+    from sparsert.prune.until.result import PruneUntilResult
+
 VERSION = 1
 
 
@@ -51,6 +53,7 @@ class StepResult:
         losses: of its epochs.
         score: what `evaluate` returned after it; None: there was no such function.
         seconds: how long it took, without evaluating.
+        until: what a step prune_until returned.
     """
 
     step: Step
@@ -58,6 +61,7 @@ class StepResult:
     losses: Sequence[float]
     score: float | None
     seconds: float
+    until: PruneUntilResult | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,7 @@ class Recipe:
         train: Callable[..., Sequence[float] | None] | None = None,
         on_step: Callable[[int, Step], None] | None = None,
         after_batch: Callable[[], None] | None = None,
+        on_progress: Callable[[str, float], None] | None = None,
     ) -> RecipeResult:
         """Does the steps.
 
@@ -250,20 +255,28 @@ class Recipe:
                 step of its optimizer; may return the losses.
             on_step: called before each step with its number, from 1.
             after_batch: called after each batch of training, for progress bars.
+            on_progress: of prune_until(): called with what is being done and the share of it.
 
         Returns:
             What each step did.
 
         Raises:
-            RecipeError: steps need data, and there is none.
+            RecipeError: steps need data or evaluate, and there is none.
             ValueError: a step failed; the message names it.
             BackendError: PyTorch is not installed.
         """
         torch = import_torch()
         if iter(data if data is not None else ()) is data:
             raise RecipeError("recipe: data is an iterator, which can be used once: give a list")
-        _refuse("recipe", [] if data is not None else self._steps_that_need_data(train is not None))
-        kitchen = Kitchen(model, data, loss, train, after_batch, self.seed)
+        problems = [] if data is not None else self._steps_that_need_data(train is not None)
+        if evaluate is None:
+            problems += [
+                f"step {number} ({step.kind}) needs evaluate"
+                for number, step in enumerate(self.steps, 1)
+                if STEPS[step.kind].evaluates
+            ]
+        _refuse("recipe", problems)
+        kitchen = Kitchen(model, data, loss, train, after_batch, self.seed, evaluate, on_progress)
         from sparsert.prune.calibration import eval_mode
 
         def score() -> float | None:
@@ -282,10 +295,13 @@ class Recipe:
                 start = time.monotonic()
                 try:
                     reports, losses = run_step(step.kind, step.options, kitchen)
+                except SparsertError:
+                    raise
                 except ValueError as error:
                     raise ValueError(f"step {number} ({step.kind}): {error}") from error
                 seconds = time.monotonic() - start
-                results.append(StepResult(step, reports, losses, score(), seconds))
+                until, kitchen.until = kitchen.until, None
+                results.append(StepResult(step, reports, losses, score(), seconds, until))
         return RecipeResult(results, before)
 
     def _steps_that_need_data(self, has_train: bool) -> list[str]:

@@ -22,9 +22,20 @@ from sparsert.prune.shrinking import (
     shrink_model,
     shrink_zero_channels,
 )
+from sparsert.prune.until import prune_until
+from sparsert.prune.until.goals import (
+    PATTERNS,
+    SPARSITIES,
+    TARGETS,
+    Settings,
+    check_goal,
+    check_settings,
+)
 
 if TYPE_CHECKING:
     import torch
+
+    from sparsert.prune.until.result import PruneUntilResult
 
     Done = tuple[Sequence[PruneReport | ShrinkReport], Sequence[float]]
 
@@ -41,6 +52,9 @@ class Kitchen:
     train: Any
     after_batch: Callable[[], None] | None
     seed: int
+    evaluate: Callable[[torch.nn.Module], float] | None = None
+    on_progress: Callable[[str, float], None] | None = None
+    until: PruneUntilResult | None = None  # of the step, if it is a prune_until
 
     def fit(self, given: Mapping[str, Any], schedule: Any = None, optimizer: Any = None) -> Any:
         """Trains by the user's loop or fine_tune(); returns the losses."""
@@ -128,6 +142,7 @@ class Kind:
         prunes: whether the options of prune() are among its own.
         reads: whether it reads the data in any case.
         check: raises ValueError for options that do not go together.
+        evaluates: whether it cannot do without a function that measures the model.
     """
 
     fields: Mapping[str, Field]
@@ -136,6 +151,7 @@ class Kind:
     prunes: bool = False
     reads: bool = False
     check: Callable[[Mapping[str, Any]], Any] | None = None
+    evaluates: bool = False
 
     def needs_data(self, given: Mapping[str, Any], has_train: bool) -> bool:
         """Whether a step of the kind with these options reads the data."""
@@ -190,6 +206,11 @@ def _text(value: Any) -> str:
 def _names(value: Any) -> str:
     is_list = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
     return "" if is_list else "expected a list of layers' names, in quotes if they are numbers"
+
+
+def _numbers(value: Any) -> str:
+    is_list = isinstance(value, list | tuple) and not any(_between(0, 1)(share) for share in value)
+    return "" if is_list else "expected a list of numbers of at least 0 and less than 1"
 
 
 def _flag(value: Any) -> str:
@@ -321,6 +342,31 @@ def _check_prune(given: Mapping[str, Any]) -> None:
     check_options(Options(data=(), **{k: v for k, v in given.items() if k in names}))
 
 
+def _prune_until(kitchen: Kitchen, given: dict[str, Any]) -> Done:
+    assert kitchen.evaluate is not None
+    result = prune_until(
+        kitchen.model,
+        kitchen.evaluate,
+        data=kitchen.data,
+        train=kitchen.train,
+        loss=kitchen.loss,
+        seed=kitchen.seed,
+        on_progress=kitchen.on_progress,
+        after_batch=kitchen.after_batch,
+        **given,
+    )
+    kitchen.until = result
+    return [result.report], [loss for point in result.points for loss in point.losses]
+
+
+def _check_until(given: Mapping[str, Any]) -> None:
+    goal = {name: given.get(name) for name in ("max_drop", *TARGETS)}
+    settings = Settings(**{k: v for k, v in given.items() if k in Settings.__dataclass_fields__})
+    problems = check_goal(**goal)[1] + check_settings(settings)
+    if problems:
+        raise ValueError(f"prune_until: {'; '.join(problems)}")
+
+
 def _hold_zeros(kitchen: Kitchen, _given: dict[str, Any]) -> Done:
     from sparsert.prune.masking import hold_present_zeros
 
@@ -389,6 +435,29 @@ STEPS: dict[str, Kind] = {
         _regrow,
         trains=True,
         reads=True,
+    ),
+    "prune_until": Kind(
+        {
+            "max_drop": Field(_between(0)),
+            **{name: Field(_between(0, includes_low=False)) for name in TARGETS},
+            "method": Field(_one_of(CRITERIA), Settings.method),
+            "patterns": Field(_names, PATTERNS),
+            "sparsities": Field(_numbers, SPARSITIES),
+            "exclude": Field(_names, ()),
+            "epochs": Field(_whole(1), Settings.epochs),
+            "learning_rate": Field(_between(0, includes_low=False), Settings.learning_rate),
+            "rounds": Field(_whole(1), Settings.rounds),
+            "retries": Field(_whole(0), Settings.retries),
+            "tolerance": Field(_between(0, includes_low=False), Settings.tolerance),
+            "batches": Field(_whole(1), Settings.batches),
+            "threads": Field(_whole(1), Settings.threads),
+            "state": Field(_text),
+        },
+        _prune_until,
+        trains=True,
+        reads=True,
+        evaluates=True,
+        check=_check_until,
     ),
     "recalibrate_batch_norms": Kind({"batches": Field(_whole(1))}, _recalibrate, reads=True),
     "shrink": Kind(

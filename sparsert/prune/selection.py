@@ -106,7 +106,7 @@ def prune_model(model: torch.nn.Module, options: Options) -> PruneReport:
     if options.is_reconstructing():
         _check_writable(job)
     scores = measure(options.method, job)
-    keep = _keep(job, scores, replace(options, sparsity=sparsity), pattern)
+    keep = choose_masks(job, scores, replace(options, sparsity=sparsity), pattern)
     explanations = [
         explain_layer(name, layers[name], scores[name], weights[name] != 0, keep[name])
         for name in chosen
@@ -119,8 +119,8 @@ def prune_model(model: torch.nn.Module, options: Options) -> PruneReport:
     return PruneReport(
         method=options.method,
         scope=options.scope,
-        layers=[_count(name, weight_of(layer)) for name, layer in layers.items()],
-        parameters=_count_parameters(model),
+        layers=[count_zeros(name, weight_of(layer)) for name, layer in layers.items()],
+        parameters=count_parameters(model),
         pattern=pattern.name,
         explanations=explanations,
     )
@@ -176,7 +176,7 @@ def keep_highest(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
     return keep.reshape(scores.shape)
 
 
-def _keep(
+def choose_masks(
     job: Job, scores: Mapping[str, torch.Tensor], options: Options, pattern: Pattern
 ) -> dict[str, torch.Tensor]:
     """Returns the masks of all layers."""
@@ -338,17 +338,16 @@ def _choose_layers(
     """Returns the names of the layers to prune, and the sparsity by those names."""
     from sparsert.prune.masking import shared_names
 
-    modules: dict[str, list[str]] = {}  # name of a module -> those of its layers
-    for name, layer in layers.items():
-        modules.setdefault(name.removesuffix(layer.parameter).removesuffix("."), []).append(name)
     sparsity = options.sparsity
     if isinstance(sparsity, Mapping):
         sparsity = {
-            name: share for given, share in sparsity.items() for name in modules.get(given, [given])
+            name: share
+            for given, share in sparsity.items()
+            for name in expand_names(layers, [given])
         }
-    exclude = [name for given in options.exclude for name in modules.get(given, [given])]
+    exclude = expand_names(layers, options.exclude)
     named = list(sparsity) if isinstance(sparsity, Mapping) else list(layers)
-    _check_names(list(layers), shared_names(model), [*named, *exclude])
+    check_names(list(layers), shared_names(model), [*named, *exclude])
     chosen = [name for name in named if name not in exclude]
     measures_channels = CRITERIA[options.method].measures_channels
     if pattern.is_channel or measures_channels:
@@ -366,6 +365,14 @@ def _choose_layers(
     if not chosen:
         raise ValueError("the module has no convolution, linear or recurrent layer to prune")
     return chosen, sparsity
+
+
+def expand_names(layers: Mapping[str, PrunableLayer], names: Sequence[str]) -> list[str]:
+    """Returns the names with those of a recurrent module's weights in the place of its own."""
+    modules: dict[str, list[str]] = {}  # name of a module -> those of its layers
+    for name, layer in layers.items():
+        modules.setdefault(name.removesuffix(layer.parameter).removesuffix("."), []).append(name)
+    return [name for given in names for name in modules.get(given, [given])]
 
 
 def check_options(options: Options) -> Pattern:
@@ -430,7 +437,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _check_names(known: list[str], shared: Mapping[str, str], names: list[str]) -> None:
+def check_names(known: list[str], shared: Mapping[str, str], names: list[str]) -> None:
+    """Refuses names that are not of layers, or of layers that have another one's weight.
+
+    Raises:
+        ValueError: lists them.
+    """
     problems = [
         f"layer {name!r} has the weight of {shared[name]!r}: name that one"
         for name in sorted(set(names) & set(shared))
@@ -463,11 +475,12 @@ def _check_writable(job: Job) -> None:
         raise ValueError(describe_problems("prune", problems))
 
 
-def _count(name: str, weight: torch.Tensor) -> LayerZeros:
+def count_zeros(name: str, weight: torch.Tensor) -> LayerZeros:
+    """Counts the weights of a layer and how many of them are zero."""
     zeros = int((weight == 0).sum())
     return LayerZeros(name, tuple(weight.shape), weight.numel(), zeros)
 
 
-def _count_parameters(model: torch.nn.Module) -> int:
+def count_parameters(model: torch.nn.Module) -> int:
     """Counts every trainable value; masks are buffers and do not count."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -26,12 +26,14 @@ class LayerTime:
         kernel: as explain() names it.
         ns: median nanoseconds of its steps.
         dense_ns: the same of the first dense model, measured at the same time.
+        file_bytes: of its weights in the file.
     """
 
     format: str
     kernel: str
     ns: float
     dense_ns: float
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True)

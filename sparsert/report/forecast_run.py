@@ -362,14 +362,14 @@ class _Bench:
             if (number := self._number_of(source, layer)) is not None
         }
         others = sum(n["time_ns"] for n in nodes) - sum(n["time_ns"] for n in known.values())
-        found: dict[int | None, tuple[str, str, float]] = {
-            i: (node["compute_format"], node["kernel"], node["time_ns"])
-            for i, node in sorted(known.items())
+        found: dict[int | None, tuple[str, str, float, int]] = {
+            i: (n["compute_format"], n["kernel"], n["time_ns"], n["storage_bytes"])
+            for i, n in sorted(known.items())
         }
-        found[None] = ("", "", others)
+        found[None] = ("", "", others, 0)
         times = {
-            i: LayerTime(layout, kernel, ns, ns if dense is None else dense[i].ns)
-            for i, (layout, kernel, ns) in found.items()
+            i: LayerTime(layout, kernel, ns, ns if dense is None else dense[i].ns, size)
+            for i, (layout, kernel, ns, size) in found.items()
         }
         return times, nodes
 
@@ -447,7 +447,7 @@ def _median_times(
     times = {}
     for number, first in found[0].items():
         ns = statistics.median(layers[number].ns for layers in found)
-        times[number] = LayerTime(first.format, first.kernel, ns, ns)
+        times[number] = LayerTime(first.format, first.kernel, ns, ns, first.file_bytes)
     return times
 
 

@@ -108,7 +108,10 @@ def test_state_dicts_and_copies_keep_them():
         torch.testing.assert_close(other(X), y)
         prune.fine_tune(other, [(X, Y)], learning_rate=0.1)
         assert zeros(other) == zeros(module)
+    prune.prune(clone, sparsity={"fc": 0.9}, pattern="channel")  # masks of its bias, too
+    prune.remove(clone)
     torch.testing.assert_close(module(X), y)
+    assert not prune.masks(clone) and prune.masks(module)
     plain = Mixed().eval()
     prune.remove(module)
     prune.load_state(plain, module.state_dict())
