@@ -181,6 +181,9 @@ def prune(
         recipe = Recipe.load(recipe_file)
     else:
         recipe = Recipe([Step("prune", {**single, **({"exclude": exclude} if exclude else {})})])
+    has_levels = recipe.steps[-1].kind == "levels"
+    if has_levels and output is not None and output.suffix != ".sprt":
+        raise click.UsageError(f"--output {output}: only a .sprt file holds the recipe's levels")
     if save_recipe is not None:
         recipe.save(save_recipe)
     model = _load_function("--model", model_from)()
@@ -209,7 +212,7 @@ def prune(
             raise SparsertError(str(error)) from error
     remove(model)
     if output is not None:
-        _write(model, output, data)
+        _write(dict(result.levels) or model, output, data)
     tables = [result.table()]
     if result.report is not None:
         tables += [result.report.table()] + ([result.report.explain()] if explain else [])
@@ -226,7 +229,7 @@ def prune(
 
 
 def _write(model: Any, path: Path, data: Any) -> None:
-    """Writes the weights, or the whole model, whose inputs are as the first batch's."""
+    """Writes the weights, or the whole model or its levels; inputs are as the first batch's."""
     import torch
 
     if path.suffix == ".pt":
