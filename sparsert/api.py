@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sparsert.errors import (
@@ -12,6 +13,7 @@ from sparsert.errors import (
     ModelFormatError,
     UnsupportedOpError,
     describe_problems,
+    unknown_level,
 )
 from sparsert.runtime.model import Model
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from sparsert.modelfile import ModelFile
     from sparsert.report.forecast import Forecast
 
 BACKENDS = ("native", "capi", "numba", "numpy")
@@ -37,6 +40,8 @@ def load(
     isa: str | None = None,
     tune: bool | str = "auto",
     strict: bool = False,
+    level: str | None = None,
+    keep_levels: bool = True,
     example_inputs: Any = None,
     dynamic_shapes: Any = None,
 ) -> Model:
@@ -55,6 +60,10 @@ def load(
             is kept on disk (docs/environment.md) and not measured again.
         strict: raise UnsupportedOpError when an operator is not native, instead of running it in
             a fallback engine with a warning.
+        level: of a .sprt file with levels, the one to run; None: the first, the densest. It can be
+            changed at any time: `model.level = "fast"`.
+        keep_levels: False frees the packed weights of a level when another is chosen: less memory,
+            and a change of the level packs again.
         example_inputs: torch modules only: a tensor, a tuple or a dict of tensors.
         dynamic_shapes: torch modules only: as in torch.onnx.export.
 
@@ -66,6 +75,7 @@ def load(
         UnsupportedOpError: an operator is not native (strict), or nothing here can run it.
         ShapeError: the graph's shapes contradict each other.
         BackendError: the backend or instruction set is not available.
+        LevelError: there is no such level.
         ValueError: an option is out of range.
 
     Example:
@@ -75,8 +85,11 @@ def load(
     _check_options(backend, threads, tune)
     label = _label(src)
     options = {"backend": backend, "threads": threads, "isa": isa, "tune": tune, "strict": strict}
+    options["keep_levels"] = keep_levels
     file = _read_sprt(src)
     if file is None:
+        if level is not None:
+            raise unknown_level(label, level, ())
         graph = _canonical(src, example_inputs, dynamic_shapes)
         problems = _native_problems(graph)
         if problems and strict:
@@ -92,10 +105,12 @@ def load(
     if backend == "numpy":
         from sparsert.runtime.native_backend import aligned_bytes
 
-        return Model(_oracle(_graph_of_sprt(file, label), label), aligned_bytes(file), options)
+        return Model(_oracle_of_sprt(file, label, level), aligned_bytes(file), options)
     from sparsert.runtime.native_backend import NativeBackend
 
-    native = NativeBackend(file, label, threads, isa, tune, backend=backend)
+    native = NativeBackend(
+        file, label, threads, isa, tune, backend=backend, level=level, keep_levels=keep_levels
+    )
     return Model(native, native.file, options)
 
 
@@ -111,7 +126,10 @@ def convert(
     """Converts a model to a .sprt file, or to an ONNX file with sparse weights; atomically.
 
     Args:
-        src: as in load().
+        src: as in load(); or a mapping of level names to such sources, which become the levels of
+            one file (docs/pruning.md): the same network with more and more zeros, each level's
+            weights being some of those of the denser one. They may differ by one factor for each
+            output channel, and in biases and other constants, as after norms of their own.
         path: the file to write; an existing file is replaced only when all went well. A name that
             ends in .onnx gives an ONNX file: the same graph as in `src` (not a .sprt file), but
             weights that are smaller so are ONNX's sparse initializers.
@@ -123,8 +141,9 @@ def convert(
 
     Raises:
         UnsupportedOpError: lists every operator that is not native.
-        ModelFormatError: the source is missing, corrupt or of an unknown type.
-        ValueError: unknown `weights`, or f16 for an ONNX file.
+        ModelFormatError: the source is missing, corrupt or of an unknown type; levels that are not
+            the same graph, or not nested: names the node or tensor, and the level.
+        ValueError: unknown `weights`, f16 or levels for an ONNX file, or less than two levels.
         OSError: the file cannot be written.
 
     Example:
@@ -134,6 +153,9 @@ def convert(
         raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
     from sparsert.modelfile import write_file
 
+    if isinstance(src, Mapping):
+        _convert_levels(src, path, weights, example_inputs, dynamic_shapes, metadata)
+        return
     file = _read_sprt(src)
     if os.fspath(path).endswith(".onnx"):
         if weights != "f32":
@@ -145,12 +167,7 @@ def convert(
             )
         _write_sparse_onnx(src, path, example_inputs, dynamic_shapes, metadata)
         return
-    if file is not None:
-        graph = _graph_of_sprt(file, _label(src))
-    else:
-        graph = _canonical(src, example_inputs, dynamic_shapes)
-    _require_native(graph, _label(src))
-    write_file(graph, path, weights, metadata)
+    write_file(_native_graph(src, file, example_inputs, dynamic_shapes), path, weights, metadata)
 
 
 def forecast(
@@ -301,13 +318,47 @@ def _read_sprt(src: Any) -> Any:
 
 def _graph_of_sprt(file: Any, label: str) -> ir.Model:
     """Returns the canonical graph of a .sprt file's bytes; messages name `label`."""
-    from sparsert.modelfile import read, to_ir
+    from sparsert.modelfile import read
 
-    content = read(bytes(file), label)
+    return _graph_of_content(read(bytes(file), label), label)
+
+
+def _graph_of_content(content: ModelFile, label: str) -> ir.Model:
+    from sparsert.modelfile import to_ir
+
     try:
         return to_ir(content)
     except ModelFormatError as error:
         raise ModelFormatError(f"{label}: {error}") from None
+
+
+def _native_graph(src: Any, file: Any, example_inputs: Any, dynamic_shapes: Any) -> ir.Model:
+    """Returns the canonical graph of a source, whose .sprt bytes are `file`, if it has any."""
+    if file is not None:
+        graph = _graph_of_sprt(file, _label(src))
+    else:
+        graph = _canonical(src, example_inputs, dynamic_shapes)
+    _require_native(graph, _label(src))
+    return graph
+
+
+def _convert_levels(
+    sources: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    weights: str,
+    example_inputs: Any,
+    dynamic_shapes: Any,
+    metadata: dict[str, Any] | None,
+) -> None:
+    from sparsert.modelfile import write_level_file
+
+    if os.fspath(path).endswith(".onnx"):
+        raise ValueError(f"levels are for .sprt files only, not for {path}")
+    graphs = {
+        name: _native_graph(src, _read_sprt(src), example_inputs, dynamic_shapes)
+        for name, src in sources.items()
+    }
+    write_level_file(graphs, path, weights, metadata)
 
 
 def _write_sparse_onnx(
@@ -353,21 +404,32 @@ def _native_problems(graph: ir.Model) -> list[Any]:
 
 
 def _native_sprt(src: Any, example_inputs: Any, dynamic_shapes: Any) -> Any:
-    """Returns the bytes of a .sprt source, or of what any other source converts to."""
-    file = _read_sprt(src)
-    if file is not None:
-        return file
-    from sparsert.modelfile import write_aligned
+    """Returns the bytes of a .sprt source, or of what another source, or a level, converts to."""
+    from sparsert.modelfile import has_levels, write_aligned
 
-    graph = _canonical(src, example_inputs, dynamic_shapes)
-    _require_native(graph, _label(src))
-    return write_aligned(graph)
+    file = _read_sprt(src)
+    if file is not None and not has_levels(file):
+        return file
+    return write_aligned(_native_graph(src, file, example_inputs, dynamic_shapes))
 
 
 def _require_native(graph: ir.Model, label: str) -> None:
     problems = _native_problems(graph)
     if problems:
         raise UnsupportedOpError(describe_problems(label, [str(p) for p in problems]))
+
+
+def _oracle_of_sprt(file: Any, label: str, level: str | None) -> Any:
+    from sparsert.modelfile import read
+    from sparsert.runtime.graph_backend import LevelOracle
+
+    content = read(bytes(file), label)
+    if content.levels:
+        return LevelOracle(content, label, level)
+    oracle = _oracle(_graph_of_content(content, label), label)
+    if level is not None:
+        oracle.set_level(level)  # says that there is none
+    return oracle
 
 
 def _oracle(graph: ir.Model, label: str) -> Any:

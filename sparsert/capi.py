@@ -27,28 +27,12 @@ typedef struct srt_model srt_model;
 typedef struct srt_plan srt_plan;
 typedef struct srt_budget srt_budget;
 enum {
-  SRT_OK = 0,
-  SRT_INVALID_ARGUMENT = 1,
-  SRT_MODEL_FORMAT = 2,
-  SRT_SHAPE = 3,
-  SRT_UNSUPPORTED = 4,
-  SRT_OUT_OF_MEMORY = 5,
-  SRT_INTERNAL = 6,
-  SRT_FILE = 7
+  SRT_OK = 0, SRT_INVALID_ARGUMENT = 1, SRT_MODEL_FORMAT = 2, SRT_SHAPE = 3, SRT_UNSUPPORTED = 4,
+  SRT_OUT_OF_MEMORY = 5, SRT_INTERNAL = 6, SRT_FILE = 7
 };
 enum {
-  SRT_F32 = 1,
-  SRT_U8 = 2,
-  SRT_I8 = 3,
-  SRT_U16 = 4,
-  SRT_I16 = 5,
-  SRT_I32 = 6,
-  SRT_I64 = 7,
-  SRT_BOOL = 9,
-  SRT_F16 = 10,
-  SRT_F64 = 11,
-  SRT_U32 = 12,
-  SRT_U64 = 13
+  SRT_F32 = 1, SRT_U8 = 2, SRT_I8 = 3, SRT_U16 = 4, SRT_I16 = 5, SRT_I32 = 6, SRT_I64 = 7,
+  SRT_BOOL = 9, SRT_F16 = 10, SRT_F64 = 11, SRT_U32 = 12, SRT_U64 = 13
 };
 typedef struct {
   int32_t code;
@@ -81,6 +65,9 @@ typedef struct {
   int32_t dtype;
   srt_shape shape;
 } srt_tensor_info;
+typedef struct {
+  uint64_t weights; uint64_t nonzeros; uint64_t file_bytes; uint64_t packed_bytes;
+} srt_level_info;
 typedef struct {
   const char* name;
   size_t name_bytes;
@@ -151,6 +138,13 @@ int32_t srt_model_symbol(const srt_model* model, int32_t symbol, const char** na
 const char* srt_model_isa(const srt_model* model);
 int32_t srt_model_threads(const srt_model* model);
 uint64_t srt_model_weight_bytes(const srt_model* model);
+int32_t srt_model_level_count(const srt_model* model);
+int32_t srt_model_level_name(const srt_model* model, int32_t index, const char** name,
+    size_t* name_bytes);
+int32_t srt_model_level_info(const srt_model* model, int32_t index, srt_level_info* info);
+int32_t srt_model_level(const srt_model* model);
+int32_t srt_model_set_level(srt_model* model, const char* name, srt_error* error);
+int32_t srt_model_drop_level(srt_model* model, const char* name, srt_error* error);
 int32_t srt_model_after_fork(srt_model* model, srt_error* error);
 int32_t srt_plan_make(srt_model* model, const srt_shape* shapes, int32_t count,
     srt_plan** plan, srt_error* error);
@@ -384,6 +378,40 @@ class Model:
         """Bytes of decoded and packed weights in memory."""
         return int(self.core.lib.srt_model_weight_bytes(self.handle))
 
+    @property
+    def level_names(self) -> list[str]:
+        """The names of the levels, the densest first; none of a model without levels."""
+        count = self.core.lib.srt_model_level_count(self.handle)
+        return [self._name(self.core.lib.srt_model_level_name, i) for i in range(count)]
+
+    @property
+    def levels(self) -> list[dict[str, int]]:
+        """What each level weighs."""
+        info = self.core.ffi.new("srt_level_info*")
+        found = []
+        for index in range(self.core.lib.srt_model_level_count(self.handle)):
+            code = self.core.lib.srt_model_level_info(self.handle, index, info)
+            if code != _OK:
+                raise NativeError(
+                    int(code),
+                    f"level {index}: {self.core.text(self.core.lib.srt_status_text(code))}",
+                )
+            found.append({name: int(getattr(info, name)) for name in _LEVEL})
+        return found
+
+    @property
+    def level(self) -> int:
+        """The index of the level that plans are made for."""
+        return int(self.core.lib.srt_model_level(self.handle))
+
+    def set_level(self, name: str) -> None:
+        """Plans are made for this level from now on."""
+        self.core.call(self.core.lib.srt_model_set_level, self.handle, name.encode())
+
+    def drop_level(self, name: str) -> None:
+        """Frees what was packed for a level, once it has no plans."""
+        self.core.call(self.core.lib.srt_model_drop_level, self.handle, name.encode())
+
     def after_fork(self) -> None:
         """In the child of a fork: the model's threads are made anew."""
         self.core.call(self.core.lib.srt_model_after_fork, self.handle)
@@ -398,14 +426,15 @@ class Model:
             shape = None
             if info.shape.rank >= 0:
                 dims = list(info.shape.dims)[: info.shape.rank]
-                shape = tuple(d if d >= 0 else self._symbol(-d - 1) for d in dims)
+                symbol = self.core.lib.srt_model_symbol
+                shape = tuple(d if d >= 0 else self._name(symbol, -d - 1) for d in dims)
             found.append((self.core.text(info.name, info.name_bytes), int(info.dtype), shape))
         return found
 
-    def _symbol(self, symbol: int) -> str:
+    def _name(self, query: Any, index: int) -> str:
         name = self.core.ffi.new("const char**")
         size = self.core.ffi.new("size_t*")
-        self.core.lib.srt_model_symbol(self.handle, symbol, name, size)
+        query(self.handle, index, name, size)
         return self.core.text(name[0], size[0])
 
 
@@ -534,6 +563,7 @@ _NODE_FACTS = (
     *("compute_format", "kernel", "isa", "reason", "predicted_ns", "measured_ns"),
     *("first_step", "step_count"),
 )
+_LEVEL = ("weights", "nonzeros", "file_bytes", "packed_bytes")
 _CANDIDATE = (
     *("format", "kernel", "predicted_ns", "measured_ns", "tiles", "tile_columns", "block_depth"),
 )

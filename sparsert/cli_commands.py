@@ -20,7 +20,7 @@ from sparsert.cli_prune import prune
 from sparsert.cli_prune_until import prune_until
 from sparsert.cli_quantize import quantize
 from sparsert.cli_report import report
-from sparsert.cli_view import TUNE
+from sparsert.cli_view import TUNE, io_table, level_table, shape_text
 from sparsert.cli_view import example as _example
 from sparsert.cli_view import formats as _formats
 from sparsert.cli_view import progress as _progress
@@ -29,7 +29,6 @@ from sparsert.errors import SparsertError
 
 if TYPE_CHECKING:
     from sparsert.runtime.model import Model
-    from sparsert.runtime.table import Table
 
 
 class _Commands(click.Group):
@@ -68,6 +67,9 @@ sparsert.add_command(report)
 
 _model_file = click.argument("file", type=click.Path(path_type=Path))
 _isa = click.option("--isa", metavar="NAME", help="Force an instruction set, such as avx2.")
+_level = click.option(
+    "--level", metavar="NAME", help="Of a .sprt file with levels. [default: first]"
+)
 _seed = click.option("--seed", default=0, show_default=True, help="Of random inputs.")
 _dims = click.option(
     "--dim", "dims", multiple=True, metavar="SYMBOL=SIZE", help="Size of a symbolic dimension."
@@ -156,15 +158,22 @@ def convert(source: Path, destination: Path, weights: str, as_json: bool, markdo
 @sparsert.command(**_example("sparsert inspect model.sprt", "sparsert inspect model.onnx --json"))
 @_model_file
 @_isa
+@_level
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to plan for.")
 @click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
 @_formats
 def inspect(
-    file: Path, isa: str | None, threads: int | None, strict: bool, as_json: bool, markdown: bool
+    file: Path,
+    isa: str | None,
+    level: str | None,
+    threads: int | None,
+    strict: bool,
+    as_json: bool,
+    markdown: bool,
 ) -> None:
     """Show a model's inputs and outputs, how each layer runs and why, and how it is stored."""
-    model = _load(file, isa=isa, threads=threads, tune=False, strict=strict)
-    tables = [_io_table(file, model), model.explain()]
+    model = _load(file, isa=isa, threads=threads, tune=False, strict=strict, level=level)
+    tables = [io_table(file, model), model.explain()]
     metadata: dict[str, Any] = {}
     version = ""
     if file.suffix == ".sprt":
@@ -175,8 +184,10 @@ def inspect(
         tables.append(tensor_table(content, f"{file}: how the weights are stored"))
         metadata = content.metadata
         version = ".".join(map(str, content.version))
+    if model.levels:
+        tables.append(level_table(model, f"{file}: levels"))
     if as_json:
-        names = ("io", "layers", "storage")
+        names = ("io", "layers", "storage", "levels")
         facts = {name: table.to_dict() for name, table in zip(names, tables, strict=False)}
         click.echo(json.dumps({**facts, "metadata": metadata, "version": version}, indent=2))
         return
@@ -214,6 +225,7 @@ def inspect(
     "--backend", type=click.Choice(["native", "capi", "numpy"]), default="native", show_default=True
 )
 @_tune
+@_level
 @click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
 def run(
     file: Path,
@@ -226,18 +238,20 @@ def run(
     isa: str | None,
     backend: str,
     tune: str,
+    level: str | None,
     strict: bool,
 ) -> None:
     """Run a model once and summarise its outputs."""
     start = time.perf_counter()
-    model = _load(file, backend=backend, threads=threads, isa=isa, tune=TUNE[tune], strict=strict)
+    options = {"backend": backend, "threads": threads, "isa": isa, "level": level}
+    model = _load(file, tune=TUNE[tune], strict=strict, **options)
     loaded = time.perf_counter()
     feeds = cli_feeds.read_inputs(model.inputs, inputs)
     if is_random:
         random = cli_feeds.random_inputs(model.inputs, cli_feeds.parse_dims(dims), None, seed)
         feeds = {**random, **feeds}
     elif not feeds and model.inputs:
-        expected = ", ".join(f"{s.name} {s.dtype}{_shape(s.shape)}" for s in model.inputs)
+        expected = ", ".join(f"{s.name} {s.dtype}{shape_text(s.shape)}" for s in model.inputs)
         raise click.UsageError(f"give --input or --random; the model's inputs: {expected}")
     before = time.perf_counter()
     outputs = model.run(None, feeds)
@@ -267,6 +281,7 @@ def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> li
         "sparsert bench model.sprt --threads 1,2",
         "sparsert bench model.onnx --against onnxruntime --profile",
         "sparsert bench pruned.onnx --dense model.onnx --int8 pruned.int8.onnx",
+        "sparsert bench levels.sprt --level accurate --level fast",
     )
 )
 @_model_file
@@ -300,6 +315,13 @@ def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> li
     help="The model before it was pruned, quantised: race sparsert on it too.",
 )
 @_isa
+@click.option(
+    "--level",
+    "levels",
+    multiple=True,
+    metavar="NAME",
+    help="Of a .sprt file with levels; several race each other. [default: first]",
+)
 @_seed
 @click.option("--profile", is_flag=True, help="Also time each layer.")
 @_formats
@@ -315,6 +337,7 @@ def bench(
     int8: Path | None,
     dense_int8: Path | None,
     isa: str | None,
+    levels: Sequence[str],
     seed: int,
     profile: bool,
     as_json: bool,
@@ -336,11 +359,18 @@ def bench(
         race_table,
     )
 
-    model = _load(file, threads=threads[0], isa=isa)
+    model = _load(file, threads=threads[0], isa=isa, level=levels[0] if levels else None)
     feeds = cli_feeds.random_inputs(model.inputs, cli_feeds.parse_dims(dims), batch, seed)
     entrants = [Entrant("sparsert", "sparsert", file, {"isa": isa})]
-    reference = against
+    if levels:
+        entrants = [
+            Entrant(f"level {name}", "sparsert", file, {"isa": isa, "level": name})
+            for name in levels
+        ]
+    reference = against or (entrants[0].name if len(levels) > 1 else None)
     if dense or int8 or dense_int8:
+        if levels:
+            raise click.UsageError("--level goes with --against alone")
         entrants = precision_entrants(
             file, dense=dense, int8=int8, dense_int8=dense_int8, options={"isa": isa}
         )
@@ -363,7 +393,7 @@ def bench(
     failed = [f"{r.name}: {r.error}" for r in results if r.error]
     if failed:
         raise SparsertError("; ".join(failed))
-    shapes = ", ".join(f"{name}{_shape(x.shape)}" for name, x in feeds.items())
+    shapes = ", ".join(f"{name}{shape_text(x.shape)}" for name, x in feeds.items())
     tables = [race_table(f"{file}: {shapes}", results, reference)]
     machine = describe_machine()
     if profile:
@@ -568,19 +598,3 @@ def _load(file: Path, **options: Any) -> Model:
     import sparsert as package
 
     return package.load(file, **options)
-
-
-def _io_table(file: Path, model: Model) -> Table:
-    from sparsert.runtime.table import Table, format_bytes
-
-    rows: list[Sequence[Any]] = [
-        (kind, spec.name, _shape(spec.shape), str(spec.dtype))
-        for kind, specs in (("input", model.inputs), ("output", model.outputs))
-        for spec in specs
-    ]
-    notes = [f"file: {format_bytes(file.stat().st_size)}"]
-    return Table(f"{file}: inputs and outputs", ["", "name", "shape", "dtype"], rows, notes)
-
-
-def _shape(shape: Sequence[int | str] | None) -> str:
-    return "[?]" if shape is None else "[" + ", ".join(map(str, shape)) + "]"

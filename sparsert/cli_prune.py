@@ -213,6 +213,9 @@ def prune(
         recipe = Recipe.load(recipe_file)
     else:
         recipe = Recipe([Step("prune", {**single, **({"exclude": exclude} if exclude else {})})])
+    has_levels = recipe.steps[-1].kind == "levels"
+    if has_levels and output is not None and output.suffix != ".sprt":
+        raise click.UsageError(f"--output {output}: only a .sprt file holds the recipe's levels")
     if save_recipe is not None:
         recipe.save(save_recipe)
     model = load_model(model_from, weights)
@@ -241,7 +244,7 @@ def prune(
             raise SparsertError(str(error)) from error
     remove(model)
     if output is not None:
-        write_model(model, output, data)
+        write_model(dict(result.levels) or model, output, data)
     tables = [result.table()]
     for done in result.steps:
         if done.until is not None:
@@ -261,7 +264,7 @@ def prune(
 
 
 def write_model(model: Any, path: Path, data: Any) -> None:
-    """Writes the weights, or the whole model, whose inputs are as the first batch's."""
+    """Writes the weights, or the whole model or its levels; inputs are as the first batch's."""
     import torch
 
     if path.suffix == ".pt":

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress
 
+    from sparsert.runtime.model import Model
     from sparsert.runtime.table import Table
 
 # Values of --tune, as sparsert.load() takes them.
@@ -54,6 +58,40 @@ def show(table: Table, markdown: bool = False) -> None:
     for note in table.notes:
         console.print(Text(note))
     console.print()
+
+
+def io_table(file: Path, model: Model) -> Table:
+    """Returns one row per input and output of a model."""
+    from sparsert.runtime.table import Table, format_bytes
+
+    rows: list[Sequence[Any]] = [
+        (kind, spec.name, shape_text(spec.shape), str(spec.dtype))
+        for kind, specs in (("input", model.inputs), ("output", model.outputs))
+        for spec in specs
+    ]
+    notes = [f"file: {format_bytes(file.stat().st_size)}"]
+    return Table(f"{file}: inputs and outputs", ["", "name", "shape", "dtype"], rows, notes)
+
+
+def shape_text(shape: Sequence[int | str] | None) -> str:
+    """Returns "[n, 3, 8]"; "[?]" for an unknown rank."""
+    return "[?]" if shape is None else "[" + ", ".join(map(str, shape)) + "]"
+
+
+def level_table(model: Model, title: str) -> Table:
+    """Returns one row per level of a model."""
+    from sparsert.runtime.table import Table, format_bytes
+
+    rows: list[Sequence[Any]] = []
+    records = []
+    for level in model.levels:
+        sizes = [format_bytes(size) for size in (level.file_bytes, level.packed_bytes)]
+        in_use = "in use" if level.name == model.level else ""
+        rows.append((level.name, f"{100 * level.sparsity:.1f} %", level.nonzeros, *sizes, in_use))
+        records.append({**asdict(level), "sparsity": level.sparsity})
+    columns = ["level", "zeros", "nonzeros", "bytes in the file", "packed", ""]
+    notes = ["bytes in the file: what the level alone needs; of the first one: all the rest"]
+    return Table(title, columns, rows, notes, records=records)
 
 
 @contextmanager

@@ -21,8 +21,18 @@ class ShapeError(SparsertError, ValueError):
     """Shapes or dtypes contradict each other: in the graph, or between the graph and its feeds."""
 
 
+class LevelError(SparsertError, ValueError):
+    """A model has no level of that name, or no levels."""
+
+
 class BackendError(SparsertError, RuntimeError):
     """A backend, kernel or instruction set is absent, or failed while running."""
+
+
+def unknown_level(label: str, name: str, levels: Sequence[str]) -> LevelError:
+    """Returns the error of a level that a model does not have."""
+    known = ", ".join(map(repr, levels)) or "none"
+    return LevelError(f"{label}: there is no level {name!r}; its levels: {known}")
 
 
 def describe_problems(source: str, problems: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ using sparsert::Allocator;
 using sparsert::CheckOptions;
 using sparsert::CheckRun;
 using sparsert::CheckValues;
+using sparsert::kNoTensor;
 using sparsert::MutexLock;
 using sparsert::Node;
 using sparsert::NullArgument;
@@ -36,30 +37,9 @@ constexpr size_t kForgetBytes = 16 << 20;
 
 static_assert(SRT_MAX_RANK == sparsert::kMaxRank, "the C header repeats the core's rank limit");
 
-int32_t Report(const Status& status, srt_error* error) {
-  if (error != nullptr && !status.ok()) {
-    error->code = static_cast<int32_t>(status.code());
-    snprintf(error->text, sizeof(error->text), "%s", status.text());
-  }
-  return static_cast<int32_t>(status.code());
-}
-
 Allocator ToAllocator(const srt_allocator* allocator) {
   if (allocator == nullptr) return *sparsert::DefaultAllocator();
   return {allocator->allocate, allocator->release, allocator->context};
-}
-
-// Constructs T in memory of the allocator, or returns nullptr.
-template <typename T, typename... Args>
-T* Make(const Allocator& allocator, Args&&... args) {
-  void* memory = allocator.allocate(allocator.context, sizeof(T), sparsert::kCacheLine);
-  return memory == nullptr ? nullptr : new (memory) T(args...);
-}
-
-template <typename T>
-void Unmake(const Allocator& allocator, T* object) {
-  object->~T();
-  allocator.release(allocator.context, object, sizeof(T));
 }
 
 int32_t TensorInfo(const srt_model* model, uint32_t tensor, srt_tensor_info* info) {
@@ -115,6 +95,12 @@ Status Load(const void* bytes, size_t size, const srt_options& o, srt_model* mod
   model->options.allow_empty = o.allow_empty != 0;
   model->options.clock = &sparsert::ClockNs;
   if (o.is_mapped != 0) model->weights.SetMappedFile(bytes, size);
+  const sparsert::Array<sparsert::Level>& levels = model->graph.levels;
+  SRT_RETURN_IF_ERROR(model->levels.resize(levels.size()));
+  if (!levels.empty()) SRT_RETURN_IF_ERROR(model->own.resize(model->graph.tensors.size()));
+  for (size_t p = 0; !levels.empty() && p < levels[0].patches.size; ++p) {
+    model->own[levels[0].patches[p].tensor] = true;
+  }
   model->budget = o.budget == nullptr ? nullptr : &o.budget->budget;
   if (model->options.threads > 1) {
     SRT_RETURN_IF_ERROR(
@@ -185,8 +171,21 @@ Status MakePlan(srt_model* model, const srt_shape* shapes, int32_t count, const 
     const sparsert::Span<uint8_t> blob = {static_cast<const uint8_t*>(tuning),
                                           tuning == nullptr ? 0 : tuning_bytes};
     const sparsert::Span<const void*> known = {values, values == nullptr ? 0 : inputs};
-    status = sparsert::MakePlan(model->graph, concrete.span(), known, model->options, blob,
-                                &model->weights, &made->plan);
+    if (model->levels.empty()) {
+      status = sparsert::MakePlan(model->graph, concrete.span(), known, model->options, blob,
+                                  &model->weights, &made->plan);
+    } else {
+      srt_level* level = nullptr;
+      status = UseLevel(model, static_cast<size_t>(model->level), &level);
+      if (status.ok()) {
+        status = sparsert::MakePlan(level->graph, concrete.span(), known, model->options, blob,
+                                    &level->weights, &made->plan);
+      }
+      if (status.ok()) {
+        made->level = level;
+        ++level->plans;
+      }
+    }
   }
   if (!status.ok()) {
     Unmake(model->allocator, made);
@@ -198,23 +197,28 @@ Status MakePlan(srt_model* model, const srt_shape* shapes, int32_t count, const 
 
 // The tensor `index` of a side, or kNoTensor.
 uint32_t TensorAt(sparsert::Span<uint32_t> tensors, int32_t index) {
-  if (index < 0 || static_cast<size_t>(index) >= tensors.size) return sparsert::kNoTensor;
+  if (index < 0 || static_cast<size_t>(index) >= tensors.size) return kNoTensor;
   return tensors[static_cast<size_t>(index)];
 }
 
 int32_t PlanShape(const srt_plan* plan, uint32_t tensor, srt_shape* shape) {
-  if (tensor == sparsert::kNoTensor) return SRT_INVALID_ARGUMENT;
+  if (tensor == kNoTensor) return SRT_INVALID_ARGUMENT;
   *shape = ToC(plan->plan.facts.facts[tensor].shape);
   return SRT_OK;
 }
 
 int32_t PlanBytes(const srt_plan* plan, uint32_t tensor, size_t* bytes) {
-  if (tensor == sparsert::kNoTensor) return SRT_INVALID_ARGUMENT;
+  if (tensor == kNoTensor) return SRT_INVALID_ARGUMENT;
   *bytes = TensorBytes(plan, tensor);
   return SRT_OK;
 }
 
 }  // namespace
+
+srt_model::~srt_model() {
+  for (size_t i = 0; i < levels.size(); ++i) FreeLevel(this, i);
+  ThreadPool::Destroy(pool);
+}
 
 extern "C" {
 
@@ -353,7 +357,9 @@ int32_t srt_model_threads(const srt_model* model) { return model->options.thread
 uint64_t srt_model_weight_bytes(const srt_model* model) {
   auto* m = const_cast<srt_model*>(model);
   MutexLock lock(&m->planning);
-  return m->weights.resident_bytes();
+  uint64_t bytes = m->weights.resident_bytes();
+  for (const srt_level* level : m->levels) bytes += level == nullptr ? 0 : PackedBytes(*level);
+  return bytes;
 }
 
 int32_t srt_model_after_fork(srt_model* model, srt_error* error) {
@@ -391,8 +397,12 @@ int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes, int32_t 
 
 void srt_plan_free(srt_plan* plan) {
   if (plan == nullptr) return;
-  const Allocator allocator = plan->model->allocator;
-  Unmake(allocator, plan);
+  srt_model* model = plan->model;
+  srt_level* level = plan->level;
+  Unmake(model->allocator, plan);
+  if (level == nullptr) return;
+  MutexLock lock(&model->planning);
+  EndPlan(model, level);
 }
 
 uint64_t srt_plan_arena_bytes(const srt_plan* plan) { return plan->plan.arena_bytes(); }
@@ -424,9 +434,8 @@ int32_t srt_plan_node(const srt_plan* plan, int32_t index, srt_node_info* info) 
   info->name = node.name.data;
   info->name_bytes = node.name.size;
   info->op = sparsert::OpName(node.op);
-  const uint32_t y = node.outputs.size == 0 ? sparsert::kNoTensor : node.outputs[0];
-  info->output_shape =
-      y == sparsert::kNoTensor ? srt_shape() : ToC(plan->plan.facts.facts[y].shape);
+  const uint32_t y = node.outputs.size == 0 ? kNoTensor : node.outputs[0];
+  info->output_shape = y == kNoTensor ? srt_shape() : ToC(plan->plan.facts.facts[y].shape);
   info->weights = p.weights;
   info->nonzeros = p.nonzeros;
   info->storage_bytes = p.storage_bytes;

@@ -26,16 +26,35 @@ struct I8Values {
   float operator[](size_t i) const { return static_cast<float>(static_cast<int8_t>(data[i])); }
 };
 
+// Those that a level keeps; the others are 0.
+template <typename Values>
+struct KeptValues {
+  Values values;
+  const uint8_t* keep;
+  int shift;
+  float operator[](size_t i) const {
+    const size_t unit = i >> shift;
+    return (keep[unit / 8] >> (unit % 8) & 1) != 0 ? values[i] : 0.0f;
+  }
+};
+
+template <typename Values, typename Body>
+Status WithKept(const EncodedTensor& tensor, Values values, const Body& body) {
+  if (tensor.keep == nullptr) return body(values);
+  return body(KeptValues<Values>{values, tensor.keep, tensor.keep_shift});
+}
+
 // Calls `body(values)` with the reader of the tensor's values, so that loops are compiled for each.
+// Values are not scaled.
 template <typename Body>
 Status WithValues(const EncodedTensor& tensor, const Body& body) {
   if (tensor.value_dtype == DType::kF32) {
-    return body(F32Values{reinterpret_cast<const float*>(tensor.values)});
+    return WithKept(tensor, F32Values{reinterpret_cast<const float*>(tensor.values)}, body);
   }
   if (tensor.value_dtype == DType::kF16) {
-    return body(F16Values{reinterpret_cast<const uint16_t*>(tensor.values)});
+    return WithKept(tensor, F16Values{reinterpret_cast<const uint16_t*>(tensor.values)}, body);
   }
-  if (tensor.value_dtype == DType::kI8) return body(I8Values{tensor.values});
+  if (tensor.value_dtype == DType::kI8) return WithKept(tensor, I8Values{tensor.values}, body);
   return Status::Error(StatusCode::kInvalidArgument,
                        "only f32 and i8 constants can be decoded, not dtype %d",
                        static_cast<int>(tensor.value_dtype));
@@ -210,6 +229,31 @@ void BlocksToDense(const EncodedTensor& tensor, Values values, float* out) {
   }
 }
 
+// Of the rows [first, first + count).
+void ScaleRows(const EncodedTensor& tensor, int64_t first, int64_t count, float* out) {
+  if (tensor.row_scale == nullptr) return;
+  for (int64_t row = 0; row < count; ++row) {
+    const float scale = tensor.row_scale[first + row];
+    float* of = out + row * tensor.cols;
+    // Zeros keep their sign: a pruned weight is all-zero bits.
+    for (int64_t col = 0; col < tensor.cols; ++col) of[col] = of[col] * scale + 0.0f;
+  }
+}
+
+// Products that are 0 are dropped.
+void ScaleCsr(const float* row_scale, Csr* csr, CsrSink* sink) {
+  sink->count = 0;
+  uint32_t begin = 0;
+  for (size_t row = 0; row < static_cast<size_t>(csr->rows); ++row) {
+    const uint32_t end = csr->row_ptr[row + 1];
+    for (uint32_t i = begin; i < end; ++i) {
+      sink->Put(csr->col_idx[i], csr->values[i] * row_scale[row]);
+    }
+    csr->row_ptr[row + 1] = static_cast<uint32_t>(sink->count);
+    begin = end;
+  }
+}
+
 }  // namespace
 
 Status CountNonZeros(const EncodedTensor& tensor, uint64_t* nnz) {
@@ -254,6 +298,7 @@ Status DecodeCsr(const EncodedTensor& tensor, Csr* csr) {
     }
     return Status::Ok();
   }));
+  if (tensor.row_scale != nullptr) ScaleCsr(tensor.row_scale, csr, &sink);
   SRT_RETURN_IF_ERROR(csr->col_idx.resize(sink.count));
   return csr->values.resize(sink.count);
 }
@@ -261,15 +306,17 @@ Status DecodeCsr(const EncodedTensor& tensor, Csr* csr) {
 Status DecodeDenseRows(const EncodedTensor& tensor, int64_t first, int64_t count, float* out) {
   const size_t begin = static_cast<size_t>(first) * static_cast<size_t>(tensor.cols);
   const size_t elems = static_cast<size_t>(count) * static_cast<size_t>(tensor.cols);
-  return WithValues(tensor, [&](auto values) {
+  SRT_RETURN_IF_ERROR(WithValues(tensor, [&](auto values) {
     for (size_t i = 0; i < elems; ++i) out[i] = values[begin + i];
     return Status::Ok();
-  });
+  }));
+  ScaleRows(tensor, first, count, out);
+  return Status::Ok();
 }
 
 Status DecodeDense(const EncodedTensor& tensor, float* out) {
   const size_t elems = static_cast<size_t>(tensor.rows) * static_cast<size_t>(tensor.cols);
-  return WithValues(tensor, [&](auto values) {
+  SRT_RETURN_IF_ERROR(WithValues(tensor, [&](auto values) {
     if (tensor.encoding == Encoding::kDense) {
       for (size_t i = 0; i < elems; ++i) out[i] = values[i];
       return Status::Ok();
@@ -281,7 +328,9 @@ Status DecodeDense(const EncodedTensor& tensor, float* out) {
       BlocksToDense(tensor, values, out);
     }
     return Status::Ok();
-  });
+  }));
+  ScaleRows(tensor, 0, tensor.rows, out);
+  return Status::Ok();
 }
 
 Status FindRowStarts(const EncodedTensor& tensor, Array<uint32_t>* starts) {

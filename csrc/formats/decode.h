@@ -20,7 +20,7 @@ struct Csr {
   size_t nnz() const { return values.size(); }
 };
 
-// Numbers of a constant's non-zeros, without decoding it whole.
+// Numbers of a constant's non-zeros, without decoding it whole: with scales, before they apply.
 Status CountNonZeros(const EncodedTensor& tensor, uint64_t* nnz);
 
 // Constants with f32, f16 or i8 values only.

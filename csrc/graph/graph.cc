@@ -14,6 +14,22 @@ const char* OpName(Op op) {
   return nullptr;
 }
 
+bool IsWeight(Op op, size_t input) {
+  switch (op) {
+    case Op::kConv:
+    case Op::kConvTranspose:
+    case Op::kLinear:
+    case Op::kQConv:
+    case Op::kQConvDynamic:
+    case Op::kQDepthwise:
+      return input == 1;
+    case Op::kRecurrent:
+      return input == 1 || input == 3;
+    default:
+      return false;
+  }
+}
+
 const Attr* Node::FindAttr(AttrKey key) const {
   for (const Attr& attr : attrs) {
     if (attr.key == key) return &attr;

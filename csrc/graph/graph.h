@@ -25,6 +25,9 @@ enum class AttrKey : uint16_t {
 
 const char* OpName(Op op);  // "Conv"; nullptr for an unknown number
 
+// Whether input `input` of a node is a matrix of weights, which plans pack or decode.
+bool IsWeight(Op op, size_t input);
+
 constexpr uint32_t kNoTensor = 0xffffffffu;
 constexpr uint8_t kUnknownRank = 254;
 
@@ -48,6 +51,16 @@ struct EncodedTensor {
   const uint32_t* row_ptr = nullptr;  // kBlock: [ceil(rows / block_rows) + 1]
   const uint8_t* index = nullptr;     // kBlock: [index_bytes]
   const uint8_t* values = nullptr;    // [stored_values] of value_dtype
+  // Of a level: bit i >> keep_shift (least significant first) says whether stored value i counts,
+  // else it is 0; and what the values of each row are multiplied with. nullptr: all, and 1.
+  const uint8_t* keep = nullptr;
+  int keep_shift = 0;
+  const float* row_scale = nullptr;  // [rows]
+
+  // Row-major values of value_dtype, used as they are.
+  bool is_plain() const {
+    return encoding == Encoding::kDense && keep == nullptr && row_scale == nullptr;
+  }
 };
 
 struct Tensor {
@@ -83,16 +96,35 @@ struct Node {
   uint32_t Input(size_t i) const { return i < inputs.size ? inputs[i] : kNoTensor; }
 };
 
+// A tensor that differs between levels, as one level has it; as in the file. `keep` and `scale` are
+// constants or kNoTensor.
+struct LevelPatch {
+  uint32_t tensor;
+  uint32_t unit;   // stored values that a bit of `keep` stands for; 0: `keep` takes its place
+  uint32_t keep;   // bits of the units that the level before has; kNoTensor: as there
+  uint32_t scale;  // [rows] f32
+};
+
+struct Level {
+  StrView name;
+  Span<LevelPatch> patches;  // the same tensors and units in every level
+};
+
 // Owns its tables; names, dims, indices and constants point into the file's bytes, which must
 // outlive it. Nodes are in topological order and every tensor has at most one producer.
 struct Graph {
   explicit Graph(const Allocator* allocator)
-      : tensors(allocator), nodes(allocator), attrs(allocator), symbols(allocator) {}
+      : tensors(allocator),
+        nodes(allocator),
+        attrs(allocator),
+        symbols(allocator),
+        levels(allocator) {}
 
   Array<Tensor> tensors;
   Array<Node> nodes;
   Array<Attr> attrs;
   Array<StrView> symbols;
+  Array<Level> levels;     // the densest first; none in most files
   Span<uint32_t> inputs;   // tensor indices
   Span<uint32_t> outputs;  // tensor indices
   StrView metadata;        // JSON text, not parsed here

@@ -110,6 +110,14 @@ typedef struct {
   srt_shape shape;
 } srt_tensor_info;
 
+/* One level of a model. */
+typedef struct {
+  uint64_t weights;      /* elements of the weight tensors of all layers */
+  uint64_t nonzeros;     /* of these */
+  uint64_t file_bytes;   /* of the constants that this level alone needs; of the first: the rest */
+  uint64_t packed_bytes; /* in memory, without what all levels share; 0: not in use */
+} srt_level_info;
+
 /* One node of the graph as the plan runs it. Texts are terminated; they live as long as the plan.
  */
 typedef struct {
@@ -219,6 +227,21 @@ SRT_API const char* srt_model_isa(const srt_model* model);
 SRT_API int32_t srt_model_threads(const srt_model* model);
 /* Bytes of decoded and packed weights held in memory, over all plans. */
 SRT_API uint64_t srt_model_weight_bytes(const srt_model* model);
+
+/* A file may hold a network several times, with more and more zeros: its levels, the densest first.
+ * 0: it has no levels. srt_model_level_info() reads the weights of a level, the first time. */
+SRT_API int32_t srt_model_level_count(const srt_model* model);
+/* `name` is not terminated by a zero byte. */
+SRT_API int32_t srt_model_level_name(const srt_model* model, int32_t index, const char** name,
+                                     size_t* name_bytes);
+SRT_API int32_t srt_model_level_info(const srt_model* model, int32_t index, srt_level_info* info);
+/* The index of the level that plans are made for; at first 0. */
+SRT_API int32_t srt_model_level(const srt_model* model);
+/* Plans that are made from now on are of the level `name`; those that exist stay of theirs, and may
+ * be running. A level packs its weights when its first plan is made. */
+SRT_API int32_t srt_model_set_level(srt_model* model, const char* name, srt_error* error);
+/* Frees what was packed for a level, as soon as none of its plans is left. */
+SRT_API int32_t srt_model_drop_level(srt_model* model, const char* name, srt_error* error);
 
 /* In the child of a fork, before anything else: the model's threads are gone and are made anew. */
 SRT_API int32_t srt_model_after_fork(srt_model* model, srt_error* error);

@@ -6,6 +6,7 @@
 
 #include "base/platform.h"
 #include "formats/validate.h"
+#include "modelfile/levels.h"
 #include "modelfile/op_rules.h"
 #include "modelfile/problems.h"
 #include "modelfile/sections.h"
@@ -40,6 +41,10 @@ class Reader {
     SRT_RETURN_IF_ERROR(problems_.ToStatus());
     SRT_RETURN_IF_ERROR(ReadNodes());
     SRT_RETURN_IF_ERROR(problems_.ToStatus());
+    if (file_.level_count != 0) {
+      SRT_RETURN_IF_ERROR(ReadLevels(file_.levels_first, file_.level_count, graph_, &problems_));
+      SRT_RETURN_IF_ERROR(problems_.ToStatus());
+    }
     graph_->metadata = file_.metadata;
     if (is_mapped_) ForgetPages(bytes_, size_);
     return Status::Ok();

@@ -50,7 +50,9 @@ struct Header {
   uint32_t crc32;
   uint32_t flags;
   SectionEntry sections[kSectionCount];
-  uint8_t reserved[32];
+  uint32_t level_count;   // from version 1.1 on, as levels_first
+  uint32_t levels_first;  // tensor
+  uint8_t reserved[24];
 };
 static_assert(sizeof(Header) == kHeaderBytes, "header");
 

@@ -103,9 +103,9 @@ Status CheckHeader(const uint8_t* bytes, size_t size, bool is_mapped, Header* ou
                          header.crc32, crc);
   }
   if (header.version_minor == 0) {
-    for (uint8_t byte : header.reserved) {
-      if (byte != 0) return Wrong("reserved bytes 224 to 255 of the header are not zero");
-    }
+    bool is_zero = (header.level_count | header.levels_first) == 0;
+    for (uint8_t byte : header.reserved) is_zero &= byte == 0;
+    if (!is_zero) return Wrong("reserved bytes 224 to 255 of the header are not zero");
   }
   *out = header;
   return Status::Ok();
@@ -117,6 +117,8 @@ Status SplitFile(const uint8_t* bytes, size_t size, bool is_mapped, FileSections
   Header header;
   SRT_RETURN_IF_ERROR(CheckHeader(bytes, size, is_mapped, &header));
   memcpy(file->entries, header.sections, sizeof(file->entries));
+  file->level_count = header.level_count;
+  file->levels_first = header.levels_first;
   uint64_t end = kHeaderBytes;
   for (size_t s = 0; s < kSectionCount; ++s) {
     const uint64_t expected = AlignUp(end, kAlignment);

@@ -28,6 +28,8 @@ struct FileSections {
   Span<uint8_t> strings;  // valid UTF-8 without zero bytes
   Span<uint8_t> data;
   StrView metadata;
+  uint32_t level_count = 0;
+  uint32_t levels_first = 0;
 
   const SectionEntry& entry(Section section) const { return entries[static_cast<size_t>(section)]; }
 };

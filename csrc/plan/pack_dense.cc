@@ -26,7 +26,7 @@ Status DenseRows::Get(int64_t first, int64_t count, const float** rows) {
   if ((first - forgotten_) * tensor_.cols * static_cast<int64_t>(sizeof(float)) >= kForgetBytes) {
     Forget(first);
   }
-  if (tensor_.value_dtype == DType::kF32) {
+  if (tensor_.is_plain() && tensor_.value_dtype == DType::kF32) {
     *rows = reinterpret_cast<const float*>(tensor_.values) + at;
     return Status::Ok();
   }

@@ -133,14 +133,8 @@ Status PlanBuilder::Taps(const Window& window, bool transposed, bool phased, con
   return taps_.push_back(entry);
 }
 
-// Whether input 1 is a matrix that is packed.
-static bool HasWeights(Op op) {
-  return op == Op::kConv || op == Op::kConvTranspose || op == Op::kLinear || op == Op::kRecurrent ||
-         op == Op::kQConv || op == Op::kQDepthwise || op == Op::kQConvDynamic;
-}
-
 uint32_t PlanBuilder::WeightsOf(const Node& n) const {
-  if (HasWeights(n.op)) return n.Input(1);
+  if (IsWeight(n.op, 1)) return n.Input(1);
   return IsLookup(graph, n) ? n.Input(0) : kNoTensor;
 }
 
@@ -293,7 +287,7 @@ Status PlanBuilder::EstimateWork() {
   SRT_RETURN_IF_ERROR(work_.resize(graph.nodes.size()));
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& n = graph.nodes[i];
-    if (!HasWeights(n.op)) continue;
+    if (!IsWeight(n.op, 1)) continue;
     const bool is_rows = n.op == Op::kLinear || n.op == Op::kRecurrent;
     const Tensor& w = graph.tensors[n.Input(1)];
     const Shape& out = facts(n.outputs[0]).shape;
@@ -336,7 +330,7 @@ Status PlanBuilder::Build() {
     node = &graph.nodes[i];
     info().first_step = static_cast<uint32_t>(plan->steps.size());
     SRT_RETURN_IF_ERROR(LowerNode());
-    if (HasWeights(node->op)) weights->Forget(node->Input(1));
+    if (IsWeight(node->op, 1)) weights->Forget(node->Input(1));
     if (!work_.empty()) work_left_ -= work_[i];
   }
   SRT_RETURN_IF_ERROR(WriteGraphOutputs());

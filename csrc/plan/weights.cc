@@ -40,9 +40,10 @@ void Weights::Free(Packing* packing) {
 }
 
 Status Weights::Dense(uint32_t tensor, const void** data) {
+  if (IsShared(tensor)) return shared_->Dense(tensor, data);
   const Tensor& t = graph_->tensors[tensor];
   const bool is_float = t.dtype == DType::kF32;
-  if (t.data.encoding == Encoding::kDense && (!is_float || t.data.value_dtype == DType::kF32)) {
+  if (t.data.is_plain() && (!is_float || t.data.value_dtype == DType::kF32)) {
     *data = t.data.values;
     return Status::Ok();
   }
@@ -74,7 +75,7 @@ Status Weights::Dense(uint32_t tensor, const void** data) {
 
 Status Weights::DenseUncached(uint32_t tensor, Array<float>* scratch, const float** data) {
   const Tensor& t = graph_->tensors[tensor];
-  if (t.data.encoding == Encoding::kDense && t.data.value_dtype == DType::kF32) {
+  if (t.data.is_plain() && t.data.value_dtype == DType::kF32) {
     *data = reinterpret_cast<const float*>(t.data.values);
     return Status::Ok();
   }
@@ -85,6 +86,7 @@ Status Weights::DenseUncached(uint32_t tensor, Array<float>* scratch, const floa
 }
 
 Status Weights::NonZeros(uint32_t tensor, uint64_t* nnz) {
+  if (IsShared(tensor)) return shared_->NonZeros(tensor, nnz);
   if (nonzeros_.empty()) {
     SRT_RETURN_IF_ERROR(nonzeros_.resize(graph_->tensors.size()));
     for (int64_t& n : nonzeros_) n = -1;
@@ -119,6 +121,7 @@ void Weights::Forget(uint32_t tensor) {
 }
 
 Status Weights::RowStarts(uint32_t tensor, Span<uint32_t>* starts) {
+  if (IsShared(tensor)) return shared_->RowStarts(tensor, starts);
   for (const RowTable* table = row_tables_; table != nullptr; table = table->next) {
     if (table->tensor != tensor) continue;
     *starts = table->starts.span();
@@ -159,6 +162,7 @@ Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
 }
 
 Status Weights::Stats(const PackKey& key, MatrixStats* stats) {
+  if (IsShared(key)) return shared_->Stats(key, stats);
   for (const StatsEntry& entry : stats_) {
     if (entry.key == key) {
       *stats = entry.stats;
@@ -181,6 +185,7 @@ Status Weights::Stats(const PackKey& key, MatrixStats* stats) {
 }
 
 void Weights::EndPlanning() {
+  if (shared_ != nullptr) shared_->EndPlanning();
   // Matrices too small to be forgotten one by one are many in a large model.
   if (mapped_ && file_.size >= kForgetFileBytes) ForgetPages(file_.data, file_.size);
   csr_key_ = PackKey();
@@ -346,6 +351,7 @@ Status Weights::NewPacking(const PackKey& key, Packing** packing) {
 }
 
 Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
+  if (IsShared(key)) return shared_->Spmm(key, packed);
   Packing* packing = Find(key);
   if (packing == nullptr) {
     const auto format = static_cast<SpmmFormat>(key.format);
@@ -378,6 +384,7 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
 }
 
 Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
+  if (IsShared(key)) return shared_->Spmv(key, packed);
   Packing* packing = Find(key);
   if (packing == nullptr) {
     const auto format = static_cast<SpmvFormat>(key.format);
@@ -405,6 +412,7 @@ Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
 }
 
 Status Weights::Winograd(const PackKey& key, const PackedWinograd** packed) {
+  if (IsShared(key)) return shared_->Winograd(key, packed);
   Packing* packing = Find(key);
   if (packing == nullptr) {
     const Tensor& t = graph_->tensors[key.tensor];
@@ -431,6 +439,7 @@ Status Weights::Winograd(const PackKey& key, const PackedWinograd** packed) {
 }
 
 int32_t Weights::KeptDepth(const PackKey& key) const {
+  if (IsShared(key)) return shared_->KeptDepth(key);
   int32_t best = 0;
   double best_ratio = 2.0;  // slabs of half or twice the best size cost a few per cent
   for (const Packing* p = packings_; p != nullptr; p = p->next) {
@@ -448,11 +457,13 @@ int32_t Weights::KeptDepth(const PackKey& key) const {
 }
 
 void Weights::Keep(const PackKey& key) {
+  if (IsShared(key)) return shared_->Keep(key);
   Packing* packing = Find(key);
   if (packing != nullptr) packing->kept = true;
 }
 
 void Weights::Drop(const PackKey& key) {
+  if (IsShared(key)) return shared_->Drop(key);
   for (Packing** link = &packings_; *link != nullptr; link = &(*link)->next) {
     if (!((*link)->key == key) || (*link)->kept) continue;
     Packing* dropped = *link;

@@ -65,9 +65,14 @@ struct PackKey {
 
 class Weights {
  public:
-  Weights(const Graph* graph, const Allocator* allocator)
+  // `shared`: nullptr, or the weights of all levels, which everything comes from that has not its
+  // `own` bit set ([tensors]: the tensors that differ between levels). Both outlive these.
+  Weights(const Graph* graph, const Allocator* allocator, Weights* shared = nullptr,
+          const bool* own = nullptr)
       : graph_(graph),
         allocator_(allocator),
+        shared_(shared),
+        own_(own),
         dense_(allocator),
         nonzeros_(allocator),
         stats_(allocator),
@@ -114,7 +119,7 @@ class Weights {
   // Forgets a packing that lost a measured choice, unless a plan keeps it.
   void Drop(const PackKey& key);
 
-  // Bytes of everything decoded and packed.
+  // Bytes of everything decoded and packed, without what is shared.
   size_t resident_bytes() const;
   const Allocator* allocator() const { return allocator_; }
 
@@ -146,6 +151,12 @@ class Weights {
     MatrixStats stats;
   };
 
+  bool IsShared(uint32_t tensor) const { return shared_ != nullptr && !own_[tensor]; }
+  // Not of a key that is not in use.
+  bool IsShared(const PackKey& key) const {
+    return key.tensor != kNoTensor && IsShared(key.tensor) &&
+           (key.bias == kNoTensor || IsShared(key.bias));
+  }
   // Whether the weights lie row by row in the file with hardly any zeros between them: then they
   // are packed without CSR.
   Status IsFull(const PackKey& key, bool* full);
@@ -158,6 +169,8 @@ class Weights {
 
   const Graph* graph_;
   const Allocator* allocator_;
+  Weights* shared_;
+  const bool* own_;
   Array<DenseCopy> dense_;
   Array<int64_t> nonzeros_;  // [tensors], -1 = not counted yet
   Array<StatsEntry> stats_;

@@ -133,6 +133,46 @@ class Model {
     return list;
   }
 
+  py::list Levels() const {
+    py::list list;
+    for (int i = 0; i < srt_model_level_count(model_); ++i) {
+      srt_level_info info;
+      if (srt_model_level_info(model_, i, &info) != SRT_OK) {
+        Throw({SRT_OUT_OF_MEMORY, "the zeros of a level cannot be counted"});
+      }
+      py::dict d;
+      d["weights"] = info.weights;
+      d["nonzeros"] = info.nonzeros;
+      d["file_bytes"] = info.file_bytes;
+      d["packed_bytes"] = info.packed_bytes;
+      list.append(d);
+    }
+    return list;
+  }
+
+  py::list LevelNames() const {
+    py::list list;
+    for (int i = 0; i < srt_model_level_count(model_); ++i) {
+      const char* name = "";
+      size_t size = 0;
+      srt_model_level_name(model_, i, &name, &size);
+      list.append(Text(name, size));
+    }
+    return list;
+  }
+
+  int level() const { return srt_model_level(model_); }
+
+  void SetLevel(const std::string& name) {
+    srt_error error = {};
+    if (srt_model_set_level(model_, name.c_str(), &error) != SRT_OK) Throw(error);
+  }
+
+  void DropLevel(const std::string& name) {
+    srt_error error = {};
+    if (srt_model_drop_level(model_, name.c_str(), &error) != SRT_OK) Throw(error);
+  }
+
   void AfterFork() {
     srt_error error = {};
     if (srt_model_after_fork(model_, &error) != SRT_OK) Throw(error);
@@ -532,6 +572,11 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("isa", &Model::isa)
       .def_property_readonly("threads", &Model::threads)
       .def_property_readonly("weight_bytes", &Model::weight_bytes)
+      .def_property_readonly("level_names", &Model::LevelNames)
+      .def_property_readonly("level", &Model::level)
+      .def_property_readonly("levels", &Model::Levels)
+      .def("set_level", &Model::SetLevel, py::arg("name"))
+      .def("drop_level", &Model::DropLevel, py::arg("name"))
       .def("after_fork", &Model::AfterFork);
 
   py::class_<Repeat, std::shared_ptr<Repeat>>(m, "Repeat")

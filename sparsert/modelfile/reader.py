@@ -6,6 +6,7 @@ attributes (a stride of 0, say) when the graph is run.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import zlib
@@ -20,6 +21,7 @@ from sparsert.errors import ModelFormatError, describe_problems
 from sparsert.formats import F16, F32, I8, Encoding, IndexKind, Layout, decode
 from sparsert.formats.layout import BLOCK_SHAPES, matrix_shape
 from sparsert.modelfile import tables
+from sparsert.modelfile.levels import LevelTable, read_levels
 from sparsert.modelfile.opset import (
     ATTRS,
     DTYPE_BYTES,
@@ -66,7 +68,8 @@ class TensorInfo:
     """A tensor of the file.
 
     `dims` holds ints and, for symbolic dimensions, names; None when the rank is unknown.
-    `layout`, `value_dtype` and `data` (uint8, the stored bytes) belong to constants.
+    `layout`, `value_dtype` and `data` (uint8, the stored bytes) belong to constants; `keep` (which
+    of the stored values count) and `scale` (of each row) to those of a level.
     """
 
     name: str
@@ -75,6 +78,8 @@ class TensorInfo:
     layout: Layout | None = None
     value_dtype: int = 0
     data: NDArray[np.uint8] | None = field(default=None, repr=False)
+    keep: NDArray[np.bool_] | None = field(default=None, repr=False)
+    scale: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
     def is_constant(self) -> bool:
@@ -91,11 +96,24 @@ class TensorInfo:
         if self.data is None or self.layout is None or self.dims is None:
             raise ValueError(f"tensor '{self.name}' is not a constant")
         try:
-            matrix = decode(self.layout, self.data, np.dtype(DTYPE_NUMPY[self.value_dtype]))
+            matrix = decode(self.layout, self._kept_data(), np.dtype(DTYPE_NUMPY[self.value_dtype]))
         except (ModelFormatError, MemoryError) as error:
             raise ModelFormatError(f"tensor '{self.name}': {error}") from None
         values = matrix.astype(DTYPE_NUMPY[self.dtype], copy=False)
+        if self.scale is not None:
+            values = values * self.scale[:, None]
         return values.reshape([dim for dim in self.dims if isinstance(dim, int)])
+
+    def _kept_data(self) -> NDArray[np.uint8]:
+        """Returns the stored bytes, with 0 for values that a level does not keep."""
+        assert self.data is not None
+        assert self.layout is not None
+        if self.keep is None:
+            return self.data
+        data = self.data.copy()
+        values = data[self.layout.values_offset :].view(DTYPE_NUMPY[self.value_dtype])
+        values[~self.keep] = 0
+        return data
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,10 @@ class NodeInfo:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The content of a .sprt file; inputs and outputs are indices of tensors."""
+    """The content of a .sprt file; inputs and outputs are indices of tensors.
+
+    `tensors` are those of the first level; at_level() has the others.
+    """
 
     version: tuple[int, int]
     file_bytes: int
@@ -121,6 +142,7 @@ class ModelFile:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     metadata: dict[str, Any]
+    levels: tuple[LevelTable, ...] = ()
 
 
 def read(source: Any, label: str | None = None) -> ModelFile:
@@ -149,6 +171,14 @@ def read(source: Any, label: str | None = None) -> ModelFile:
         return _Reader(data).read()
     except _Problems as problems:
         raise ModelFormatError(describe_problems(label, problems.found)) from None
+
+
+def has_levels(file: Any) -> bool:
+    """Whether the header of a file, given as any buffer, says that it has levels."""
+    data = np.frombuffer(file, np.uint8)
+    if data.size < tables.HEADER_BYTES:
+        return False
+    return int(data[: tables.HEADER_BYTES].view(tables.HEADER)[0]["level_count"]) > 0
 
 
 def read_metadata(file: Any) -> dict[str, Any]:
@@ -201,7 +231,13 @@ class _Reader:
         self._stop_if_problems()
         version = int(header["version_major"]), int(header["version_minor"])
         size = int(header["file_bytes"])
-        return ModelFile(version, size, tensors, nodes, symbols, inputs, outputs, metadata)
+        file = ModelFile(version, size, tensors, nodes, symbols, inputs, outputs, metadata)
+        count, first = int(header["level_count"]), int(header["levels_first"])
+        if count:
+            levels = read_levels(file, first, count, self._found.append)
+            file = dataclasses.replace(file, levels=levels)
+            self._stop_if_problems()
+        return file
 
     def _stop_if_problems(self) -> None:
         if self._found:
@@ -511,7 +547,7 @@ def _read_header(data: NDArray[np.uint8]) -> Any:
             f"checksum mismatch: the header says {int(header['crc32']):08x}, the bytes give"
             f" {crc:08x}; the file is corrupt"
         )
-    if minor == 0 and header["reserved"].tobytes().strip(b"\0"):
+    if minor == 0 and data[224 : tables.HEADER_BYTES].any():
         raise _Problems("at byte 224: the reserved bytes of the header are not zero")
     return header
 

@@ -27,7 +27,7 @@ def replace_weights(
     """Returns a file with other values of some of its constants.
 
     Args:
-        file: the bytes of a valid .sprt file (any buffer).
+        file: the bytes of a valid .sprt file without levels (any buffer).
         content: the same file, read.
         arrays: new values by index of an f32 constant, or of an i8 weight of QConv or QDepthwise;
             of its shape.

@@ -10,6 +10,7 @@ import numpy as np
 MAGIC = b"\x89SPRT\r\n\x1a"
 VERSION_MAJOR = 1
 VERSION_MINOR = 0
+VERSION_MINOR_LEVELS = 1  # of files with levels
 HEADER_BYTES = 256
 CRC_START = 32  # the checksum covers the file from here
 ALIGNMENT = 64
@@ -50,7 +51,9 @@ HEADER = np.dtype(
         ("crc32", "<u4"),
         ("flags", "<u4"),
         ("sections", [("offset", "<u8"), ("bytes", "<u8")], len(Section)),
-        ("reserved", "V32"),
+        ("level_count", "<u4"),
+        ("levels_first", "<u4"),
+        ("reserved", "V24"),
     ]
 )
 TENSOR = np.dtype(
@@ -98,6 +101,10 @@ ATTR = np.dtype(
         ("payload", "<u8"),
     ]
 )
+# An entry of a level's table; `keep` and `scale` may be NO_INDEX.
+LEVEL_PATCH = np.dtype([("tensor", "<u4"), ("unit", "<u4"), ("keep", "<u4"), ("scale", "<u4")])
+LEVEL_FIELDS = len(LEVEL_PATCH.names or ())
+MAX_LEVELS = 64
 SYMBOL = np.dtype([("str_off", "<u4"), ("str_len", "<u4")])
 
 # What the sections that are arrays hold.

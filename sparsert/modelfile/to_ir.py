@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from sparsert.modelfile.levels import at_level
 from sparsert.modelfile.lower_node import SPARSERT_DOMAIN
 from sparsert.modelfile.raise_node import raise_node
 from sparsert.modelfile.reader import ModelFile, TensorInfo
@@ -19,15 +20,26 @@ _IR_VERSION = 10
 def to_ir(model_file: ModelFile) -> ir.Model:
     """Builds the canonical model of a .sprt file; weights stored as f16 become f32.
 
+    Of a file with levels: of the first one.
+
     Raises:
         ModelFormatError: a constant's bytes are invalid.
     """
     import onnx
     import onnx_ir as ir
 
+    model_file = at_level(model_file, 0)
+    used = {*model_file.inputs, *model_file.outputs}
+    for info in model_file.nodes:
+        used.update(index for index in (*info.inputs, *info.outputs) if index is not None)
     names = _unique_names([tensor.name for tensor in model_file.tensors])
-    values = [_value(tensor, name) for tensor, name in zip(model_file.tensors, names, strict=True)]
-    constants = [value for value in values if value.const_value is not None]
+    # What only the levels of a file need stays there.
+    values = {
+        index: _value(tensor, names[index])
+        for index, tensor in enumerate(model_file.tensors)
+        if index in used
+    }
+    constants = [value for value in values.values() if value.const_value is not None]
     nodes = []
     for info in model_file.nodes:
         inputs = [None if index is None else values[index] for index in info.inputs]

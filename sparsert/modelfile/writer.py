@@ -153,8 +153,16 @@ def save_atomic(path: str | os.PathLike[str], data: Any) -> None:
     _sync_directory(target.parent)
 
 
-def join_sections(sections: Mapping[Section, Sequence[Buffer]]) -> list[Buffer]:
-    """Returns a file with these sections, each given in parts: buffers in order, header first."""
+def join_sections(
+    sections: Mapping[Section, Sequence[Buffer]], level_count: int = 0, levels_first: int = 0
+) -> list[Buffer]:
+    """Returns a file with these sections, each given in parts: buffers in order, header first.
+
+    Args:
+        sections: all of them.
+        level_count: how many levels the file has; 0: it has none.
+        levels_first: the tensor that is the table of the first level.
+    """
     header = np.zeros(1, tables.HEADER)
     body: list[Buffer] = []
     offset = tables.HEADER_BYTES
@@ -168,7 +176,8 @@ def join_sections(sections: Mapping[Section, Sequence[Buffer]]) -> list[Buffer]:
             body.append(bytes(offset - end))
     header["magic"] = np.void(tables.MAGIC)
     header["version_major"] = tables.VERSION_MAJOR
-    header["version_minor"] = tables.VERSION_MINOR
+    header["version_minor"] = tables.VERSION_MINOR_LEVELS if level_count else tables.VERSION_MINOR
+    header["level_count"], header["levels_first"] = level_count, levels_first
     header["header_bytes"] = tables.HEADER_BYTES
     header["file_bytes"] = end
     crc = zlib.crc32(header.tobytes()[tables.CRC_START :])
@@ -214,20 +223,25 @@ def _sync_directory(directory: Path) -> None:
 
 def _chunks(model: ir.Model, weights: str, metadata: Mapping[str, Any] | None) -> list[Buffer]:
     """Returns the file as buffers in order; dense weights are views of the model's arrays."""
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights={weights!r}, expected one of {', '.join(WEIGHTS)}")
-    builder = _FileBuilder(model.graph, weights)
+    builder = FileBuilder(model.graph, weights)
     builder.build()
+    return builder.chunks(encode_metadata(model, metadata))
+
+
+def encode_metadata(model: ir.Model, metadata: Mapping[str, Any] | None) -> bytes:
+    """Returns the user's metadata, and what a canonical model knows of itself, as JSON."""
     facts = dict(metadata or {})
     if tables.FLOAT_LAYERS in model.metadata_props:
         facts.setdefault(tables.FLOAT_LAYERS, json.loads(model.metadata_props[tables.FLOAT_LAYERS]))
-    return builder.chunks(json.dumps(facts, ensure_ascii=False).encode())
+    return json.dumps(facts, ensure_ascii=False).encode()
 
 
-class _FileBuilder:
+class FileBuilder:
     """Fills the tables of one file."""
 
     def __init__(self, graph: ir.Graph, weights: str) -> None:
+        if weights not in WEIGHTS:
+            raise ValueError(f"weights={weights!r}, expected one of {', '.join(WEIGHTS)}")
         self._graph = graph
         self._weights_as = weights
         self._strings = bytearray()
@@ -246,6 +260,7 @@ class _FileBuilder:
         self._weights: set[int] = set()
         self._byte_weights: set[int] = set()
         self._problems: list[SparsertError] = []
+        self._levels = (0, 0)  # how many, and the tensor of the first one's table
 
     def build(self) -> None:
         """Fills every table, or raises one error that lists all problems."""
@@ -290,7 +305,7 @@ class _FileBuilder:
         sections[Section.STRINGS] = [self._strings]
         sections[Section.DATA] = self._data
         sections[Section.METADATA] = [metadata]
-        return join_sections(sections)
+        return join_sections(sections, *self._levels)
 
     def _lower_nodes(self) -> list[FileNode]:
         nodes: list[FileNode] = []
@@ -392,7 +407,9 @@ class _FileBuilder:
         if dims is not None:
             rank, dims_first = len(dims), self._append_dims(dims)
         record = (*self._string(name), dtype, 0, 0, rank, dims_first)
-        return self._append_tensor(value, (*record, 0, 0, 0, 0, 0, 0, 0, 0, NO_INDEX, 0, 0))
+        self._values[id(value)] = len(self._tensors)
+        self._tensors.append((*record, 0, 0, 0, 0, 0, 0, 0, 0, NO_INDEX, 0, 0))
+        return len(self._tensors) - 1
 
     def _symbolic_dims(self, value: ir.Value, boundary: bool) -> list[int] | None:
         """Returns the dims of an activation, None when its rank is (or may stay) unknown."""
@@ -425,12 +442,21 @@ class _FileBuilder:
         array = tensor.numpy()
         if array.shape != dims:
             raise ModelFormatError(f"{where}: constant '{name}': {array.shape} is not {dims}")
+        index = self._append_constant(name, dims, dtype, self._encode(value, array, dtype))
+        self._values[id(value)] = index
+        return index
+
+    def _encode(self, value: ir.Value, array: NDArray[Any], dtype: int) -> Encoded:
+        """Encodes the values of a constant."""
         if dtype == F32:
-            encoded = encode_float(array, id(value) in self._weights, self._weights_as)
-        elif dtype == I8 and id(value) in self._byte_weights:
-            encoded = encode_smallest(array, I8)
-        else:
-            encoded = _encode_exact(array, dtype, dims)
+            return encode_float(array, id(value) in self._weights, self._weights_as)
+        if dtype == I8 and id(value) in self._byte_weights:
+            return encode_smallest(array, I8)
+        return encode_exact(array, dtype)
+
+    def _append_constant(
+        self, name: str, dims: tuple[int, ...], dtype: int, encoded: Encoded
+    ) -> int:
         layout = encoded.layout
         padding = align(self._data_bytes) - self._data_bytes
         self._data.append(bytes(padding))
@@ -456,10 +482,6 @@ class _FileBuilder:
         )
         self._data.extend(part.data for part in encoded.parts)
         self._data_bytes += encoded.nbytes
-        return self._append_tensor(value, record)
-
-    def _append_tensor(self, value: ir.Value, record: tuple[Any, ...]) -> int:
-        self._values[id(value)] = len(self._tensors)
         self._tensors.append(record)
         return len(self._tensors) - 1
 
@@ -484,9 +506,9 @@ def has_candidate(node: FileNode | NodeInfo) -> bool:
     return node.op == "Recurrent" and len(node.inputs) > 3 and node.inputs[3] is not None
 
 
-def _encode_exact(array: NDArray[Any], dtype: int, dims: tuple[int, ...]) -> Encoded:
+def encode_exact(array: NDArray[Any], dtype: int) -> Encoded:
     """Stores a constant that is not f32 as it is."""
     stored = np.ascontiguousarray(array).astype(DTYPE_NUMPY[dtype], copy=False)
-    rows, cols = matrix_shape(dims)
+    rows, cols = matrix_shape(array.shape)
     layout = Layout(Encoding.DENSE, stored.itemsize, rows, cols, stored_values=stored.size)
     return Encoded(layout, dtype, (stored.reshape(-1).view(np.uint8),))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sparsert.prune.criteria import CRITERIA, Criterion, Job, register
 from sparsert.prune.explanation import LayerExplanation
 from sparsert.prune.fine_tuning import fine_tune, recalibrate_batch_norms
+from sparsert.prune.levels import LevelsResult, fine_tune_levels
 from sparsert.prune.recipe import Recipe, RecipeError, RecipeResult, Step
 from sparsert.prune.report import LayerZeros, PruneReport
 from sparsert.prune.schedules import Gradual, Regrowth, erdos_renyi, iterative
@@ -42,6 +43,7 @@ __all__ = [
     "Job",
     "LayerExplanation",
     "LayerZeros",
+    "LevelsResult",
     "PruneReport",
     "Recipe",
     "RecipeError",
@@ -53,6 +55,7 @@ __all__ = [
     "apply_masks",
     "erdos_renyi",
     "fine_tune",
+    "fine_tune_levels",
     "hold_zeros",
     "iterative",
     "load_state",

@@ -49,6 +49,32 @@ def fine_tune(
     Example:
         >>> sparsert.prune.fine_tune(module, loader, epochs=3)  # doctest: +SKIP
     """
+    return train(model, batches, epochs, learning_rate, loss, optimizer, after_batch, (None,))
+
+
+def train(
+    model: torch.nn.Module,
+    batches: Iterable[Any],
+    epochs: int,
+    learning_rate: float,
+    loss: Callable[[Any, Any], torch.Tensor] | None,
+    optimizer: torch.optim.Optimizer | None,
+    after_batch: Callable[[], Any] | None,
+    views: Iterable[Callable[[], None] | None],
+) -> list[float]:
+    """Trains; the loss of a batch is the sum of those of all `views`.
+
+    Args:
+        model: as in fine_tune(), as the others.
+        batches: of the data.
+        epochs: how many times.
+        learning_rate: of Adam.
+        loss: of a batch.
+        optimizer: None: Adam.
+        after_batch: called after each step.
+        views: iterated for each batch; called before a forward and backward pass of its own, to
+            change what the module computes with; None: nothing changes.
+    """
     torch = import_torch()
     from sparsert.prune.calibration import device_of, loss_of, split_batch
 
@@ -72,18 +98,23 @@ def fine_tune(
     model.train()
     try:
         for epoch in range(epochs):
-            losses = []
+            losses: list[float] = []
             for batch in batches:
                 args, kwargs, targets = split_batch(batch, device)
                 optimizer.zero_grad()
-                value = loss_of(model(*args, **kwargs), targets, loss)
-                losses.append(float(value.detach()))
-                if not abs(losses[-1]) < float("inf"):
-                    raise ValueError(
-                        f"the loss of batch {len(losses) - 1} in epoch {epoch} is {losses[-1]}: "
-                        "try a smaller learning_rate"
-                    )
-                value.backward()
+                total = 0.0
+                for view in views:
+                    if view is not None:
+                        view()
+                    value = loss_of(model(*args, **kwargs), targets, loss)
+                    total += float(value.detach())
+                    if not abs(total) < float("inf"):
+                        raise ValueError(
+                            f"the loss of batch {len(losses)} in epoch {epoch} is {total}: "
+                            "try a smaller learning_rate"
+                        )
+                    value.backward()
+                losses.append(total)
                 optimizer.step()
                 if after_batch is not None:
                     after_batch()

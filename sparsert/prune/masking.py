@@ -224,6 +224,15 @@ def set_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         _hold(model, layers[name], mask)
 
 
+def swap_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Gives layers that have a mask other ones: weights that were held may move again."""
+    layers = maskable(model)
+    for name, mask in masks.items():
+        held = held_mask(layers[name])
+        assert held is not None
+        held.mask.copy_(mask)
+
+
 def _hold(model: nn.Module, layer: PrunableLayer, mask: Tensor) -> None:
     mask = mask.to(weight_of(layer).device)
     held = held_mask(layer)
@@ -326,6 +335,13 @@ def bake_masks(model: nn.Module) -> None:
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
         if isinstance(module, nn.RNNBase) and not parametrize.is_parametrized(module):
             _remove_hooks(module)
+
+
+def _own_class(module: nn.Module) -> None:
+    """Gives a module a class of its own: torch takes `weight` from that of all its copies."""
+    cls = type(module)
+    content = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(cls.__name__, cls.__bases__, content)
 
 
 def load_masked_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:

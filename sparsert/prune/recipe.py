@@ -71,10 +71,12 @@ class RecipeResult:
     Attributes:
         steps: one for each step.
         score_before: what `evaluate` returned at first; None: there was no such function.
+        levels: the module of each level that a step `levels` made; none without such a step.
     """
 
     steps: Sequence[StepResult]
     score_before: float | None
+    levels: Mapping[str, torch.nn.Module] = field(default_factory=dict)
 
     @property
     def report(self) -> PruneReport | ShrinkReport | None:
@@ -302,7 +304,7 @@ class Recipe:
                 seconds = time.monotonic() - start
                 until, kitchen.until = kitchen.until, None
                 results.append(StepResult(step, reports, losses, score(), seconds, until))
-        return RecipeResult(results, before)
+        return RecipeResult(results, before, kitchen.levels)
 
     def _steps_that_need_data(self, has_train: bool) -> list[str]:
         return [
@@ -317,11 +319,13 @@ def _problems_of(step: Step) -> list[str]:
 
 
 def _step_problems(steps: Sequence[Step]) -> list[str]:
-    return [
+    problems = [
         f"step {number} {problem}"
         for number, step in enumerate(steps, 1)
         for problem in _problems_of(step)
     ]
+    early = [number for number, step in enumerate(steps[:-1], 1) if step.kind == "levels"]
+    return problems + [f"step {number} (levels): expected to be the last step" for number in early]
 
 
 def _refuse(source: str, problems: Sequence[str]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sparsert.prune.criteria import CRITERIA
 from sparsert.prune.fine_tuning import fine_tune, recalibrate_batch_norms
+from sparsert.prune.levels import check_levels, fine_tune_levels
 from sparsert.prune.report import PruneReport
 from sparsert.prune.schedules import SHAPES, Gradual, Regrowth, iterative
 from sparsert.prune.selection import SCOPES, Options, check_options, prune_model
@@ -55,6 +56,7 @@ class Kitchen:
     evaluate: Callable[[torch.nn.Module], float] | None = None
     on_progress: Callable[[str, float], None] | None = None
     until: PruneUntilResult | None = None  # of the step, if it is a prune_until
+    levels: dict[str, torch.nn.Module] = field(default_factory=dict)
 
     def fit(self, given: Mapping[str, Any], schedule: Any = None, optimizer: Any = None) -> Any:
         """Trains by the user's loop or fine_tune(); returns the losses."""
@@ -231,6 +233,12 @@ def _shares(value: Any) -> str:
     return "; ".join(problems)
 
 
+def _level_shares(value: Any) -> str:
+    if not isinstance(value, Mapping) or _shares(value):
+        return _shares(value) if isinstance(value, Mapping) else "expected a share for each level"
+    return "; ".join(check_levels(value))
+
+
 # ---- the steps ----------------------------------------------------------------------------------
 _CHOICE = {
     "method": Field(_one_of(CRITERIA), "magnitude"),
@@ -367,6 +375,19 @@ def _check_until(given: Mapping[str, Any]) -> None:
         raise ValueError(f"prune_until: {'; '.join(problems)}")
 
 
+def _levels(kitchen: Kitchen, given: dict[str, Any]) -> Done:
+    if kitchen.train is not None:
+        raise ValueError("levels have a training of their own: leave out train=")
+    assert kitchen.data is not None
+    options = kitchen.options(given)
+    training = {name: given[name] for name in _TRAINING}
+    result = fine_tune_levels(
+        kitchen.model, batches=kitchen.data, after_batch=kitchen.after_batch, **options, **training
+    )
+    kitchen.levels.update(result.modules)
+    return list(result.reports.values()), result.losses
+
+
 def _hold_zeros(kitchen: Kitchen, _given: dict[str, Any]) -> Done:
     from sparsert.prune.masking import hold_present_zeros
 
@@ -458,6 +479,16 @@ STEPS: dict[str, Kind] = {
         reads=True,
         evaluates=True,
         check=_check_until,
+    ),
+    "levels": Kind(
+        {
+            "sparsity": Field(_level_shares, is_needed=True),
+            **{name: f for name, f in _CHOICE.items() if name != "reconstruct"},
+            **_TRAINING,
+        },
+        _levels,
+        trains=True,
+        reads=True,
     ),
     "recalibrate_batch_norms": Kind({"batches": Field(_whole(1))}, _recalibrate, reads=True),
     "shrink": Kind(

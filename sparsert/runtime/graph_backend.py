@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsert.errors import unknown_level
 from sparsert.runtime.table import Table
 from sparsert.runtime.types import EXPLAIN_COLUMNS, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    from sparsert.modelfile import ModelFile
 
 
 def specs_of(values: Any) -> list[TensorSpec]:
@@ -31,7 +34,23 @@ def specs_of(values: Any) -> list[TensorSpec]:
     return specs
 
 
-class OracleBackend:
+class _WithoutLevels:
+    """What a backend says of levels when there are none."""
+
+    level_names: Sequence[str] = ()
+    level: str | None = None
+    _label: str
+
+    def set_level(self, name: str) -> None:
+        """There is none."""
+        raise unknown_level(self._label, name, self.level_names)
+
+    def levels(self) -> list[dict[str, Any]]:
+        """Returns none."""
+        return []
+
+
+class OracleBackend(_WithoutLevels):
     """Interprets the whole canonical graph in NumPy: slow, and the reference for all others."""
 
     def __init__(self, model: ir.Model, label: str) -> None:
@@ -62,7 +81,58 @@ class OracleBackend:
         return Table(f"{self._label}: median of {runs} runs", ["layer", "kernel", "us"], [row])
 
 
-class HybridBackend:
+class LevelOracle:
+    """Interprets the level in use of a .sprt file; makes each level's graph at its first use."""
+
+    def __init__(self, content: ModelFile, label: str, level: str | None) -> None:
+        self._content = content
+        self._label = label
+        self._engines: dict[str, OracleBackend] = {}
+        self.level_names = [table.name for table in content.levels]
+        self.set_level(self.level_names[0] if level is None else level)
+        self.inputs = self._engine.inputs
+        self.outputs = self._engine.outputs
+
+    @property
+    def level(self) -> str | None:
+        """The level in use."""
+        return self._level
+
+    def set_level(self, name: str) -> None:
+        """Chooses the level of the runs that begin from now on."""
+        from sparsert.modelfile import at_level, to_ir
+
+        if name not in self.level_names:
+            raise unknown_level(self._label, name, self.level_names)
+        if name not in self._engines:
+            graph = to_ir(at_level(self._content, self.level_names.index(name)))
+            self._engines[name] = OracleBackend(graph, self._label)
+        self._level = name
+
+    def levels(self) -> list[dict[str, Any]]:
+        """What each level weighs."""
+        from sparsert.modelfile import level_facts
+
+        return level_facts(self._content)
+
+    @property
+    def _engine(self) -> OracleBackend:
+        return self._engines[self._level]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Computes all outputs from checked feeds."""
+        return self._engine.run(feeds)
+
+    def explain(self) -> Table:
+        """Lists the nodes; all run in NumPy."""
+        return self._engine.explain()
+
+    def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
+        """Times whole runs."""
+        return self._engine.profile(feeds, runs)
+
+
+class HybridBackend(_WithoutLevels):
     """Runs native segments in the core and the others in a fallback engine.
 
     Args:

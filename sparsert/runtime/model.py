@@ -11,7 +11,7 @@ import numpy as np
 
 from sparsert.errors import ShapeError, UnsupportedOpError
 from sparsert.runtime.table import Table
-from sparsert.runtime.types import Backend, TensorSpec, check_feeds
+from sparsert.runtime.types import Backend, Level, TensorSpec, check_feeds
 
 
 class Model:
@@ -39,6 +39,34 @@ class Model:
     def outputs(self) -> list[TensorSpec]:
         """Name, shape and dtype of each output."""
         return self._backend.outputs
+
+    @property
+    def levels(self) -> list[Level]:
+        """The levels of the file, the densest first; none of most models.
+
+        The first time, this reads the weights to count their zeros.
+        """
+        return [Level(**facts) for facts in self._backend.levels()]
+
+    @property
+    def level(self) -> str | None:
+        """The name of the level in use; None for a model without levels.
+
+        Setting it switches: runs that begin from now on are of that level, runs of other threads
+        end on theirs. The file is not read again; a level packs its weights when it is used for
+        the first time, and they stay in memory unless load() got keep_levels=False.
+
+        Raises:
+            LevelError: there is no such level.
+
+        Example:
+            >>> model.level = "fast"  # doctest: +SKIP
+        """
+        return self._backend.level
+
+    @level.setter
+    def level(self, name: str) -> None:
+        self._backend.set_level(name)
 
     def __call__(self, *args: Any, **feeds: Any) -> Any:
         """Runs the model.
@@ -161,7 +189,8 @@ class Model:
         return self._backend.run(check_feeds(self.inputs, feeds))
 
     def __reduce__(self) -> Any:
-        return _unpickle, (self._native_file().tobytes(), self._options)
+        options = {**self._options, "level": self.level}
+        return _unpickle, (self._native_file().tobytes(), options)
 
     def __repr__(self) -> str:
         def side(specs: list[TensorSpec]) -> str:

@@ -138,11 +138,14 @@ class NativeBackend:
             measured is kept in the tuning cache and not measured again.
         allow_empty: dimensions of inputs may be 0, as where a fallback found nothing.
         backend: "native" runs it in the compiled extension, "capi" in the C library.
+        level: of a file with levels, which one; None: the first.
+        keep_levels: whether the packed weights of a level stay when another is chosen.
 
     Raises:
         ModelFormatError: the bytes are not a valid .sprt file.
         BackendError: the instruction set is absent, or the extension or library is missing.
         ShapeError: the graph's static shapes contradict each other.
+        LevelError: there is no such level.
     """
 
     def __init__(
@@ -154,6 +157,8 @@ class NativeBackend:
         tune: bool | str = "auto",
         allow_empty: bool = False,
         backend: str = "native",
+        level: str | None = None,
+        keep_levels: bool = True,
     ) -> None:
         self._core = import_core(backend)
         self._label = label
@@ -187,12 +192,63 @@ class NativeBackend:
         self.run_again: Callable[[Any], list[np.ndarray] | None] = self._repeat.function
         # Inputs whose values a plan depends on: shapes, axes and the like.
         self._plan_inputs: list[int] = self._model.plan_inputs
+        # Of the level in use; a change of the level takes others.
         self._plans: OrderedDict[Any, Any] = OrderedDict()
+        self._plans_of_levels: dict[str, OrderedDict[Any, Any]] = {}
+        self._keep_levels = keep_levels
+        self.level_names: list[str] = self._model.level_names
+        self._level = self.level_names[0] if self.level_names else None
         self._lock = threading.Lock()
         _alive.add(self)
+        if level is not None and level != self._level:
+            self.set_level(level)
+        else:
+            self._plan_static()
+
+    def _plan_static(self) -> None:
+        """Makes the plan of a model whose inputs have one shape."""
         is_static = all(s.shape and all(isinstance(d, int) for d in s.shape) for s in self.inputs)
         if is_static and not self._plan_inputs:
             self._plan([s.shape for s in self.inputs])
+
+    @property
+    def level(self) -> str | None:
+        """The level in use; None for a model without levels."""
+        return self._level
+
+    def set_level(self, name: str) -> None:
+        """Chooses the level of the runs that begin from now on; others end on theirs.
+
+        Raises:
+            LevelError: there is no such level.
+        """
+        if name not in self.level_names:
+            raise errors.unknown_level(self._label, name, self.level_names)
+        with self._lock:
+            before = self._level
+            if name == before:
+                return
+            assert before is not None
+            try:
+                self._model.set_level(name)
+                if not self._keep_levels:
+                    self._model.drop_level(before)
+            except self._core.NativeError as error:
+                raise self._translate(error) from None
+            if self._keep_levels:
+                self._plans_of_levels[before] = self._plans
+            self._plans = self._plans_of_levels.pop(name, OrderedDict())
+            self._level = name
+            self._repeat.set_plan(next(reversed(self._plans.values()), None))
+        self._plan_static()
+
+    def levels(self) -> list[dict[str, Any]]:
+        """What each level weighs."""
+        try:
+            facts = self._model.levels
+        except self._core.NativeError as error:
+            raise self._translate(error) from None
+        return [{"name": name, **fact} for name, fact in zip(self.level_names, facts, strict=True)]
 
     @property
     def isa(self) -> str:
@@ -266,6 +322,9 @@ class NativeBackend:
                 f"the batch runs in {slices} slices of {images} image(s); the times of candidates "
                 "are of one slice"
             )
+        if self._level is not None:
+            others = [name for name in self.level_names if name != self._level]
+            notes.append(f"level '{self._level}'; the file also has {', '.join(others)}")
         title = f"{self._label}: how each layer runs"
         return Table(title, EXPLAIN_COLUMNS, rows, notes, records=nodes)
 
@@ -315,8 +374,9 @@ class NativeBackend:
         """Makes threads and locks anew in the child of a fork."""
         self._lock = threading.Lock()
         self._model.after_fork()
-        for plan in self._plans.values():
-            plan.after_fork()
+        for plans in (self._plans, *self._plans_of_levels.values()):
+            for plan in plans.values():
+                plan.after_fork()
 
     def _spec(self, name: str, dtype: int, shape: tuple[int | str, ...] | None) -> TensorSpec:
         return TensorSpec(name, shape, NUMPY_DTYPES[dtype])
@@ -358,8 +418,9 @@ class NativeBackend:
         dtypes = [spec.dtype for spec in self.outputs]
         if not self._tune:
             return self._core.Plan(self._model, shapes, dtypes, values=values)
+        of_level = () if self._level is None else (f"level {self._level}".encode(),)
         name = tuning_cache.file_name(
-            self._core, self.file, self.isa, self.threads, self._tune, key
+            self._core, self.file, self.isa, self.threads, self._tune, (*key, *of_level)
         )
         known = tuning_cache.read(name)
         plan = self._core.Plan(self._model, shapes, dtypes, known, values)

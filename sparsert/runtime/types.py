@@ -49,11 +49,50 @@ class TensorSpec:
     dtype: np.dtype[Any]
 
 
+@dataclass(frozen=True)
+class Level:
+    """One level of a model: the same network with other weights at zero.
+
+    Attributes:
+        name: chooses it.
+        weights: elements of the weights of all layers.
+        nonzeros: those that are not zero.
+        file_bytes: of the constants in the file that this level alone needs; of the first level:
+            all that are not for another one.
+        packed_bytes: of its weights in memory, without those that all levels share; 0: not in use.
+    """
+
+    name: str
+    weights: int
+    nonzeros: int
+    file_bytes: int
+    packed_bytes: int
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros of the weights."""
+        return 1 - self.nonzeros / self.weights if self.weights else 0.0
+
+
 class Backend(Protocol):
     """An engine that runs one model."""
 
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
+    level_names: list[str]
+
+    @property
+    def level(self) -> str | None:
+        """The level in use; None for a model without levels."""
+        ...
+
+    def set_level(self, name: str) -> None:
+        """Chooses the level of the runs that begin from now on."""
+        ...
+
+    def levels(self) -> list[dict[str, Any]]:
+        """The facts of each level."""
+        ...
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes all outputs from checked feeds (native byte order, C-contiguous)."""

@@ -124,29 +124,35 @@ class Writer {
   // Negative dims are symbols; no `values`: an activation. Returns the tensor's number.
   uint32_t Tensor(const char* name, const std::vector<int64_t>& dims, bool known_rank,
                   const std::vector<float>* values, uint8_t dtype = SRT_F32) {
+    if (values == nullptr) return Tensor(name, dims, known_rank, std::string(), 0, dtype);
+    const std::string bytes(reinterpret_cast<const char*>(values->data()), values->size() * 4);
+    return Tensor(name, dims, known_rank, bytes, values->size(), dtype);
+  }
+  // `elements`: of a constant, as `bytes` hold them; 0: an activation.
+  uint32_t Tensor(const char* name, const std::vector<int64_t>& dims, bool known_rank,
+                  const std::string& bytes, uint64_t elements, uint8_t dtype) {
+    const bool values = elements != 0;
     std::string& t = sections_[kTensors];
     PutName(&t, name);
     Put<uint8_t>(&t, dtype);
-    Put<uint8_t>(&t, values != nullptr);
+    Put<uint8_t>(&t, values);
     Put<uint8_t>(&t, 0);
     Put<uint8_t>(&t, known_rank ? static_cast<uint8_t>(dims.size()) : kUnknownRank);
     Put<uint32_t>(&t, static_cast<uint32_t>(sections_[kDims].size() / 8));
     for (const int64_t dim : dims) Put<int64_t>(&sections_[kDims], dim);
     std::string& data = sections_[kData];
-    if (values != nullptr) data.resize((data.size() + 63) / 64 * 64);
-    Put<uint64_t>(&t, values != nullptr ? data.size() : 0);
-    Put<uint64_t>(&t, values != nullptr ? values->size() * 4 : 0);
-    Put<uint64_t>(&t, values != nullptr ? values->size() : 0);
-    Put<uint16_t>(&t, values != nullptr);  // block rows
-    Put<uint16_t>(&t, values != nullptr);  // block columns
-    Put<uint8_t>(&t, values != nullptr);   // f32 values
+    if (values) data.resize((data.size() + 63) / 64 * 64);
+    Put<uint64_t>(&t, values ? data.size() : 0);
+    Put<uint64_t>(&t, bytes.size());
+    Put<uint64_t>(&t, elements);
+    Put<uint16_t>(&t, values);                                   // block rows
+    Put<uint16_t>(&t, values);                                   // block columns
+    Put<uint8_t>(&t, values ? dtype : static_cast<uint8_t>(0));  // of the values
     Put<uint8_t>(&t, 0);
     Put<uint16_t>(&t, 0);
     Put<uint32_t>(&t, 0xffffffffu);
     t.resize((t.size() + 63) / 64 * 64);
-    if (values != nullptr) {
-      data.append(reinterpret_cast<const char*>(values->data()), values->size() * 4);
-    }
+    data += bytes;
     return tensors_++;
   }
 
@@ -176,7 +182,9 @@ class Writer {
 
   void Symbol(const char* name) { PutName(&sections_[kSymbols], name); }
 
-  std::string Finish(uint32_t input, uint32_t output) {
+  // `levels`: how many, from tensor `levels_first` on.
+  std::string Finish(uint32_t input, uint32_t output, uint32_t levels = 0,
+                     uint32_t levels_first = 0) {
     for (const uint32_t value : {1u, 1u, input, output}) Put<uint32_t>(&sections_[kGraphIo], value);
     sections_[kMetadata] = "{}";
     std::string body, table;
@@ -188,11 +196,13 @@ class Writer {
     }
     std::string file("\x89SPRT\r\n\x1a", 8);
     Put<uint16_t>(&file, 1);
-    Put<uint16_t>(&file, 0);
+    Put<uint16_t>(&file, levels != 0);
     Put<uint32_t>(&file, 256);
     Put<uint64_t>(&file, 256 + body.size());
     Put<uint64_t>(&file, 0);  // checksum and flags
     file += table;
+    Put<uint32_t>(&file, levels);
+    Put<uint32_t>(&file, levels_first);
     file.resize(256);
     file += body;
     const uint32_t crc = Crc(file, 32);
@@ -243,7 +253,19 @@ inline Weights MakeWeights() {
   return w;
 }
 
-inline std::string MakeFile(const Weights& w) {
+// The same of the level "fast": every other weight of the convolution, its rows scaled, other
+// biases.
+inline Weights FastWeights() {
+  Weights w = MakeWeights();
+  for (size_t i = 0; i < w.conv.size(); ++i) {
+    w.conv[i] *= i % 2 == 0 ? 0.0f : static_cast<float>(i / (kIn * 9)) * 0.5f - 3.0f;
+  }
+  for (float& bias : w.conv_bias) bias = 1.0f - bias;
+  return w;
+}
+
+// With `has_levels`: MakeWeights() is the level "accurate" of the file, FastWeights() "fast".
+inline std::string MakeFile(const Weights& w, bool has_levels = false) {
   Writer writer;
   for (const char* symbol : {"batch", "height", "width"}) writer.Symbol(symbol);
   const uint32_t x = writer.Tensor("image", {-1, kIn, -2, -3}, true, nullptr);
@@ -261,7 +283,32 @@ inline std::string MakeFile(const Weights& w) {
   writer.IntAttr(kAttrAxis, 1);
   writer.Node(kOpFlatten, "flatten", {g}, f);
   writer.Node(kOpLinear, "linear", {f, w2}, y);
-  return writer.Finish(x, y);
+  if (!has_levels) return writer.Finish(x, y);
+  const size_t n = w.conv.size();
+  std::string bits((n + 7) / 8, '\0');
+  for (size_t i = 1; i < n; i += 2) bits[i / 8] = static_cast<char>(bits[i / 8] | 1 << i % 8);
+  std::vector<float> scales;
+  for (int64_t i = 0; i < kMiddle; ++i) scales.push_back(static_cast<float>(i) * 0.5f - 3.0f);
+  const Weights fast = FastWeights();
+  const auto length = [](const auto& values) { return static_cast<int64_t>(values.size()); };
+  const uint32_t keep = writer.Tensor("keep", {length(bits)}, true, bits, bits.size(), SRT_U8);
+  const uint32_t scale = writer.Tensor("scale", {kMiddle}, true, &scales);
+  const uint32_t bias = writer.Tensor("bias", {kMiddle}, true, &fast.conv_bias);
+  uint32_t first = 0;
+  for (const bool is_fast : {false, true}) {
+    constexpr uint32_t kNone = 0xffffffffu;
+    std::string rows;
+    for (const uint32_t value : {w1, 1u, is_fast ? keep : kNone, is_fast ? scale : kNone}) {
+      Put<uint32_t>(&rows, value);
+    }
+    for (const uint32_t value : {b1, 0u, is_fast ? bias : kNone, kNone}) {
+      Put<uint32_t>(&rows, value);
+    }
+    const uint32_t level =
+        writer.Tensor(is_fast ? "fast" : "accurate", {2, 4}, true, rows, 8, SRT_U32);
+    if (!is_fast) first = level;
+  }
+  return writer.Finish(x, y, 2, first);
 }
 
 inline std::vector<double> Reference(const Weights& w, const float* x, int64_t n, int64_t h,

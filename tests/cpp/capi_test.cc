@@ -426,6 +426,91 @@ std::string ReadFile(const char* path) {
   return bytes;
 }
 
+// Runs a plan of the level whose weights are `w`.
+void RunLevel(const srt_plan* plan, const Weights& w, const char* when) {
+  constexpr int64_t kN = 2, kH = 5, kV = 6;
+  std::vector<float> x(static_cast<size_t>(kN * kIn * kH * kV));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 7 % 23) * 0.125f - 1.0f;
+  std::vector<float> y(static_cast<size_t>(kN * kOut));
+  const File arena(std::string(srt_plan_arena_bytes(plan), '\0'));
+  const void* inputs[] = {x.data()};
+  void* outputs[] = {y.data()};
+  Expect(srt_plan_run_unchecked(plan, arena.data, inputs, outputs, nullptr, nullptr) == SRT_OK,
+         "%s: run", when);
+  const std::vector<double> want = Reference(w, x.data(), kN, kH, kV);
+  for (size_t i = 0; i < y.size(); ++i) {
+    Expect(std::fabs(y[i] - want[i]) <= 1e-4 * (1 + std::fabs(want[i])),
+           "%s: output %zu is %g, not %g", when, i, static_cast<double>(y[i]), want[i]);
+  }
+}
+
+void TestLevels(const File& file, const File& without, const char* isa) {
+  Counter counter;
+  const srt_allocator allocator = {&Allocate, &Release, &counter};
+  srt_options options = Options(1, isa, &allocator);
+  srt_error error = {};
+  srt_model* model = nullptr;
+  Expect(srt_model_load(file.data, file.size, &options, &model, &error) == SRT_OK, "load: %s",
+         error.text);
+  if (model == nullptr) return;
+  Expect(srt_model_level_count(model) == 2 && srt_model_level(model) == 0, "levels");
+  const char* name = nullptr;
+  size_t bytes = 0;
+  Expect(
+      srt_model_level_name(model, 1, &name, &bytes) == SRT_OK && std::string(name, bytes) == "fast",
+      "name of a level");
+  Expect(srt_model_level_name(model, 2, &name, &bytes) == SRT_INVALID_ARGUMENT, "no level 2");
+  srt_level_info info = {};
+  Expect(srt_model_level_info(model, 2, &info) == SRT_INVALID_ARGUMENT, "no info of level 2");
+  for (int32_t level = 0; level < 2; ++level) {
+    const Weights w = level == 0 ? MakeWeights() : FastWeights();
+    uint64_t nonzeros = 0;
+    for (const float value : w.linear) nonzeros += value != 0;
+    // Those of the row whose scale is 0 count: they are kept.
+    for (size_t i = 0; i < w.conv.size(); ++i) {
+      nonzeros += MakeWeights().conv[i] != 0 && (level == 0 || i % 2 == 1);
+    }
+    Expect(srt_model_level_info(model, level, &info) == SRT_OK &&
+               info.weights == w.linear.size() + w.conv.size() && info.nonzeros == nonzeros &&
+               info.file_bytes > 0 && info.packed_bytes == 0,
+           "level %d: %llu of %llu", level, static_cast<unsigned long long>(info.nonzeros),
+           static_cast<unsigned long long>(info.weights));
+  }
+  const srt_shape shape = Shape({2, kIn, 5, 6});
+  srt_plan* accurate = nullptr;
+  srt_plan* fast = nullptr;
+  Expect(srt_plan_make(model, &shape, 1, &accurate, &error) == SRT_OK, "plan: %s", error.text);
+  Expect(srt_model_set_level(model, "faster", &error) == SRT_INVALID_ARGUMENT &&
+             std::strstr(error.text, "accurate, fast") != nullptr,
+         "no such level: %s", error.text);
+  Expect(srt_model_set_level(model, "fast", &error) == SRT_OK && srt_model_level(model) == 1,
+         "set level: %s", error.text);
+  Expect(srt_plan_make(model, &shape, 1, &fast, &error) == SRT_OK, "plan: %s", error.text);
+  if (accurate != nullptr && fast != nullptr) {
+    RunLevel(accurate, MakeWeights(), "a plan of the level before");
+    RunLevel(fast, FastWeights(), "a plan of the level in use");
+    const uint64_t packed = srt_model_weight_bytes(model);
+    Expect(srt_model_level_info(model, 1, &info) == SRT_OK && info.packed_bytes > 0, "packed");
+    Expect(srt_model_drop_level(model, "fast", &error) == SRT_OK, "drop: %s", error.text);
+    RunLevel(fast, FastWeights(), "a plan of a level that is to go");
+    srt_plan_free(fast);
+    Expect(srt_model_weight_bytes(model) < packed, "a level that was dropped stays");
+    Expect(srt_plan_make(model, &shape, 1, &fast, &error) == SRT_OK, "plan: %s", error.text);
+    RunLevel(fast, FastWeights(), "a level that was dropped and is back");
+    RunLevel(accurate, MakeWeights(), "the other level");
+  }
+  srt_plan_free(fast);
+  srt_plan_free(accurate);
+  Expect(srt_model_drop_level(model, "fast", nullptr) == SRT_OK, "drop");
+  srt_model_free(model);
+  Expect(srt_model_load(without.data, without.size, &options, &model, &error) == SRT_OK, "load");
+  Expect(srt_model_level_count(model) == 0 && srt_model_level(model) == 0, "no levels");
+  Expect(srt_model_set_level(model, "fast", &error) == SRT_INVALID_ARGUMENT, "no levels to set");
+  srt_model_free(model);
+  Expect(counter.live.empty() && counter.sizes_match, "levels: %zu blocks leak",
+         counter.live.size());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -438,6 +523,9 @@ int main(int argc, char** argv) {
     std::printf("runs on %s\n", srt_isa_name(i));
     for (const int threads : {1, 2}) TestRun(file, weights, srt_isa_name(i), threads);
   }
+  const File levels(MakeFile(weights, true));
+  for (int32_t i = 0; srt_isa_name(i) != nullptr; ++i) TestLevels(levels, file, srt_isa_name(i));
+  TestOutOfMemory(levels, "levels", 1, SRT_TUNE_OFF);
   TestBudget(file, weights);
   TestErrors(file);
   TestBadData();

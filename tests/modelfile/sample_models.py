@@ -290,6 +290,33 @@ def one_node_model(index: int) -> ir.Model:
     return make_model([x], outputs, [node])
 
 
+def level_networks(density: float = 0.5) -> dict[str, ir.Model]:
+    """network() three times, for levels of one file: the given, "half" and "few" of its weights.
+
+    In "few" a convolution has factors for its rows, and one of two biases that share a constant in
+    the others has values of its own.
+    """
+    models = {}
+    for name, share in (("half", 0.5), ("all", 1.0), ("few", 0.2)):
+        model = models[name] = network(density)
+        for value in list(model.graph.initializers.values()):
+            assert value.const_value is not None
+            array = value.const_value.numpy()
+            if array.ndim < 2:
+                continue
+            unit = 4 if value.name == "w3" else 1  # blocks go as a whole
+            rank = np.random.default_rng(1).random((array.shape[0] // unit, *array.shape[1:]))
+            array = np.where(np.repeat(rank, unit, 0)[: array.shape[0]] < share, array, 0)
+            if name == "few" and value.name == "w2":
+                array = array * np.linspace(-2, 3, 64, dtype=np.float32).reshape(64, 1, 1, 1)
+            value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
+        if name == "few":
+            bias = constant("other", np.arange(64, dtype=np.float32))
+            model.graph.register_initializer(bias)
+            model.graph[1].replace_input_with(2, bias)
+    return models
+
+
 def network(density: float = 0.1) -> ir.Model:
     """A residual CNN with every encoding in reach: x [N, 3, 16, 16] -> y [N, 10]."""
     x = activation("x", ["N", 3, 16, 16])
