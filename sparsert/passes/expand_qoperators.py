@@ -222,7 +222,8 @@ class _Expander:
             value.shape = ir.Shape([])
         made.outputs[0].shape = None if a is None else a.shape
         self._graph.insert_before(node, made)
-        operands = [self._floats(*made.outputs), self._floats(b, b_scale, b_zero, 1)]
+        q, scale, zero = made.outputs
+        operands = [self._floats(q, scale, zero), self._floats(b, b_scale, b_zero, 1)]
         return self._sum_of(operands, bias)
 
     def _matmul_to_float(self, node: ir.Node) -> bool:

@@ -190,8 +190,8 @@ class Layer:
             attributes = {**self.window, "to": int(F32), "quant": [self.quant.zero]}
             y = editor.add(self.op, [*inputs, start], F32, shape, **attributes)
         else:
-            inputs += [self.dynamic.params, start]
-            y = editor.add("QConvDynamic", inputs, F32, shape, **self.window)
+            more = [*inputs, self.dynamic.params, start]
+            y = editor.add("QConvDynamic", more, F32, shape, **self.window)
         y = self._named(y)
         y = editor.as_rows(y) if self.behind else editor.move(y, back)
         return y if rest is None else editor.add("Add", [y, rest], F32, self.result.shape, "")
