@@ -49,7 +49,19 @@ def fine_tune(
     Example:
         >>> sparsert.prune.fine_tune(module, loader, epochs=3)  # doctest: +SKIP
     """
-    return train(model, batches, epochs, learning_rate, loss, optimizer, after_batch, (None,))
+    if not is_keras(model):
+        return train(model, batches, epochs, learning_rate, loss, optimizer, after_batch, (None,))
+    if optimizer is not None or after_batch is not None:
+        raise ValueError(
+            "fine_tune: a Keras model takes no torch optimizer, nor after_batch: use its fit()"
+        )
+    import_torch()
+    from sparsert.prune.keras_view import KerasView
+
+    view = KerasView(model)
+    losses = train(view, batches, epochs, learning_rate, loss, None, None, (None,))
+    view.write_back()
+    return losses
 
 
 def train(
@@ -78,18 +90,6 @@ def train(
     torch = import_torch()
     from sparsert.prune.calibration import device_of, loss_of, split_batch
 
-    if is_keras(model):
-        from sparsert.prune.keras_view import KerasView
-
-        if optimizer is not None or after_batch is not None:
-            raise ValueError(
-                "fine_tune: a Keras model takes no torch optimizer, nor after_batch: use its fit()"
-            )
-        view = KerasView(model)
-        options: Any = {"epochs": epochs, "learning_rate": learning_rate, "loss": loss}
-        losses = fine_tune(view, batches, **options)
-        view.write_back()
-        return losses
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     means = []

@@ -337,13 +337,6 @@ def bake_masks(model: nn.Module) -> None:
             _remove_hooks(module)
 
 
-def _own_class(module: nn.Module) -> None:
-    """Gives a module a class of its own: torch takes `weight` from that of all its copies."""
-    cls = type(module)
-    content = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
-    module.__class__ = type(cls.__name__, cls.__bases__, content)
-
-
 def load_masked_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Holds the masks that a state dict has, then loads it."""
     for name, part in list(model.named_modules()):

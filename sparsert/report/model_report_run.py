@@ -28,6 +28,7 @@ from sparsert.report.model_report import (
     ModelReport,
 )
 from sparsert.report.race import Effort, Entrant, Result, race
+from sparsert.runtime.graph_backend import WithoutLevels
 from sparsert.runtime.model import Model
 from sparsert.runtime.table import Table
 from sparsert.runtime.types import TensorSpec
@@ -404,7 +405,7 @@ def _with_accuracy(
     return replace(row, accuracy=float(evaluate(model)))
 
 
-class _OtherEngine:
+class _OtherEngine(WithoutLevels):
     """Another engine behind sparsert.Model, so that one function evaluates all."""
 
     def __init__(
@@ -414,6 +415,7 @@ class _OtherEngine:
 
         self.inputs = inputs
         self.outputs = outputs
+        self._label = engine
         options = {"inputs": [spec.name for spec in inputs]}
         self._engine = WORKER_ENGINES[engine](str(path), 1, options)
         self._engine.load()

@@ -34,7 +34,7 @@ def specs_of(values: Any) -> list[TensorSpec]:
     return specs
 
 
-class _WithoutLevels:
+class WithoutLevels:
     """What a backend says of levels when there are none."""
 
     level_names: Sequence[str] = ()
@@ -50,7 +50,7 @@ class _WithoutLevels:
         return []
 
 
-class OracleBackend(_WithoutLevels):
+class OracleBackend(WithoutLevels):
     """Interprets the whole canonical graph in NumPy: slow, and the reference for all others."""
 
     def __init__(self, model: ir.Model, label: str) -> None:
@@ -132,7 +132,7 @@ class LevelOracle:
         return self._engine.profile(feeds, runs)
 
 
-class HybridBackend(_WithoutLevels):
+class HybridBackend(WithoutLevels):
     """Runs native segments in the core and the others in a fallback engine.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,7 +79,11 @@ class Backend(Protocol):
 
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
-    level_names: list[str]
+
+    @property
+    def level_names(self) -> Sequence[str]:
+        """The levels, densest first; none of a model without levels."""
+        ...
 
     @property
     def level(self) -> str | None:

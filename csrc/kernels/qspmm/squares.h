@@ -296,8 +296,8 @@ void FeedColumns(const SpmmArgs& a, const QspmmItem& item, int block, int tile,
                  const SquareColumns& k) {
   auto* slab = const_cast<float*>(reinterpret_cast<const float*>(k.x));
   switch (k.vecs) {
-#define SRT_WIDTH(n)                                                \
-  case n:                                                           \
+#define SRT_WIDTH(n)                            \
+  case n:                                       \
     FeedSquares<n>(a, item, block, tile, slab); \
     break;
     SRT_WIDTH(1)
