@@ -88,12 +88,12 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   // the threads.
   const int64_t threads = b->options.threads;
   const int64_t images = o.batch * o.key.groups;
-  // Squares of weights that come from afar are worth reading once for all columns, as long as those
+  // Squares of bytes that come from afar are worth reading once for all columns, as long as those
   // stay in L2.
   const int64_t columns_bytes = static_cast<int64_t>(choice.tiling.vecs) * choice.kernel.lanes *
                                 choice.block_depth * static_cast<int64_t>(sizeof(float));
-  const bool all_tiles = SpmmHasSquares(choice.kernel.format) && (threads == 1 || direct) &&
-                         columns_bytes <= b->options.cpu.l2_bytes / 4;
+  const bool all_tiles = o.quantised != nullptr && SpmmHasSquares(choice.kernel.format) &&
+                         (threads == 1 || direct) && columns_bytes <= b->options.cpu.l2_bytes / 4;
   const int64_t parallel = images * (all_tiles ? 1 : choice.tiling.tiles);
   const int64_t wanted = threads == 1 ? 1 : threads * (direct ? 8 : 1);
   const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
