@@ -48,6 +48,7 @@ def _model(name: str, help_text: str) -> Any:
 @_model("dense", "The model before it was pruned.  [default: FILE, its zeros filled]")
 @_model("int8", "FILE, quantised.  [default: quantised here]")
 @_model("dense-int8", "The dense model, quantised.  [default: quantised here]")
+@_model("levels", "A .sprt file of the same network with several levels.")
 @click.option(
     "--data",
     "data_files",
@@ -106,6 +107,7 @@ def report(
     dense: Path | None,
     int8: Path | None,
     dense_int8: Path | None,
+    levels: Path | None,
     data_files: Sequence[str],
     labels: Path | None,
     batch: int,
@@ -144,6 +146,7 @@ def report(
                 dense=dense,
                 int8=int8,
                 dense_int8=dense_int8,
+                levels=levels,
                 calibration_data=data,
                 feeds=feeds,
                 evaluate=None if labels is None else cli_feeds.class_accuracy(labels, data),

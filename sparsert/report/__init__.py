@@ -45,6 +45,7 @@ def report(
     dense: Any = None,
     int8: Any = None,
     dense_int8: Any = None,
+    levels: str | os.PathLike[str] | None = None,
     calibration_data: Any = None,
     feeds: Any = None,
     evaluate: Callable[[Model], float] | None = None,
@@ -73,6 +74,7 @@ def report(
         dense: the same before it was pruned.
         int8: `model`, quantised (QDQ or QOperator).
         dense_int8: `dense`, quantised.
+        levels: a .sprt file of the same network with several levels of sparsity.
         calibration_data: as in sparsert.quantize(), for the int8 models that are not given; None:
             the feeds, which do for times and sizes alone.
         feeds: arrays by input name, or one array for a model of one input; None: the example
@@ -80,7 +82,8 @@ def report(
         evaluate: a function of a sparsert.Model that returns its accuracy, higher is better. It is
             called for every row; other engines are wrapped so that they run like one.
         pruning: what sparsert.prune() returned: adds its layers and what went, and why.
-        front: models between accurate and fast, for the plot.
+        front: models between accurate and fast, for the plot, such as front_points() of what
+            sparsert.prune.prune_until() returned.
         against: other engines, "onnxruntime" and "torch"; torch runs torch modules alone, and what
             is not installed is left out and named.
         threads: of every engine.
@@ -118,7 +121,7 @@ def report(
     conditions = check_conditions(against, threads, seconds, tune, seed)
     label = os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
     result = measure_report(
-        Sources(model, dense, int8, dense_int8, example_inputs, dynamic_shapes),
+        Sources(model, dense, int8, dense_int8, levels, example_inputs, dynamic_shapes),
         os.path.basename(label),
         conditions,
         calibration_data=calibration_data,

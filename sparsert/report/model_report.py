@@ -96,6 +96,27 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
+class LevelRow:
+    """One level of a file that holds several, in sparsert.
+
+    Attributes:
+        name: chooses it.
+        sparsity: share of zeros of the layers' weights.
+        file_bytes: what the level alone needs in the file; of the first one, all the rest.
+        result: what was timed; its `file_bytes` are those of the whole file.
+        accuracy: of evaluate(); None: not known.
+        speedup: over the report's reference; None: it failed.
+    """
+
+    name: str
+    sparsity: float
+    file_bytes: int
+    result: Result
+    accuracy: float | None = None
+    speedup: float | None = None
+
+
+@dataclass(frozen=True)
 class FrontPoint:
     """A model on the way from accurate to fast.
 
@@ -131,6 +152,7 @@ class ModelReport:
         notes: lines below the table.
         pruning: what the pruning did, if it was given.
         front: models between accurate and fast, if they were given.
+        levels: of a file that holds several, if one was given.
     """
 
     label: str
@@ -145,6 +167,7 @@ class ModelReport:
     notes: Sequence[str] = ()
     pruning: PruneReport | None = None
     front: Sequence[FrontPoint] = field(default_factory=tuple)
+    levels: Sequence[LevelRow] = field(default_factory=tuple)
 
     def row(self, engine: str, weights: str, dtype: str) -> EngineRow | None:
         """Returns the row of an engine and a model, or None."""
@@ -222,6 +245,34 @@ class ModelReport:
         ]
         return Table(f"{self.label}: layers in sparsert", columns, rows, notes, records)
 
+    @property
+    def level_table(self) -> Table:
+        """One row per level: zeros, accuracy, time, speed and file."""
+        columns = ["level", "zeros", "accuracy", "ms", "spread", "times faster", "of the file"]
+        rows: list[Sequence[Any]] = []
+        records = []
+        for level in self.levels:
+            timed = not level.result.error
+            rows.append(
+                (
+                    level.name,
+                    f"{100 * level.sparsity:.1f} %",
+                    None if level.accuracy is None else f"{level.accuracy:.4f}",
+                    f"{1e3 * level.result.median:.3f}" if timed else "failed",
+                    f"{100 * level.result.spread:.0f} %" if timed else None,
+                    None if level.speedup is None else f"{level.speedup:.2f}",
+                    format_bytes(level.file_bytes),
+                )
+            )
+            facts = {k: getattr(level, k) for k in level.__dataclass_fields__ if k != "result"}
+            records.append({**level.result.to_dict(), **facts})
+        notes = [
+            "One file with all levels. Of the file: what the level alone needs; of the first one, "
+            "all the rest.",
+            *(f"{level.name}: {level.result.error}" for level in self.levels if level.result.error),
+        ]
+        return Table(f"{self.label}: levels in sparsert", columns, rows, notes, records)
+
     def headline(self) -> list[str]:
         """Returns what was gained as sentences: speed, file, accuracy, of sparse models."""
         lines = []
@@ -246,6 +297,7 @@ class ModelReport:
             "headline": self.headline(),
             "layers": self.layer_table.to_dict()["rows"],
             "front": [asdict(point) for point in self.front],
+            "levels": self.level_table.records,
             "pruning": None if self.pruning is None else self.pruning.to_dict(),
             "feeds": {name: list(shape) for name, shape in self.feeds.items()},
             "threads": self.threads,
@@ -256,6 +308,8 @@ class ModelReport:
     def tables(self) -> list[Table]:
         """Returns all tables, the summary first."""
         found = [self.table, self.layer_table]
+        if self.levels:
+            found.insert(1, self.level_table)
         if self.pruning is not None:
             found += [self.pruning.table(), self.pruning.explain()]
         return found

@@ -25,13 +25,14 @@ from sparsert.report.model_report import (
     EngineRow,
     FrontPoint,
     LayerRow,
+    LevelRow,
     ModelReport,
 )
 from sparsert.report.race import Effort, Entrant, Result, race
 from sparsert.runtime.graph_backend import WithoutLevels
 from sparsert.runtime.model import Model
 from sparsert.runtime.table import Table
-from sparsert.runtime.types import TensorSpec
+from sparsert.runtime.types import Level, TensorSpec
 
 if TYPE_CHECKING:
     from sparsert.prune.report import PruneReport
@@ -54,6 +55,7 @@ class Sources:
     dense: Any = None
     int8: Any = None
     dense_int8: Any = None
+    levels: Any = None
     example_inputs: Any = None
     dynamic_shapes: Any = None
 
@@ -130,6 +132,10 @@ def measure_report(
             )
         advance(0.15)
         entrants, owners = _entrants(files, conditions, inputs)
+        known_levels = files.levels()
+        for level in known_levels:
+            options = {"tune": conditions.tune, "level": level.name}
+            entrants.append(Entrant(level.name, OWN_ENGINE, Path(sources.levels), options))
         share = 0.6 / (len(entrants) * (1 + conditions.effort.rounds))
         results = race(
             entrants,
@@ -138,7 +144,7 @@ def measure_report(
             effort=conditions.effort,
             on_turn=lambda: advance(share),
         )
-        rows = _rows(owners, results, files)
+        rows = _rows(owners, results[: len(owners)], files)
         if evaluate is not None:
             rows = [_with_accuracy(row, files, inputs, evaluate) for row in rows]
         advance(0.1)
@@ -156,6 +162,10 @@ def measure_report(
             )
             for row in rows
         ]
+        levels = [
+            _level_row(level, result, reference.result, sources.levels, evaluate)
+            for level, result in zip(known_levels, results[len(owners) :], strict=True)
+        ]
         return ModelReport(
             label=label,
             rows=rows,
@@ -169,6 +179,7 @@ def measure_report(
             notes=[*files.notes, *_absent(conditions, files)],
             pruning=pruning,
             front=tuple(front),
+            levels=levels,
         )
 
 
@@ -234,6 +245,18 @@ class _Files:
         from sparsert.api import load
 
         return load(self.sprt(variant), **options)
+
+    def levels(self) -> list[Level]:
+        """Returns the levels of the file that has some."""
+        from sparsert.api import load
+
+        path = self._sources.levels
+        if path is None:
+            return []
+        found = load(path, tune=False).levels
+        if not found:
+            raise ModelFormatError(f"{path}: there are no levels in this file")
+        return found
 
     def quantise(self, data: Any) -> None:
         """Makes the int8 models that were not given."""
@@ -403,6 +426,18 @@ def _with_accuracy(
         outputs = files.load(variant, tune=False).outputs
         model = Model(_OtherEngine(row.engine, path, list(inputs), outputs), None, {})
     return replace(row, accuracy=float(evaluate(model)))
+
+
+def _level_row(
+    level: Level, result: Result, reference: Result, path: Any, evaluate: Evaluate | None
+) -> LevelRow:
+    from sparsert.api import load
+
+    accuracy = None
+    if evaluate is not None and not result.error:
+        accuracy = float(evaluate(load(path, tune=False, level=level.name)))
+    speedup = None if result.error else result.speedup_over(reference)
+    return LevelRow(level.name, level.sparsity, level.file_bytes, result, accuracy, speedup)
 
 
 class _OtherEngine(WithoutLevels):

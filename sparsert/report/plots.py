@@ -47,6 +47,10 @@ def front(report: ModelReport) -> str:
         axis.annotate(str(number), place, ha="center", va="center", fontsize=7)
         text = f"{number}  {r.label}, {format_bytes(bytes_)}"
         axis.plot([], [], " ", label=text)
+    levels = [x for x in report.levels if x.accuracy is not None and not x.result.error]
+    if levels and has_accuracy:
+        xs, ys = [1e3 * x.result.median for x in levels], [x.accuracy or 0.0 for x in levels]
+        axis.plot(xs, ys, "kD:", lw=0.8, ms=4, label="levels of one file")
     if report.front and has_accuracy:
         points = sorted(report.front, key=lambda p: p.seconds)
         xs, ys = [1e3 * p.seconds for p in points], [p.accuracy for p in points]

@@ -167,6 +167,9 @@ def test_a_target_is_reached_by_the_measured_whole(kind, value, reach):
         assert shares[name] == pytest.approx(choice.sparsity, abs=0.06)
     assert set(prune.masks(module)) == {n for n, c in result.point.layers.items() if c.pattern}
     assert result.front[-1] == result.point and result.points[0] in result.front
+    points = result.front_points()
+    assert [p.label for p in points if p.is_chosen] == ["round 3"]
+    assert points[-1].accuracy == result.point.score
     assert {("timing each layer", 0.0), ("sensitivity, round 3", 1.0)} <= set(stages)
     facts = json.loads(json.dumps(result.to_dict()))
     assert facts["plot"]["points"][3]["is_chosen"] and facts["goal"][kind] == value

@@ -37,7 +37,7 @@ PROBE = """<script>addEventListener("load", () => {
 
 
 @pytest.fixture(scope="module")
-def module_report():
+def module_report(tmp_path_factory):
     """A report on a pruned torch module with everything that one can have."""
     torch.manual_seed(0)
 
@@ -61,6 +61,12 @@ def module_report():
         seen.append(model.run(None, {model.inputs[0].name: x.numpy()})[0])
         return float((model(x.numpy()).argmax(1) == truth).mean())
 
+    options = {
+        "example_inputs": x[:2],
+        "dynamic_shapes": ({0: torch.export.Dim("batch")},),
+    }
+    levels = tmp_path_factory.mktemp("levels") / "m.sprt"
+    sparsert.convert({"accurate": dense, "fast": sparse}, levels, **options)
     shares: list[float] = []
     report = sparsert.report(
         sparse,
@@ -72,13 +78,13 @@ def module_report():
         front=[FrontPoint("a", 1e-5, 0.9, 1000), FrontPoint("b", 2e-5, 1.0, 2000, True)],
         seconds=SECONDS,
         command=["sparsert", "report", "<b>&"],
-        example_inputs=x[:2],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        levels=levels,
         on_progress=shares.append,
+        **options,
     )
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
-    assert len(seen) == 10
+    assert len(seen) == 12
     return report
 
 
@@ -114,6 +120,16 @@ def test_the_layers_are_those_of_the_sparse_model(module_report):
     assert layers["Conv"].zeros == 108
     assert layers["Linear"].sparsity == pytest.approx(0.75)
     assert set(layers["Conv"].us) == set(VARIANTS)
+
+
+def test_the_levels_of_one_file(module_report):
+    accurate, fast = module_report.levels
+    assert (accurate.name, accurate.sparsity, accurate.accuracy) == ("accurate", 0, 1)
+    assert fast.sparsity == pytest.approx(0.75)
+    assert fast.accuracy == module_report.row("sparsert", "sparse", "float32").accuracy
+    assert fast.file_bytes < accurate.file_bytes
+    assert min(accurate.speedup, fast.speedup) > 0
+    assert "accurate" in str(module_report.level_table)
 
 
 def test_it_can_be_saved_in_every_form(module_report, tmp_path):
@@ -157,7 +173,7 @@ def test_a_browser_shows_the_page(module_report, tmp_path):
     )
     title = run.stdout[run.stdout.index("MEASURED") + len("MEASURED") :]
     seen = json.loads(title[: title.index("END")])
-    assert len(seen["tables"]) == 4
+    assert len(seen["tables"]) == 5
     assert len(seen["plots"]) == 3
     assert all(width > 300 and height > 40 for width, height in seen["tables"] + seen["plots"])
     assert len(seen["texts"]) > 30
@@ -197,6 +213,9 @@ def test_bad_input(tmp_path):
     with pytest.raises(ModelFormatError, match="needs the ONNX file"):
         sparsert.report(tmp_path / "m.sprt")
     model, _ = build_model("small_cnn", 0.9)
+    sparsert.convert(model, tmp_path / "plain.sprt")
+    with pytest.raises(ModelFormatError, match="there are no levels"):
+        sparsert.report(model, levels=tmp_path / "plain.sprt", against=())
     with pytest.raises(ShapeError, match=r"has shape \[3\]"):
         sparsert.report(model, feeds=np.zeros(3, np.float32))
     result = CliRunner().invoke(command, ["report", "m.onnx", "--labels", "y.npy"])

@@ -10,6 +10,7 @@ from sparsert.prune.report import PruneReport
 from sparsert.prune.until.goals import BYTES, SPEEDUP, Goal
 from sparsert.report.cost_table import CostTable
 from sparsert.report.machine import Machine
+from sparsert.report.model_report import FrontPoint
 from sparsert.report.module_bench import Measured
 from sparsert.runtime.table import Table, format_bytes
 
@@ -115,6 +116,19 @@ class PruneUntilResult:
         """The points that no other one beats in score, time and size at once, fastest last."""
         kept = [p for p in self.points if not any(_beats(other, p) for other in self.points)]
         return sorted(kept, key=lambda p: (-p.measured.seconds, p.measured.file_bytes))
+
+    def front_points(self) -> list[FrontPoint]:
+        """Returns the front as sparsert.report() takes it."""
+        return [
+            FrontPoint(
+                label=p.label,
+                seconds=p.measured.seconds,
+                accuracy=p.score,
+                file_bytes=p.measured.file_bytes,
+                is_chosen=p is self.point,
+            )
+            for p in self.front
+        ]
 
     def restore(self, model: torch.nn.Module, point: Point) -> None:
         """Gives a model the weights and masks of a point.
