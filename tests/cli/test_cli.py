@@ -17,7 +17,10 @@ from sparsert import cli_feeds
 from sparsert.cli_commands import sparsert as command
 from tests.suite.harness import build
 
-COMMANDS = ["demo", "convert", "inspect", "run", "bench", "forecast", "prune", "quantize", "report"]
+COMMANDS = [
+    *("demo", "convert", "inspect", "run", "bench", "forecast"),
+    *("prune", "prune-until", "quantize", "report"),
+]
 
 
 @pytest.fixture(scope="module")
