@@ -54,15 +54,11 @@ def front(report: ModelReport) -> str:
     if report.front and has_accuracy:
         points = sorted(report.front, key=lambda p: p.seconds)
         xs, ys = [1e3 * p.seconds for p in points], [p.accuracy for p in points]
-        axis.plot(xs, ys, "k.--", lw=0.8, label="searched")
+        axis.plot(xs, ys, "k.--", lw=0.8, label="other models between")
         chosen = [p for p in points if p.is_chosen]
-        axis.plot(
-            [1e3 * p.seconds for p in chosen],
-            [p.accuracy for p in chosen],
-            "k*",
-            ms=12,
-            label="chosen",
-        )
+        if chosen:
+            xs, ys = [1e3 * p.seconds for p in chosen], [p.accuracy for p in chosen]
+            axis.plot(xs, ys, "k*", ms=12, label="chosen")
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1)
     axis.set_xscale("log")
     axis.set_xlabel("milliseconds of a run")
