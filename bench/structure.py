@@ -26,7 +26,7 @@ from torch import nn
 from bench.layers import ROOT, publish
 from bench.pruning import Batches, accuracy
 from sparsert import convert, load, prune
-from sparsert.demo import FINE_TUNING_RATE, LEARNING_RATE, PIXELS, load_digits
+from sparsert.demo import FINE_TUNING_RATE, LEARNING_RATE, export_network, load_digits
 from sparsert.report import Effort, Entrant, describe_machine, race
 from sparsert.report.race import max_relative_error
 from sparsert.runtime.table import Table
@@ -104,17 +104,7 @@ def _save(module: nn.Module, stem: Path, x: np.ndarray) -> None:
     Raises:
         RuntimeError: they differ.
     """
-    program = torch.onnx.export(
-        module.eval(),
-        (torch.zeros(2, 1, PIXELS, PIXELS),),
-        dynamo=True,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
-    assert program is not None
-    onnx.save(program.model_proto, stem.with_suffix(".onnx"))
+    onnx.save(export_network(module.eval()), stem.with_suffix(".onnx"))
     convert(stem.with_suffix(".onnx"), stem.with_suffix(".sprt"))
     with torch.inference_mode():
         expected = module(torch.from_numpy(x)).numpy()

@@ -283,7 +283,8 @@ def _make_variants(
     trained = {name: value.clone() for name, value in module.state_dict().items()}
     torch.save(trained, weights)
     for _ in step.over("exporting to ONNX", [None]):
-        exported = _export(module)
+        # Once: the pruned networks differ in the values of their weights alone.
+        exported = export_network(module)
     accuracy = _accuracy(module, images)
     variants = [_save(module, exported, output / "digits-cnn", 0.0, accuracy, accuracy)]
     for sparsity in plan.sparsities:
@@ -339,8 +340,8 @@ def _share_right(logits: np.ndarray, images: Images) -> float:
     return float((logits.argmax(1) == images.test_y).mean())
 
 
-def _export(module: torch.nn.Module) -> onnx.ModelProto:
-    """Exports once: the pruned networks differ in the values of their weights alone."""
+def export_network(module: torch.nn.Module) -> onnx.ModelProto:
+    """Exports a network of images [n, 1, 28, 28], with any n, to ONNX."""
     import torch
 
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]

@@ -24,14 +24,14 @@ int32_t Quant(const Node& node, size_t i) {
 
 int64_t Columns(const TensorDesc& desc) { return desc.plane(); }
 
-Status LowerSimple(PlanBuilder* b, QuantizeOp op, const char* reason, QuantizeArgs* args) {
-  const Node& node = *b->node;
-  const bool has_two = op == QuantizeOp::kAdd;
-  const uint32_t x = node.Input(0);
-  const uint32_t y = node.outputs[0];
+// Shapes and strides of the node's first input and of its output; the other than that of packed
+// bytes counts the channels.
+void PlaceOperands(PlanBuilder* b, bool from_bytes, QuantizeArgs* args) {
+  const uint32_t x = b->node->Input(0);
+  const uint32_t y = b->node->outputs[0];
   args->batch = b->facts(x).shape.dims[0];
-  args->planes = b->facts(op == QuantizeOp::kDequantize ? x : y).shape.dims[1];
-  args->channels = b->facts(op == QuantizeOp::kDequantize ? y : x).shape.dims[1];
+  args->planes = b->facts(from_bytes ? x : y).shape.dims[1];
+  args->channels = b->facts(from_bytes ? y : x).shape.dims[1];
   args->columns = Columns(b->desc(y));
   const Planes px = PlanesOf(b->desc(x));
   const Planes py = PlanesOf(b->desc(y));
@@ -39,6 +39,14 @@ Status LowerSimple(PlanBuilder* b, QuantizeOp op, const char* reason, QuantizeAr
   args->x_plane = px.plane;
   args->y_image = py.image;
   args->y_plane = py.plane;
+}
+
+Status LowerSimple(PlanBuilder* b, QuantizeOp op, const char* reason, QuantizeArgs* args) {
+  const Node& node = *b->node;
+  const bool has_two = op == QuantizeOp::kAdd;
+  const uint32_t x = node.Input(0);
+  const uint32_t y = node.outputs[0];
+  PlaceOperands(b, op == QuantizeOp::kDequantize, args);
   if (has_two) {
     const Planes pb = PlanesOf(b->desc(node.Input(1)));
     args->b_image = pb.image;
@@ -127,16 +135,7 @@ Status LowerQuantizeDynamic(PlanBuilder* b) {
   const uint32_t y = node.outputs[0];
   QuantizeArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
-  args->batch = b->facts(x).shape.dims[0];
-  args->channels = b->facts(x).shape.dims[1];
-  args->planes = b->facts(y).shape.dims[1];
-  args->columns = Columns(b->desc(y));
-  const Planes px = PlanesOf(b->desc(x));
-  const Planes py = PlanesOf(b->desc(y));
-  args->x_image = px.image;
-  args->x_plane = px.plane;
-  args->y_image = py.image;
-  args->y_plane = py.plane;
+  PlaceOperands(b, false, args);
   // Few enough for every item to read them all.
   constexpr int64_t kMaxParts = 64;
   constexpr int64_t kPartFloats = 4096;

@@ -91,7 +91,7 @@ def report(
         tune: as in sparsert.load().
         seed: of random feeds.
         path: also write the report: .html (one self-contained page with plots), .md or .json.
-        command: the words of the command that repeats it; nothing: this call.
+        command: the words of the command that repeats it; nothing: those of this process.
         example_inputs: torch modules only: a tensor, a tuple or a dict of tensors.
         dynamic_shapes: torch modules only: as in torch.onnx.export.
         on_progress: called with the share of the work that is done, 0 to 1.
@@ -129,7 +129,7 @@ def report(
         evaluate=evaluate,
         pruning=pruning,
         front=front,
-        command=command or ("python", "-c", f"sparsert.report({os.path.basename(label)!r}, ...)"),
+        command=command or (os.path.basename(sys.executable) or "python", *sys.argv),
         on_progress=on_progress,
     )
     if path is not None:

@@ -150,12 +150,7 @@ def measure_report(
         advance(0.1)
         layers = _layers(files, arrays, conditions)
         advance(0.1)
-        reference = next(
-            r
-            for engine in ("onnxruntime", OWN_ENGINE)
-            for r in rows
-            if (r.engine, r.weights, r.dtype) == (engine, DENSE, FLOAT) and not r.result.error
-        )
+        reference = _reference(rows)
         rows = [
             replace(
                 row, speedup=None if row.result.error else row.result.speedup_over(reference.result)
@@ -398,6 +393,20 @@ def _rows(
         error = result.error_against(base) if is_compared and base is not None else None
         rows.append(EngineRow(engine, *variant, result, *counts[variant], error=error))
     return rows
+
+
+def _reference(rows: Sequence[EngineRow]) -> EngineRow:
+    """Returns what runs the dense float32 model: ONNX Runtime, or else sparsert.
+
+    Raises:
+        BackendError: neither could.
+    """
+    dense = {r.engine: r for r in rows if (r.weights, r.dtype) == (DENSE, FLOAT)}
+    for engine in ("onnxruntime", OWN_ENGINE):
+        if engine in dense and not dense[engine].result.error:
+            return dense[engine]
+    problems = [f"{engine}: {row.result.error}" for engine, row in dense.items()]
+    raise BackendError(describe_problems("the dense float32 model runs nowhere", problems))
 
 
 def _absent(conditions: Conditions, files: _Files) -> list[str]:
