@@ -120,6 +120,23 @@ Isa BestIsa() {
   return Isa::kScalar;
 }
 
+void FlushCaches(const void* begin, size_t bytes) {
+#if defined(SRT_X86)
+  constexpr unsigned kClflushopt = 1u << 23;
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (b & kClflushopt) == 0) return;
+  const auto* line = static_cast<const volatile char*>(begin);
+  for (size_t at = 0; at < bytes; at += 64) __asm__ __volatile__("clflushopt %0" ::"m"(line[at]));
+  __asm__ __volatile__("mfence" ::: "memory");
+#else
+  static_cast<void>(begin);
+  static_cast<void>(bytes);
+#endif
+}
+
 CpuTraits DetectCpu(Isa isa) {
   CpuTraits traits;
   if (isa == Isa::kScalar) traits.fma_per_cycle = 0.5;

@@ -1,6 +1,7 @@
 // Instruction sets: names, detection, and the one to use.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/status.h"
@@ -33,6 +34,9 @@ struct CpuTraits {
   double fma_per_cycle = 2.0;  // vector multiply-adds of the instruction set that a core starts
 };
 CpuTraits DetectCpu(Isa isa);
+
+// The lines of these bytes leave all caches, where the CPU lets a program ask for that.
+void FlushCaches(const void* begin, size_t bytes);
 
 // `name` nullptr or "" picks the value of SPARSERT_ISA, else the best. Returns kUnsupported, naming
 // what is available, when the name is unknown or the machine lacks it.

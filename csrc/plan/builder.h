@@ -112,6 +112,7 @@ class PlanBuilder {
   // --- Tuning ---
   TuningReader tuning;
   TrialBench bench;
+  double weight_elements = 0.0;  // of the whole model
   // What is left of the time that tune="auto" may spend on measuring, packing included.
   double tune_ns_left = 0.7e9;
   // What the current node may spend of it: more, the more work it is of what is left to lower.

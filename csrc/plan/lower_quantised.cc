@@ -72,6 +72,9 @@ bool AreFinite(const float* values, int64_t count) {
   return true;
 }
 
+// Of a unit of the result: by how much a coarse activation may miss.
+constexpr float kCoarseUnits = 1.0f / 64;
+
 Status LowerQuantisedElementwise(PlanBuilder* b) {
   const Node& node = *b->node;
   const uint32_t x = node.Input(0);
@@ -102,6 +105,9 @@ Status LowerQuantisedElementwise(PlanBuilder* b) {
     args->bias = static_cast<const float*>(bias);
   }
   args->act = FusedActivation(node);
+  const bool is_gelu = args->act.fn == UnaryFn::kGelu || args->act.fn == UnaryFn::kGeluTanh;
+  args->is_coarse =
+      is_gelu && !args->y_is_float && args->y_factor * kCoarseGeluError < kCoarseUnits;
   args->batch = b->facts(x).shape.dims[0];
   args->planes = b->facts(x).shape.dims[1];
   args->channels = node.IntAttr(AttrKey::k_channels, 0);

@@ -55,9 +55,11 @@ class TrialBench {
 
   // Nanoseconds of one run on one thread, the weights cold: before it, their cache lines are
   // evicted and the branch predictor is made to forget the layer, as the rest of a model would do;
-  // or, warm, the mean of a few runs after another one. Of a trial of one part only the first
-  // `share` of its items are run and the time is scaled up.
-  Status Time(const Trial& trial, double share, uint64_t (*clock)(), double* ns);
+  // `far`: nullptr, or whose packings of the trial come from main memory; or, warm, the mean of a
+  // few runs after another one. Of a trial of one part only the first `share` of its items are run
+  // and the time is scaled up.
+  Status Time(const Trial& trial, const Weights* far, double share, uint64_t (*clock)(),
+              double* ns);
 
  private:
   void Evict();

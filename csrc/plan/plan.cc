@@ -325,6 +325,7 @@ Status PlanBuilder::Build() {
     if (t.is_constant) elements += static_cast<uint64_t>(t.data.rows) * t.data.cols;
   }
   bench.set_warm(elements <= kSmallModel);
+  weight_elements = static_cast<double>(elements);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     node_index = static_cast<uint32_t>(i);
     node = &graph.nodes[i];

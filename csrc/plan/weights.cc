@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "base/cpu.h"
 #include "base/platform.h"
 
 namespace sparsert {
@@ -471,6 +472,26 @@ void Weights::Drop(const PackKey& key) {
     Free(dropped);
     return;
   }
+}
+
+size_t Weights::PackedBytes(const PackKey& key) const {
+  if (IsShared(key)) return shared_->PackedBytes(key);
+  const Packing* p = Find(key);
+  return p == nullptr ? 0 : p->spmm.bytes() + p->spmv.bytes() + p->winograd.bytes();
+}
+
+void Weights::FlushPacked(const PackKey& key) const {
+  if (IsShared(key)) return shared_->FlushPacked(key);
+  const Packing* p = Find(key);
+  if (p == nullptr) return;
+  const auto flush = [](const auto& array) { FlushCaches(array.data(), array.size_bytes()); };
+  flush(p->spmm.counts);
+  flush(p->spmm.ids);
+  flush(p->spmm.values);
+  flush(p->spmv.ids);
+  flush(p->spmv.bits);
+  flush(p->spmv.values);
+  flush(p->winograd.values);
 }
 
 size_t Weights::resident_bytes() const {

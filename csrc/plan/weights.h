@@ -119,6 +119,10 @@ class Weights {
   // Forgets a packing that lost a measured choice, unless a plan keeps it.
   void Drop(const PackKey& key);
 
+  size_t PackedBytes(const PackKey& key) const;
+  // The packing leaves all caches.
+  void FlushPacked(const PackKey& key) const;
+
   // Bytes of everything decoded and packed, without what is shared.
   size_t resident_bytes() const;
   const Allocator* allocator() const { return allocator_; }

@@ -28,8 +28,10 @@ inline ByteVec SetBytes(const float* p) { return ToBytes({_mm512_set1_ps(*p)}); 
 inline ByteWeights LoadLaneWeights(const float* p) { return {_mm512_loadu_si512(p)}; }
 inline ByteWeights ToWeights(Vec bytes) { return {_mm512_castps_si512(bytes.v)}; }
 inline ByteWeights LoadWeights(const float* p) { return {_mm512_castps_si512(_mm512_set1_ps(*p))}; }
+// By hand: compilers copy the sums of the intrinsic from register to register and back.
 inline IntVec Dot(ByteVec x, ByteWeights w, IntVec acc) {
-  return {_mm512_dpbusd_epi32(acc.v, x.v, w.v)};
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(acc.v) : "v"(x.v), "v"(w.v));
+  return acc;
 }
 // Of x[0 .. 127], in bytes, the ones that `index` names. For CPUs with AVX512-VBMI only, which is
 // why the compiler is not told of it.

@@ -76,10 +76,10 @@ from sparsert.passes.quantisation import (
     Quantisation,
     is_dequantised,
     known_array,
-    merge_quantisers,
     quantisation_or_reason,
     read_floats,
     read_quantisation,
+    tidy_quantisers,
 )
 from sparsert.passes.quantised_attention import Known, find_attention
 from sparsert.passes.quantised_layers import (
@@ -108,7 +108,7 @@ def run(model: ir.Model) -> None:
     reasons = left_by_quantize(model)
     if any(is_op(node, "DequantizeLinear", "QuantizeLinear") for node in model.graph):
         model.opset_imports[SPARSERT] = 1
-        merge_quantisers(model.graph)
+        tidy_quantisers(model.graph)
         reasons.update(_Lowering(model.graph).run())
         common.RemoveUnusedNodesPass()(model)
         model.graph.sort()

@@ -15,6 +15,7 @@ from sparsert.passes.fold_constants import evaluator
 from sparsert.passes.graph_tools import (
     attribute,
     constant_array,
+    has_single_use,
     input_at,
     is_f32,
     is_op,
@@ -145,7 +146,15 @@ def quantisation_or_reason(node: ir.Node) -> Quantisation | str:
     return Quantisation(float(scale.reshape(())), level + sign, dtype)
 
 
-def merge_quantisers(graph: ir.Graph) -> None:
+def tidy_quantisers(graph: ir.Graph) -> None:
+    """Brings each QuantizeLinear to where its bytes are computed, once for all who read them."""
+    _merge_quantisers(graph)
+    lifted = [node for node in nodes_of(graph) if _lift_above_moves(node)]
+    if lifted:
+        graph.sort()
+
+
+def _merge_quantisers(graph: ir.Graph) -> None:
     """Lets all who read the same bytes of a value read them from one QuantizeLinear."""
     first: dict[tuple[ir.Value | None, Quantisation], ir.Node] = {}
     for node in nodes_of(graph):
@@ -156,6 +165,37 @@ def merge_quantisers(graph: ir.Graph) -> None:
         if other is not node:
             node.outputs[0].replace_all_uses_with(other.outputs[0])
             graph.remove(node, safe=True)
+
+
+def _lift_above_moves(node: ir.Node) -> bool:
+    """Rounds a sum before it is reshaped and transposed: who sums can round in the same pass."""
+    value, q = node.inputs[0] if node.inputs else None, node.outputs[0]
+    if not is_op(node, "QuantizeLinear") or value is None or q.is_graph_output():
+        return False
+    quant = read_quantisation(node)
+    readers = [use.node for use in q.uses()]
+    if quant is None or not readers or not all(is_op(r, "DequantizeLinear") for r in readers):
+        return False
+    if any(read_quantisation(reader) != quant for reader in readers):
+        return False
+    moves = []
+    while has_single_use(value) and (mover := value.producer()) is not None:
+        if not is_op(mover, "Reshape", "Transpose") or mover.inputs[0] is None:
+            break
+        moves.append(mover)
+        value = mover.inputs[0]
+    end, root = node.inputs[0], value.producer()
+    if not moves or end is None or root is None or not is_op(root, "Add"):
+        return False
+    if not has_single_use(value):
+        return False
+    for reader in readers:
+        reader.outputs[0].replace_all_uses_with(end, replace_graph_outputs=True)
+    node.replace_input_with(0, value)
+    floats = readers[0].outputs[0]
+    moves[-1].replace_input_with(0, floats)
+    q.shape = floats.shape = value.shape
+    return True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -254,6 +254,11 @@ void TestAddAndLookup(Isa isa, Random* random) {
   }
 }
 
+double GeluOf(UnaryFn fn, double x) {
+  if (fn == UnaryFn::kGelu) return x * std::erfc(-x * std::sqrt(0.5)) / 2;
+  return x / 2 * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+}
+
 // Every combination of a bias, a residual of floats or bytes, and a result of floats or bytes.
 void TestElementwise(Isa isa, Random* random) {
   Kernel kernel;
@@ -269,7 +274,12 @@ void TestElementwise(Isa isa, Random* random) {
     const bool has_residual = number % 3 != 0;
     a.r_is_float = number % 5 < 2;
     a.y_is_float = number % 7 < 3;
-    a.act.fn = number % 4 == 1 ? UnaryFn::kRelu : UnaryFn::kNone;
+    constexpr UnaryFn kFunctions[] = {UnaryFn::kNone, UnaryFn::kRelu, UnaryFn::kGelu,
+                                      UnaryFn::kGeluTanh};
+    a.act.fn = kFunctions[number / 3 % 4];
+    const bool is_gelu = a.act.fn == UnaryFn::kGelu || a.act.fn == UnaryFn::kGeluTanh;
+    if (is_gelu) a.y_is_float = false;
+    a.is_coarse = is_gelu;
     const int64_t planes = (s.channels + 3) / 4;
     const int64_t r_planes = a.r_is_float ? s.channels : planes;
     const int64_t y_planes = a.y_is_float ? s.channels : planes;
@@ -303,6 +313,11 @@ void TestElementwise(Isa isa, Random* random) {
     a.scale = static_cast<float>(random->Uniform(0.1, 2.0));
     a.b_scale = static_cast<float>(random->Uniform(0.1, 2.0));
     a.y_factor = static_cast<float>(random->Uniform(0.3, 2.0));
+    if (is_gelu) {
+      a.scale *= 0.03f;
+      a.b_scale *= 0.03f;
+      a.y_factor *= 40.0f;
+    }
     a.x_zero = static_cast<int32_t>(random->Int(0, 255));
     a.b_zero = static_cast<int32_t>(random->Int(0, 255));
     a.bias = has_bias ? bias.data() : nullptr;
@@ -326,6 +341,13 @@ void TestElementwise(Isa isa, Random* random) {
             continue;
           }
           const int got = Bytes(&y)[4 * (n * ly.image + c / 4 * ly.plane + i) + c % 4];
+          if (is_gelu) {
+            const double units = GeluOf(a.act.fn, z) * a.y_factor;
+            const double limited = std::fmin(std::fmax(units, a.low - a.zero), a.high - a.zero);
+            const double allowed = 0.501 + a.y_factor * kCoarseGeluError;
+            if (std::fabs(got - a.zero - limited) > allowed) return Fail("a byte of Gelu differs");
+            continue;
+          }
           if (got != RoundToByte(z * a.y_factor, a.zero, a.low, a.high)) {
             return Fail("a byte differs");
           }

@@ -194,6 +194,15 @@ def test_moves_go_through_floats(op: str) -> None:
         assert found.count("QuantizePacked") == 1
 
 
+def test_sums_are_rounded_before_they_are_moved() -> None:
+    layers = Layers().start()
+    layers.constants["k"] = np.linspace(-1, 1, 8, dtype=np.float32).reshape(8, 1, 1)
+    layers.constants["shape"] = np.array([0, 0, -1])
+    layers.add("Add", ["xd", "k"], "a").add("Reshape", ["a", "shape"], "r")
+    layers.add("Transpose", ["r"], "t", perm=[0, 2, 1]).end("t")
+    assert names(assert_units(layers.model())) == between("QElementwise")
+
+
 def test_nearest_resize() -> None:
     layers = Layers().start()
     layers.constants["k"] = np.array([1, 1, 2, 2], np.float32)

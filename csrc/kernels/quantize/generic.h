@@ -269,6 +269,7 @@ static void ElementwisePlane(const QuantizeArgs& a, const float* x, const float*
   const Vec low = Set1(static_cast<float>(a.low - a.zero));
   const Vec high = Set1(static_cast<float>(a.high - a.zero));
   const ByteRange range = MakeByteRange(a.zero, a.low, a.high);
+  const auto& tail_of_gelu = a.act.fn == UnaryFn::kGelu ? kGeluTail : kGeluTanhTail;
   Vec shift[4];
   for (int k = 0; k < 4; ++k) {
     shift[k] = bias != nullptr && k < channels ? Set1(bias[k]) : Zero();
@@ -287,7 +288,12 @@ static void ElementwisePlane(const QuantizeArgs& a, const float* x, const float*
 #pragma GCC unroll 4
       for (int k = 0; k < 4; ++k) z[k] = Add(z[k], Meaning(of_r, k, other));
     }
-    ApplyActivation(a.act, z, 4);
+    if (a.is_coarse) {
+#pragma GCC unroll 4
+      for (Vec& value : z) value = CoarseGelu(value, tail_of_gelu);
+    } else if (a.act.fn != UnaryFn::kNone) {
+      ApplyActivation(a.act, z, 4);
+    }
     if (a.y_is_float) {
       for (int k = 0; k < channels; ++k) StoreMask(y + k * a.y_plane + i, tail, z[k]);
     } else {

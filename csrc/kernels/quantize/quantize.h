@@ -38,11 +38,15 @@ struct QuantizeArgs {
   // Of Elementwise.
   const float* bias = nullptr;  // [channels], or nullptr
   Activation act;
+  bool is_coarse = false;  // act is Gelu or GeluTanh to within kCoarseGeluError
   float y_factor = 1.0f;
   bool r_is_float = false, y_is_float = false;
   // Of Range and Dynamic.
   int64_t parts = 0;
 };
+
+// The largest difference from the function where its result is rounded to far wider steps.
+constexpr float kCoarseGeluError = 1.7e-5f;
 
 enum class QuantizeOp : uint8_t {
   kQuantize,
