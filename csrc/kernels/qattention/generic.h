@@ -33,8 +33,26 @@ struct Rounding {
   Vec factor, scale, inverse, low, high;
 };
 
-SRT_INLINE Vec Rounded(const Rounding& r, Vec s) {
-  return r.rounds ? Mul(Round(Clamp(Mul(s, r.inverse), r.low, r.high)), r.scale) : s;
+using ScoreTile = Vec[4][kDotVecs];
+
+SRT_INLINE void ScaleTile(Vec factor, ScoreTile& tile) {
+#pragma GCC unroll 4
+  for (auto& row : tile) {
+#pragma GCC unroll 4
+    for (Vec& s : row) s = Mul(s, factor);
+  }
+}
+
+SRT_INLINE void RoundTile(const Rounding& rounding, ScoreTile& tile) {
+  if (!rounding.rounds) return;
+#pragma GCC unroll 4
+  for (auto& row : tile) {
+#pragma GCC unroll 4
+    for (Vec& s : row) {
+      const Vec level = Round(Clamp(Mul(s, rounding.inverse), rounding.low, rounding.high));
+      s = Mul(level, rounding.scale);
+    }
+  }
 }
 
 inline void StoreGroup(float* p, uint32_t bytes) { memcpy(p, &bytes, sizeof(bytes)); }
@@ -150,8 +168,22 @@ SRT_INLINE void BeginTile(const int32_t* start, const int32_t (&rows)[R],
   }
 }
 
-// The scores of all keys with the block's queries, each step done but the softmax; `mask`: nullptr,
-// or that of the first query.
+// The mask of a tile: `mask` is that of its first key and the block's first query.
+SRT_INLINE void AddMask(const MaskStrides& strides, const float* mask, int64_t keys,
+                        int64_t queries, int64_t first, ScoreTile& tile) {
+  for (int r = 0; r < 4 && r < keys; ++r, mask += strides.key) {
+    for (int v = 0; v < kDotVecs; ++v) {
+      const int64_t at = first + v * Vec::kLanes;
+      const Vec add = strides.query == 0
+                          ? Set1(*mask)
+                          : LoadMask(mask + at, FirstN(static_cast<int>(queries - at)));
+      tile[r][v] = Add(tile[r][v], add);
+    }
+  }
+}
+
+// The scores of all keys with the block's queries, each step done but the softmax, and the largest
+// of each query; `mask`: nullptr, or that of the first query.
 static void Score(const QattentionArgs& a, const QattentionBlock& block, const float* mask,
                   int64_t queries, int64_t padded) {
   const int32_t k_centre = a.k_zero - kSign;
@@ -161,7 +193,9 @@ static void Score(const QattentionArgs& a, const QattentionBlock& block, const f
   const Rounding scores(a.steps[0]);
   const Rounding scaled(a.steps[1]);
   const Rounding masked(a.steps[2]);
-  const bool rescales = a.steps[1].factor != 1.0f || scaled.rounds;
+  const bool rescales = a.steps[1].factor != 1.0f;
+  const Vec lowest = Set1(-__builtin_inff());
+  for (int64_t q = 0; q < padded; q += Vec::kLanes) StoreU(block.most + q, lowest);
   for (int64_t t = 0; t < a.keys; t += 4) {
     int32_t rows[4];
     for (int r = 0; r < 4; ++r) {
@@ -171,20 +205,26 @@ static void Score(const QattentionArgs& a, const QattentionBlock& block, const f
       IntVec sums[4][kDotVecs];
       BeginTile(block.start + first, rows, sums);
       DotTile<4>(block.k + t, block.keys, a.planes, block.queries + first, sums);
-      for (int r = 0; r < 4 && t + r < a.keys; ++r) {
-        float* to = block.scores + (t + r) * kQueryRow + first;
-        const float* add = mask == nullptr ? nullptr : mask + (t + r) * a.mask.key;
-        for (int v = 0; v < kDotVecs; ++v) {
-          Vec s = Rounded(scores, Mul(ToFloats(sums[r][v]), scores.factor));
-          if (rescales) s = Rounded(scaled, Mul(s, scaled.factor));
-          if (add != nullptr) {
-            const int64_t at = first + v * Vec::kLanes;
-            const int64_t left = queries - at;
-            s = Add(s, a.mask.query == 0 ? Set1(*add)
-                                         : LoadMask(add + at, FirstN(static_cast<int>(left))));
-          }
-          StoreU(to + v * Vec::kLanes, Rounded(masked, s));
+      ScoreTile tile;
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kDotVecs; ++v) tile[r][v] = ToFloats(sums[r][v]);
+      }
+      ScaleTile(scores.factor, tile);
+      RoundTile(scores, tile);
+      if (rescales) ScaleTile(scaled.factor, tile);
+      RoundTile(scaled, tile);
+      if (mask != nullptr) AddMask(a.mask, mask + t * a.mask.key, a.keys - t, queries, first, tile);
+      RoundTile(masked, tile);
+      for (int v = 0; v < kDotVecs; ++v) {
+        const int64_t at = first + v * Vec::kLanes;
+        Vec most = LoadU(block.most + at);
+        for (int r = 0; r < 4 && t + r < a.keys; ++r) {
+          most = Max(most, tile[r][v]);
+          StoreU(block.scores + (t + r) * kQueryRow + at, tile[r][v]);
         }
+        StoreU(block.most + at, most);
       }
     }
   }
@@ -198,8 +238,7 @@ static void Share(const QattentionArgs& a, const QattentionBlock& block, int64_t
   const Vec lowest = Set1(-__builtin_inff());
   for (int64_t q = 0; q < padded; q += Vec::kLanes) {
     float* scores = block.scores + q;
-    Vec max = lowest;
-    for (int64_t t = 0; t < a.keys; ++t) max = Max(max, LoadU(scores + t * kQueryRow));
+    const Vec max = LoadU(block.most + q);
     const Vec shift = Select(Equal(max, lowest), Zero(), max);
     Vec sum = Zero();
     for (int64_t t = 0; t < a.keys; ++t) {

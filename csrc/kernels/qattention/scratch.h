@@ -24,6 +24,7 @@ struct QattentionBlock {
     scores = take(keys * kQattentionQueries);
     shares = take(groups * kQattentionQueries);
     start = reinterpret_cast<int32_t*>(take(kQattentionQueries));
+    most = take(kQattentionQueries);
     k_sums = reinterpret_cast<int32_t*>(take(keys));
     k = take(keys * a.planes);
     v = take(keys * a.value_planes);
@@ -40,6 +41,7 @@ struct QattentionBlock {
   float* scores;   // [keys][queries]
   float* shares;   // [groups][queries]
   int32_t* start;  // [queries] what sums begin with
+  float* most;     // [queries] the largest scores
   float* k;        // [planes][keys]
   float* v;        // [value_planes][groups][4 features]
   float* ones;     // weights of 1
