@@ -14,7 +14,7 @@ Attention whose queries, keys, values and shares are rounded runs on bytes too (
 products are exact, and every rounding that the model has is done. A share or a result differs from
 the definition's by one unit at most, where that lies close to the middle between two. Biases behind
 a QuantizeLinear, residuals of f32 or bytes and activations are one pass over the bytes
-(QElementwise), which multiplies with the inverse of the result's scale instead of dividing by it.
+(QElementwise), which multiplies with the inverse of the result's scale, and has Gelu to 1/64 unit.
 
 Layers whose bytes DynamicQuantizeLinear makes sum exactly too (QConvDynamic), and scale with what
 QuantizeDynamic has found; everything else reads such bytes as f32.
