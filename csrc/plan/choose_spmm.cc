@@ -98,10 +98,9 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     const bool found = problem.bytes ? SelectQspmm(format, isa, &choice.kernel)
                                      : SelectSpmm(format, isa, &choice.kernel);
     if (!found) continue;
-    // Few rows have few partners of equal length.
-    if (format == SpmmFormat::kCsr4 && stats.rows < kCsr4MinRows && forced_format == kAnyFormat) {
-      continue;
-    }
+    // Few rows have few partners of equal length; what taps feed gains too little to be measured.
+    const bool may_be_fours = stats.rows >= kCsr4MinRows && problem.direct;
+    if (format == SpmmFormat::kCsr4 && !may_be_fours && forced_format == kAnyFormat) continue;
     // Without zeros a sparse format is a dense one with needless indices.
     if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;
     const int lanes = choice.kernel.lanes;

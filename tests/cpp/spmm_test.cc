@@ -262,6 +262,25 @@ void TestDeep(const SpmmKernel& kernel, Random* random) {
   }
 }
 
+// The largest panels, in which most rows find partners of equal length, and a part of one.
+void TestLargePanels(const SpmmKernel& kernel, Random* random) {
+  for (const bool direct : {false, true}) {
+    Problem p;
+    p.rows = kCsr4PanelRows + 79;
+    p.channels = 150;
+    p.direct = direct;
+    p.columns = kernel.lanes + 1;
+    p.window.in[1] = p.window.out[1] = p.columns;
+    p.block_depth = 64;
+    p.splits = 2;
+    p.pair_rows = SpmmPanelRows(kernel.format);
+    p.density = 0.1;
+    p.fetches = direct;
+    p.has_residual = direct;
+    RunProblem(p, kernel, MakeTiling(p.columns, kernel.lanes, kernel.max_vecs, 2), random);
+  }
+}
+
 // One product of `rows` x `depth` weights and 45 columns, directly or by one tap, in blocks of 64.
 std::vector<float> Product(const SpmmKernel& kernel, const std::vector<float>& w, int64_t rows,
                            std::vector<float>* x, bool direct) {
@@ -396,6 +415,7 @@ int main() {
       TestEveryTile(kernel, &random);
       TestWidths(kernel, &random);
       TestDeep(kernel, &random);
+      TestLargePanels(kernel, &random);
     }
   }
   for (const SpmmFormat format : {SpmmFormat::kDense16, SpmmFormat::kBits16}) {
