@@ -1,6 +1,8 @@
 // Groups the tensors that elementwise ops connect and chooses a layout for each group.
 #include "plan/choose_layouts.h"
 
+#include <algorithm>
+
 #include "graph/resolve.h"
 
 namespace sparsert {
@@ -10,6 +12,10 @@ namespace {
 // other: each should have columns enough to pay for reading the weights.
 constexpr int64_t kMinColumns = 16;
 constexpr int64_t kMinImageColumns = 64;
+// Of a matrix: more are multiplied in slices, which stay in cache.
+constexpr int64_t kMaxMatrixColumns = 512;
+
+bool IsMatrix(const Shape& shape) { return shape.rank == 2; }
 
 class Groups {
  public:
@@ -66,10 +72,12 @@ class Groups {
   bool Fits(uint32_t t) const {
     const TensorFacts& f = table_.facts[t];
     if (graph_.tensors[t].is_constant || !f.has_shape || f.is_known || f.dtype != DType::kF32 ||
-        f.shape.rank < 3 || f.shape.elements() == 0) {
+        f.shape.rank < 2 || f.shape.elements() == 0) {
       return false;
     }
-    return ColumnsOf(f.shape) >= (f.shape.dims[0] == 1 ? kMinColumns : kMinImageColumns);
+    const int64_t columns = ColumnsOf(f.shape);
+    if (IsMatrix(f.shape)) return columns >= kMinColumns && columns <= kMaxMatrixColumns;
+    return columns >= (f.shape.dims[0] == 1 ? kMinColumns : kMinImageColumns);
   }
 
   uint32_t Root(uint32_t t) {
@@ -80,6 +88,19 @@ class Groups {
     return t;
   }
   void Join(uint32_t a, uint32_t b) { members_[Root(a)].parent = Root(b); }
+
+  // Matrices are columns between products and elementwise ops only.
+  static bool TakesMatrices(Op op) {
+    return op == Op::kLinear || op == Op::kUnary || op == Op::kPRelu || op == Op::kBinary ||
+           op == Op::kWhere;
+  }
+  void RejectMatrices(const Node& node) {
+    for (const auto& tensors : {node.inputs, node.outputs}) {
+      for (uint32_t t : tensors) {
+        if (t != kNoTensor && IsMatrix(ShapeOf(t))) members_[t].fits = false;
+      }
+    }
+  }
 
   void Reject(const Node& node) {
     for (uint32_t t : node.inputs) {
@@ -128,6 +149,7 @@ class Groups {
 
   void Visit(const Node& node) {
     const uint32_t y = node.outputs[0];
+    if (!TakesMatrices(node.op)) RejectMatrices(node);
     switch (node.op) {
       case Op::kLinear:
         for (const size_t i : {size_t{0}, size_t{3}}) {
@@ -195,6 +217,7 @@ class Groups {
 }  // namespace
 
 int64_t ColumnsOf(const Shape& shape) {
+  if (IsMatrix(shape)) return shape.dims[0];
   int64_t columns = 1;
   for (int d = 1; d + 1 < shape.rank; ++d) columns *= shape.dims[d];
   return columns;
@@ -211,6 +234,11 @@ int64_t PlaneStride(int64_t plane) {
 TensorDesc FeatureMajorDesc(const Shape& shape) {
   TensorDesc desc = PlainDesc(DType::kF32, shape);
   const int last = shape.rank - 1;
+  if (IsMatrix(shape)) {
+    desc.strides[0] = 1;
+    desc.strides[1] = PlaneStride(shape.dims[0]);
+    return desc;
+  }
   int64_t stride = 1;
   for (int d = last - 1; d > 0; --d) {
     desc.strides[d] = stride;
@@ -244,7 +272,10 @@ bool IsPlanes(const TensorDesc& desc) {
 
 size_t StorageBytes(const TensorDesc& desc) {
   if (desc.shape.rank == 0) return DTypeSize(desc.dtype);
-  int64_t elements = desc.strides[0] * desc.shape.dims[0];
+  int64_t elements = 0;
+  for (int d = 0; d < desc.shape.rank; ++d) {
+    elements = std::max(elements, desc.strides[d] * desc.shape.dims[d]);
+  }
   return static_cast<size_t>(elements) * DTypeSize(desc.dtype);
 }
 

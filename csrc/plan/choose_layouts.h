@@ -7,7 +7,8 @@ namespace sparsert {
 
 // Fills `feature_major`: [graph.tensors]. The layout is that of the planes of [N, F, ...], seen as
 // [N, ..., F]: of a tensor of rank >= 3, the dimensions between the first and the last are
-// contiguous (its columns), features lie one column row apart. A matrix product then reads and
+// contiguous (its columns), features lie one column row apart; a matrix [N, F] is one image of N
+// columns. A matrix product then reads and
 // writes columns directly, and the Transpose between it and a convolution is a view.
 //
 // Tensors that elementwise ops connect share a layout. They are feature-major when one of them is
@@ -15,7 +16,7 @@ namespace sparsert {
 // needs them otherwise.
 Status ChooseLayouts(const Graph& graph, const ShapeTable& table, Array<bool>* feature_major);
 
-// Product of the dimensions between the first and the last.
+// Product of the dimensions between the first and the last; of a matrix, the first.
 int64_t ColumnsOf(const Shape& shape);
 
 // Elements between planes of this size.

@@ -23,7 +23,7 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
   const double l1 = static_cast<double>(cpu.l1d_bytes);
   if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
   double factor = density > 0.2 ? 1.1 : 1.35;
-  if (format == SpmmFormat::kCsr2) {
+  if (format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4) {
     // Two multiply-adds a cycle wait for X that is not in L1.
     const double shallow = cpu.fma_per_cycle > 1.0 ? 0.07 : 0.15;
     factor = density > shallow ? 0.9 : density > 0.07 ? 1.35 : 2.0;
@@ -57,11 +57,14 @@ constexpr double kCutCycles = 11.0;
 // Vectors that each thread's tile should have for one tile to be cut.
 constexpr int kMinSharedVecs = 4;
 
+constexpr int64_t kCsr4MinRows = 256;
+
 // Vectors of a tile. A wide one reads and writes longer runs of a plane and broadcasts a weight for
 // more multiply-adds; where those run at the speed of loads, deeper blocks gain more. Few non-zeros
 // want the deepest ones, unless planes are so large that reading and writing them takes longer.
 int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double density) {
-  const bool sparse_csr2 = kernel.format == SpmmFormat::kCsr2 && density < 0.15;
+  const bool pairs = kernel.format == SpmmFormat::kCsr2 || kernel.format == SpmmFormat::kCsr4;
+  const bool sparse_csr2 = pairs && density < 0.15;
   if (SpmmIsDense(kernel.format)) return kernel.max_vecs;
   if (problem.cpu.fma_per_cycle > 1.0) {
     // 128 tokens: partial sums of two tiles of blocks twice as deep are half as many.
@@ -95,6 +98,9 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     const bool found = problem.bytes ? SelectQspmm(format, isa, &choice.kernel)
                                      : SelectSpmm(format, isa, &choice.kernel);
     if (!found) continue;
+    // Few rows have few partners of equal length; what taps feed gains too little to be measured.
+    const bool may_be_fours = stats.rows >= kCsr4MinRows && problem.direct;
+    if (format == SpmmFormat::kCsr4 && !may_be_fours && forced_format == kAnyFormat) continue;
     // Without zeros a sparse format is a dense one with needless indices.
     if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;
     const int lanes = choice.kernel.lanes;
@@ -127,6 +133,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       depth = std::min<int64_t>(kMaxSquareDepth, problem.cpu.l2_bytes / 4 / row_bytes);
       if (!problem.bytes) depth = std::min(depth, kMaxPiecesDepth);
     }
+    if (format == SpmmFormat::kCsr4) depth = std::min<int64_t>(depth, kCsr4BlockDepth);
     const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
     // Blocks of about equal depth.
     depth = std::min<int64_t>(stats.depth, (stats.depth + blocks - 1) / blocks);
@@ -161,6 +168,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       case SpmmFormat::kCsr2:
         cycles = nnz * std::max(nv / fma * (problem.bytes ? 1.5 : 1.15), 2.0) +
                  groups * static_cast<double>(stats.rows * blocks) * (12.0 + 2.0 * nv);
+        break;
+      case SpmmFormat::kCsr4:
+        cycles = nnz * std::max(nv / fma * 1.08, 1.5) +
+                 groups * static_cast<double>(stats.rows * blocks) * (10.0 + 2.0 * nv);
         break;
       case SpmmFormat::kPat4:
         cycles = nnz * nv / fma + static_cast<double>(stats.columns4) * 1.2 +
@@ -228,7 +239,7 @@ Status FormatFromName(const char* name, int* format) {
   }
   return Status::Error(StatusCode::kInvalidArgument,
                        "unknown compute format '%s'; known: dense, dense8, dense16, csr, csr2, "
-                       "pat4, bsr4, bsr8, bsr16, sell, bits, bits16, perm, winograd",
+                       "csr4, pat4, bsr4, bsr8, bsr16, sell, bits, bits16, perm, winograd",
                        name);
 }
 

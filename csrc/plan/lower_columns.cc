@@ -1,4 +1,5 @@
-// Lowers a Linear whose operands are feature-major: one product per image over its columns.
+// Lowers a Linear whose operands are feature-major: over its columns, one product per image, or one
+// of a matrix.
 #include "plan/builder.h"
 #include "plan/choose_layouts.h"
 #include "plan/lower_spmm.h"
@@ -14,7 +15,9 @@ struct Columns {
 };
 
 Columns ColumnsOf(const TensorDesc& desc, const IoRef& ref) {
-  return {ref, desc.strides[0], desc.strides[desc.shape.rank - 1]};
+  const int last = desc.shape.rank - 1;
+  const int64_t row = desc.strides[last];
+  return {ref, last == 1 ? row * desc.shape.dims[last] : desc.strides[0], row};
 }
 
 // Rows are read whole vectors at a time.
@@ -57,7 +60,7 @@ Status LowerColumns(PlanBuilder* b) {
 
   SpmmOperands s;
   s.key.tensor = node.Input(1);
-  s.batch = out.dims[0];
+  s.batch = out.rank == 2 ? 1 : out.dims[0];
   s.columns = ColumnsOf(out);
   s.may_be_direct = true;
   s.x = x.ref;

@@ -13,13 +13,18 @@ constexpr int64_t kFarBytes = 384 * 1024;
 // Packed weights that several tiles read: about what L2 keeps beside their columns.
 constexpr int64_t kSplitBytes = 768 * 1024;
 
-// Rows of a csr2 panel when threads share a layer's rows: as many as find good partners, but two
-// panels for each thread.
-int32_t Csr2Rows(int64_t rows, int64_t threads) {
+// Rows of a panel of csr2 or csr4: as many as find good partners, but, when threads share a layer's
+// rows, two panels for each thread.
+int32_t PairRows(SpmmFormat format, int64_t rows, int64_t threads, bool shared) {
   constexpr int64_t kMinRows = 64;
-  const int64_t share = (rows + 2 * threads - 1) / (2 * threads);
-  const int64_t even = (share + 1) / 2 * 2;
-  return static_cast<int32_t>(std::max<int64_t>(kMinRows, std::min<int64_t>(kCsr2PanelRows, even)));
+  const bool fours = format == SpmmFormat::kCsr4;
+  const int64_t most = fours ? kCsr4PanelRows : kCsr2PanelRows;
+  if (!shared && !fours) return static_cast<int32_t>(most);
+  // Panels of about equal size.
+  int64_t panels = (rows + most - 1) / most;
+  if (shared) panels = std::max(panels, 2 * threads);
+  const int64_t share = (rows + panels - 1) / panels;
+  return static_cast<int32_t>(std::max(kMinRows, std::min(most, (share + 3) / 4 * 4)));
 }
 
 // Cycles per vector that the feed copies: masked loads, two loads and a shuffle, or several of
@@ -97,11 +102,11 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   const int64_t parallel = images * (all_tiles ? 1 : choice.tiling.tiles);
   const int64_t wanted = threads == 1 ? 1 : threads * (direct ? 8 : 1);
   const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
-  if (choice.kernel.format == SpmmFormat::kCsr2) {
+  const SpmmFormat format = choice.kernel.format;
+  if (format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4) {
     const bool is_split = by_rows || parallel < wanted;
-    key->csr2_rows = o.quantised != nullptr ? kQspmmCsr2Rows
-                     : is_split             ? Csr2Rows(stats_.rows, threads)
-                                            : kCsr2PanelRows;
+    key->pair_rows =
+        o.quantised != nullptr ? kQspmmCsr2Rows : PairRows(format, stats_.rows, threads, is_split);
   }
   const PackedSpmm* packed = nullptr;
   SRT_RETURN_IF_ERROR(b->weights->Spmm(*key, &packed));

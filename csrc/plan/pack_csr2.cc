@@ -4,6 +4,7 @@
 #include "plan/pack_csr2.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace sparsert {
@@ -22,16 +23,17 @@ constexpr int kFewShared = 4;
 
 }  // namespace
 
-Status Csr2Packer::Reserve(int32_t block_depth) {
+Status Csr2Packer::Reserve(int32_t block_depth, int panel_rows) {
   words_ = (block_depth + 63) / 64;
-  SRT_RETURN_IF_ERROR(bits_.resize(static_cast<size_t>(words_) * kCsr2PanelRows));
-  SRT_RETURN_IF_ERROR(candidates_.reserve(kCsr2PanelRows * kPartners));
-  return sorted_.resize(kCsr2PanelRows * kPartners);
+  SRT_RETURN_IF_ERROR(bits_.resize(static_cast<size_t>(words_) * panel_rows));
+  const size_t candidates = static_cast<size_t>(panel_rows) * kPartners;
+  SRT_RETURN_IF_ERROR(candidates_.reserve(candidates));
+  return sorted_.resize(candidates);
 }
 
 // Fills pairs_ for rows [0, rows): row[0] is the longer one, `both` the columns in common.
 void Csr2Packer::MatchRows(int rows, int panel_rows) {
-  uint16_t order[kCsr2PanelRows];
+  uint16_t order[kCsr4PanelRows];
   for (int r = 0; r < rows; ++r) order[r] = static_cast<uint16_t>(r);
   std::sort(order, order + rows, [&](uint16_t a, uint16_t b) {
     return count_[a] != count_[b] ? count_[a] > count_[b] : a < b;
@@ -68,7 +70,7 @@ void Csr2Packer::MatchRows(int rows, int panel_rows) {
     for (const Candidate& c : candidates_) sorted[end[highest - c.score]++] = c;
   } else {
     // In the same order among equals, without the memory that std::stable_sort allocates.
-    int place[kCsr2PanelRows];
+    int place[kCsr4PanelRows];
     for (int i = 0; i < rows; ++i) place[order[i]] = i;
     std::copy(candidates_.begin(), candidates_.end(), sorted);
     std::sort(sorted, sorted + candidates_.size(), [&](const Candidate& x, const Candidate& y) {
@@ -77,7 +79,7 @@ void Csr2Packer::MatchRows(int rows, int panel_rows) {
     });
   }
 
-  bool taken[kCsr2PanelRows] = {};
+  bool taken[kCsr4PanelRows] = {};
   int pairs = 0;
   auto add = [&](int a, int b) {
     taken[a] = taken[b] = true;
@@ -115,13 +117,64 @@ void Csr2Packer::MatchRows(int rows, int panel_rows) {
   });
 }
 
+// Two pairs, or one and two rows that are not there, as the next group.
+void Csr2Packer::AddGroup(const Csr2Pair& a, const Csr2Pair* b) {
+  Csr4Group& group = groups_[group_count_++];
+  const bool two = b != nullptr;
+  group = {{a.row[0], a.row[1], two ? b->row[0] : kNoRow, two ? b->row[1] : kNoRow}, a.both, 0};
+  if (two) group.both = std::min(a.both, b->both);
+  for (const uint16_t row : group.row) {
+    if (row == kNoRow) continue;
+    group.single = std::max(group.single, static_cast<uint16_t>(count_[row] - group.both));
+  }
+}
+
+// Fills groups_ from pairs_, of which those of equal lengths lie side by side.
+void Csr2Packer::MatchPairs(int pairs) {
+  group_count_ = 0;
+  uint16_t left[kCsr4PanelRows / 2];
+  int lefts = 0;
+  for (int i = 0; i < pairs; ++i) {
+    const Csr2Pair& a = pairs_[i];
+    const bool equal =
+        i + 1 < pairs && a.both == pairs_[i + 1].both && a.single == pairs_[i + 1].single;
+    if (equal) {
+      AddGroup(a, &pairs_[++i]);
+    } else {
+      left[lefts++] = static_cast<uint16_t>(i);
+    }
+  }
+  // The others: each with the one that costs least.
+  for (int i = 0; i < lefts; ++i) {
+    if (left[i] == kNoRow) continue;
+    const Csr2Pair& a = pairs_[left[i]];
+    int best = -1;
+    int least = 0;
+    for (int j = i + 1; j < lefts; ++j) {
+      if (left[j] == kNoRow) continue;
+      const Csr2Pair& b = pairs_[left[j]];
+      const int unshared = std::abs(a.both - b.both);
+      const int zeros = 2 * std::abs(a.both + a.single - b.both - b.single);
+      const int cost = kShareGain * unshared + kZeroCost * zeros;
+      if (best >= 0 && cost >= least) continue;
+      best = j;
+      least = cost;
+    }
+    AddGroup(a, best < 0 ? nullptr : &pairs_[left[best]]);
+    if (best >= 0) left[best] = kNoRow;
+  }
+  std::sort(groups_, groups_ + group_count_, [](const Csr4Group& a, const Csr4Group& b) {
+    if (a.both != b.both) return a.both > b.both;
+    return a.single != b.single ? a.single > b.single : a.row[0] < b.row[0];
+  });
+}
+
 Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end, int rows,
                                int panel_rows, uint32_t k_begin, uint32_t k_end, uint32_t* next,
                                PackedSpmm* packed) {
   std::memset(bits_.data(), 0, static_cast<size_t>(rows) * words_ * sizeof(uint64_t));
-  uint32_t begin[kCsr2PanelRows];
   for (int r = 0; r < rows; ++r) {
-    begin[r] = next[r];
+    begin_[r] = next[r];
     uint32_t i = next[r];
     uint64_t* bits = bits_.data() + static_cast<size_t>(r) * words_;
     for (; i < row_end[r] && entries[i].k < k_end; ++i) {
@@ -132,7 +185,72 @@ Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end
     next[r] = i;
   }
   MatchRows(rows, panel_rows);
+  return packed->format == SpmmFormat::kCsr4
+             ? AppendGroups(entries, rows, panel_rows, k_begin, packed)
+             : AppendPairs(entries, rows, panel_rows, k_begin, packed);
+}
 
+Status Csr2Packer::AppendGroups(const PackEntry* entries, int rows, int panel_rows,
+                                uint32_t k_begin, PackedSpmm* packed) {
+  MatchPairs((rows + 1) / 2);
+  size_t columns = 0;  // of four values each
+  for (int g = 0; g < group_count_; ++g) columns += groups_[g].both + groups_[g].single;
+  constexpr size_t kCounts = sizeof(Csr4Group) / sizeof(uint16_t);
+  const size_t counts_of_panel = static_cast<size_t>(panel_rows / 4) * kCounts;
+  SRT_RETURN_IF_ERROR(packed->counts.reserve_more(counts_of_panel));
+  SRT_RETURN_IF_ERROR(packed->ids.reserve_more(2 * columns));
+  SRT_RETURN_IF_ERROR(packed->values.reserve_more(4 * columns));
+  uint16_t* counts = packed->counts.extend_unchecked(counts_of_panel);
+  std::memset(counts, 0, counts_of_panel * sizeof(uint16_t));
+  std::memcpy(counts, groups_, static_cast<size_t>(group_count_) * sizeof(Csr4Group));
+  for (int g = 0; g < group_count_; ++g) {
+    const Csr4Group& group = groups_[g];
+    const size_t ids = group.both + 2u * group.single;
+    const size_t values = 4u * (group.both + group.single);
+    uint16_t* id_pairs = packed->ids.extend_unchecked(ids);
+    float* both_value = packed->values.extend_unchecked(values);
+    std::memset(id_pairs, 0, ids * sizeof(uint16_t));
+    std::fill_n(both_value, values, 0.0f);
+    auto* both_id = reinterpret_cast<uint8_t*>(id_pairs);
+    uint8_t* id = both_id + 2u * group.both;
+    float* value = both_value + 4u * group.both;
+    auto place = [k_begin](const PackEntry& e) { return static_cast<uint8_t>(e.k - k_begin); };
+    for (int pair = 0; pair < 2; ++pair) {
+      const uint16_t* row = group.row + 2 * pair;
+      const auto first = [&](int i) {
+        return row[i] == kNoRow ? entries : entries + begin_[row[i]];
+      };
+      const PackEntry* a = first(0);
+      const PackEntry* a_end = row[0] == kNoRow ? a : a + count_[row[0]];
+      const PackEntry* b = first(1);
+      const PackEntry* b_end = row[1] == kNoRow ? b : b + count_[row[1]];
+      int shared = 0;
+      int at_a = 2 * pair;  // in `id` and `value`
+      int at_b = 2 * pair + 1;
+      while (a != a_end || b != b_end) {
+        const bool same = a != a_end && b != b_end && a->k == b->k;
+        if (same && shared < group.both) {
+          both_id[2 * shared + pair] = place(*a);
+          both_value[4 * shared + 2 * pair] = a++->value;
+          both_value[4 * shared + 2 * pair + 1] = b++->value;
+          ++shared;
+        } else if (b == b_end || (a != a_end && a->k <= b->k)) {
+          id[at_a] = place(*a);
+          value[at_a] = a++->value;
+          at_a += 4;
+        } else {
+          id[at_b] = place(*b);
+          value[at_b] = b++->value;
+          at_b += 4;
+        }
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+Status Csr2Packer::AppendPairs(const PackEntry* entries, int rows, int panel_rows, uint32_t k_begin,
+                               PackedSpmm* packed) {
   const int pairs = (rows + 1) / 2;
   size_t values = 0;
   for (int p = 0; p < pairs; ++p) values += 2u * (pairs_[p].both + pairs_[p].single);
@@ -145,10 +263,10 @@ Status Csr2Packer::AppendPanel(const PackEntry* entries, const uint32_t* row_end
   std::memcpy(counts, pairs_, pairs * sizeof(Csr2Pair));
   for (int p = 0; p < pairs; ++p) {
     const Csr2Pair& pair = pairs_[p];
-    const PackEntry* a = entries + begin[pair.row[0]];
+    const PackEntry* a = entries + begin_[pair.row[0]];
     const PackEntry* a_end = a + count_[pair.row[0]];
     const bool has_b = pair.row[1] != kNoRow;
-    const PackEntry* b = has_b ? entries + begin[pair.row[1]] : a;
+    const PackEntry* b = has_b ? entries + begin_[pair.row[1]] : a;
     const PackEntry* b_end = has_b ? b + count_[pair.row[1]] : b;
     uint16_t* both_id = packed->ids.extend_unchecked(pair.both);
     float* both_value = packed->values.extend_unchecked(2u * pair.both);

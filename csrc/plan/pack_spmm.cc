@@ -198,12 +198,14 @@ Status OrderTaps(int32_t taps, PackedSpmm* packed, PackedMatrix* m, Array<uint32
 }
 
 Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat format, bool direct,
-                int32_t block_depth, int32_t csr2_rows, PackedSpmm* packed) {
+                int32_t block_depth, int32_t pair_rows, PackedSpmm* packed) {
   const Allocator* allocator = packed->groups.allocator();
   packed->format = format;
   packed->direct = direct;
+  if (format == SpmmFormat::kCsr4) block_depth = std::min(block_depth, kCsr4BlockDepth);
   packed->block_depth = block_depth;
-  const int mr = format == SpmmFormat::kCsr2 ? csr2_rows : SpmmPanelRows(format);
+  const bool paired = format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4;
+  const int mr = paired ? pair_rows : SpmmPanelRows(format);
   const int64_t rows = weights.rows / groups;
   SRT_RETURN_IF_ERROR(packed->groups.resize(groups));
   Array<uint32_t> place(allocator);
@@ -220,7 +222,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   SRT_RETURN_IF_ERROR(column_of.resize(weights.cols));
   SRT_RETURN_IF_ERROR(row_values.resize(weights.cols));
   Csr2Packer csr2(allocator);
-  if (format == SpmmFormat::kCsr2) SRT_RETURN_IF_ERROR(csr2.Reserve(block_depth));
+  if (paired) SRT_RETURN_IF_ERROR(csr2.Reserve(block_depth, mr));
   SRT_RETURN_IF_ERROR(pattern.resize(block_depth));
   SRT_RETURN_IF_ERROR(values.resize(static_cast<size_t>(block_depth) * kSquareRows));
 
@@ -298,7 +300,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
                                              k_begin, k_end, row_next.data() + row, packed));
           continue;
         }
-        if (format == SpmmFormat::kCsr2) {
+        if (paired) {
           SRT_RETURN_IF_ERROR(csr2.AppendPanel(entries.data(), row_end.data() + row, panel_rows, mr,
                                                k_begin, k_end, row_next.data() + row, packed));
           continue;
@@ -371,6 +373,9 @@ void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32
       } else if (format == SpmmFormat::kCsr2) {
         const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (m.panel_rows / 2);
         for (int r = 0; r < m.panel_rows / 2; ++r) stored += 2u * (pair[r].both + pair[r].single);
+      } else if (format == SpmmFormat::kCsr4) {
+        const auto* group = reinterpret_cast<const Csr4Group*>(m.counts) + at * (m.panel_rows / 4);
+        for (int r = 0; r < m.panel_rows / 4; ++r) stored += 4u * (group[r].both + group[r].single);
       } else {
         stored += static_cast<uint64_t>(m.counts[at]) * m.panel_rows;
       }

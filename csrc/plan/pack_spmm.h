@@ -48,10 +48,11 @@ struct PackEntry {
 
 // `weights`: [groups * rows][channels * taps], columns ordered (channel, tap). `direct` keeps every
 // K-row in its place (taps must be 1); else K-rows without a non-zero are dropped and the others
-// ordered by block of channels, then tap, then channel. `csr2_rows`: of a panel of kCsr2, even and
-// at most kCsr2PanelRows; the other formats' panels have their own sizes.
+// ordered by block of channels, then tap, then channel. `pair_rows`: of a panel of kCsr2, even and
+// at most kCsr2PanelRows, or of kCsr4, a multiple of four and at most kCsr4PanelRows; the other
+// formats' panels have their own sizes. Blocks of kCsr4 are cut to kCsr4BlockDepth.
 Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat format, bool direct,
-                int32_t block_depth, int32_t csr2_rows, PackedSpmm* packed);
+                int32_t block_depth, int32_t pair_rows, PackedSpmm* packed);
 
 // The order of K-rows that are fed by taps, as above. `place_of`: of each column of W,
 // kDroppedColumn for those without a non-zero; the others get their packed K-row. Records runs and

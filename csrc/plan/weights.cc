@@ -366,7 +366,7 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
     const Status status = full ? PackDenseSpmm(&rows, key.groups, key.taps, format, key.direct,
                                                key.block_depth, &packing->spmm)
                                : PackSpmm(*csr, key.groups, key.taps, format, key.direct,
-                                          key.block_depth, key.csr2_rows, &packing->spmm);
+                                          key.block_depth, key.pair_rows, &packing->spmm);
     if (!status.ok()) {
       Free(packing);
       return status;
@@ -446,7 +446,7 @@ int32_t Weights::KeptDepth(const PackKey& key) const {
   for (const Packing* p = packings_; p != nullptr; p = p->next) {
     PackKey same = p->key;
     same.block_depth = key.block_depth;
-    same.csr2_rows = key.csr2_rows;
+    same.pair_rows = key.pair_rows;
     if (!p->kept || !(same == key)) continue;
     const double ratio = static_cast<double>(std::max(p->key.block_depth, key.block_depth)) /
                          std::min(p->key.block_depth, key.block_depth);

@@ -46,7 +46,7 @@ struct PackKey {
   int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
   int32_t block_depth = 0;
-  int32_t csr2_rows = 0;     // of a panel of SpmmFormat::kCsr2
+  int32_t pair_rows = 0;     // of a panel of SpmmFormat::kCsr2 or kCsr4
   int32_t lanes = 0;         // spmv
   int32_t panel_rows = 0;    // winograd: of a panel; 0 for the other kernels
   int32_t group_panels = 0;  // winograd
@@ -58,7 +58,7 @@ struct PackKey {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
            transposed == o.transposed && phases == o.phases && vector == o.vector &&
            bytes == o.bytes && depthwise == o.depthwise && bias == o.bias && format == o.format &&
-           direct == o.direct && block_depth == o.block_depth && csr2_rows == o.csr2_rows &&
+           direct == o.direct && block_depth == o.block_depth && pair_rows == o.pair_rows &&
            lanes == o.lanes && panel_rows == o.panel_rows && group_panels == o.group_panels;
   }
 };

@@ -90,6 +90,24 @@ void TestGroups() {
     const uint32_t y = Linear(&t, c, 6, 9);
     EXPECT_CHOSEN(&t, {}, {x, a, b, c, y});
   }
+  {  // a matrix: its rows are columns between products, not where others read them
+    TEST_GRAPH(t);
+    const uint32_t u = Linear(&t, t.Input({20, 6}), 6, 9);
+    const uint32_t e = Add(&t, Relu(&t, u), t.Weights({9}));
+    const uint32_t m = Linear(&t, e, 9, 6);
+    const uint32_t mean = Reduce(&t, m, 1);
+    const uint32_t o = Linear(&t, Add(&t, m, mean), 6, 6);
+    const uint32_t p = Linear(&t, o, 6, 6);
+    Relu(&t, p);
+    EXPECT_CHOSEN(&t, {u, e, o}, {m, mean, p});
+  }
+  for (const int64_t rows : {15, 513}) {
+    TEST_GRAPH(t);
+    const uint32_t u = Linear(&t, t.Input({rows, 6}), 6, 9);
+    const uint32_t m = Linear(&t, u, 9, 6);
+    Relu(&t, m);
+    EXPECT_CHOSEN(&t, {}, {u, m});
+  }
 }
 
 void TestDescs() {
@@ -101,6 +119,12 @@ void TestDescs() {
   }
   ++checks;
   failures += IsFeatureMajor(desc) && !IsPlanes(desc) && StorageBytes(desc) == 896 ? 0 : 1;
+  const TensorDesc matrix = FeatureMajorDesc(MakeShape({17, 7}));
+  ++checks;
+  failures += matrix.strides[0] == 1 && matrix.strides[1] == 32 && StorageBytes(matrix) == 896 &&
+                      ColumnsOf(matrix.shape) == 17
+                  ? 0
+                  : 1;
   TensorDesc planes = PlainDesc(DType::kF32, MakeShape({2, 3, 5, 7}));
   ++checks;
   failures += IsPlanes(planes) && !IsFeatureMajor(planes) ? 0 : 1;

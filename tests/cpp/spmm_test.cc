@@ -25,7 +25,7 @@ struct Problem {
   bool by_rows = false;
   bool fetches = false;
   bool by_blocks = false;
-  int32_t csr2_rows = kCsr2PanelRows;
+  int32_t pair_rows = kCsr2PanelRows;
   bool has_bias = false;
   bool has_residual = false;
   bool guard_at_end = true;
@@ -62,8 +62,10 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   Csr csr(allocator);
   FillCsr(w, p.groups * p.rows, depth, &csr);
   PackedSpmm packed(allocator);
+  const int32_t pair_rows =
+      kernel.format == SpmmFormat::kCsr4 ? (p.pair_rows + 3) / 4 * 4 : p.pair_rows;
   Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct, p.block_depth,
-                p.csr2_rows, &packed));
+                pair_rows, &packed));
 
   SpmmArgs a;
   a.batch = p.batch;
@@ -194,7 +196,7 @@ Problem SomeProblem(int number, int64_t columns, Random* random) {
   p.by_rows = random->Int(0, 1) == 1;
   p.fetches = random->Int(0, 1) == 1;
   p.by_blocks = random->Int(0, 1) == 1;
-  p.csr2_rows = kCsr2Rows[random->Int(0, 3)];
+  p.pair_rows = kCsr2Rows[random->Int(0, 3)];
   return p;
 }
 
@@ -257,6 +259,25 @@ void TestDeep(const SpmmKernel& kernel, Random* random) {
         RunProblem(p, kernel, MakeTiling(3, kernel.lanes, 1, 1), random);
       }
     }
+  }
+}
+
+// The largest panels, in which most rows find partners of equal length, and a part of one.
+void TestLargePanels(const SpmmKernel& kernel, Random* random) {
+  for (const bool direct : {false, true}) {
+    Problem p;
+    p.rows = kCsr4PanelRows + 79;
+    p.channels = 150;
+    p.direct = direct;
+    p.columns = kernel.lanes + 1;
+    p.window.in[1] = p.window.out[1] = p.columns;
+    p.block_depth = 64;
+    p.splits = 2;
+    p.pair_rows = SpmmPanelRows(kernel.format);
+    p.density = 0.1;
+    p.fetches = direct;
+    p.has_residual = direct;
+    RunProblem(p, kernel, MakeTiling(p.columns, kernel.lanes, kernel.max_vecs, 2), random);
   }
 }
 
@@ -394,6 +415,7 @@ int main() {
       TestEveryTile(kernel, &random);
       TestWidths(kernel, &random);
       TestDeep(kernel, &random);
+      TestLargePanels(kernel, &random);
     }
   }
   for (const SpmmFormat format : {SpmmFormat::kDense16, SpmmFormat::kBits16}) {

@@ -115,7 +115,7 @@ def test_layers(forecast):
         assert len(layer["levels"]) == 7
         assert all(level["time_ns"] > 0 for level in layer["levels"])
     formats = {level["format"] for layer in layers for level in layer["levels"]}
-    known = {"", "dense", "dense8", "winograd", "csr", "csr2", "pat4", "bsr4", "bsr8"}
+    known = {"", "dense", "dense8", "winograd", "csr", "csr2", "csr4", "pat4", "bsr4", "bsr8"}
     known |= {"bsr16", "sell", "bits", "perm"}  # of single vectors
     assert formats <= known
     unpruned = ("dense", "winograd")

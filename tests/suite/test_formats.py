@@ -9,7 +9,7 @@ from tests.suite import test_conv, test_linear
 from tests.suite.harness import ISAS, ISAS_OF_FLOATS, Case, assert_close, runs_on
 from tests.suite.random_graphs import random_case
 
-FORMATS = ("dense", "csr", "pat4", "bsr4", "bsr8", "dense8", "csr2")
+FORMATS = ("dense", "csr", "pat4", "bsr4", "bsr8", "dense8", "csr2", "csr4")
 VECTOR_FORMATS = ("sell", "bits", "bsr4", "bsr8", "bsr16", "perm")  # of single vectors
 CASES = [
     *test_conv.weight_cases()[::3],

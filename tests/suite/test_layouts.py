@@ -131,7 +131,37 @@ def make(name: str, batch: int) -> Case:
     )
 
 
+# Of a matrix: its rows become columns between products, whatever else reads them.
+MATRICES = {
+    "perceptron": ["u = Gemm<transA=0, transB=0>(x, up, bias)", "e = Gelu(u)"]
+    + ["m = MatMul(e, down)", "o = Add(m, x)", "k = MatMul(o, up)", "r = Relu(k)"]
+    + ["q = Mul(r, bias)", "y = MatMul(q, down)"],
+    "branches": ["u = MatMul(x, up)", "m = MatMul(u, down)", "p = PRelu(m, slopes)"]
+    + ["a = Softmax<axis=-1>(m)", "b = Mul(p, a)", "k = MatMul(b, up)", "l = MatMul(k, down)"]
+    + ["c = Concat<axis=1>(k, l)", "n = Neg(l)", "v = ReduceMean(n, last)", "d = Sub(n, v)"]
+    + ["y = MatMul(d, up)"],
+    "transposed": ["u = MatMul(x, up)", "t = Transpose(u)", "s = Neg(t)", "m = MatMul(u, down)"]
+    + ["h = Tanh(m)", "y = MatMul(h, up)"],
+}
+MATRIX_OUTPUTS = {"branches": ("y", "c", "p"), "transposed": ("s", "y")}
+
+
+def make_matrix(name: str) -> Case:
+    """The case of a graph of matrices, of fewer rows than become columns and of more."""
+    words = " ".join(MATRICES[name]).replace("(", " ").replace(")", " ").replace(",", " ").split()
+    return Case(
+        name,
+        MATRICES[name],
+        {"x": ["n", F]},
+        {k: v for k, v in CONSTANTS.items() if k in words},
+        outputs=MATRIX_OUTPUTS.get(name, ("y",)),
+        sizes=[{"n": n} for n in (15, 16, 33, 144, 513)],
+        tolerance=NETWORK,
+    )
+
+
 CASES = unique([make(name, batch) for name in GRAPHS for batch in (1, 2)])
+CASES += [make_matrix(name) for name in MATRICES]
 BY_NAME = {made.name: made for made in CASES}
 
 
@@ -149,6 +179,14 @@ def test_a_block_copies_nothing(name: str) -> None:
         if row["op"] == "Linear":
             assert row["step_count"] == 1
         assert "copy" not in row["kernel"]
+
+
+def test_products_of_matrices_copy_their_ends() -> None:
+    model = BY_NAME["perceptron"].load(ENGINES[-1])
+    model.run(None, {"x": np.ones((33, F), np.float32)})
+    rows = model.explain().to_dict()["rows"]
+    # The first one brings x into columns, the second one as its residual, the last one y back.
+    assert [row["step_count"] for row in rows if row["op"] == "Linear"] == [2, 2, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["varies_by_row_1", "other_axis_1", "joined_1"])

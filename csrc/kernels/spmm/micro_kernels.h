@@ -259,6 +259,82 @@ struct Csr2Micro {
   }
 };
 
+// The K-row that byte i of `ids` says.
+template <int i>
+SRT_INLINE const float* RowOf(const SpmmTile& t, uint32_t ids) {
+  return t.x + (ids >> 8 * i & 0xff) * t.x_row;
+}
+
+// What a group's rows begin with is fetched while the one before is computed: partial sums, or the
+// rows of R and Y that end it. `row`: within the panel.
+template <int NV>
+SRT_INLINE void FetchGroup(const SpmmTile& t, int panel_row, const Csr4Group& group) {
+  const bool ahead = t.last && t.ahead;
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    if (group.row[r] == kNoRow) return;
+    if (!t.first) FetchSums<NV>(t, panel_row + group.row[r]);
+    if (ahead) FetchRow<NV>(t, panel_row + group.row[r]);
+  }
+}
+
+// Half as many row ends as csr2, and successive groups of a large panel are equally long, so that
+// they are predicted.
+struct Csr4Micro {
+  // Weights and ids of the next four groups or so: what is fetched earlier drives X from L1.
+  static constexpr int kAhead = 256;
+
+  template <int NV, bool kLower>
+  static void Run(const PackedMatrix& m, const SpmmTile& t) {
+    const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
+    const auto* group = reinterpret_cast<const Csr4Group*>(m.counts) + at * (m.panel_rows / 4);
+    const auto* id = reinterpret_cast<const uint8_t*>(m.ids + m.id_offsets[at]);
+    const float* w = m.values + m.value_offsets[at];
+    for (int p = t.panel_begin; p < t.panel_end; ++p) {
+      const int panel_row = p * m.panel_rows;
+      const int rows = m.rows - panel_row < m.panel_rows ? m.rows - panel_row : m.panel_rows;
+      const Csr4Group* end = group + (rows + 3) / 4;
+      for (; group != end; ++group) {
+        if (end - group > 1) FetchGroup<NV>(t, panel_row, group[1]);
+        if (t.stream) {
+          const int weights = 4 * (group->both + group->single);
+          for (int i = 0; i < weights; i += 16) __builtin_prefetch(w + kAhead + i);
+          for (int i = 0; i < weights; i += 64) __builtin_prefetch(id + 2 * kAhead + i);
+        }
+        Vec acc[4][NV];
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r) {
+          const int row = group->row[r] != kNoRow ? group->row[r] : group->row[0];
+          BeginRow<NV>(t, panel_row + row, acc[r]);
+        }
+        for (int i = 0; i < group->both; ++i) {
+          uint16_t ids;
+          memcpy(&ids, id, sizeof(ids));
+          AddShared<NV, kLower>(Set1(w[0]), Set1(w[1]), RowOf<0>(t, ids), acc[0], acc[1]);
+          AddShared<NV, kLower>(Set1(w[2]), Set1(w[3]), RowOf<1>(t, ids), acc[2], acc[3]);
+          id += 2;
+          w += 4;
+        }
+        for (int i = 0; i < group->single; ++i) {
+          uint32_t ids;
+          memcpy(&ids, id, sizeof(ids));
+          AddRow<NV, kLower>(Set1(w[0]), RowOf<0>(t, ids), acc[0]);
+          AddRow<NV, kLower>(Set1(w[1]), RowOf<1>(t, ids), acc[1]);
+          AddRow<NV, kLower>(Set1(w[2]), RowOf<2>(t, ids), acc[2]);
+          AddRow<NV, kLower>(Set1(w[3]), RowOf<3>(t, ids), acc[3]);
+          id += 4;
+          w += 4;
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r) {
+          if (group->row[r] != kNoRow) EndRow<NV>(t, panel_row + group->row[r], acc[r]);
+        }
+      }
+      group = end + (m.panel_rows / 4 - (rows + 3) / 4);
+    }
+  }
+};
+
 // The first panels of a block that read X fetch its K-rows, this many columns ahead: behind them,
 // nearly all rows are there.
 constexpr int kColumnsAhead = 6;

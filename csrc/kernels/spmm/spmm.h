@@ -40,17 +40,20 @@ enum class SpmmFormat : uint8_t {
   kBsr8 = 4,     // 8-row panels, the same
   kDense8 = 5,   // 8-row panels, every weight
   kCsr2 = 6,     // rows of a panel by twos that have many columns in common: see Csr2Pair
-  kDense16 = 7,  // 16-row panels, every weight, by squares of 16 K-rows
-  kBits16 = 8,   // the same squares, with a mask of each one's bytes and those that are not 0
-  kCount = 9,
+  kCsr4 = 7,     // two such pairs of equal lengths at a time: see Csr4Group
+  kDense16 = 8,  // 16-row panels, every weight, by squares of 16 K-rows
+  kBits16 = 9,   // the same squares, with a mask of each one's bytes and those that are not 0
+  kCount = 10,
 };
 
 // Formats before this one have kernels for floats on every instruction set; the others on AMX.
 constexpr int kFloatFormats = static_cast<int>(SpmmFormat::kDense16);
 
 constexpr int kCsrPanelRows = 64;
-constexpr int kCsr2PanelRows = 256;  // at most, and even
-constexpr int kPatterns = 15;        // of a 4-row panel's column, the empty one left out
+constexpr int kCsr2PanelRows = 256;   // at most, and even
+constexpr int kCsr4PanelRows = 1024;  // at most, and a multiple of four
+constexpr int kCsr4BlockDepth = 256;  // at most: ids are bytes
+constexpr int kPatterns = 15;         // of a 4-row panel's column, the empty one left out
 
 // Two rows of a block: first the columns that both use, then of each row as many others, one of
 // either in turn. A row that has fewer is filled up with zeros.
@@ -60,6 +63,15 @@ struct Csr2Pair {
   uint16_t single;  // of each row
 };
 constexpr uint16_t kNoRow = 0xffff;
+
+// Two pairs of a block that are computed together. First `both` times a column that rows 0 and 1
+// use and one that rows 2 and 3 use, then `single` times one of each row. Ids are bytes. What a row
+// has less of is filled up with zeros.
+struct Csr4Group {
+  uint16_t row[4];  // within the panel; kNoRow where the panel has none left
+  uint16_t both;
+  uint16_t single;
+};
 
 // K-rows of a block which share a tap; the tap-fed tile is filled run by run.
 struct FeedRun {
@@ -78,7 +90,8 @@ struct PackedMatrix {
   int32_t panels = 0;
   // kDense: none. kCsr: [blocks][panels * 64] (row within the panel, non-zeros) pairs. kPat4:
   // [blocks][panels][15] columns per pattern 1..15 (bit r = row r). kBsr: [blocks][panels] columns.
-  // kCsr2: [blocks][panels][panel_rows / 2] Csr2Pair.
+  // kCsr2: [blocks][panels][panel_rows / 2] Csr2Pair. kCsr4: [blocks][panels][panel_rows / 4]
+  // Csr4Group.
   const uint16_t* counts = nullptr;
   const uint16_t* ids = nullptr;            // K-row within the block, per stored column
   const float* values = nullptr;            // per column, its rows in rising order
@@ -178,6 +191,8 @@ inline int SpmmPanelRows(SpmmFormat format) {
       return kCsrPanelRows;
     case SpmmFormat::kCsr2:
       return kCsr2PanelRows;
+    case SpmmFormat::kCsr4:
+      return kCsr4PanelRows;
     case SpmmFormat::kBsr8:
     case SpmmFormat::kDense8:
       return 8;

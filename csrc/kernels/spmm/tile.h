@@ -60,6 +60,14 @@ SRT_INLINE void FetchRow(const SpmmTile& t, int row) {
   for (int v = 0; v < NV; ++v) __builtin_prefetch(r + v * Vec::kLanes);
 }
 
+// Asks for the partial sums of a row.
+template <int NV>
+SRT_INLINE void FetchSums(const SpmmTile& t, int row) {
+  const float* sums = t.sums + row * (NV * Vec::kLanes);
+#pragma GCC unroll 8
+  for (int v = 0; v < NV; ++v) __builtin_prefetch(sums + v * Vec::kLanes, 1);
+}
+
 // The sums of `row` before this block: the bias, or what earlier blocks left.
 template <int NV>
 SRT_INLINE void BeginRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
