@@ -25,7 +25,9 @@ OSACA = TOOLS / "osaca"
 
 def _without_branches(body: Sequence[str]) -> list[str]:
     """A loop's straight code: its branches are predicted, and their targets mean nothing here."""
-    return [re.sub(r" <.*", "", i) for i in body if not re.match(r"(b|b\.\w+|cbn?z|tbn?z) ", i)]
+    return [
+        re.sub(r" <.*", "", i) for i in body if not re.match(r"(bl?r?|ret|b\.\w+|cbn?z|tbn?z)\b", i)
+    ]
 
 
 def llvm_mca(cpu: str) -> Callable[[Sequence[str]], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import re
 import subprocess
@@ -9,7 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.arm.emulate import Block
+from bench.arm.emulate import Block, Program
+from bench.arm.instructions import effect_of
 
 OBJDUMP = "aarch64-linux-gnu-objdump"
 # A loop is not longer than this: no kernel of ours is, and less text need be looked at.
@@ -34,11 +36,11 @@ class Loop:
     multiply_adds: int
 
 
-def hot_loops(program: Path, blocks: Sequence[Block]) -> list[Loop]:
+def hot_loops(program: Program, blocks: Sequence[Block]) -> list[Loop]:
     """Returns the loops with vector multiply-adds, the one with most of them first."""
     loops: list[Loop] = []
     executions = _executions(blocks)
-    for function, code in _functions(program, blocks):
+    for function, code in _multiplying_functions(program, blocks):
         at = {address: i for i, (address, _) in enumerate(code)}
         spans = set()
         for i, (address, text) in enumerate(code):
@@ -75,21 +77,31 @@ def _executions(blocks: Sequence[Block]) -> Counter[int]:
     return executions
 
 
-def _functions(program: Path, blocks: Sequence[Block]) -> list[tuple[str, list[tuple[int, str]]]]:
-    """The code around all blocks that were executed, function by function."""
-    begin = min(block.address for block in blocks)
-    end = max(block.address + 4 * block.instructions for block in blocks)
+def _multiplying_functions(
+    program: Program, blocks: Sequence[Block]
+) -> list[tuple[str, list[tuple[int, str]]]]:
+    """(name, [(address, instruction)]) of the functions that ran multiply-adds."""
+    starts = program.function_starts()
+    spans = set()
+    for block in blocks:
+        words = program.words(block.address, block.instructions)
+        if any(effect_of(word).multiply_adds for word in words):
+            at = bisect.bisect_right(starts, block.address)
+            spans.add((starts[at - 1], starts[at] if at < len(starts) else block.address + 4096))
+    return [_disassemble(program.path, *span) for span in sorted(spans)]
+
+
+def _disassemble(path: Path, begin: int, end: int) -> tuple[str, list[tuple[int, str]]]:
     command = [OBJDUMP, "-d", "-C", "--no-show-raw-insn", f"--start-address={begin:#x}"]
-    command += [f"--stop-address={end + 4 * _MAX_LENGTH:#x}", str(program)]
+    command += [f"--stop-address={end:#x}", str(path)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    functions: list[tuple[str, list[tuple[int, str]]]] = []
+    name, code = "", []
     for line in text.splitlines():
         heading = re.match(r"[0-9a-f]+ <(.*)>:$", line)
-        if heading:
-            functions.append((heading[1], []))
-            continue
         instruction = re.match(r"\s+([0-9a-f]+):\s+(.*)$", line)
-        if instruction and functions:
+        if heading:
+            name = name or heading[1]
+        elif instruction:
             words = re.sub(r"\s+", " ", instruction[2].split("//")[0]).strip()
-            functions[-1][1].append((int(instruction[1], 16), words))
-    return functions
+            code.append((int(instruction[1], 16), words))
+    return name, code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -103,14 +104,21 @@ class Program:
                 return struct.unpack_from(f"<{count}I", data, address - start)
         raise ValueError(f"{self.path.name} has no code at {address:#x}")
 
+    @functools.cached_property
+    def _functions(self) -> list[tuple[int, str]]:
+        """(address, name), by address."""
+        tool = COMPILER.removesuffix("gcc") + "nm"
+        rows = [line.split() for line in _output([tool, self.path]).splitlines()]
+        return sorted((int(row[0], 16), row[2]) for row in rows if row[1] in "tTwW")
+
     def symbol(self, name: str) -> int:
         """The address of a function."""
-        tool = COMPILER.removesuffix("gcc") + "nm"
-        for line in _output([tool, self.path]).splitlines():
-            fields = line.split()
-            if fields[-1] == name:
-                return int(fields[0], 16)
-        raise ValueError(f"{self.path.name} has no symbol {name}")
+        (address,) = (address for address, function in self._functions if function == name)
+        return address
+
+    def function_starts(self) -> list[int]:
+        """The addresses of all functions, rising."""
+        return [address for address, _ in self._functions]
 
 
 def missing_tools() -> list[str]:
@@ -132,7 +140,13 @@ def build_tools() -> tuple[Program, Path]:
     plugin, program = TOOLS / "count_blocks.so", TOOLS / "run_model"
     source = here / "count_blocks.c"
     _output(["cc", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-o", plugin, source])
-    sources = [f"-I{ROOT / 'csrc' / 'include'}", here / "run_model.c", library, "-pthread", "-lm"]
+    sources: list[str | Path] = [
+        f"-I{ROOT / 'csrc' / 'include'}",
+        here / "run_model.c",
+        library,
+        "-pthread",
+        "-lm",
+    ]
     _output([COMPILER, "-O2", "-static", "-o", program, *sources])
     return Program(program), plugin
 

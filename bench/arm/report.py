@@ -57,9 +57,12 @@ def network_table(tools: Tools, names: Sequence[str] = NETWORKS) -> Table:
     """Counts of whole networks."""
     rows = []
     subjects = [(Subject(n, s), "neon") for n in names for s in SPARSITIES]
-    subjects += [
-        (Subject(n, s, int8=True), "neondot") for n in names if n in QUANTISED for s in (0.0, 0.9)
-    ]
+    for name in names:
+        if name in QUANTISED:
+            subjects += [
+                (Subject(name, int8=True), "neondot"),
+                (Subject(name, 0.9, "1x4", int8=True), "neondot"),
+            ]
     dense = 0
     for subject, isa in subjects:
         found = emulate(tools, subject, isa)
@@ -70,7 +73,7 @@ def network_table(tools: Tools, names: Sequence[str] = NETWORKS) -> Table:
             (
                 subject.name,
                 "int8" if subject.int8 else "f32",
-                f"{100 * subject.sparsity:g} %",
+                _zeros(subject),
                 format_bytes(found.file_bytes),
                 format_bytes(found.run.facts["arena_bytes"]),
                 f"{counts.instructions / 1e6:.1f}",
@@ -86,6 +89,11 @@ def network_table(tools: Tools, names: Sequence[str] = NETWORKS) -> Table:
     columns += ["instructions per MAC", "loads per MAC", "bytes loaded per MAC"]
     columns += ["bytes stored per MAC", "dense instructions over these"]
     return Table("Counted under emulation, batch 1", columns, rows)
+
+
+def _zeros(subject: Subject) -> str:
+    pattern = "" if subject.pattern == "unstructured" else f", {subject.pattern}"
+    return f"{100 * subject.sparsity:g} %{pattern}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Projection:
 
 def project(tools: Tools, found: Emulated, models: dict[str, Cycles]) -> Projection:
     """Cycles of the loops of a run."""
-    loops = hot_loops(tools[0].path, found.run.blocks)
+    loops = hot_loops(tools[0], found.run.blocks)
     inside = sum(loop.rounds * len(loop.body) for loop in loops)
     cycles = {
         name: sum(loop.rounds * model(loop.body) for loop in loops) / found.macs
@@ -141,7 +149,7 @@ def projection_table(tools: Tools, layers: Sequence[str] = LAYERS) -> Table:
             for name in formats:
                 found = emulate(tools, Subject(layer, 0.9, pattern), compute_format=name)
                 made = project(tools, found, models)
-                zeros = f"90 %{'' if pattern == 'unstructured' else ', ' + pattern}"
+                zeros = _zeros(Subject(layer, 0.9, pattern))
                 rows.append(_projection_row(what, zeros, name, made, best))
     columns = ["1x1 convolution", "zeros", "format", "instructions in the loops", *models]
     return Table("Projected, inner loop, L1-resident", columns, rows)
