@@ -115,8 +115,11 @@ def project(tools: Tools, found: Emulated, models: dict[str, Cycles]) -> Project
     """Cycles of the loops of a run."""
     loops = hot_loops(tools[0], found.run.blocks)
     inside = sum(loop.rounds * len(loop.body) for loop in loops)
+    # Some rows leave a few multiply-adds behind a loop: they count as if they were in it.
+    looped = sum(loop.rounds * loop.multiply_adds for loop in loops)
+    scale = found.run.counts.multiply_adds / looped / found.macs
     cycles = {
-        name: sum(loop.rounds * model(loop.body) for loop in loops) / found.macs
+        name: sum(loop.rounds * model(loop.body) for loop in loops) * scale
         for name, model in models.items()
     }
     return Projection(cycles, inside / found.run.counts.instructions, loops)
