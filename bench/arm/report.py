@@ -21,7 +21,7 @@ LAYERS = ("layer-128-28", "layer-512-14")
 
 DENSE_FORMATS = ("dense", "dense8")
 # What unstructured zeros are computed in, and blocks of 4x1.
-SPARSE_FORMATS = {"unstructured": ("csr", "csr2", "pat4"), "4x1": ("bsr4",)}
+SPARSE_FORMATS = {"unstructured": ("csr", "csr2"), "4x1": ("bsr4",)}
 
 Tools = tuple[Program, Path]
 Cycles = Callable[[Sequence[str]], float]
