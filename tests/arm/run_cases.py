@@ -1,7 +1,7 @@
 """Runs what write_cases.py wrote, and compares; with NumPy and sparsert alone.
 
-Command: python tests/arm/run_cases.py FOLDER BACKEND [--every N]. Every Nth case, on every
-instruction set of this machine; 1 when outputs differ.
+Command: python tests/arm/run_cases.py FOLDER BACKEND [--every N] [--isa NAME]. Every Nth case, on
+one or every instruction set of this machine; 1 when outputs differ.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("backend", choices=("native", "capi"))
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--isa")
     args = parser.parse_args()
-    isas = list(import_core(args.backend).isas())
+    isas = [args.isa] if args.isa else list(import_core(args.backend).isas())
     cases = sorted(args.folder.glob("*.npz"))[:: args.every]
     wrong = [text for path in cases for isa in isas for text in check(path, args.backend, isa)]
     print(*wrong, sep="\n", end="\n" if wrong else "")
