@@ -15,12 +15,13 @@ CMAKE = $(BIN)/cmake -G Ninja -S . -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
 DEV := build/dev
 ASAN := build/asan
 CROSS := build/aarch64
+ARM := build/arm
 CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 # Folders of the Python suite that run once more under the sanitizers.
 ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
 
 .PHONY: help build build-all demo test check format bench peers peers-short sweep performance pruning pruning-until fuzz \
-  asan tsan cross embedded coverage clean distclean
+  asan tsan cross embedded arm arm-short arm-report coverage clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -135,24 +136,62 @@ tsan: ## the thread pool's test under ThreadSanitizer
 	  -lpthread
 	build/tsan/thread_pool_test
 
-# ---- 64-bit ARM: everything compiles; the C++ tests run where qemu-aarch64 is installed ---------
-cross: $(VENV)/.stamp-build ## cross-compile for aarch64
-	@command -v aarch64-linux-gnu-g++ >/dev/null || { echo "make cross needs the aarch64 compiler: \
-	apt-get install g++-aarch64-linux-gnu (and qemu-user, to run the tests)"; exit 1; }
-	$(CMAKE) -B $(CROSS) -DCMAKE_TOOLCHAIN_FILE=$(abspath .ci/toolchain-aarch64.cmake) \
-	  -DSPARSERT_PYTHON=OFF -DSPARSERT_BUILD_TESTS=ON
+# ---- 64-bit ARM: cross-compiled, and run by qemu-aarch64; see docs/arm.md -------------------------
+# Cores whose instruction sets the tests run on.
+ARM_CPUS ?= cortex-a53 cortex-a72 cortex-a76 neoverse-n1
+CROSS_CMAKE = $(CMAKE) -B $(CROSS) -DCMAKE_TOOLCHAIN_FILE=$(abspath .ci/toolchain-aarch64.cmake) \
+  -DSPARSERT_BUILD_TESTS=ON
+
+cross: $(VENV)/.stamp-build ## cross-compile for aarch64; the C++ tests run where there is qemu-aarch64
+	@.ci/need.sh aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+	$(CROSS_CMAKE) -DSPARSERT_PYTHON=OFF
 	$(BIN)/cmake --build $(CROSS) -j $(JOBS)
 	$(BIN)/python .ci/check_isa_objects.py --nm aarch64-linux-gnu-nm $(CROSS)
 	$(BIN)/python .ci/check_archive.py --tools aarch64-linux-gnu- --kib 1024 $(CROSS)/libsparsert.a
-	@if command -v qemu-aarch64 >/dev/null; then \
-	  $(BIN)/ctest --test-dir $(CROSS) --output-on-failure -j $(JOBS); \
+	@if .ci/need.sh qemu-aarch64 qemu-user; then \
+	  QEMU_CPU=cortex-a76 $(BIN)/ctest --test-dir $(CROSS) --output-on-failure -j $(JOBS); \
 	else echo "qemu-aarch64 is not installed: compiled only"; fi
+
+# Python, NumPy and cffi of the other architecture.
+$(ARM)/.stamp-sysroot: .ci/arm_sysroot.sh | $(VENV)/.stamp-build
+	PIP_ARGS="$(PIP_ARGS)" .ci/arm_sysroot.sh $(ARM) $(BIN)/python
+	@touch $@
+
+# This package beside its C library, and beside its extension if there is one.
+ARM_PACKAGE = rm -rf $(ARM)/package && mkdir -p $(ARM)/package && cp -r sparsert $(ARM)/package/ && \
+  rm -f $(ARM)/package/sparsert/runtime/_core*.so
+ARM_RUN = PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$(abspath $(ARM))/package:$(abspath $(ARM))/site \
+  SPARSERT_LIBRARY=$(abspath $(CROSS))/libsparsert.so $(ARM)/python
+# Of the cases of tests/suite, every so many.
+ARM_EVERY ?= 8
+ARM_CASES = rm -rf $(ARM)/cases && $(BIN)/python -m tests.arm.write_cases $(ARM)/cases --every
+
+arm: cross $(VENV)/.stamp-dev build $(ARM)/.stamp-sysroot ## and the Python package, on several cores
+	$(CROSS_CMAKE) -DSPARSERT_PYTHON=ON -DPython_INCLUDE_DIR=$(abspath $(ARM))/include
+	$(BIN)/cmake --build $(CROSS) -j $(JOBS) --target _core
+	$(ARM_PACKAGE) && cp $(CROSS)/_core*.so $(ARM)/package/sparsert/runtime/_core.so
+	$(ARM_CASES) $(ARM_EVERY)
+	set -e; for cpu in $(ARM_CPUS); do echo "==== $$cpu"; export QEMU_CPU=$$cpu; \
+	  $(BIN)/ctest --test-dir $(CROSS) --output-on-failure -j $(JOBS); \
+	  $(ARM_RUN) tests/arm/run_cases.py $(ARM)/cases native; \
+	  $(ARM_RUN) tests/arm/run_cases.py $(ARM)/cases capi --every 4; \
+	  $(ARM_RUN) -m sparsert bench $(ARM)/cases/0001.sprt --threads 1 --runs 7; done
+
+arm-short: cross $(VENV)/.stamp-dev build $(ARM)/.stamp-sysroot ## part of it, and counted instructions
+	$(ARM_PACKAGE)
+	$(ARM_CASES) 60
+	QEMU_CPU=cortex-a53 $(ARM_RUN) tests/arm/run_cases.py $(ARM)/cases capi --isa neon
+	$(BIN)/python -m bench.arm --check
+
+arm-report: $(VENV)/.stamp-bench cross ## the tables of docs/arm.md
+	@.ci/need.sh llvm-mca-19 llvm-19
+	@test -d $(CROSS)/bench/osaca || $(PIP) --target $(CROSS)/bench/osaca osaca
+	$(BIN)/python -m bench.arm --publish
 
 # ---- no operating system: the library wants nothing but what a C compiler brings ----------------
 embedded: $(VENV)/.stamp-build ## compile for 64-bit ARM and ARMv7 with NEON, without an operating system
 	@for name in aarch64-linux-gnu arm-linux-gnueabihf; do \
-	  command -v $$name-g++ >/dev/null || { echo "make embedded needs g++-$$name: \
-	  apt-get install g++-$$name"; exit 1; }; \
+	  .ci/need.sh $$name-g++ g++-$$name || exit 1; \
 	  $(CMAKE) -B build/bare-$$name -DCMAKE_TOOLCHAIN_FILE=$(abspath .ci/)/toolchain-$${name%%-*}.cmake \
 	    -DSPARSERT_PYTHON=OFF -DSPARSERT_BARE=ON && \
 	  $(BIN)/cmake --build build/bare-$$name -j $(JOBS) --target sparsert_static && \

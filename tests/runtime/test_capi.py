@@ -21,6 +21,7 @@ from sparsert import capi
 from sparsert.errors import BackendError, ModelFormatError, ShapeError
 from sparsert.runtime.native_backend import import_core
 from tests.api.models import image, small_cnn_file, two_in_two_out, with_fallback
+from tests.arm.write_cases import suite_cases
 from tests.suite.harness import ISAS, build, i64
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +61,14 @@ def test_declarations_are_those_of_the_header() -> None:
     declared = [line for line in capi.DECLARATIONS.splitlines() if not line.startswith("#")]
     assert " ".join(declared).split() == words[: len(" ".join(declared).split())]
     assert f"#define SRT_ABI_VERSION {capi.ABI_VERSION}" in capi.DECLARATIONS
+
+
+def test_cases_of_the_suite() -> None:
+    for name, file, all_feeds, _ in suite_cases(every=32):
+        extension, library = pair(file, threads=1)
+        for feeds in all_feeds:
+            want, got = (model.run(None, feeds) for model in (extension, library))
+            assert [y.tobytes() for y in got] == [y.tobytes() for y in want], name
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -19,6 +19,26 @@ SRT_INLINE Vec FmaX(Vec w, Vec x, Vec acc, int v) {
   return kLower && v == NV - 1 ? FmaLower(w, x, acc) : Fma(w, x, acc);
 }
 
+// NEON: a multiply-add takes one factor from a lane of a Quad. Elsewhere it is broadcast as it is
+// loaded.
+constexpr bool kFmaByLane = Vec::kLanes == 4 && Vec::kRegisters == 32;
+
+// For NEON, where the K-rows of a tile lie: a copy that stays in registers, with a stride in bytes,
+// which AArch64 multiplies and adds to an address in one instruction.
+struct TileRows {
+  explicit TileRows(const SpmmTile& t)
+      : x(reinterpret_cast<const char*>(t.x)), stride(t.x_row * 4) {}
+  const float* operator[](uint64_t id) const {
+    return reinterpret_cast<const float*>(x + static_cast<int64_t>(id) * stride);
+  }
+
+  const char* x;
+  int64_t stride;
+};
+
+// The compiler may not load what follows before: registers would not suffice.
+SRT_INLINE void EndLoads() { __asm__ volatile("" ::: "memory"); }
+
 // Streamed weights are fetched this far ahead: the next page, where hardware prefetchers stop.
 constexpr int kWeightsAhead = 1024;
 
@@ -153,6 +173,18 @@ struct CsrMicro {
           for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], more[s][v]);
         }
       }
+      if constexpr (kFmaByLane && NV > 4) {
+        const TileRows x(t);
+        for (; i + 4 <= n; i += 4) {
+          const Quad q = LoadQuad(w + i);
+          uint64_t ids;
+          memcpy(&ids, id + i, sizeof(ids));
+          AddRow<NV, kLower>(Lane<0>(q), x[ids & 0xffff], acc);
+          AddRow<NV, kLower>(Lane<1>(q), x[ids >> 16 & 0xffff], acc);
+          AddRow<NV, kLower>(Lane<2>(q), x[ids >> 32 & 0xffff], acc);
+          AddRow<NV, kLower>(Lane<3>(q), x[ids >> 48], acc);
+        }
+      }
       for (; i < n; ++i) AddRow<NV, kLower>(Set1(w[i]), t.x + id[i] * t.x_row, acc);
       id += n;
       w += n;
@@ -170,6 +202,46 @@ SRT_INLINE void AddShared(Vec wa, Vec wb, const float* x, Vec (&a)[NV], Vec (&b)
     KeepInRegister(&xv);
     a[v] = FmaX<NV, kLower>(wa, xv, a[v], v);
     b[v] = FmaX<NV, kLower>(wb, xv, b[v], v);
+  }
+}
+
+// The columns of a pair of rows, by two of either kind: the most that four weights are enough for.
+template <int NV, bool kLower>
+SRT_INLINE void AddTwos(const SpmmTile& t, const Csr2Pair& pair, const uint16_t*& id,
+                        const float*& w, Vec (&a)[NV], Vec (&b)[NV]) {
+  const TileRows x(t);
+  const int both = pair.both / 2;
+  const int single = pair.single / 2;
+  for (int i = 0; i < both; ++i) {
+    const Quad q = LoadQuad(w);
+    uint32_t ids;
+    memcpy(&ids, id, sizeof(ids));
+    AddShared<NV, kLower>(Lane<0>(q), Lane<1>(q), x[ids & 0xffff], a, b);
+    EndLoads();
+    AddShared<NV, kLower>(Lane<2>(q), Lane<3>(q), x[ids >> 16], a, b);
+    EndLoads();
+    id += 2;
+    w += 4;
+  }
+  if (pair.both % 2 != 0) {
+    AddShared<NV, kLower>(Set1(w[0]), Set1(w[1]), x[id[0]], a, b);
+    ++id;
+    w += 2;
+  }
+  for (int j = 0; j < single; ++j) {
+    const Quad q = LoadQuad(w);
+    uint64_t ids;
+    memcpy(&ids, id, sizeof(ids));
+    AddRow<NV, kLower>(Lane<0>(q), x[ids & 0xffff], a);
+    EndLoads();
+    AddRow<NV, kLower>(Lane<1>(q), x[ids >> 16 & 0xffff], b);
+    EndLoads();
+    AddRow<NV, kLower>(Lane<2>(q), x[ids >> 32 & 0xffff], a);
+    EndLoads();
+    AddRow<NV, kLower>(Lane<3>(q), x[ids >> 48], b);
+    EndLoads();
+    id += 4;
+    w += 4;
   }
 }
 
@@ -236,6 +308,11 @@ struct Csr2Micro {
             a[v] = Add(a[v], c[v]);
             b[v] = Add(b[v], d[v]);
           }
+        }
+        if constexpr (kFmaByLane && NV > 2) {
+          AddTwos<NV, kLower>(t, *pair, id, w, a, b);
+          i = pair->both;
+          j = pair->single / 2 * 2;
         }
         for (; i < pair->both; ++i) {
           AddShared<NV, kLower>(Set1(w[0]), Set1(w[1]), t.x + id[0] * t.x_row, a, b);
@@ -337,6 +414,23 @@ struct Csr4Micro {
 constexpr int kColumnsAhead = 6;
 constexpr int kFetchingPanels = 8;
 
+// Adds the products of one K-row, in registers, to the sums of MR rows: more than those of weights
+// that are loaded one by one would leave registers for.
+template <int MR, int NV>
+SRT_INLINE void AddByLanes(const float* w, const Vec (&x)[NV], Vec (&acc)[MR][NV]) {
+#pragma GCC unroll 2
+  for (int r = 0; r < MR; r += 4) {
+    const Quad q = LoadQuad(w + r);
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      acc[r][v] = Fma(Lane<0>(q), x[v], acc[r][v]);
+      acc[r + 1][v] = Fma(Lane<1>(q), x[v], acc[r + 1][v]);
+      acc[r + 2][v] = Fma(Lane<2>(q), x[v], acc[r + 2][v]);
+      acc[r + 3][v] = Fma(Lane<3>(q), x[v], acc[r + 3][v]);
+    }
+  }
+}
+
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
 struct PanelMicro {
@@ -379,11 +473,15 @@ struct PanelMicro {
         Vec xv[NV];
 #pragma GCC unroll 8
         for (int v = 0; v < NV; ++v) xv[v] = LoadX<NV, kLower>(x, v);
+        if constexpr (kFmaByLane) {
+          AddByLanes<MR, NV>(w, xv, acc);
+        } else {
 #pragma GCC unroll 8
-        for (int r = 0; r < MR; ++r) {
-          const Vec wv = Set1(w[r]);
+          for (int r = 0; r < MR; ++r) {
+            const Vec wv = Set1(w[r]);
 #pragma GCC unroll 8
-          for (int v = 0; v < NV; ++v) acc[r][v] = FmaX<NV, kLower>(wv, xv[v], acc[r][v], v);
+            for (int v = 0; v < NV; ++v) acc[r][v] = FmaX<NV, kLower>(wv, xv[v], acc[r][v], v);
+          }
         }
         w += MR;
         if (!kIndexed) x += t.x_row;
