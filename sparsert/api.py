@@ -59,7 +59,8 @@ def load(
             model sees a close race, within a second; False trusts the cost model. What was measured
             is kept on disk (docs/environment.md) and not measured again.
         strict: raise UnsupportedOpError when an operator is not native, instead of running it in
-            a fallback engine with a warning.
+            a fallback engine with a warning. Operators registered with sparsert.kernels.custom_op
+            run in their kernels either way, without a warning.
         level: of a .sprt file with levels, the one to run; None: the first, the densest. It can be
             changed at any time: `model.level = "fast"`.
         keep_levels: False frees the packed weights of a level when another is chosen: less memory,
@@ -92,8 +93,9 @@ def load(
             raise unknown_level(label, level, ())
         graph = _canonical(src, example_inputs, dynamic_shapes)
         problems = _native_problems(graph)
-        if problems and strict:
-            raise UnsupportedOpError(describe_problems(label, [str(p) for p in problems]))
+        unwanted = [str(problem) for problem in problems if not problem.is_custom]
+        if unwanted and strict:
+            raise UnsupportedOpError(describe_problems(label, unwanted))
         if problems and backend in NATIVE_BACKENDS:
             return Model(_hybrid(graph, problems, label, options), None, options)
         if problems:
@@ -441,11 +443,12 @@ def _oracle(graph: ir.Model, label: str) -> Any:
 def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str, Any]) -> Any:
     """Native segments with a fallback engine between them, and a warning that names the ops."""
     from sparsert.modelfile import write_aligned
+    from sparsert.runtime.custom_segment import CustomSegment
     from sparsert.runtime.fallback import FallbackSegment, segment
     from sparsert.runtime.graph_backend import HybridBackend, specs_of
     from sparsert.runtime.native_backend import NativeBackend
 
-    reasons = {problem.node: str(problem) for problem in problems}
+    reasons = {problem.node: str(problem) for problem in problems if not problem.is_custom}
     parts: list[tuple[str | None, list[str], list[str], Any]] = []
     engines = set()
     for part in segment(graph, problems):
@@ -462,16 +465,20 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
             )
             parts.append((None, part.inputs, part.outputs, native))
             continue
+        if part.is_custom:
+            parts.append((None, part.inputs, part.outputs, CustomSegment(part)))
+            continue
         why = "; ".join(reasons[node.name] for node in part.model.graph if node.name in reasons)
         engine = FallbackSegment(part, options["threads"])
         engines.add(engine.engine)
         parts.append((why, part.inputs, part.outputs, engine))
-    warnings.warn(
-        describe_problems(
-            f"{label} runs partly by fallback ({', '.join(sorted(engines))}); strict=True makes "
-            "this an error",
-            list(reasons.values()),
-        ),
-        stacklevel=3,
-    )
+    if reasons:
+        warnings.warn(
+            describe_problems(
+                f"{label} runs partly by fallback ({', '.join(sorted(engines))}); strict=True "
+                "makes this an error",
+                list(reasons.values()),
+            ),
+            stacklevel=3,
+        )
     return HybridBackend(parts, specs_of(graph.graph.inputs), specs_of(graph.graph.outputs), label)

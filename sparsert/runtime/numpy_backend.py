@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.errors import BackendError, ShapeError, UnsupportedOpError, describe_problems
+from sparsert.kernels.custom_ops import CustomOp, custom_ops
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -125,10 +126,26 @@ def _make_evaluator(proto: Any) -> Any:
     new_ops.append(numpy_ops.MAX_POOL)
     if all(_is_plain_resize(node) for node in nodes if node.op_type == "Resize"):
         new_ops.append(numpy_ops.RESIZE)
+    new_ops += [_custom_run(op) for op in custom_ops()]
     try:
         return ReferenceEvaluator(proto, new_ops=new_ops)
     except (NotImplementedError, RuntimeError, TypeError, KeyError) as error:
         raise UnsupportedOpError(f"the numpy backend cannot run the model: {error}") from error
+
+
+def _custom_run(op: CustomOp) -> type:
+    """Teaches the evaluator an operator with a registered kernel."""
+    from onnx.reference.op_run import OpRun
+
+    def __init__(self: Any, node: Any, *arguments: Any, **options: Any) -> None:
+        OpRun.__init__(self, node, *arguments, **options)
+        self.call = op.bind(node)
+
+    def _run(self: Any, *arrays: Any, **attributes: Any) -> tuple[np.ndarray, ...]:
+        return self.call.run(arrays)
+
+    members = {"op_domain": op.domain, "__init__": __init__, "_run": _run}
+    return type(op.op_type, (OpRun,), members)
 
 
 def _is_plain_resize(node: Any) -> bool:
