@@ -1,0 +1,1 @@
+"""Kernels compiled by Numba over compressed and dense weights; they know arrays, not graphs."""
