@@ -99,15 +99,15 @@ def load(
         if problems and backend in NATIVE_BACKENDS:
             return Model(_hybrid(graph, problems, label, options), None, options)
         if problems:
-            return Model(_oracle(graph, label), None, options)
+            return Model(_python(graph, label, options), None, options)
         from sparsert.modelfile import write_aligned
 
         file = write_aligned(graph)
         del graph
-    if backend == "numpy":
+    if backend not in NATIVE_BACKENDS:
         from sparsert.runtime.native_backend import aligned_bytes
 
-        return Model(_oracle_of_sprt(file, label, level), aligned_bytes(file), options)
+        return Model(_python_of_sprt(file, label, level, options), aligned_bytes(file), options)
     from sparsert.runtime.native_backend import NativeBackend
 
     native = NativeBackend(
@@ -281,10 +281,6 @@ def forecast(
 def _check_options(backend: str, threads: int | None, tune: bool | str) -> None:
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
-    if backend == "numba":
-        raise BackendError(
-            'backend="numba" is not in this version; use "native", "capi" or "numpy"'
-        )
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}, expected None or an integer of at least 1")
     if tune not in (True, False, "auto"):
@@ -421,20 +417,26 @@ def _require_native(graph: ir.Model, label: str) -> None:
         raise UnsupportedOpError(describe_problems(label, [str(p) for p in problems]))
 
 
-def _oracle_of_sprt(file: Any, label: str, level: str | None) -> Any:
+def _python_of_sprt(file: Any, label: str, level: str | None, options: dict[str, Any]) -> Any:
+    """Returns a backend in Python for a .sprt file's bytes."""
     from sparsert.modelfile import read
-    from sparsert.runtime.graph_backend import LevelOracle
+    from sparsert.runtime.graph_backend import LevelBackend
 
     content = read(bytes(file), label)
     if content.levels:
-        return LevelOracle(content, label, level)
-    oracle = _oracle(_graph_of_content(content, label), label)
+        return LevelBackend(content, label, level, lambda graph: _python(graph, label, options))
+    backend = _python(_graph_of_content(content, label), label, options)
     if level is not None:
-        oracle.set_level(level)  # says that there is none
-    return oracle
+        backend.set_level(level)  # says that there is none
+    return backend
 
 
-def _oracle(graph: ir.Model, label: str) -> Any:
+def _python(graph: ir.Model, label: str, options: dict[str, Any]) -> Any:
+    """Returns a backend in Python, numba or numpy, for a canonical graph."""
+    if options["backend"] == "numba":
+        from sparsert.runtime.numba_backend import NumbaBackend
+
+        return NumbaBackend(graph, label, options["threads"])
     from sparsert.runtime.graph_backend import OracleBackend
 
     return OracleBackend(graph, label)

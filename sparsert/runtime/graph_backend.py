@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from sparsert.errors import unknown_level
 from sparsert.kernels.custom_ops import find_custom_op
 from sparsert.runtime.custom_segment import CustomSegment
 from sparsert.runtime.table import Table
-from sparsert.runtime.types import EXPLAIN_COLUMNS, TensorSpec
+from sparsert.runtime.types import EXPLAIN_COLUMNS, Backend, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -85,13 +85,23 @@ class OracleBackend(WithoutLevels):
         return Table(f"{self._label}: median of {runs} runs", ["layer", "kernel", "us"], [row])
 
 
-class LevelOracle:
-    """Interprets the level in use of a .sprt file; makes each level's graph at its first use."""
+class LevelBackend:
+    """Runs the level in use of a .sprt file; makes each level's graph at its first use.
 
-    def __init__(self, content: ModelFile, label: str, level: str | None) -> None:
+    Args:
+        content: the file.
+        label: names the model.
+        level: which one; None: the first.
+        make: the backend of a canonical graph.
+    """
+
+    def __init__(
+        self, content: ModelFile, label: str, level: str | None, make: Callable[[ir.Model], Backend]
+    ) -> None:
         self._content = content
         self._label = label
-        self._engines: dict[str, OracleBackend] = {}
+        self._make = make
+        self._engines: dict[str, Backend] = {}
         self.level_names = [table.name for table in content.levels]
         self.set_level(self.level_names[0] if level is None else level)
         self.inputs = self._engine.inputs
@@ -110,7 +120,7 @@ class LevelOracle:
             raise unknown_level(self._label, name, self.level_names)
         if name not in self._engines:
             graph = to_ir(at_level(self._content, self.level_names.index(name)))
-            self._engines[name] = OracleBackend(graph, self._label)
+            self._engines[name] = self._make(graph)
         self._level = name
 
     def levels(self) -> list[dict[str, Any]]:
@@ -120,7 +130,7 @@ class LevelOracle:
         return level_facts(self._content)
 
     @property
-    def _engine(self) -> OracleBackend:
+    def _engine(self) -> Backend:
         return self._engines[self._level]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -128,11 +138,11 @@ class LevelOracle:
         return self._engine.run(feeds)
 
     def explain(self) -> Table:
-        """Lists the nodes; all run in NumPy."""
+        """Says how each layer of the level in use runs."""
         return self._engine.explain()
 
     def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
-        """Times whole runs."""
+        """Times the level in use."""
         return self._engine.profile(feeds, runs)
 
 

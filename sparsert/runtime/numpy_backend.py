@@ -31,7 +31,7 @@ class NumpyBackend:
         proto, self._weights = split_weights(model)
         self._inputs = {value.name or "": value for value in model.graph.inputs}
         self._outputs = [value.name or "" for value in model.graph.outputs]
-        self._evaluator = _make_evaluator(proto)
+        self._evaluator = make_evaluator(proto)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes all outputs.
@@ -113,7 +113,8 @@ def split_weights(model: ir.Model) -> tuple[Any, dict[str, np.ndarray]]:
     return proto, arrays
 
 
-def _make_evaluator(proto: Any) -> Any:
+def make_evaluator(proto: Any) -> Any:
+    """Returns onnx's evaluator of a model with sparsert's operators and its own of some others."""
     from onnx.reference import ReferenceEvaluator
 
     from sparsert.runtime import numpy_ops, packed_ops

@@ -163,11 +163,6 @@ def test_options_out_of_range(options: dict) -> None:
         sparsert.load(small_cnn_file(), **options)
 
 
-def test_numba_is_not_there_yet() -> None:
-    with pytest.raises(BackendError, match="numba"):
-        sparsert.load(small_cnn_file(), backend="numba")
-
-
 @pytest.mark.parametrize("name", ["no.onnx", "no.sprt", "no"])
 def test_missing_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelFormatError, match=name):
