@@ -330,6 +330,16 @@ def _graph_of_content(content: ModelFile, label: str) -> ir.Model:
         raise ModelFormatError(f"{label}: {error}") from None
 
 
+def native_graph(src: Any) -> ir.Model:
+    """Returns the canonical graph of a source as in load(); all its operators are native.
+
+    Raises:
+        UnsupportedOpError: lists every operator that is not.
+        ModelFormatError: the source is missing, corrupt or of an unknown type.
+    """
+    return _native_graph(src, _read_sprt(src), None, None)
+
+
 def _native_graph(src: Any, file: Any, example_inputs: Any, dynamic_shapes: Any) -> ir.Model:
     """Returns the canonical graph of a source, whose .sprt bytes are `file`, if it has any."""
     if file is not None:
@@ -436,7 +446,7 @@ def _python(graph: ir.Model, label: str, options: dict[str, Any]) -> Any:
     if options["backend"] == "numba":
         from sparsert.runtime.numba_backend import NumbaBackend
 
-        return NumbaBackend(graph, label, options["threads"])
+        return NumbaBackend(graph, label, options["threads"], options["tune"])
     from sparsert.runtime.graph_backend import OracleBackend
 
     return OracleBackend(graph, label)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparsert.report import serve
+from sparsert.report.kernel_bench import load_kernels
 
 Arrays = dict[str, np.ndarray]
 
@@ -24,6 +26,8 @@ class SparsertEngine:
         from sparsert.runtime import native_backend
 
         native_backend.import_core()
+        options = dict(options)
+        load_kernels([Path(file) for file in options.pop("kernels_from", ())])
         if not path.endswith(".sprt"):
             _import_converter()
         self._load = lambda: sparsert.load(path, threads=threads, **options)

@@ -46,15 +46,18 @@ class NumbaBackend(WithoutLevels):
         model: a canonical model; it is not changed.
         label: names the model in messages.
         threads: for one run; None: as many cores as this process may use.
+        tune: False takes a user's kernels without measuring whether they are faster.
 
     Raises:
         BackendError: Numba is not installed.
         UnsupportedOpError: an operator is known neither to onnx nor to sparsert.
     """
 
-    def __init__(self, model: ir.Model, label: str, threads: int | None = None) -> None:
+    def __init__(
+        self, model: ir.Model, label: str, threads: int | None = None, tune: bool | str = "auto"
+    ) -> None:
         try:
-            from sparsert.runtime.numba_ops import make_step
+            from sparsert.runtime.numba_user import plan_step
         except ImportError as error:
             raise BackendError(
                 f'backend="numba" needs the package numba ({error}): pip install "sparsert[numba]"'
@@ -72,7 +75,7 @@ class NumbaBackend(WithoutLevels):
         evaluator = make_evaluator(proto)
         used = {spec.name for spec in self.outputs}
         for node, operation in zip(model.graph, evaluator.rt_nodes_, strict=True):
-            step = make_step(node)
+            step = plan_step(node, tune)
             made, reason = (None, step) if isinstance(step, str) else (step, "")
             inputs = list(operation.input)
             if made is not None:

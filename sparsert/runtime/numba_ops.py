@@ -91,6 +91,11 @@ def make_step(node: ir.Node) -> Step | str:
     maker = MAKERS.get((node.domain, node.op_type))
     if maker is None:
         return f"no kernel of Numba for {node.op_type}"
+    return maker(read_node(node))
+
+
+def read_node(node: ir.Node) -> Node:
+    """Returns a node as the makers of steps see it."""
     constants: list[np.ndarray | None] = []
     inputs: list[np.dtype[Any] | None] = []
     for value in node.inputs:
@@ -99,7 +104,7 @@ def make_step(node: ir.Node) -> Step | str:
         known = value is not None and value.dtype is not None
         inputs.append(np.dtype(value.dtype.numpy()) if known and value and value.dtype else None)
     values = {name: attribute.value for name, attribute in node.attributes.items()}
-    return maker(Node(node.op_type, values, constants, inputs))
+    return Node(node.op_type, values, constants, inputs)
 
 
 class Activation:
