@@ -18,8 +18,8 @@ _OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """Compiles a function that kernels call."""
-    return numba.njit(**_OPTIONS)(function)
+    """Compiles a function that kernels call; it becomes part of them."""
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -76,7 +76,7 @@ class _Locator(caching._CacheLocator):
 
 
 class _CacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = [_Locator]
+    _locator_classes = (_Locator,)
 
 
 class _Cache(caching.FunctionCache):

@@ -10,10 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, config, types
 from numba.core.imputils import lower_cast
 from numba.extending import intrinsic, models, register_model
+
+from sparsert.kernels.compiling import inner
 
 
 def _lanes() -> int:
@@ -91,9 +94,9 @@ def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 def _first(builder: Any, count: Any, index: int) -> Any:
     """The mask of those lanes of vector `index` that are among the first `count` of a tile."""
-    wide = ir.VectorType(ir.IntType(64), LANES)
-    lanes = ir.Constant(wide, [index * LANES + i for i in range(LANES)])
-    return builder.icmp_signed("<", lanes, _splat(builder, count, wide))
+    kind = ir.VectorType(_INT, LANES)
+    lanes = ir.Constant(kind, [index * LANES + i for i in range(LANES)])
+    return builder.icmp_signed("<", lanes, _splat(builder, builder.trunc(count, _INT), kind))
 
 
 def _masked(builder: Any, name: str, kind: Any) -> Any:
@@ -102,6 +105,19 @@ def _masked(builder: Any, name: str, kind: Any) -> Any:
 
 
 _ALIGN = _INT(4)
+
+
+@intrinsic
+def item(typing: Any, array: Any, at: Any) -> Any:
+    """Returns array[at]; unlike that, does not ask whether `at` is negative."""
+    is_integer = isinstance(array.dtype, types.Integer) and array.dtype.bitwidth < 64
+    kind = types.intp if is_integer else array.dtype
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.load(_pointer(context, builder, array, args[0], args[1]))
+        return builder.sext(value, ir.IntType(64)) if is_integer else value
+
+    return kind(array, types.intp), generate
 
 
 @intrinsic
@@ -156,6 +172,19 @@ def load(typing: Any, like: Any, array: Any, at: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, array, args[1], args[2])
         return _tile(builder, [_load(builder, pointer, i) for i in range(like.vectors)])
+
+    return like(like, array, types.intp), generate
+
+
+@intrinsic
+def load_pairs(typing: Any, like: Any, array: Any, at: Any) -> Any:
+    """Returns every second of array[at:] as a tile of one vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, array, args[1], args[2])
+        low, high = _load(builder, pointer, 0), _load(builder, pointer, 1)
+        lanes = ir.Constant(ir.VectorType(_INT, LANES), [2 * i for i in range(LANES)])
+        return _tile(builder, [builder.shuffle_vector(low, high, lanes)])
 
     return like(like, array, types.intp), generate
 
@@ -409,3 +438,11 @@ def lowest_bit(typing: Any, bits: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.uint64), generate
+
+
+@inner
+def aligned(count: int) -> Any:
+    """Returns a new array of floats that begins with a cache line."""
+    array = np.empty(count + 16, np.float32)
+    first = (-array.ctypes.data % 64) // 4
+    return array[first : first + count]

@@ -10,9 +10,11 @@ from sparsert.kernels.compiling import inner, kernel
 from sparsert.kernels.lanes import (
     LANES,
     add_product,
+    aligned,
     larger,
     load,
     load_first,
+    load_pairs,
     load_rows,
     plus,
     store,
@@ -77,8 +79,13 @@ def split_planes(
                     if step_w == 1:
                         _copy(x, source + low, y, target + low, high - low)
                     else:
-                        for q in range(low, high):
+                        q = low
+                        while step_w == 2 and q + LANES < high:  # reads one beyond the last
+                            store(load_pairs(zeros(1), x, source + 2 * q), y, target + q)
+                            q += LANES
+                        while q < high:
                             y[target + q] = x[source + q * step_w]
+                            q += 1
                     _fill(y, target + high, target + out_w, fill)
                     target += out_w
 
@@ -117,7 +124,7 @@ def pool_planes(
     """
     is_max = shares.shape[0] == 0
     columns = sizes[2]
-    scratch = np.empty(columns + LANES, np.float32)
+    scratch = aligned(columns + LANES)
     for plane in range(begin, end):
         base = plane * sizes[0]
         for j in range(0, columns, LANES):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,7 @@ import numpy as np
 from sparsert.kernels import activations, planes, rows, vectors
 from sparsert.kernels.lanes import LANES
 from sparsert.runtime.numba_weights import Packed, arguments, pack
-from sparsert.runtime.numpy_functions import window_pads
+from sparsert.runtime.numpy_functions import PoolWindows, window_pads
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -59,12 +60,14 @@ class Node:
         attributes: values by name.
         constants: the value of each input that is a constant, else None.
         inputs: for each input its type, or None where it is absent.
+        outputs: how many there are.
     """
 
     op: str
     attributes: dict[str, Any]
     constants: list[np.ndarray | None]
     inputs: list[np.dtype[Any] | None]
+    outputs: int
 
     def get(self, name: str, default: Any = None) -> Any:
         """Returns an attribute; the default if it is absent or empty."""
@@ -104,7 +107,7 @@ def read_node(node: ir.Node) -> Node:
         known = value is not None and value.dtype is not None
         inputs.append(np.dtype(value.dtype.numpy()) if known and value and value.dtype else None)
     values = {name: attribute.value for name, attribute in node.attributes.items()}
-    return Node(node.op_type, values, constants, inputs)
+    return Node(node.op_type, values, constants, inputs, len(node.outputs))
 
 
 class Activation:
@@ -127,7 +130,7 @@ def _tiles(columns: int, widest: int) -> list[tuple[int, int]]:
     count = -(-columns // LANES)
     parts = -(-count // widest)
     ends = [count * i // parts for i in range(parts + 1)]
-    return [(a * LANES, b - a) for a, b in zip(ends, ends[1:], strict=False)]
+    return [(a * LANES, b - a) for a, b in itertools.pairwise(ends)]
 
 
 @dataclasses.dataclass
@@ -216,6 +219,33 @@ class _Geometry:
 
 _KERNELS = {"csr": rows.rows_csr, "bits": rows.rows_bits, "dense": rows.rows_four}
 _KERNELS["bsr4"] = rows.rows_four
+
+
+# Bytes of inputs that stay in the L1 of any machine, beside weights and sums.
+_SLAB_BYTES = 24 << 10
+_SLAB_WEIGHTS = 16
+
+
+def _slab(packed: Packed, plane_bytes: int, planes_: int, columns: int, groups: int) -> int:
+    """Returns how many columns of weights to take at a time; 0: all.
+
+    Args:
+        packed: the weights.
+        plane_bytes: that a tile reads of one plane.
+        planes_: planes of the input.
+        columns: of weights, for each plane.
+        groups: of a convolution.
+    """
+    if groups > 1 or packed.format == "bits" or packed.size:
+        return 0
+    if plane_bytes * planes_ <= 2 * _SLAB_BYTES:
+        return 0
+    slab = max(4, _SLAB_BYTES // plane_bytes)
+    # Sums go to scratch and back for each slab: a row should have that many weights in it.
+    rows_ = packed.row_ptr.size - 1
+    per_row = packed.places.size / max(1, rows_ * planes_)
+    slab = max(slab, math.ceil(_SLAB_WEIGHTS / max(per_row, 1e-9)))
+    return 0 if 2 * slab > planes_ else slab * columns
 
 
 def _kernel(packed: Packed) -> Any:
@@ -324,11 +354,16 @@ class _Conv(_Weighted):
             raise ValueError(f"the input {list(shape)} is too large for a kernel of Numba")
         tiles, segments = g.tables(_widest(self._packed))
         outputs = math.prod(out)
-        heights = -(-self._rows // rows.HEIGHT)
-        sizes = [g.image * self._channels, outputs * self._rows, outputs, len(tiles), heights]
-        weights = arguments(self._packed, shift.astype(np.int32))
+        spread = int(g.taps.max() - g.taps.min()) if len(g.phases) == 1 else 0
+        reads = 4 * (len(g.phases) * int(tiles[:, 1].max()) * LANES + spread)
+        slab = _slab(self._packed, reads, self._channels, len(g.taps), self._group)
+        height = rows.SLAB_HEIGHT if slab else rows.HEIGHT
+        bands = -(-self._rows // height)
+        image = g.image * self._channels
+        sizes = (image, outputs * self._rows, outputs, len(tiles), bands, self._rows, height)
+        weights = arguments(self._packed, shift.astype(np.int32), slab)
         y_shape = (shape[0], self._rows, *out)
-        return g, weights, (sizes, tiles, segments), None, y_shape, shape[0] * len(tiles) * heights
+        return g, weights, (sizes, tiles, segments), None, y_shape, shape[0] * len(tiles) * bands
 
     def run(self, inputs: _Arrays, room: Room) -> _Arrays:
         x = inputs[0]
@@ -350,11 +385,11 @@ class _Conv(_Weighted):
         y_flat = y.reshape(-1)
         has_residual = residual is not None
         other = room.plain(residual) if residual is not None else y_flat
-        sizes = (*sizes, self._rows, int(has_residual), 0)
+        sizes = (*sizes[:6], int(has_residual), 0, sizes[6])
         out = (self._bias, other, y_flat)
         room.launch(
             _kernel(self._packed),
-            (flat, weights, sizes, tiles, segments, out, self._act.arguments),
+            (flat, weights, (sizes, tiles, segments, out, self._act.arguments)),
             tasks,
         )
         return (y,)
@@ -393,9 +428,12 @@ class _Linear(_Weighted):
         g = _Geometry.of((count,), (1,), (1,), (1,), (0,), (count,))
         shift = (np.arange(features, dtype=np.int64) * count).astype(np.int32)
         tiles, segments = g.tables(_widest(self._packed))
-        heights = -(-self._shape[0] // rows.HEIGHT)
-        sizes = (0, 0, count, len(tiles), heights, self._shape[0])
-        return arguments(self._packed, shift), sizes, tiles, segments, len(tiles) * heights
+        reads = 4 * int(tiles[:, 1].max(initial=0)) * LANES
+        slab = _slab(self._packed, reads, features, 1, 1)
+        height = rows.SLAB_HEIGHT if slab else rows.HEIGHT
+        bands = -(-self._shape[0] // height)
+        sizes = (0, 0, count, len(tiles), bands, self._shape[0], height)
+        return arguments(self._packed, shift, slab), sizes, tiles, segments, len(tiles) * bands
 
     def run(self, inputs: _Arrays, room: Room) -> _Arrays:
         x = inputs[0]
@@ -423,9 +461,106 @@ class _Linear(_Weighted):
         bands = -(-features // LANES)
         turned = (room.plain(x), columns, count, features)
         room.launch(planes.to_columns, turned, bands)
-        sizes = (*sizes, int(residual is not None), 1)
+        sizes = (*sizes[:6], int(residual is not None), 1, sizes[6])
         out = (self._bias, other, y_flat)
         room.launch(
-            _kernel(self._packed), (columns, weights, sizes, tiles, segments, out, act), tasks
+            _kernel(self._packed), (columns, weights, (sizes, tiles, segments, out, act)), tasks
         )
+        return (y,)
+
+
+def _window(node: Node) -> tuple[Any, ...]:
+    kernel = list(node.get("kernel_shape"))
+    ones = [1] * len(kernel)
+    return kernel, node.get("strides", ones), node.get("dilations", ones)
+
+
+@makes("MaxPool")
+@makes("AveragePool")
+def _make_pool(node: Node) -> Step | str:
+    if node.inputs[0] != np.float32:
+        return "no kernel of Numba for this type"
+    if len(node.get("kernel_shape")) > 3:
+        return f"no kernel of Numba for {len(node.get('kernel_shape'))} spatial dimensions"
+    if node.outputs > 1:
+        return "no kernel of Numba for indices"
+    return _Pool(node)
+
+
+class _Unweighted:
+    """A step without weights."""
+
+    format = why = ""
+    weights = nonzeros = packed_bytes = 0
+    constants: Sequence[int] = ()
+
+
+class _Pool(_Unweighted):
+    """The max or the mean of windows."""
+
+    def __init__(self, node: Node) -> None:
+        self._is_max = node.op == "MaxPool"
+        self.kernel = f"{'max' if self._is_max else 'average'}_pool_f32_{LANES}"
+        self._taps, self._strides, self._dilations = _window(node)
+        self._pads, self._auto = node.get("pads"), node.get("auto_pad")
+        self._ceil = bool(node.get("ceil_mode"))
+        self._counts_pads = bool(node.get("count_include_pad"))
+        self._shapes: dict[Any, Any] = {}
+
+    def _lay_out(self, shape: tuple[int, ...]) -> Any:
+        windows = PoolWindows.of(
+            shape[2:],
+            self._taps,
+            self._strides,
+            self._pads,
+            self._dilations,
+            self._auto,
+            self._ceil,
+        )
+        g = _Geometry.of(
+            shape[2:], self._taps, self._strides, self._dilations, windows.begins, windows.out
+        )
+        segments = np.array(g.segments(0, g.columns), np.int32).reshape(-1, 3)
+        shares = np.zeros(0, np.float32)
+        if not self._is_max:
+            shares = np.zeros(g.columns, np.float32)
+            counts = 1 / windows.counts(self._counts_pads).reshape(-1)
+            for start, at, count in segments:
+                shares[start : start + count] = counts[at : at + count]
+        return g, segments, shares, tuple(windows.out)
+
+    def run(self, inputs: _Arrays, room: Room) -> _Arrays:
+        (x,) = inputs
+        found = self._shapes.get(x.shape)
+        if found is None:
+            if len(self._shapes) >= _MAX_SHAPES:
+                self._shapes.clear()
+            found = self._shapes[x.shape] = self._lay_out(x.shape)
+        g, segments, shares, out = found
+        y = room.empty((*x.shape[:2], *out))
+        count = x.shape[0] * x.shape[1]
+        flat = room.empty((count * g.image,))
+        fill = np.float32(-np.inf if self._is_max else 0)
+        room.launch(planes.split_planes, (room.plain(x), flat, g.window, g.phases, fill), count)
+        sizes = (g.image, math.prod(out), g.columns)
+        pool = (flat, y.reshape(-1), g.taps, shares, sizes, segments)
+        room.launch(planes.pool_planes, pool, count if y.size else 0)
+        return (y,)
+
+
+@makes("GlobalAveragePool")
+def _make_mean(node: Node) -> Step | str:
+    return _Mean() if node.inputs[0] == np.float32 else "no kernel of Numba for this type"
+
+
+class _Mean(_Unweighted):
+    """The mean of each plane."""
+
+    kernel = f"mean_f32_{LANES}"
+
+    def run(self, inputs: _Arrays, room: Room) -> _Arrays:
+        (x,) = inputs
+        y = room.empty((*x.shape[:2], *[1] * (x.ndim - 2)))
+        size = math.prod(x.shape[2:])
+        room.launch(planes.mean_planes, (room.plain(x), y.reshape(-1), size), y.size)
         return (y,)

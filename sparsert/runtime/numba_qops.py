@@ -12,23 +12,11 @@ from sparsert.kernels import planes, qplanes, qrows
 from sparsert.kernels.lanes import LANES
 from sparsert.runtime.numba_ops import Activation, Node, Step, makes
 from sparsert.runtime.numba_ops import _Geometry as Geometry
+from sparsert.runtime.numba_ops import _Unweighted as Unweighted
 from sparsert.runtime.numba_qweights import as_matrix, of_one_column, pack_bytes
 from sparsert.runtime.numba_room import Room
-from sparsert.runtime.numpy_functions import _Windows, window_pads
+from sparsert.runtime.numpy_functions import PoolWindows, window_pads
 from sparsert.runtime.packed_functions import range_of
-
-
-class PoolWindows:
-    @staticmethod
-    def of(size, *a):
-        return _Windows.of(np.empty((1, 1, *size)), *a)
-
-
-class Unweighted:
-    format = why = ""
-    weights = nonzeros = packed_bytes = 0
-    constants = ()
-
 
 _Arrays = Sequence[Any]
 _BYTES = 12  # the number of uint32 in TensorProto.DataType

@@ -12,6 +12,7 @@ import numpy as np
 
 # Kernels read whole tiles: so many bytes behind the last element of an array may be read.
 SLACK_BYTES = 1024
+LINE_BYTES = 64
 
 
 def _references_of_free() -> int:
@@ -35,7 +36,8 @@ class Room:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._blocks: list[np.ndarray] = []
-        self._ids: set[int] = set()
+        # By the id of each block, where its first cache line begins.
+        self._firsts: dict[int, int] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
         """Returns an array of any values, with slack behind it."""
@@ -43,7 +45,7 @@ class Room:
         count = 1
         for size in shape:
             count *= size
-        need = count * dtype.itemsize + SLACK_BYTES
+        need = count * dtype.itemsize + SLACK_BYTES + LINE_BYTES
         best = None
         for block in self._blocks:
             if sys.getrefcount(block) == _FREE and block.nbytes >= need:
@@ -52,12 +54,13 @@ class Room:
         if best is None or best.nbytes > 4 * need + 65536:
             best = np.empty(-(-need // 4096) * 4096, np.uint8)
             self._blocks.append(best)
-            self._ids.add(id(best))
-        return best[: count * dtype.itemsize].view(dtype).reshape(shape)
+            self._firsts[id(best)] = -best.ctypes.data % LINE_BYTES
+        first = self._firsts[id(best)]
+        return best[first : first + count * dtype.itemsize].view(dtype).reshape(shape)
 
     def flat(self, x: np.ndarray) -> np.ndarray:
         """Returns an array as kernels take it: one dimension, with slack behind its end."""
-        if not x.flags.carray or id(x.base) not in self._ids:
+        if not x.flags.carray or id(x.base) not in self._firsts:
             copied = self.empty(x.shape, x.dtype)
             np.copyto(copied, x)
             x = copied

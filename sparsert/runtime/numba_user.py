@@ -13,7 +13,7 @@ from sparsert.kernels.activations import activate_all
 from sparsert.kernels.custom_ops import CustomCall, find_custom_op
 from sparsert.kernels.user_kernels import UserKernel, Window, user_kernels
 from sparsert.runtime.numba_ops import Activation, Node, Step, make_step, read_node
-from sparsert.runtime.numba_qops import Unweighted
+from sparsert.runtime.numba_ops import _Unweighted as Unweighted
 from sparsert.runtime.numpy_functions import window_pads
 
 if TYPE_CHECKING:

@@ -145,15 +145,23 @@ def _pack_wide(matrix: np.ndarray, mask: np.ndarray, size: int, share: str) -> P
     return Packed(f"1x{size}", values, places.astype(np.int32), row_ptr, size, why)
 
 
-def arguments(packed: Packed, shift: np.ndarray) -> tuple[Any, ...]:
+def arguments(packed: Packed, shift: np.ndarray, slab: int = 0) -> tuple[Any, ...]:
     """Returns the weights as the kernels of rows take them.
 
     Args:
         packed: the weights.
         shift: i32: where the plane of each column begins.
+        slab: columns to take at a time; 0: all.
     """
     if packed.format == "bits":
         return packed.values, packed.places, packed.row_ptr, shift
     if packed.size:
         return packed.values, packed.places, packed.row_ptr, shift, packed.size
-    return packed.values, shift[packed.places], packed.row_ptr
+    ends = [packed.row_ptr[:-1], packed.row_ptr[1:]]
+    if slab:
+        row_of = np.repeat(np.arange(packed.row_ptr.size - 1), np.diff(packed.row_ptr))
+        keys = row_of * shift.size + packed.places
+        starts = np.arange(packed.row_ptr.size - 1) * shift.size
+        cuts = range(slab, shift.size, slab)
+        ends[1:1] = [np.searchsorted(keys, starts + cut).astype(np.int32) for cut in cuts]
+    return packed.values, shift[packed.places], np.stack(ends)
