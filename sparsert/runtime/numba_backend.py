@@ -54,7 +54,9 @@ class NumbaBackend(WithoutLevels):
 
     def __init__(self, model: ir.Model, label: str, threads: int | None = None) -> None:
         try:
-            from sparsert.runtime.numba_ops import make_step
+            from sparsert.runtime.numba_ops import load_makers, make_step
+
+            load_makers()
         except ImportError as error:
             raise BackendError(
                 f'backend="numba" needs the package numba ({error}): pip install "sparsert[numba]"'
