@@ -35,7 +35,7 @@ MAGIC = b"\x89SPRT\r\n\x1a"
 def load(
     src: Any,
     *,
-    backend: str = "native",
+    backend: str | None = None,
     threads: int | None = None,
     isa: str | None = None,
     tune: bool | str = "auto",
@@ -50,11 +50,13 @@ def load(
     Args:
         src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, or a
             torch.nn.Module (with example_inputs).
-        backend: "native" (the C++ kernels), "capi" (the same in the C library, where the compiled
-            extension is missing) or "numpy" (a slow interpreter, the reference).
+        backend: "native" (the C++ kernels), "capi" (the same in the C library), "numba" (kernels
+            that Numba compiles, and NumPy for the other operators) or "numpy" (a slow interpreter,
+            the reference). None: native, or, with a warning, the next of these that is there where
+            the compiled extension is missing.
         threads: threads of one run; None: as many cores as this process may use.
         isa: force an instruction set ("scalar", "avx2", "avx512", "avx512vnni", "amx", "neon",
-            "neondot"); None: $SPARSERT_ISA, else the best of this machine.
+            "neondot"); None: $SPARSERT_ISA, else the best of this machine. Native kernels only.
         tune: True measures every candidate kernel of every layer here; "auto" only where the cost
             model sees a close race, within a second; False trusts the cost model. What was measured
             is kept on disk (docs/environment.md) and not measured again.
@@ -84,6 +86,10 @@ def load(
         >>> y = model(x)                                             # doctest: +SKIP
     """
     _check_options(backend, threads, tune)
+    if backend is None:
+        from sparsert.runtime.choose_backend import choose_backend
+
+        backend = choose_backend(stacklevel=2)
     label = _label(src)
     options = {"backend": backend, "threads": threads, "isa": isa, "tune": tune, "strict": strict}
     options["keep_levels"] = keep_levels
@@ -278,8 +284,8 @@ def forecast(
     )
 
 
-def _check_options(backend: str, threads: int | None, tune: bool | str) -> None:
-    if backend not in BACKENDS:
+def _check_options(backend: str | None, threads: int | None, tune: bool | str) -> None:
+    if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}, expected None or an integer of at least 1")
@@ -446,6 +452,11 @@ def _python(graph: ir.Model, label: str, options: dict[str, Any]) -> Any:
     if options["backend"] == "numba":
         from sparsert.runtime.numba_backend import NumbaBackend
 
+        if options["isa"] is not None:
+            raise BackendError(
+                f"isa={options['isa']!r} is for native kernels; Numba compiles for this "
+                "machine, or for what $NUMBA_CPU_NAME and $NUMBA_CPU_FEATURES say"
+            )
         return NumbaBackend(graph, label, options["threads"], options["tune"])
     from sparsert.runtime.graph_backend import OracleBackend
 

@@ -225,10 +225,7 @@ def inspect(
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
 @_isa
 @click.option(
-    "--backend",
-    type=click.Choice(["native", "capi", "numba", "numpy"]),
-    default="native",
-    show_default=True,
+    "--backend", type=click.Choice(["native", "capi", "numba", "numpy"]), help="Default: native."
 )
 @_tune
 @_level
@@ -244,7 +241,7 @@ def run(
     output: Path | None,
     threads: int | None,
     isa: str | None,
-    backend: str,
+    backend: str | None,
     tune: str,
     level: str | None,
     strict: bool,

@@ -11,15 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import caching, config
+from numba.core import caching
+from numba.core import config as numba_config
+
+config: Any = numba_config  # its names are made at run time
 
 # No checks of divisions, and the lock of the interpreter is free while a kernel runs.
-_OPTIONS = {"nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def inner(function: Callable[..., Any]) -> Any:
     """Compiles a function that kernels call; it becomes part of them."""
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    return numba.njit(**_OPTIONS, forceinline=True)(function)
+
+
+def outline(function: Callable[..., Any]) -> Any:
+    """Compiles a function that kernels call; it may stay a function of its own."""
+    return numba.njit(**_OPTIONS)(function)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -76,7 +84,7 @@ class _Locator(caching._CacheLocator):
 
 
 class _CacheImpl(caching.CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
+    _locator_classes: Any = (_Locator,)
 
 
 class _Cache(caching.FunctionCache):

@@ -12,11 +12,12 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, config, types
+from numba.core import cgutils, types
 from numba.core.imputils import lower_cast
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import models, register_model
 
-from sparsert.kernels.compiling import inner
+from sparsert.kernels.compiling import config, inner
 
 
 def _lanes() -> int:
@@ -34,6 +35,11 @@ _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
+
+
+def intrinsic(function: Any) -> Any:
+    """Makes a function of what writes its LLVM code."""
+    return numba_intrinsic(function)
 
 
 class TileType(types.Type):
@@ -110,7 +116,7 @@ _ALIGN = _INT(4)
 @intrinsic
 def item(typing: Any, array: Any, at: Any) -> Any:
     """Returns array[at]; unlike that, does not ask whether `at` is negative."""
-    is_integer = isinstance(array.dtype, types.Integer) and array.dtype.bitwidth < 64
+    is_integer = isinstance(array.dtype, types.Integer) and array.dtype != types.int64
     kind = types.intp if is_integer else array.dtype
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

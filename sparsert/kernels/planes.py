@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sparsert.kernels.activations import activate
 from sparsert.kernels.compiling import inner, kernel
 from sparsert.kernels.lanes import (
     LANES,
@@ -158,7 +159,7 @@ def mean_planes(x: Any, y: Any, size: int, begin: int, end: int) -> None:
         # In f64 from here: the means of large planes keep their last digits.
         lanes = np.empty(LANES, np.float32)
         store(sums, lanes, 0)
-        whole = 0.0
+        whole = np.float64(0)
         for lane in lanes:
             whole += lane
         for k in range(i, size):
@@ -170,9 +171,11 @@ def mean_planes(x: Any, y: Any, size: int, begin: int, end: int) -> None:
 def scale_planes(
     x: Any, y: Any, scale: Any, shift: Any, size: int, act: Any, begin: int, end: int
 ) -> None:
-    """Writes x * scale + shift of each plane, between two bounds; both are per channel."""
-    low, high = act
+    """Writes the function `act` of x * scale + shift of each plane; both are per channel."""
+    fn, alpha, beta = act
     for plane in range(begin, end):
         c = plane % scale.shape[0]
+        a, b = scale[c], shift[c]
         for i in range(plane * size, (plane + 1) * size):
-            y[i] = min(max(x[i] * scale[c] + shift[c], low), high)
+            y[i] = x[i] * a + b
+        activate(y, plane * size, (plane + 1) * size, fn, alpha, beta)

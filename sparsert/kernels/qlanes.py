@@ -13,12 +13,13 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import cgutils, config, types
+from numba.core import cgutils, types
 from numba.core.imputils import lower_cast
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
 from sparsert.kernels import lanes
-from sparsert.kernels.lanes import LANES, TileType
+from sparsert.kernels.compiling import config
+from sparsert.kernels.lanes import LANES, TileType, intrinsic
 
 _INT = ir.IntType(32)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)

@@ -180,8 +180,8 @@ def change_planes(
 ) -> None:  # fmt: skip
     """Y = act((x - zero) * scale + bias + residual), as floats or bytes.
 
-    sizes: channels, packed planes, columns; whether there is a bias; 0 without a residual, 1 for one
-    of floats, 2 for one of bytes; whether y is of bytes. scales: of x and the residual, and what
+    sizes: channels, packed planes, columns; whether there is a bias; 0 without a residual, 1 for
+    one of floats, 2 for one of bytes; whether y is of bytes. scales: of x and the residual, and what
     floats are multiplied with before they are rounded; quant: zeros of x and the residual; zero,
     low and high of y.
     """

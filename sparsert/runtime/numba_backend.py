@@ -57,7 +57,10 @@ class NumbaBackend(WithoutLevels):
         self, model: ir.Model, label: str, threads: int | None = None, tune: bool | str = "auto"
     ) -> None:
         try:
+            from sparsert.runtime.numba_ops import load_makers
             from sparsert.runtime.numba_user import plan_step
+
+            load_makers()
         except ImportError as error:
             raise BackendError(
                 f'backend="numba" needs the package numba ({error}): pip install "sparsert[numba]"'

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsert.kernels import planes, qplanes, qrows
 from sparsert.kernels.lanes import LANES
-from sparsert.runtime.numba_ops import Activation, Node, Step, makes
-from sparsert.runtime.numba_ops import _Geometry as Geometry
-from sparsert.runtime.numba_ops import _Unweighted as Unweighted
+from sparsert.runtime.numba_geometry import MAX_SHAPES, Geometry
+from sparsert.runtime.numba_ops import Activation, Node, Step, StepWithoutWeights, makes
 from sparsert.runtime.numba_qweights import as_matrix, of_one_column, pack_bytes
-from sparsert.runtime.numba_room import Room
 from sparsert.runtime.numpy_functions import PoolWindows, window_pads
 from sparsert.runtime.packed_functions import range_of
 
+if TYPE_CHECKING:
+    from sparsert.runtime.numba_room import Room
+
 _Arrays = Sequence[Any]
 _BYTES = 12  # the number of uint32 in TensorProto.DataType
-_MAX_SHAPES = 16
 _KERNELS = {"csr": qrows.qrows_csr, "dense": qrows.qrows_four, "bsr4": qrows.qrows_four}
 
 
-def _f32(values: Sequence[Any]) -> tuple[np.float32, ...]:
+def _f32(values: Iterable[Any]) -> tuple[np.float32, ...]:
     return tuple(np.float32(value) for value in values)
 
 
@@ -49,8 +49,6 @@ def _make_conv(node: Node) -> Step | str:
     start = 4 if is_dynamic else 3
     if len(node.inputs) > start and node.inputs[start] is not None and constants[start] is None:
         return "its bias is not constant"
-    if not Activation(node).is_known:
-        return f"no kernel of Numba for the activation {node.get('act')}"
     if not 3 <= weight.ndim <= 5:
         return f"no kernel of Numba for {weight.ndim - 2} spatial dimensions"
     return _Conv(node, weight, scale, constants[start])
@@ -71,7 +69,7 @@ class _Conv:
         self._strides = node.get("strides", [1] * count)
         self._dilations = node.get("dilations", [1] * count)
         self._pads, self._auto = node.get("pads"), node.get("auto_pad")
-        self._act = Activation(node).arguments
+        self._act = Activation.of(node)
         matrix = as_matrix(weight, group)
         row_sums = weight.reshape(self._rows, -1).sum(axis=1, dtype=np.int32)
         self._packed = pack_bytes(matrix, row_sums, group)
@@ -91,7 +89,7 @@ class _Conv:
         sums = (node.get("alpha", 0.0), node.get("beta", 0.0))
         levels = [*quant[1:4], 0, 0, 0][:3]
         self._quant = _f32([*levels, *sums, *[*quant[4:], 0, 0, 0, 0][:4]])
-        self.constants = (1, 2, 4) if self._is_dynamic else (1, 2, 3)
+        self.constants: Sequence[int] = (1, 2, 4) if self._is_dynamic else (1, 2, 3)
         self.format, self.why = self._packed.format, self._packed.why
         self.kernel = f"qrows_{self.format}_i8_{LANES}"
         self.weights = int(weight.size)
@@ -151,7 +149,7 @@ class _Conv:
         residual = rest[0] if rest else None
         found = self._shapes.get(x.shape)
         if found is None:
-            if len(self._shapes) >= _MAX_SHAPES:
+            if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()
             found = self._shapes[x.shape] = self._lay_out(x.shape)
         g, kernel, weights, sizes, tiles, segments, y_shape, tasks = found
@@ -164,9 +162,9 @@ class _Conv:
         other = _bits(room.plain(residual)) if residual is not None else _bits(y)
         out = (start, scale, self._bias, other, _bits(y))
         sizes = (*sizes, int(residual is not None), int(self._to_bytes))
-        end = (self._act, self._quant)
+        end = (self._act.arguments, self._quant)
         room.launch(kernel, (flat, weights, sizes, tiles, segments, out, end), tasks)
-        return (y,)
+        return (self._act.finish(y),)
 
 
 def _spread(x: np.ndarray, g: Geometry, zero: int, room: Room) -> np.ndarray:
@@ -187,7 +185,7 @@ def _planes_of(x: np.ndarray) -> tuple[int, int]:
 
 @makes("QuantizePacked", "sparsert")
 @makes("QuantizeDynamic", "sparsert")
-class _Quantize(Unweighted):
+class _Quantize(StepWithoutWeights):
     """f32 [N, C, ...] to bytes; of QuantizeDynamic by the range that x has."""
 
     def __init__(self, node: Node) -> None:
@@ -213,7 +211,7 @@ class _Quantize(Unweighted):
 
 
 @makes("DequantizePacked", "sparsert")
-class _Dequantize(Unweighted):
+class _Dequantize(StepWithoutWeights):
     """Bytes to f32 [N, channels, ...]."""
 
     def __init__(self, node: Node) -> None:
@@ -238,7 +236,7 @@ def _check_channels(x: np.ndarray, channels: int) -> None:
 
 
 @makes("QAdd", "sparsert")
-class _Add(Unweighted):
+class _Add(StepWithoutWeights):
     """The sum of two tensors of bytes."""
 
     def __init__(self, node: Node) -> None:
@@ -263,10 +261,10 @@ def _make_lookup(node: Node) -> Step | str:
     return "its table is not constant" if table is None else _Lookup(table)
 
 
-class _Lookup(Unweighted):
+class _Lookup(StepWithoutWeights):
     """Each byte becomes its entry of a table."""
 
-    constants = (1,)
+    constants: Sequence[int] = (1,)
 
     def __init__(self, table: np.ndarray) -> None:
         self._table = np.ascontiguousarray(table)
@@ -283,7 +281,7 @@ class _Lookup(Unweighted):
 
 @makes("QMaxPool", "sparsert")
 @makes("QAveragePool", "sparsert")
-class _Pool(Unweighted):
+class _Pool(StepWithoutWeights):
     """The largest byte, or the mean of bytes, of windows; without a window, of whole planes."""
 
     def __init__(self, node: Node) -> None:
@@ -328,7 +326,7 @@ class _Pool(Unweighted):
             return self._mean(x, room)
         size = x.shape[2:]
         if size not in self._shapes:
-            if len(self._shapes) >= _MAX_SHAPES:
+            if len(self._shapes) >= MAX_SHAPES:
                 self._shapes.clear()
             self._shapes[size] = self._lay_out(size)
         g, segments, counts, sizes = self._shapes[size]
@@ -338,8 +336,7 @@ class _Pool(Unweighted):
             return (y,)
         flat = _spread(x, g, 0 if self._is_max else self._zero, room)
         if self._is_max:
-            arguments = (flat, _bits(y), g.taps, sizes, segments)
-            room.launch(qplanes.max_planes, arguments, tasks)
+            room.launch(qplanes.max_planes, (flat, _bits(y), g.taps, sizes, segments), tasks)
             return (y,)
         arguments = (flat, _bits(y), g.taps, counts, sizes, segments, self._alpha, self._quant)
         room.launch(qplanes.average_planes, arguments, tasks)
@@ -358,15 +355,15 @@ def _make_elementwise(node: Node) -> Step | str:
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
     if node.constants[1] is None or (has_bias and node.constants[2] is None):
         return "its scales or bias are not constant"
-    if not Activation(node).is_known:
+    if node.get("to") == _BYTES and not Activation.of(node).is_whole:
         return f"no kernel of Numba for the activation {node.get('act')}"
     return _Elementwise(node)
 
 
-class _Elementwise(Unweighted):
+class _Elementwise(StepWithoutWeights):
     """Bytes, a bias per channel, a residual and an activation."""
 
-    constants = (1, 2)
+    constants: Sequence[int] = (1, 2)
 
     def __init__(self, node: Node) -> None:
         scales = node.constants[1]
@@ -376,7 +373,7 @@ class _Elementwise(Unweighted):
         self._channels = node.get("channels")
         self._to_bytes = node.get("to") == _BYTES
         self._quant = _f32([*node.get("quant"), 0, 0, 0][:5])
-        self._act = Activation(node).arguments
+        self._act = Activation.of(node)
         self.kernel = f"change_i8_{LANES}"
 
     def run(self, inputs: _Arrays, room: Room) -> _Arrays:
@@ -397,6 +394,7 @@ class _Elementwise(Unweighted):
         bias = np.zeros(1, np.float32) if self._bias is None else self._bias
         has_bias = int(self._bias is not None)
         sizes = (self._channels, x.shape[1], columns, has_bias, kind, int(self._to_bytes))
-        arguments = (room.plain(x), out, bias, other, sizes, self._scales, self._quant, self._act)
+        end = (self._scales, self._quant, self._act.arguments)
+        arguments = (room.plain(x), out, bias, other, sizes, *end)
         room.launch(qplanes.change_planes, arguments, tasks if columns else 0)
-        return (y,)
+        return (self._act.finish(y),)

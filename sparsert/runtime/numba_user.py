@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.errors import BackendError
-from sparsert.kernels.activations import activate_all
+from sparsert.kernels.activations import TASK, activate_all
 from sparsert.kernels.custom_ops import CustomCall, find_custom_op
 from sparsert.kernels.user_kernels import UserKernel, Window, user_kernels
-from sparsert.runtime.numba_ops import Activation, Node, Step, make_step, read_node
-from sparsert.runtime.numba_ops import _Unweighted as Unweighted
+from sparsert.runtime.numba_geometry import MAX_SHAPES
+from sparsert.runtime.numba_ops import (
+    Activation,
+    Node,
+    Step,
+    StepWithoutWeights,
+    make_step,
+    read_node,
+)
 from sparsert.runtime.numpy_functions import window_pads
 
 if TYPE_CHECKING:
@@ -22,9 +29,7 @@ if TYPE_CHECKING:
     from sparsert.runtime.numba_room import Room
 
 _Arrays = Sequence[Any]
-# Shapes of the input for which a choice is remembered, and timed runs of each kernel before it.
-_MAX_SHAPES = 16
-_RUNS = 3
+_RUNS = 3  # of each kernel, timed before a choice
 
 
 def plan_step(node: ir.Node, tune: bool | str) -> Step | str:
@@ -60,7 +65,7 @@ def layer_steps(node: ir.Node) -> list[Step | str]:
 def user_steps(node: Node) -> list[UserStep]:
     """Returns a step for each registered kernel that takes the layer."""
     weight = node.constants[1] if len(node.constants) > 1 else None
-    if weight is None or weight.dtype != np.float32 or not Activation(node).is_known:
+    if weight is None or weight.dtype != np.float32:
         return []
     matrix = weight.reshape(weight.shape[0], -1)
     return [
@@ -70,7 +75,7 @@ def user_steps(node: Node) -> list[UserStep]:
     ]
 
 
-class _CustomStep(Unweighted):
+class _CustomStep(StepWithoutWeights):
     """An operator with a registered kernel."""
 
     why = "registered with sparsert.kernels.custom_op"
@@ -87,13 +92,13 @@ class _CustomStep(Unweighted):
 class UserStep:
     """act(product + bias + residual), the product by a registered kernel."""
 
-    constants = (1, 2)
+    constants: Sequence[int] = (1, 2)
 
     def __init__(self, node: Node, kernel: UserKernel, weight: np.ndarray) -> None:
         self._function, self._node = kernel.function, node
         self._weight_shape = weight.shape
         self._weights = kernel.pack(weight.reshape(weight.shape[0], -1))
-        self._act = Activation(node).arguments
+        self._act = Activation.of(node)
         self._bias = node.constants[2] if len(node.constants) > 2 else None
         self._is_conv = kernel.op == "Conv"
         self.kernel = f"{kernel.name} (yours)"
@@ -113,11 +118,11 @@ class UserStep:
             if rest[0].shape != y.shape:
                 raise ValueError(f"the residual has shape {rest[0].shape}; expected {y.shape}")
             y += rest[0]
-        fn, low, high = self._act
+        fn, low, high = self._act.arguments
         if fn or low > -np.inf or high < np.inf:
             flat = y.reshape(-1)
-            room.launch(activate_all, (flat, flat, *self._act), flat.size)
-        return (y,)
+            room.launch(activate_all, (flat, flat, self._act.arguments), -(-flat.size // TASK))
+        return (self._act.finish(y),)
 
     def _call(self, *arguments: Any) -> None:
         try:
@@ -168,7 +173,7 @@ class UserStep:
 class _Fastest:
     """The fastest of several steps for each shape of the input: measured when it comes first."""
 
-    constants = (1, 2)
+    constants: Sequence[int] = (1, 2)
 
     def __init__(self, steps: list[Step]) -> None:
         self._steps = steps
@@ -185,7 +190,7 @@ class _Fastest:
         step = self._of_shape.get(inputs[0].shape)
         if step is None:
             step = self._measure(inputs, room)
-            if len(self._of_shape) >= _MAX_SHAPES:
+            if len(self._of_shape) >= MAX_SHAPES:
                 self._of_shape.clear()
             self._of_shape[inputs[0].shape] = step
         return step.run(inputs, room)

@@ -117,7 +117,7 @@ def _fours(mask: np.ndarray) -> np.ndarray:
     rows, width = mask.shape
     padded = np.zeros((-(-rows // 4) * 4, width), np.bool_)
     padded[:rows] = mask
-    return padded.reshape(-1, 4, width).any(axis=1)
+    return np.asarray(padded.reshape(-1, 4, width).any(axis=1))
 
 
 def _pack_four(matrix: np.ndarray, blocks: np.ndarray, groups: int, share: str) -> Packed:
