@@ -178,12 +178,12 @@ def change_planes(
     x: Any, y: Any, bias: Any, residual: Any, sizes: Any, scales: Any, quant: Any, act: Any,
     begin: int, end: int,
 ) -> None:  # fmt: skip
-    """Y = act((x - zero) * scale + bias + residual), as floats or bytes.
+    """Floats or bytes of act((x - zero) * scale + bias + residual).
 
     sizes: channels, packed planes, columns; whether there is a bias; 0 without a residual, 1 for
-    one of floats, 2 for one of bytes; whether y is of bytes. scales: of x and the residual, and what
-    floats are multiplied with before they are rounded; quant: zeros of x and the residual; zero,
-    low and high of y.
+    one of floats, 2 for one of bytes; whether y is of bytes. scales: of x and the residual, and
+    what floats are multiplied with before they are rounded; quant: zeros of x and the residual;
+    zero, low and high of y.
     """
     channels, planes, columns, has_bias, kind, is_bytes = sizes
     fn, low, high = act

@@ -71,8 +71,7 @@ class _Conv:
         self._pads, self._auto = node.get("pads"), node.get("auto_pad")
         self._act = Activation.of(node)
         matrix = as_matrix(weight, group)
-        row_sums = weight.reshape(self._rows, -1).sum(axis=1, dtype=np.int32)
-        self._packed = pack_bytes(matrix, row_sums, group)
+        self._packed = pack_bytes(matrix, weight)
         self._matrix = matrix if math.prod(self._taps) == 1 else None
         self._of_one: tuple[str, Any] | None = None
         self._scale = scale.astype(np.float32)
@@ -81,7 +80,7 @@ class _Conv:
         quant = list(node.get("quant", ()))
         self._zero = quant[0] if quant else 0
         if not self._is_dynamic:
-            self._start -= np.int32(self._zero) * row_sums
+            self._start -= np.int32(self._zero) * self._packed.row_sums
         if start is not None and self._to_bytes:
             self._start += start.astype(np.int32)
         elif start is not None:
@@ -121,6 +120,7 @@ class _Conv:
                 self._of_one = of_one_column(self._matrix)
             name, weights = self._of_one
             kernel = qrows.qvector_csr if name == "csr" else qrows.qvector_dense
+            self.format, self.kernel = name, f"qvector_{name}_i8_{LANES}"
             tiles = np.array([[0, 1, 0, 1]], np.int32)
             segments = np.array([[0, 0, 1]], np.int32)
             bands = -(-self._rows // 4)

@@ -12,7 +12,7 @@ from sparsert.kernels.lanes import LANES
 # Time of a stored element of four rows at once, relative to one of a row alone.
 _FOUR_COST = 0.6
 # Below this share of elements, gathering beats reading all of them, for a single column.
-_GATHER_SHARE = 0.35
+_GATHER_SHARE = 0.1
 
 
 @dataclasses.dataclass
@@ -61,8 +61,8 @@ def as_matrix(weight: np.ndarray, group: int) -> np.ndarray:
     return np.ascontiguousarray(quads.transpose(0, 2, 1)).reshape(rows, planes * taps)
 
 
-def pack_bytes(matrix: np.ndarray, row_sums: np.ndarray, group: int) -> PackedBytes:
-    """Packs what as_matrix() returns."""
+def pack_bytes(matrix: np.ndarray, weight: np.ndarray) -> PackedBytes:
+    """Packs weights i8 [rows, ...], of which as_matrix() made `matrix`."""
     rows, columns = matrix.shape
     mask = matrix != 0
     stored = int(np.count_nonzero(mask))
@@ -70,16 +70,17 @@ def pack_bytes(matrix: np.ndarray, row_sums: np.ndarray, group: int) -> PackedBy
     whole[:rows] = matrix
     fours = whole.reshape(-1, 4, columns)
     kept = (fours != 0).any(axis=1)
-    share = f"{100 * (1 - stored * group / mask.size) if mask.size else 100:.1f} % of fours zero"
+    row_sums = weight.reshape(rows, -1).sum(axis=1, dtype=np.int32)
+    share = f"{100 * (1 - np.count_nonzero(weight) / max(1, weight.size)):.1f} % zeros"
     if stored <= 4 * int(np.count_nonzero(kept)) * _FOUR_COST:
         places = np.nonzero(mask)[1].astype(np.int32)
-        why = f"{share}: one by one"
+        why = f"{share}: four channels at a time"
         return PackedBytes("csr", matrix[mask], places, _ends(mask), row_sums, why)
     values = np.ascontiguousarray(fours.transpose(0, 2, 1)[kept]).reshape(-1)
     places = np.nonzero(kept)[1].astype(np.int32)
     is_dense = bool(kept.all())
     name = "dense" if is_dense else "bsr4"
-    why = f"{share}: {'too few for a sparse format' if is_dense else 'in blocks of 4x1'}"
+    why = f"{share}: {'too few for a sparse format' if is_dense else 'in blocks of 4x4'}"
     return PackedBytes(name, values, places, _ends(kept), row_sums, why)
 
 

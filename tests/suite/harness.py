@@ -51,7 +51,7 @@ class Engine:
     @property
     def is_native(self) -> bool:
         """Whether it runs the C++ core."""
-        return self.name != "numpy"
+        return "backend" not in dict(self.options)
 
 
 def runs_on(kernel: str, isa: str) -> bool:
@@ -73,6 +73,7 @@ ENGINES = [
 ENGINES_OF_BYTES = [
     *(_engine(isa, isa=isa, threads=1, tune=False) for isa in ISAS if isa in _OF_FLOATS),
     *ENGINES,
+    _engine("numba", backend="numba", threads=2),
 ]
 
 
