@@ -156,6 +156,13 @@ def _place(task: int, sizes: Any) -> tuple[int, int, int, int]:
 
 
 @inner
+def _place_of_four(task: int, sizes: Any) -> tuple[int, int, int, int]:
+    """The same of a task of one column and four rows."""
+    image, four = task // sizes[4], task % sizes[4]
+    return image, task - task, 4 * four, min(4 * four + 4, sizes[5])
+
+
+@inner
 def _scratch() -> np.ndarray:
     return np.empty(HEIGHT * _STRIDE, np.int32)
 
@@ -249,14 +256,14 @@ def qvector_dense(
     values, width = weights
     scratch = _scratch()
     for task in range(first_task, last_task):
-        image, first = task // sizes[4], task % sizes[4] * 4
-        last = min(first + 4, sizes[5])
+        place = _place_of_four(task, sizes)
+        image, _, first, last = place
         for m in range(first, last):
             tile = no_sums(1)
             for k in range(0, width, LANES):
                 tile = add_dots(tile, values, m * width + k, x, image * sizes[0] + k)
             scratch[(m - first) * _STRIDE] = sum_of(tile)
-        _finish(scratch, (image, 0, first, last), sizes, tiles, segments, out, end)
+        _finish(scratch, place, sizes, tiles, segments, out, end)
 
 
 @kernel
@@ -268,12 +275,12 @@ def qvector_csr(
     values, places, row_ptr = weights
     scratch = _scratch()
     for task in range(first_task, last_task):
-        image, first = task // sizes[4], task % sizes[4] * 4
-        last = min(first + 4, sizes[5])
+        place = _place_of_four(task, sizes)
+        image, _, first, last = place
         own = x[image * sizes[0] :]
         for m in range(first, last):
             tile = no_sums(1)
             for p in range(row_ptr[m], row_ptr[m + 1], LANES):
                 tile = add_gathered_dots(tile, values, p, own, places)
             scratch[(m - first) * _STRIDE] = sum_of(tile)
-        _finish(scratch, (image, 0, first, last), sizes, tiles, segments, out, end)
+        _finish(scratch, place, sizes, tiles, segments, out, end)
