@@ -140,6 +140,8 @@ def test_passes_over_planes() -> None:
     same("QLookup", [a], {1: table})
     window = {"kernel_shape": [2, 3], "strides": [1, 2], "pads": [1, 1, 0, 1]}
     same("QMaxPool", [a], {}, ceil_mode=1, **window)
+    for zero in (0, 1, 127, 128, 255):  # what the padding holds
+        same("QAveragePool", [a], {}, alpha=1.7, quant=[zero, 100, 0, 250], **window)
     quant = {"alpha": 1.7, "quant": [9, 100, 0, 250]}
     for include in (0, 1):
         same("QAveragePool", [a], {}, count_include_pad=include, **quant, **window)
