@@ -62,7 +62,7 @@ class _Function(StepWithoutWeights):
         x = inputs[0]
         y = room.empty(x.shape)
         arguments = (room.plain(x), y.reshape(-1), self._act.arguments)
-        room.launch(activations.activate_all, arguments, -(-y.size // _TASK))
+        room.launch(activations.activate_all, arguments, -(-y.size // _TASK), y.size)
         return (y,)
 
 
@@ -92,5 +92,5 @@ class _Scale(StepWithoutWeights):
         y = room.empty(x.shape)
         out = (y.reshape(-1), self._scale, self._shift, math.prod(x.shape[2:]))
         arguments = (room.plain(x), *out, self._act.arguments)
-        room.launch(planes.scale_planes, arguments, x.shape[0] * x.shape[1])
+        room.launch(planes.scale_planes, arguments, x.shape[0] * x.shape[1], y.size // LANES)
         return (self._act.finish(y),)
