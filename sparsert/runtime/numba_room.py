@@ -41,6 +41,11 @@ class Room:
         # By the id of each block, where its first cache line begins.
         self._firsts: dict[int, int] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks."""
+        return sum(block.nbytes for block in self._blocks)
+
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
         """Returns an array of any values, with slack behind it."""
         dtype = np.dtype(dtype)
