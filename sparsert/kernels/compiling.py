@@ -18,15 +18,26 @@ config: Any = numba_config  # its names are made at run time
 
 # No checks of divisions, and the lock of the interpreter is free while a kernel runs.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_OUTLINE: dict[str, Any] = {**_OPTIONS, "_nrt": False}
+_INNER: dict[str, Any] = {**_OUTLINE, "forceinline": True}
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """Compiles a function that kernels call; it becomes part of them."""
-    return numba.njit(**_OPTIONS, forceinline=True)(function)
+    """Compiles a function that kernels call; it becomes part of them.
+
+    It must not make arrays: it does not count references to those that it is given, which would
+    cost more than a short loop.
+    """
+    return numba.njit(**_INNER)(function)
 
 
 def outline(function: Callable[..., Any]) -> Any:
     """Compiles a function that kernels call; it may stay a function of its own."""
+    return numba.njit(**_OUTLINE)(function)
+
+
+def maker(function: Callable[..., Any]) -> Any:
+    """Compiles a function that kernels call to make an array."""
     return numba.njit(**_OPTIONS)(function)
 
 

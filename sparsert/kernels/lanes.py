@@ -17,7 +17,7 @@ from numba.core.imputils import lower_cast
 from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import models, register_model
 
-from sparsert.kernels.compiling import config, inner
+from sparsert.kernels.compiling import config, maker
 
 
 def _lanes() -> int:
@@ -183,16 +183,36 @@ def load(typing: Any, like: Any, array: Any, at: Any) -> Any:
 
 
 @intrinsic
-def load_pairs(typing: Any, like: Any, array: Any, at: Any) -> Any:
-    """Returns every second of array[at:] as a tile of one vector."""
+def load_within(typing: Any, like: Any, array: Any, at: Any, low: Any, high: Any, fill: Any) -> Any:
+    """Returns array[at + i] for each i from `low` to `high` of a tile's elements, else `fill`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, array, args[1], args[2])
-        low, high = _load(builder, pointer, 0), _load(builder, pointer, 1)
+        kind = ir.FunctionType(_VECTOR, [ir.PointerType(_VECTOR), _INT, _MASK, _VECTOR])
+        function = _masked(builder, "load", kind)
+        other = _splat(builder, args[5])
+        vectors = []
+        for i in range(like.vectors):
+            before, until = (_first(builder, bound, i) for bound in args[3:5])
+            mask = builder.and_(builder.not_(before), until)
+            there = _vector_pointer(builder, pointer, i)
+            vectors.append(builder.call(function, [there, _ALIGN, mask, other]))
+        return _tile(builder, vectors)
+
+    return like(like, array, types.intp, types.intp, types.intp, types.float32), generate
+
+
+@intrinsic
+def evens(typing: Any, tile: Any) -> Any:
+    """Returns every second element of a tile of two vectors, as a tile of one."""
+    kind = TileType(1)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        low, high = _vectors(builder, args[0])
         lanes = ir.Constant(ir.VectorType(_INT, LANES), [2 * i for i in range(LANES)])
         return _tile(builder, [builder.shuffle_vector(low, high, lanes)])
 
-    return like(like, array, types.intp), generate
+    return kind(tile), generate
 
 
 @intrinsic
@@ -446,7 +466,7 @@ def lowest_bit(typing: Any, bits: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@inner
+@maker
 def aligned(count: int) -> Any:
     """Returns a new array of floats that begins with a cache line."""
     array = np.empty(count + 16, np.float32)

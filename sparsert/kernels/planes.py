@@ -12,11 +12,12 @@ from sparsert.kernels.lanes import (
     LANES,
     add_product,
     aligned,
+    evens,
     larger,
     load,
     load_first,
-    load_pairs,
     load_rows,
+    load_within,
     plus,
     store,
     store_first,
@@ -28,8 +29,9 @@ from sparsert.kernels.lanes import (
 
 @inner
 def _fill(y: Any, begin: int, end: int, value: float) -> None:
-    for i in range(begin, end):
-        y[i] = value
+    while begin < end:
+        store_first(plus(zeros(1), value), y, begin, end - begin)
+        begin += LANES
 
 
 @inner
@@ -40,6 +42,38 @@ def _copy(x: Any, source: int, y: Any, target: int, count: int) -> None:
         i += LANES
     if i < count:
         store_first(load_first(zeros(1), x, source + i, count - i), y, target + i, count - i)
+
+
+@inner
+def _copy_line(
+    x: Any,
+    source: int,
+    step: int,
+    y: Any,
+    target: int,
+    count: int,
+    low: int,
+    high: int,
+    fill: float,
+) -> None:
+    """Writes x[source + q * step] for q from low to high, and `fill` for the others of `count`."""
+    if step > 2:
+        for q in range(count):
+            y[target + q] = x[source + q * step] if q >= low and q < high else fill
+        return
+    for q in range(0, count, LANES):
+        first, last = low - q, high - q
+        if step == 2:
+            pairs = load_within(zeros(2), x, source + 2 * q, 2 * first, 2 * last - 1, fill)
+            tile = evens(pairs)
+        elif first <= 0 and last >= LANES:
+            tile = load(zeros(1), x, source + q)
+        else:
+            tile = load_within(zeros(1), x, source + q, first, last, fill)
+        if count - q >= LANES:
+            store(tile, y, target + q)
+        else:
+            store_first(tile, y, target + q, count - q)
 
 
 @kernel
@@ -76,18 +110,7 @@ def split_planes(
                         target += out_w
                         continue
                     source = ((plane * depth + d) * height + h) * width + first
-                    _fill(y, target, target + low, fill)
-                    if step_w == 1:
-                        _copy(x, source + low, y, target + low, high - low)
-                    else:
-                        q = low
-                        while step_w == 2 and q + LANES < high:  # reads one beyond the last
-                            store(load_pairs(zeros(1), x, source + 2 * q), y, target + q)
-                            q += LANES
-                        while q < high:
-                            y[target + q] = x[source + q * step_w]
-                            q += 1
-                    _fill(y, target + high, target + out_w, fill)
+                    _copy_line(x, source, step_w, y, target, out_w, low, high, fill)
                     target += out_w
 
 

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from sparsert.kernels.activations import activate
-from sparsert.kernels.compiling import inner, kernel
+from sparsert.kernels.compiling import inner, kernel, maker
 from sparsert.kernels.lanes import LANES, between, load, load_first, plus, store, store_first, zeros
 from sparsert.kernels.qlanes import (
     add_dot,
@@ -162,7 +162,7 @@ def _place_of_four(task: int, sizes: Any) -> tuple[int, int, int, int]:
     return image, task - task, 4 * four, min(4 * four + 4, sizes[5])
 
 
-@inner
+@maker
 def _scratch() -> np.ndarray:
     return np.empty(HEIGHT * _STRIDE, np.int32)
 

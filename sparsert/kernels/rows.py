@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from sparsert.kernels.activations import activate
-from sparsert.kernels.compiling import inner, kernel
+from sparsert.kernels.compiling import inner, kernel, maker
 from sparsert.kernels.lanes import (
     LANES,
     add_product,
@@ -68,7 +68,7 @@ def _start(place: Any, job: Any) -> int:
     return place[0] * job[0][0] + job[1][place[1], 0]
 
 
-@inner
+@maker
 def _scratch(job: Any) -> np.ndarray:
     """Room for the rows of a task, four more, and a square of vectors to turn."""
     return aligned((job[0][8] + 4) * WIDEST * LANES + LANES * LANES)
@@ -309,18 +309,12 @@ def _four_tile(zero: Any, x: Any, place: Any, weights: Any, scratch: Any, job: A
                 b = add_product(b, item(values, 4 * p + 1), x, at)
                 c = add_product(c, item(values, 4 * p + 2), x, at)
                 d = add_product(d, item(values, 4 * p + 3), x, at)
-            if direct and s == count - 1 and m + 4 <= last:
-                _write(a, m, place, job)
-                _write(b, m + 1, place, job)
-                _write(c, m + 2, place, job)
-                _write(d, m + 3, place, job)
-                continue
             store(a, scratch, row)
             store(b, scratch, row + stride)
             store(c, scratch, row + 2 * stride)
             store(d, scratch, row + 3 * stride)
             if direct and s == count - 1:
-                for i in range(m, last):
+                for i in range(m, min(m + 4, last)):
                     _write(load(zero, scratch, (i - first) * stride), i, place, job)
 
 

@@ -48,6 +48,17 @@ class SparsertEngine:
         return {"packed_bytes": packed, "memory_note": note}
 
 
+class NumbaEngine(SparsertEngine):
+    """A model in sparsert's Numba backend."""
+
+    def __init__(self, path: str, threads: int, options: Mapping[str, Any]) -> None:
+        from sparsert.runtime import numba_backend
+
+        numba_backend.import_kernels()
+        _import_converter()
+        super().__init__(path, threads, {"backend": "numba"})
+
+
 def _import_converter() -> None:
     """Loads a tiny ONNX model: the only way to import all that a conversion imports."""
     import onnx
@@ -145,6 +156,7 @@ def _import_program_loader() -> None:
 
 ENGINES: dict[str, Any] = {
     "sparsert": SparsertEngine,
+    "numba": NumbaEngine,
     "onnxruntime": OnnxRuntimeEngine,
     "torch": TorchEngine,
 }

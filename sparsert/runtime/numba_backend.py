@@ -23,6 +23,22 @@ if TYPE_CHECKING:
     from sparsert.runtime.numba_ops import Step
 
 
+def import_kernels() -> None:
+    """Imports Numba and what makes steps of its kernels.
+
+    Raises:
+        BackendError: Numba is not installed.
+    """
+    try:
+        from sparsert.runtime.numba_ops import load_makers
+
+        load_makers()
+    except ImportError as error:
+        raise BackendError(
+            f'backend="numba" needs the package numba ({error}): pip install "sparsert[numba]"'
+        ) from error
+
+
 @dataclasses.dataclass
 class _Node:
     """A node of the graph, and what runs it: a step of kernels, or NumPy."""
@@ -56,15 +72,8 @@ class NumbaBackend(WithoutLevels):
     def __init__(
         self, model: ir.Model, label: str, threads: int | None = None, tune: bool | str = "auto"
     ) -> None:
-        try:
-            from sparsert.runtime.numba_ops import load_makers
-            from sparsert.runtime.numba_user import plan_step
-
-            load_makers()
-        except ImportError as error:
-            raise BackendError(
-                f'backend="numba" needs the package numba ({error}): pip install "sparsert[numba]"'
-            ) from error
+        import_kernels()
+        from sparsert.runtime.numba_user import plan_step
         from sparsert.runtime.numpy_backend import make_evaluator, split_weights
 
         self._label = label
@@ -168,15 +177,26 @@ class NumbaBackend(WithoutLevels):
             )
             for r in records
         ]
+        memory = self.memory()
         with_weights = [r for r in records if r["weights"]]
         sparse = sum(r["compute_format"] not in DENSE_FORMATS for r in with_weights)
         notes = [
             f"{self.threads} thread(s); {sparse} of {len(with_weights)} layers with weights run "
             f"sparse; {sum(r['step'] for r in records)} of {len(records)} layers run in Numba's "
             "kernels, the others in NumPy",
+            f"memory: packed weights {format_bytes(memory['packed_bytes'])}, arena "
+            f"{format_bytes(memory['arena_bytes'])}",
         ]
         title = f"{self._label}: how each layer runs"
         return Table(title, EXPLAIN_COLUMNS, rows, notes, records=records)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the packed weights, and of the memory of the runs so far."""
+        steps = [node.step for node in self._nodes if node.step is not None]
+        return {
+            "packed_bytes": sum(step.packed_bytes for step in steps),
+            "arena_bytes": sum(room.nbytes for room in self._rooms),
+        }
 
     def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
         """Times each layer: medians over `runs` runs after one to warm up."""

@@ -61,7 +61,8 @@ class _Function(StepWithoutWeights):
         x = inputs[0]
         y = room.empty(x.shape)
         arguments = (room.plain(x), y.reshape(-1), self._act.arguments)
-        room.launch(activations.activate_all, arguments, -(-y.size // activations.TASK))
+        tasks = -(-y.size // activations.TASK)
+        room.launch(activations.activate_all, arguments, tasks, y.size)
         return (y,)
 
 
@@ -91,5 +92,5 @@ class _Scale(StepWithoutWeights):
         y = room.empty(x.shape)
         out = (y.reshape(-1), self._scale, self._shift, math.prod(x.shape[2:]))
         arguments = (room.plain(x), *out, self._act.arguments)
-        room.launch(planes.scale_planes, arguments, x.shape[0] * x.shape[1])
+        room.launch(planes.scale_planes, arguments, x.shape[0] * x.shape[1], y.size // LANES)
         return (self._act.finish(y),)

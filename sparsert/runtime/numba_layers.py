@@ -26,7 +26,7 @@ _KERNELS["bsr4"] = rows.rows_four
 
 # Bytes of inputs that stay in the L1 of any machine, beside weights and sums.
 _SLAB_BYTES = 24 << 10
-_SLAB_WEIGHTS = 16
+_SLAB_WEIGHTS = 10
 
 
 def _slab(packed: Packed, plane_bytes: int, planes_: int, columns: int, groups: int) -> int:
@@ -181,7 +181,7 @@ class _Conv(_Weighted):
             flat = room.empty((x.shape[0] * self._channels * g.image,))
             count = x.shape[0] * self._channels
             spread = (room.plain(x), flat, g.window, g.phases, np.float32(0))
-            room.launch(planes.split_planes, spread, count)
+            room.launch(planes.split_planes, spread, count, flat.size // LANES)
         sizes, tiles, segments = tables
         y_flat = y.reshape(-1)
         has_residual = residual is not None
@@ -192,6 +192,7 @@ class _Conv(_Weighted):
             _kernel(self._packed),
             (flat, weights, (sizes, tiles, segments, out, self._act.arguments)),
             tasks,
+            x.shape[0] * int(tiles[:, 1].sum()) * self._packed.values.size,
         )
         return (self._act.finish(y),)
 
@@ -202,14 +203,14 @@ def _make_linear(node: Node) -> Step | str:
     reason = _why_not(node)
     if reason is not None or weight is None:
         return reason or ""
-    return _Linear(node, weight)
+    return Linear(node, weight, pack(weight))
 
 
-class _Linear(_Weighted):
+class Linear(_Weighted):
     """act(x W' + bias + residual); x [..., K], W [N, K]."""
 
-    def __init__(self, node: Node, weight: np.ndarray) -> None:
-        super().__init__(node, "linear", pack(weight), weight)
+    def __init__(self, node: Node, weight: np.ndarray, packed: Packed) -> None:
+        super().__init__(node, "linear", packed, weight)
         self._shape = weight.shape
         self._of_one = self._weights_of_one()
 
@@ -255,16 +256,24 @@ class _Linear(_Weighted):
             one = (self._bias, other, residual is not None)
             kernel, weights = self._of_one
             tasks = outputs if kernel is not vectors.vector_four else -(-outputs // 4)
-            room.launch(kernel, (room.plain(x), y_flat, weights, one, act), tasks)
+            room.launch(
+                kernel,
+                (room.plain(x), y_flat, weights, one, act),
+                tasks,
+                self._packed.values.size // LANES,
+            )
             return (self._act.finish(y),)
         weights, sizes, tiles, segments, tasks = self._of_shape((count, features))
         columns = room.empty((features * count,))
         bands = -(-features // LANES)
         turned = (room.plain(x), columns, count, features)
-        room.launch(planes.to_columns, turned, bands)
+        room.launch(planes.to_columns, turned, bands, columns.size // LANES)
         sizes = (*sizes[:6], int(residual is not None), 1, sizes[6])
         out = (self._bias, other, y_flat)
         room.launch(
-            _kernel(self._packed), (columns, weights, (sizes, tiles, segments, out, act)), tasks
+            _kernel(self._packed),
+            (columns, weights, (sizes, tiles, segments, out, act)),
+            tasks,
+            int(tiles[:, 1].sum()) * self._packed.values.size,
         )
         return (self._act.finish(y),)

@@ -84,10 +84,14 @@ class _Pool(StepWithoutWeights):
         count = x.shape[0] * x.shape[1]
         flat = room.empty((count * g.image,))
         fill = np.float32(-np.inf if self._is_max else 0)
-        room.launch(planes.split_planes, (room.plain(x), flat, g.window, g.phases, fill), count)
+        work = flat.size // LANES
+        room.launch(
+            planes.split_planes, (room.plain(x), flat, g.window, g.phases, fill), count, work
+        )
         sizes = (g.image, math.prod(out), g.columns)
         pool = (flat, y.reshape(-1), g.taps, shares, sizes, segments)
-        room.launch(planes.pool_planes, pool, count if y.size else 0)
+        work = y.size * len(g.taps) // LANES
+        room.launch(planes.pool_planes, pool, count if y.size else 0, work)
         return (y,)
 
 
@@ -105,5 +109,7 @@ class _Mean(StepWithoutWeights):
         (x,) = inputs
         y = room.empty((*x.shape[:2], *[1] * (x.ndim - 2)))
         size = math.prod(x.shape[2:])
-        room.launch(planes.mean_planes, (room.plain(x), y.reshape(-1), size), y.size)
+        room.launch(
+            planes.mean_planes, (room.plain(x), y.reshape(-1), size), y.size, x.size // LANES
+        )
         return (y,)

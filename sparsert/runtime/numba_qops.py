@@ -171,7 +171,9 @@ def _spread(x: np.ndarray, g: Geometry, zero: int, room: Room) -> np.ndarray:
     flat = room.empty((count * g.image,), np.uint32)
     # Four equal bytes are a float that arithmetic leaves alone: a normal one, 0 or a quiet NaN.
     fill = np.full(4, zero, np.uint8).view(np.float32)[0]
-    room.launch(planes.split_planes, (_bits(room.plain(x)), _bits(flat), g.window, g.phases, fill), count)
+    room.launch(
+        planes.split_planes, (_bits(room.plain(x)), _bits(flat), g.window, g.phases, fill), count
+    )
     return flat
 
 

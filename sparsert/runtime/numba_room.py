@@ -13,6 +13,8 @@ import numpy as np
 # Kernels read whole tiles: so many bytes behind the last element of an array may be read.
 SLACK_BYTES = 1024
 LINE_BYTES = 64
+# To wake a thread and wait for it takes as long as so many products of vectors.
+_WORK_OF_THREADS = 100_000
 
 
 def _references_of_free() -> int:
@@ -38,6 +40,11 @@ class Room:
         self._blocks: list[np.ndarray] = []
         # By the id of each block, where its first cache line begins.
         self._firsts: dict[int, int] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks."""
+        return sum(block.nbytes for block in self._blocks)
 
     def empty(self, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
         """Returns an array of any values, with slack behind it."""
@@ -70,9 +77,26 @@ class Room:
         """Returns an array of one dimension that is contiguous, aligned and may be written to."""
         return (x if x.flags.carray else np.array(x, order="C")).reshape(-1)
 
-    def launch(self, kernel: Any, arguments: tuple[Any, ...], tasks: int) -> None:
-        """Runs kernel(*arguments, begin, end) over all tasks, on the model's threads."""
-        if tasks > 0:
+    def launch(
+        self,
+        kernel: Any,
+        arguments: tuple[Any, ...],
+        tasks: int,
+        work: int = _WORK_OF_THREADS,
+    ) -> None:
+        """Runs kernel(*arguments, begin, end) over all tasks, on the model's threads.
+
+        Args:
+            kernel: what Numba compiled.
+            arguments: all but the last two.
+            tasks: how many there are.
+            work: about how many vectors it reads or computes: whether threads are worth it.
+        """
+        if tasks <= 0:
+            return
+        if work < _WORK_OF_THREADS or tasks == 1:
+            kernel(*arguments, 0, tasks)
+        else:
             self._crew.run(kernel, arguments, tasks)
 
 

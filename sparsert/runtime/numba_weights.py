@@ -76,12 +76,12 @@ def pack(matrix: np.ndarray, groups: int = 1) -> Packed:
     best = min(costs, key=lambda name: costs[name])
     share = f"{100 * zeros:.1f} % zeros"
     if best == "csr":
-        return _pack_csr(matrix, mask, groups, share)
+        return pack_csr(matrix, groups, share)
     if best == "bits":
-        return _pack_bits(matrix, mask, share)
+        return pack_bits(matrix, share)
     if best == "four":
-        return _pack_four(matrix, blocks, groups, share)
-    return _pack_wide(matrix, mask, int(best[2:]), share)
+        return pack_blocks(matrix, blocks, groups, share)
+    return pack_wide(matrix, int(best[2:]), share)
 
 
 def _ends(counts: np.ndarray) -> np.ndarray:
@@ -95,7 +95,9 @@ def _base(rows: np.ndarray, count: int, groups: int, width: int) -> np.ndarray:
     return rows // max(1, count // groups) * width
 
 
-def _pack_csr(matrix: np.ndarray, mask: np.ndarray, groups: int, share: str) -> Packed:
+def pack_csr(matrix: np.ndarray, groups: int = 1, share: str = "") -> Packed:
+    """Packs each nonzero with its column."""
+    mask = matrix != 0
     rows, places = np.nonzero(mask)
     values = matrix[mask]
     places = places + _base(rows, matrix.shape[0], groups, matrix.shape[1])
@@ -103,7 +105,9 @@ def _pack_csr(matrix: np.ndarray, mask: np.ndarray, groups: int, share: str) -> 
     return Packed("csr", values, places.astype(np.int32), row_ptr, 0, f"{share}: one by one")
 
 
-def _pack_bits(matrix: np.ndarray, mask: np.ndarray, share: str) -> Packed:
+def pack_bits(matrix: np.ndarray, share: str = "") -> Packed:
+    """Packs the nonzeros, and a bit for each weight."""
+    mask = matrix != 0
     rows, width = mask.shape
     words = -(-width // _WORD)
     padded = np.zeros((rows, words * _WORD), np.bool_)
@@ -120,7 +124,12 @@ def _fours(mask: np.ndarray) -> np.ndarray:
     return np.asarray(padded.reshape(-1, 4, width).any(axis=1))
 
 
-def _pack_four(matrix: np.ndarray, blocks: np.ndarray, groups: int, share: str) -> Packed:
+def pack_blocks(
+    matrix: np.ndarray, blocks: np.ndarray | None = None, groups: int = 1, share: str = ""
+) -> Packed:
+    """Packs blocks of 4x1: those that `blocks` says, or that are not all zero."""
+    if blocks is None:
+        blocks = _fours(matrix != 0)
     rows, width = matrix.shape
     padded = np.zeros((blocks.shape[0] * 4, width), np.float32)
     padded[:rows] = matrix
@@ -135,7 +144,9 @@ def _pack_four(matrix: np.ndarray, blocks: np.ndarray, groups: int, share: str) 
     return Packed(name, flat, places.astype(np.int32), row_ptr, 0, f"{share}: {why}")
 
 
-def _pack_wide(matrix: np.ndarray, mask: np.ndarray, size: int, share: str) -> Packed:
+def pack_wide(matrix: np.ndarray, size: int, share: str = "") -> Packed:
+    """Packs blocks of 1 x size that are not all zero."""
+    mask = matrix != 0
     rows, width = matrix.shape
     blocks = mask.reshape(rows, width // size, size).any(axis=2)
     _, places = np.nonzero(blocks)
