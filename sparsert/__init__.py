@@ -6,9 +6,19 @@
 >>> print(model.explain())               # doctest: +SKIP
 """
 
-from sparsert import errors, prune, quantize, report
+from sparsert import errors, kernels, prune, quantize, report
 from sparsert.api import convert, forecast, load
 from sparsert.runtime.model import Model
 
-__all__ = ["Model", "convert", "errors", "forecast", "load", "prune", "quantize", "report"]
+__all__ = [
+    "Model",
+    "convert",
+    "errors",
+    "forecast",
+    "kernels",
+    "load",
+    "prune",
+    "quantize",
+    "report",
+]
 __version__ = "0.1.0"

@@ -35,7 +35,7 @@ MAGIC = b"\x89SPRT\r\n\x1a"
 def load(
     src: Any,
     *,
-    backend: str = "native",
+    backend: str | None = None,
     threads: int | None = None,
     isa: str | None = None,
     tune: bool | str = "auto",
@@ -50,16 +50,19 @@ def load(
     Args:
         src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, or a
             torch.nn.Module (with example_inputs).
-        backend: "native" (the C++ kernels), "capi" (the same in the C library, where the compiled
-            extension is missing) or "numpy" (a slow interpreter, the reference).
+        backend: "native" (the C++ kernels), "capi" (the same in the C library), "numba" (kernels
+            that Numba compiles, and NumPy for the other operators) or "numpy" (a slow interpreter,
+            the reference). None: native, or, with a warning, the next of these that is there where
+            the compiled extension is missing.
         threads: threads of one run; None: as many cores as this process may use.
         isa: force an instruction set ("scalar", "avx2", "avx512", "avx512vnni", "amx", "neon",
-            "neondot"); None: $SPARSERT_ISA, else the best of this machine.
+            "neondot"); None: $SPARSERT_ISA, else the best of this machine. Native kernels only.
         tune: True measures every candidate kernel of every layer here; "auto" only where the cost
             model sees a close race, within a second; False trusts the cost model. What was measured
             is kept on disk (docs/environment.md) and not measured again.
         strict: raise UnsupportedOpError when an operator is not native, instead of running it in
-            a fallback engine with a warning.
+            a fallback engine with a warning. Operators registered with sparsert.kernels.custom_op
+            run in their kernels either way, without a warning.
         level: of a .sprt file with levels, the one to run; None: the first, the densest. It can be
             changed at any time: `model.level = "fast"`.
         keep_levels: False frees the packed weights of a level when another is chosen: less memory,
@@ -83,6 +86,10 @@ def load(
         >>> y = model(x)                                             # doctest: +SKIP
     """
     _check_options(backend, threads, tune)
+    if backend is None:
+        from sparsert.runtime.choose_backend import choose_backend
+
+        backend = choose_backend(stacklevel=2)
     label = _label(src)
     options = {"backend": backend, "threads": threads, "isa": isa, "tune": tune, "strict": strict}
     options["keep_levels"] = keep_levels
@@ -92,20 +99,21 @@ def load(
             raise unknown_level(label, level, ())
         graph = _canonical(src, example_inputs, dynamic_shapes)
         problems = _native_problems(graph)
-        if problems and strict:
-            raise UnsupportedOpError(describe_problems(label, [str(p) for p in problems]))
+        unwanted = [str(problem) for problem in problems if not problem.is_custom]
+        if unwanted and strict:
+            raise UnsupportedOpError(describe_problems(label, unwanted))
         if problems and backend in NATIVE_BACKENDS:
             return Model(_hybrid(graph, problems, label, options), None, options)
         if problems:
-            return Model(_oracle(graph, label), None, options)
+            return Model(_python(graph, label, options), None, options)
         from sparsert.modelfile import write_aligned
 
         file = write_aligned(graph)
         del graph
-    if backend == "numpy":
+    if backend not in NATIVE_BACKENDS:
         from sparsert.runtime.native_backend import aligned_bytes
 
-        return Model(_oracle_of_sprt(file, label, level), aligned_bytes(file), options)
+        return Model(_python_of_sprt(file, label, level, options), aligned_bytes(file), options)
     from sparsert.runtime.native_backend import NativeBackend
 
     native = NativeBackend(
@@ -276,13 +284,9 @@ def forecast(
     )
 
 
-def _check_options(backend: str, threads: int | None, tune: bool | str) -> None:
-    if backend not in BACKENDS:
+def _check_options(backend: str | None, threads: int | None, tune: bool | str) -> None:
+    if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
-    if backend == "numba":
-        raise BackendError(
-            'backend="numba" is not in this version; use "native", "capi" or "numpy"'
-        )
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ValueError(f"threads is {threads!r}, expected None or an integer of at least 1")
     if tune not in (True, False, "auto"):
@@ -330,6 +334,16 @@ def _graph_of_content(content: ModelFile, label: str) -> ir.Model:
         return to_ir(content)
     except ModelFormatError as error:
         raise ModelFormatError(f"{label}: {error}") from None
+
+
+def native_graph(src: Any) -> ir.Model:
+    """Returns the canonical graph of a source as in load(); all its operators are native.
+
+    Raises:
+        UnsupportedOpError: lists every operator that is not.
+        ModelFormatError: the source is missing, corrupt or of an unknown type.
+    """
+    return _native_graph(src, _read_sprt(src), None, None)
 
 
 def _native_graph(src: Any, file: Any, example_inputs: Any, dynamic_shapes: Any) -> ir.Model:
@@ -419,20 +433,31 @@ def _require_native(graph: ir.Model, label: str) -> None:
         raise UnsupportedOpError(describe_problems(label, [str(p) for p in problems]))
 
 
-def _oracle_of_sprt(file: Any, label: str, level: str | None) -> Any:
+def _python_of_sprt(file: Any, label: str, level: str | None, options: dict[str, Any]) -> Any:
+    """Returns a backend in Python for a .sprt file's bytes."""
     from sparsert.modelfile import read
-    from sparsert.runtime.graph_backend import LevelOracle
+    from sparsert.runtime.graph_backend import LevelBackend
 
     content = read(bytes(file), label)
     if content.levels:
-        return LevelOracle(content, label, level)
-    oracle = _oracle(_graph_of_content(content, label), label)
+        return LevelBackend(content, label, level, lambda graph: _python(graph, label, options))
+    backend = _python(_graph_of_content(content, label), label, options)
     if level is not None:
-        oracle.set_level(level)  # says that there is none
-    return oracle
+        backend.set_level(level)  # says that there is none
+    return backend
 
 
-def _oracle(graph: ir.Model, label: str) -> Any:
+def _python(graph: ir.Model, label: str, options: dict[str, Any]) -> Any:
+    """Returns a backend in Python, numba or numpy, for a canonical graph."""
+    if options["backend"] == "numba":
+        from sparsert.runtime.numba_backend import NumbaBackend
+
+        if options["isa"] is not None:
+            raise BackendError(
+                f"isa={options['isa']!r} is for native kernels; Numba compiles for this "
+                "machine, or for what $NUMBA_CPU_NAME and $NUMBA_CPU_FEATURES say"
+            )
+        return NumbaBackend(graph, label, options["threads"], options["tune"])
     from sparsert.runtime.graph_backend import OracleBackend
 
     return OracleBackend(graph, label)
@@ -441,11 +466,12 @@ def _oracle(graph: ir.Model, label: str) -> Any:
 def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str, Any]) -> Any:
     """Native segments with a fallback engine between them, and a warning that names the ops."""
     from sparsert.modelfile import write_aligned
+    from sparsert.runtime.custom_segment import CustomSegment
     from sparsert.runtime.fallback import FallbackSegment, segment
     from sparsert.runtime.graph_backend import HybridBackend, specs_of
     from sparsert.runtime.native_backend import NativeBackend
 
-    reasons = {problem.node: str(problem) for problem in problems}
+    reasons = {problem.node: str(problem) for problem in problems if not problem.is_custom}
     parts: list[tuple[str | None, list[str], list[str], Any]] = []
     engines = set()
     for part in segment(graph, problems):
@@ -462,16 +488,20 @@ def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str,
             )
             parts.append((None, part.inputs, part.outputs, native))
             continue
+        if part.is_custom:
+            parts.append((None, part.inputs, part.outputs, CustomSegment(part)))
+            continue
         why = "; ".join(reasons[node.name] for node in part.model.graph if node.name in reasons)
         engine = FallbackSegment(part, options["threads"])
         engines.add(engine.engine)
         parts.append((why, part.inputs, part.outputs, engine))
-    warnings.warn(
-        describe_problems(
-            f"{label} runs partly by fallback ({', '.join(sorted(engines))}); strict=True makes "
-            "this an error",
-            list(reasons.values()),
-        ),
-        stacklevel=3,
-    )
+    if reasons:
+        warnings.warn(
+            describe_problems(
+                f"{label} runs partly by fallback ({', '.join(sorted(engines))}); strict=True "
+                "makes this an error",
+                list(reasons.values()),
+            ),
+            stacklevel=3,
+        )
     return HybridBackend(parts, specs_of(graph.graph.inputs), specs_of(graph.graph.outputs), label)

@@ -1,6 +1,6 @@
-"""The commands of sparsert: demo, convert, inspect, run, bench, forecast.
+"""The commands of sparsert: demo, convert, inspect, run, forecast.
 
-Those with files of their own are added to them: prune, prune-until, quantize, report.
+Those with files of their own are added to them: bench, prune, prune-until, quantize, report.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ import click
 import rich  # noqa: F401  named here so that one error tells what the command needs
 
 from sparsert import cli_feeds
+from sparsert.cli_bench import bench
 from sparsert.cli_prune import prune
 from sparsert.cli_prune_until import prune_until
 from sparsert.cli_quantize import quantize
 from sparsert.cli_report import report
 from sparsert.cli_view import TUNE, io_table, level_table, shape_text
+from sparsert.cli_view import dims_option as _dims
 from sparsert.cli_view import example as _example
 from sparsert.cli_view import formats as _formats
+from sparsert.cli_view import isa_option as _isa
+from sparsert.cli_view import kernels_from as _kernels_from
+from sparsert.cli_view import model_file as _model_file
 from sparsert.cli_view import progress as _progress
+from sparsert.cli_view import seed_option as _seed
 from sparsert.cli_view import show as _show
 from sparsert.errors import SparsertError
 
@@ -59,20 +65,15 @@ def sparsert() -> None:
     """Runs pruned neural networks on CPUs, with sparse kernels of its own."""
 
 
+sparsert.add_command(bench)
 sparsert.add_command(prune)
 sparsert.add_command(prune_until)
 sparsert.add_command(quantize)
 sparsert.add_command(report)
 
 
-_model_file = click.argument("file", type=click.Path(path_type=Path))
-_isa = click.option("--isa", metavar="NAME", help="Force an instruction set, such as avx2.")
 _level = click.option(
     "--level", metavar="NAME", help="Of a .sprt file with levels. [default: first]"
-)
-_seed = click.option("--seed", default=0, show_default=True, help="Of random inputs.")
-_dims = click.option(
-    "--dim", "dims", multiple=True, metavar="SYMBOL=SIZE", help="Size of a symbolic dimension."
 )
 _tune = click.option(
     "--tune",
@@ -161,9 +162,11 @@ def convert(source: Path, destination: Path, weights: str, as_json: bool, markdo
 @_level
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to plan for.")
 @click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
+@_kernels_from
 @_formats
 def inspect(
     file: Path,
+    kernels_from: Sequence[Path],
     isa: str | None,
     level: str | None,
     threads: int | None,
@@ -222,13 +225,15 @@ def inspect(
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
 @_isa
 @click.option(
-    "--backend", type=click.Choice(["native", "capi", "numpy"]), default="native", show_default=True
+    "--backend", type=click.Choice(["native", "capi", "numba", "numpy"]), help="Default: native."
 )
 @_tune
 @_level
 @click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
+@_kernels_from
 def run(
     file: Path,
+    kernels_from: Sequence[Path],
     inputs: Sequence[str],
     is_random: bool,
     seed: int,
@@ -236,7 +241,7 @@ def run(
     output: Path | None,
     threads: int | None,
     isa: str | None,
-    backend: str,
+    backend: str | None,
     tune: str,
     level: str | None,
     strict: bool,
@@ -264,148 +269,6 @@ def run(
     if output is not None:
         table.notes.append(f"wrote {', '.join(cli_feeds.write_outputs(output, named))}")
     _show(table)
-
-
-def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> list[int]:
-    try:
-        counts = [int(part) for part in text.split(",")]
-    except ValueError:
-        counts = [0]
-    if min(counts) < 1:
-        raise click.BadParameter(f"{text!r}: expected numbers of at least 1, such as 1,2")
-    return counts
-
-
-@sparsert.command(
-    **_example(
-        "sparsert bench model.sprt --threads 1,2",
-        "sparsert bench model.onnx --against onnxruntime --profile",
-        "sparsert bench pruned.onnx --dense model.onnx --int8 pruned.int8.onnx",
-        "sparsert bench levels.sprt --level accurate --level fast",
-    )
-)
-@_model_file
-@click.option("--threads", default="1", callback=_thread_counts, help="Such as 1,2. [default: 1]")
-@click.option("--batch", type=click.IntRange(min=1), help="Size of the first dimension.")
-@_dims
-@click.option(
-    "--runs",
-    type=click.IntRange(min=7),
-    help="Timed runs of each engine. [default: about 3 seconds]",
-)
-@click.option("--against", type=click.Choice(["onnxruntime"]), help="Race another engine.")
-@click.option(
-    "--against-file",
-    type=click.Path(path_type=Path),
-    help="The ONNX file for the other engine, when FILE is a .sprt.",
-)
-@click.option(
-    "--dense",
-    type=click.Path(path_type=Path),
-    help="The model before it was pruned: race sparsert on it too.",
-)
-@click.option(
-    "--int8",
-    type=click.Path(path_type=Path),
-    help="FILE, quantised: race sparsert on it too.",
-)
-@click.option(
-    "--dense-int8",
-    type=click.Path(path_type=Path),
-    help="The model before it was pruned, quantised: race sparsert on it too.",
-)
-@_isa
-@click.option(
-    "--level",
-    "levels",
-    multiple=True,
-    metavar="NAME",
-    help="Of a .sprt file with levels; several race each other. [default: first]",
-)
-@_seed
-@click.option("--profile", is_flag=True, help="Also time each layer.")
-@_formats
-def bench(
-    file: Path,
-    threads: list[int],
-    batch: int | None,
-    dims: Sequence[str],
-    runs: int | None,
-    against: str | None,
-    against_file: Path | None,
-    dense: Path | None,
-    int8: Path | None,
-    dense_int8: Path | None,
-    isa: str | None,
-    levels: Sequence[str],
-    seed: int,
-    profile: bool,
-    as_json: bool,
-    markdown: bool,
-) -> None:
-    """Time a model, and measure its memory, in a process of its own.
-
-    With --against the engines take turns, one at a time, on the same input and threads; so do the
-    dense and the quantised models that are given, and are compared with the dense one. Spread is
-    the distance of the quartiles over the median; peak RSS growth counts load and runs, not the
-    engine's code.
-    """
-    from sparsert.report import (
-        Effort,
-        Entrant,
-        describe_machine,
-        precision_entrants,
-        race,
-        race_table,
-    )
-
-    model = _load(file, threads=threads[0], isa=isa, level=levels[0] if levels else None)
-    feeds = cli_feeds.random_inputs(model.inputs, cli_feeds.parse_dims(dims), batch, seed)
-    entrants = [Entrant("sparsert", "sparsert", file, {"isa": isa})]
-    if levels:
-        entrants = [
-            Entrant(f"level {name}", "sparsert", file, {"isa": isa, "level": name})
-            for name in levels
-        ]
-    reference = against or (entrants[0].name if len(levels) > 1 else None)
-    if dense or int8 or dense_int8:
-        if levels:
-            raise click.UsageError("--level goes with --against alone")
-        entrants = precision_entrants(
-            file, dense=dense, int8=int8, dense_int8=dense_int8, options={"isa": isa}
-        )
-        reference = against or entrants[0].name
-    if against is not None:
-        entrants.insert(0, Entrant(against, against, _rival_file(file, against_file, against)))
-    effort = Effort(runs=runs, rounds=9 if runs is None else min(runs, 9))
-    results = []
-    with _progress() as progress:
-        total = len(threads) * len(entrants) * (1 + effort.rounds)
-        task = progress.add_task("measuring", total=total)
-        for count in threads:
-            results += race(
-                entrants,
-                feeds,
-                threads=count,
-                effort=effort,
-                on_turn=lambda: progress.advance(task),
-            )
-    failed = [f"{r.name}: {r.error}" for r in results if r.error]
-    if failed:
-        raise SparsertError("; ".join(failed))
-    shapes = ", ".join(f"{name}{shape_text(x.shape)}" for name, x in feeds.items())
-    tables = [race_table(f"{file}: {shapes}", results, reference)]
-    machine = describe_machine()
-    if profile:
-        tables.append(model.profile(feeds))
-    if as_json:
-        names = ("bench", "profile")
-        facts = {name: table.to_dict() for name, table in zip(names, tables, strict=False)}
-        click.echo(json.dumps({"machine": machine.to_dict(), **facts}, indent=2))
-        return
-    for table in tables:
-        _show(table, markdown)
-    click.echo("\n".join(machine.lines()))
 
 
 def _shares(ctx: click.Context, option: click.Parameter, text: str) -> list[float]:
@@ -581,17 +444,6 @@ def forecast(
     if with_layers:
         _show(result.layers)
     click.echo("\n".join(result.machine.lines()))
-
-
-def _rival_file(file: Path, rival_file: Path | None, engine: str) -> Path:
-    from importlib.util import find_spec
-
-    if find_spec(engine) is None:
-        raise SparsertError(f"{engine} is not installed; pip install {engine}")
-    path = rival_file or file
-    if path.suffix == ".sprt":
-        raise click.UsageError(f"{engine} cannot read {path}: give its --against-file FILE.onnx")
-    return path
 
 
 def _load(file: Path, **options: Any) -> Model:

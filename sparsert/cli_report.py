@@ -71,10 +71,10 @@ def _model(name: str, help_text: str) -> Any:
 @click.option(
     "--against",
     multiple=True,
-    type=click.Choice(["onnxruntime", "none"]),
-    default=["onnxruntime"],
+    type=click.Choice(["onnxruntime", "numba", "none"]),
+    default=["onnxruntime", "numba"],
     show_default=True,
-    help="The other engine. Torch runs torch modules: see sparsert.report() in Python.",
+    help="The other engines. Torch runs torch modules: see sparsert.report() in Python.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.progress import Progress
 
     from sparsert.runtime.model import Model
@@ -21,11 +20,37 @@ if TYPE_CHECKING:
 # Values of --tune, as sparsert.load() takes them.
 TUNE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
+model_file = click.argument("file", type=click.Path(path_type=Path))
+isa_option = click.option("--isa", metavar="NAME", help="Force an instruction set, such as avx2.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Of random inputs.")
+dims_option = click.option(
+    "--dim", "dims", multiple=True, metavar="SYMBOL=SIZE", help="Size of a symbolic dimension."
+)
+
 
 def example(*commands: str) -> Any:
     """Gives a command an epilog that ends its --help with examples."""
     lines = "\n".join(f"  $ {command}" for command in commands)
     return {"epilog": f"\b\nExample:\n{lines}"}
+
+
+def kernels_from(function: Any) -> Any:
+    """Adds --kernels-from: Python files that are run before a model is loaded."""
+
+    def load(ctx: click.Context, option: click.Parameter, paths: Sequence[Path]) -> Sequence[Path]:
+        from sparsert.report.kernel_bench import load_kernels
+
+        load_kernels(paths)
+        return paths
+
+    return click.option(
+        "--kernels-from",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE.py",
+        callback=load,
+        help="Run a Python file first that registers operators or kernels (docs/kernels.md).",
+    )(function)
 
 
 def formats(function: Any) -> Any:

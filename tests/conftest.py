@@ -20,6 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_cache_folder] = tempfile.TemporaryDirectory(prefix="sparsert-tests-")
     os.environ["SPARSERT_CACHE_DIR"] = config.stash[_cache_folder].name
     os.environ.pop("SPARSERT_CACHE", None)
+    # What Numba compiled stays, for compiling takes longer than the tests of it.
+    package = Path(sparsert.__file__).resolve().parent
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(package.parent / "build" / "numba"))
     _find_library()
 
 

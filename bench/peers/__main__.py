@@ -34,7 +34,9 @@ from bench.peers.report import (
 )
 
 GROUPS = {"unseen": list(UNSEEN), "linear": [*LINEAR, *ENCODERS]}
-ENGINES = ["onnxruntime", "openvino", "deepsparse", "torch", "sparsert"]
+# What Numba compiles takes longer than a heat of the short race.
+SHORT_ENGINES = ["onnxruntime", "openvino", "deepsparse", "torch", "sparsert"]
+ENGINES = [*SHORT_ENGINES, "sparsert-numba"]
 SPARSITIES = [0.0, 0.5, 0.7, 0.8, 0.9, 0.95]
 DTYPES = ["float32", "int8"]
 # Of a race of int8: PyTorch's engine here interprets float graphs alone.
@@ -77,8 +79,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--engines",
         nargs="+",
-        help="also sparsert-onnx (the ONNX file, loaded directly), sparsert@avx2 (a forced ISA), "
-        "openvino@avx512vnni (limited to an ISA, so without AMX)",
+        help="also sparsert-onnx (the ONNX file, loaded directly), sparsert-numba (the Numba "
+        "backend), sparsert@avx2 (a forced ISA), openvino@avx512vnni (limited to an ISA, so "
+        "without AMX)",
     )
     parser.add_argument("--rounds", type=int, default=9, help="turns of each engine, 7 or more")
     parser.add_argument("--burst", type=float, default=0.4, help="seconds of one turn")
@@ -108,7 +111,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         args.sparsity = [0.0, 0.9]
     named = [name for model in args.models for name in GROUPS.get(model, [model])]
     args.models = list(dict.fromkeys(named))
-    args.engines = args.engines or (INT8_ENGINES if args.dtype == "int8" else ENGINES)
+    floats = SHORT_ENGINES if args.short else ENGINES
+    args.engines = args.engines or (INT8_ENGINES if args.dtype == "int8" else floats)
     if args.rounds < 7:
         parser.error("--rounds: at least 7, or the medians mean little")
     return args

@@ -59,6 +59,8 @@ def parse_entrant(name: str) -> Entrant:
     base, _, isa = name.partition("@")
     if base == "sparsert":
         return Entrant(name, "sparsert", ".sprt", isa)
+    if name == "sparsert-numba":
+        return Entrant(name, "sparsert_numba", ".sprt")
     if base == "sparsert-onnx":
         return Entrant(name, "sparsert", ".onnx", isa)
     if base in ("onnxruntime", "openvino", "deepsparse", "torch") and not isa:
@@ -67,7 +69,8 @@ def parse_entrant(name: str) -> Entrant:
         return Entrant(name, base, ".onnx", isa)
     raise ValueError(
         f"unknown engine {name!r}; there are: sparsert, sparsert-onnx (both also with @ISA), "
-        f"onnxruntime, openvino (also with @{', @'.join(ONEDNN_ISAS)}), deepsparse, torch"
+        "sparsert-numba, onnxruntime, "
+        f"openvino (also with @{', @'.join(ONEDNN_ISAS)}), deepsparse, torch"
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from sparsert.kernels.custom_ops import CustomCall, Spec, find_custom_op
+from sparsert.kernels.custom_ops import Dim as RunDim
 from sparsert.passes.graph_tools import (
     SPARSERT,
     add_initializer,
@@ -39,6 +43,8 @@ def run(model: ir.Model) -> None:
     inference(model)
     if _type_quantised_lstms(model.graph):
         inference(model)
+    while _type_custom_ops(model.graph):
+        inference(model)
     _refine(model.graph)
 
 
@@ -63,6 +69,43 @@ def _type_quantised_lstms(graph: ir.Graph) -> bool:
                 state = [directions, batch, attribute(node, "hidden_size")]
                 output.shape = ir.Shape(state if i else [steps, *state])
     return found
+
+
+def _type_custom_ops(graph: ir.Graph) -> bool:
+    """Gives types to what registered operators compute; says whether any are new."""
+    found = False
+    for node in graph:
+        op = find_custom_op(node.domain, node.op_type)
+        if op is None:
+            continue
+        inputs = [None if value is None else _spec_of(value) for value in node.inputs]
+        if any(v is not None and s is None for v, s in zip(node.inputs, inputs, strict=True)):
+            continue
+        call: CustomCall = op.bind(ir.to_proto(node))
+        for output, spec in zip(node.outputs, call.infer(inputs), strict=True):
+            found |= _set_spec(output, spec)
+    return found
+
+
+def _spec_of(value: ir.Value) -> Spec | None:
+    """Returns what is known of a value; None if its dtype or rank is not."""
+    if value.dtype is None or value.shape is None:
+        return None
+    shape = [dim if isinstance(dim, int) else RunDim(dim.value) for dim in value.shape]
+    return Spec(shape, value.dtype.numpy(), constant_array(value))
+
+
+def _set_spec(value: ir.Value, spec: Spec) -> bool:
+    """Sets the type of an operator's output; sizes that only a run tells stay as the model says."""
+    dims: list[Any] = [dim.name if isinstance(dim, RunDim) else dim for dim in spec.shape]
+    declared = value.shape if value.shape is not None and len(value.shape) == len(dims) else None
+    if declared is not None:
+        dims = [old if new is None else new for old, new in zip(declared, dims, strict=True)]
+    dtype, shape = ir.DataType.from_numpy(np.dtype(spec.dtype)), ir.Shape(dims)
+    if value.dtype == dtype and value.shape == shape:
+        return False
+    value.type, value.shape = ir.TensorType(dtype), shape
+    return True
 
 
 def _refine(graph: ir.Graph) -> None:

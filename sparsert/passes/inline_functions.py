@@ -5,9 +5,14 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from sparsert.kernels.custom_ops import find_custom_op
+
 
 def run(model: ir.Model) -> None:
-    """Inlines every function of the model, in place."""
+    """Inlines every function of the model but those with a registered kernel, in place."""
+    for domain, name, overload in list(model.functions):
+        if find_custom_op(domain, name) is not None:
+            del model.functions[domain, name, overload]
     if model.functions:
         common.InlinePass()(model)
         common.RemoveUnusedFunctionsPass()(model)

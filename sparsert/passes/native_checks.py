@@ -6,6 +6,7 @@ import dataclasses
 
 import onnx_ir as ir
 
+from sparsert.kernels.custom_ops import find_custom_op
 from sparsert.modelfile.lower_node import PACKED_OPS
 from sparsert.modelfile.opset import BINARY_FN, OP_RULES, REDUCE_FN
 from sparsert.passes.fuse_activations import UNARY_OPS, activation_of
@@ -57,6 +58,7 @@ class NonNativeNode:
     node: str  # its name
     op: str  # its operator, with the domain unless that is ONNX's
     reason: str
+    is_custom: bool = False  # a kernel is registered for it
 
     def __str__(self) -> str:
         return f"node '{self.node}' ({self.op}): {self.reason}"
@@ -67,10 +69,11 @@ def find_non_native(model: ir.Model) -> list[NonNativeNode]:
     known = known_values(model.graph)
     found = []
     for node in model.graph:
-        reason = _reason(node, known)
+        custom = find_custom_op(node.domain, node.op_type)
+        reason = _reason(node, known) if custom is None else f"its kernel is {custom.kernel}"
         if reason is not None:
             op = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-            found.append(NonNativeNode(node.name or "", op, reason))
+            found.append(NonNativeNode(node.name or "", op, reason, custom is not None))
     return found
 
 

@@ -51,7 +51,7 @@ def report(
     evaluate: Callable[[Model], float] | None = None,
     pruning: PruneReport | None = None,
     front: Sequence[FrontPoint] = (),
-    against: str | Sequence[str] = ("onnxruntime", "torch"),
+    against: str | Sequence[str] = ("onnxruntime", "torch", "numba"),
     threads: int = 1,
     seconds: float = 3.0,
     tune: bool | str = "auto",
@@ -84,8 +84,9 @@ def report(
         pruning: what sparsert.prune() returned: adds its layers and what went, and why.
         front: models between accurate and fast, for the plot, such as front_points() of what
             sparsert.prune.prune_until() returned.
-        against: other engines, "onnxruntime" and "torch"; torch runs torch modules alone, and what
-            is not installed is left out and named.
+        against: other engines, "onnxruntime" and "torch", and "numba", sparsert's own backend of
+            that name; torch runs torch modules alone, and what is not installed is left out and
+            named.
         threads: of every engine.
         seconds: about how long each engine is timed on each model.
         tune: as in sparsert.load().

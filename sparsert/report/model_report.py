@@ -28,7 +28,7 @@ class EngineRow:
     """One engine on one of the four models.
 
     Attributes:
-        engine: "sparsert", "onnxruntime" or "torch".
+        engine: "sparsert", "onnxruntime", "torch" or "numba".
         weights: "dense" or "sparse".
         dtype: "float32" or "int8".
         result: what was timed, and the memory.

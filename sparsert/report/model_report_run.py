@@ -37,7 +37,7 @@ from sparsert.runtime.types import Level, TensorSpec
 if TYPE_CHECKING:
     from sparsert.prune.report import PruneReport
 
-ENGINES = ("onnxruntime", "torch")
+ENGINES = ("onnxruntime", "torch", "numba")
 PROFILE_RUNS = 15
 # A weight with more zeros than this was pruned: what stands for the dense model has none of them.
 _FILLED_SHARE = 0.05
@@ -223,6 +223,10 @@ class _Files:
         """Returns the place of a model's ONNX file."""
         return self._folder / f"{'-'.join(variant)}.onnx"
 
+    def path_of(self, engine: str) -> Callable[[Variant], Path]:
+        """Returns what names an engine's file of a model."""
+        return {"onnxruntime": self.onnx, "torch": self.pt2}.get(engine, self.sprt)
+
     def sprt(self, variant: Variant) -> Path:
         """Returns the place of a model's .sprt file."""
         return self.onnx(variant).with_suffix(".sprt")
@@ -364,7 +368,7 @@ def _entrants(
         if engine != OWN_ENGINE and find_spec(engine) is None:
             continue
         for variant in VARIANTS:
-            path = {OWN_ENGINE: files.sprt, "onnxruntime": files.onnx, "torch": files.pt2}[engine]
+            path = files.path_of(engine)
             if not path(variant).exists():
                 continue
             options: dict[str, Any] = {}
@@ -431,7 +435,7 @@ def _with_accuracy(
     if row.engine == OWN_ENGINE:
         model = files.load(variant, tune=False)
     else:
-        path = files.onnx(variant) if row.engine == "onnxruntime" else files.pt2(variant)
+        path = files.path_of(row.engine)(variant)
         outputs = files.load(variant, tune=False).outputs
         model = Model(_OtherEngine(row.engine, path, list(inputs), outputs), None, {})
     return replace(row, accuracy=float(evaluate(model)))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_LAYERS = 40  # with labels that can be read; the table has all
 MAX_HISTOGRAMS = 12
-_MARKERS = {"sparsert": "o", "onnxruntime": "s", "torch": "^"}
+_MARKERS = {"sparsert": "o", "onnxruntime": "s", "torch": "^", "numba": "D"}
 
 
 def front(report: ModelReport) -> str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparsert.report import serve
+from sparsert.report.kernel_bench import load_kernels
 
 Arrays = dict[str, np.ndarray]
 
@@ -24,6 +26,8 @@ class SparsertEngine:
         from sparsert.runtime import native_backend
 
         native_backend.import_core()
+        options = dict(options)
+        load_kernels([Path(file) for file in options.pop("kernels_from", ())])
         if not path.endswith(".sprt"):
             _import_converter()
         self._load = lambda: sparsert.load(path, threads=threads, **options)
@@ -42,6 +46,17 @@ class SparsertEngine:
         packed = sum(record.get("packed_bytes", 0) for record in table.records)
         note = next((line for line in table.notes if line.startswith("memory:")), "")
         return {"packed_bytes": packed, "memory_note": note}
+
+
+class NumbaEngine(SparsertEngine):
+    """A model in sparsert's Numba backend."""
+
+    def __init__(self, path: str, threads: int, options: Mapping[str, Any]) -> None:
+        from sparsert.runtime import numba_backend
+
+        numba_backend.import_kernels()
+        _import_converter()
+        super().__init__(path, threads, {"backend": "numba"})
 
 
 def _import_converter() -> None:
@@ -141,6 +156,7 @@ def _import_program_loader() -> None:
 
 ENGINES: dict[str, Any] = {
     "sparsert": SparsertEngine,
+    "numba": NumbaEngine,
     "onnxruntime": OnnxRuntimeEngine,
     "torch": TorchEngine,
 }

@@ -1,9 +1,9 @@
-"""Runs the parts of a model that are not native with onnxruntime or onnx's reference evaluator."""
+"""Cuts a model into native and other parts; runs the latter with onnxruntime or in NumPy."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 # Number of complex128 in onnx.TensorProto.DataType; bfloat16, 8-bit floats and others follow.
 _LAST_COMMON_TYPE = 15
 
+# What a segment is, by its number modulo _KINDS.
+_NATIVE, _FALLBACK, _CUSTOM = range(3)
+_KINDS = 3
+
 
 class _Record(Protocol):
-    """What `segment` needs of a report's record: the name of a node that is not native."""
+    """What `segment` needs of a report's record: of a node that is not native."""
 
     @property
     def node(self) -> str: ...
+
+    @property
+    def is_custom(self) -> bool: ...
 
 
 @dataclasses.dataclass
@@ -40,10 +47,11 @@ class Segment:
     model: ir.Model
     inputs: list[str]
     outputs: list[str]
+    is_custom: bool = False  # its nodes, but for shape arithmetic, have registered kernels
 
 
 def segment(model: ir.Model, report: Iterable[_Record]) -> list[Segment]:
-    """Cuts a canonical graph into native and fallback segments.
+    """Cuts a canonical graph into native segments, fallbacks and those of registered kernels.
 
     Values that follow from shapes and constants are computed inside each segment that uses them,
     so that they are known there at plan time.
@@ -57,9 +65,9 @@ def segment(model: ir.Model, report: Iterable[_Record]) -> list[Segment]:
         it. One native segment if the report is empty.
     """
     graph = model.graph
-    names = {record.node for record in report}
-    shape_nodes = _shape_nodes(graph, names)
-    levels = _levels(graph, names, shape_nodes)
+    kinds = {record.node: _CUSTOM if record.is_custom else _FALLBACK for record in report}
+    shape_nodes = _shape_nodes(graph, kinds)
+    levels = _levels(graph, kinds, shape_nodes)
     groups: dict[int, list[ir.Node]] = {}
     for node, level in levels.items():
         groups.setdefault(level, []).append(node)
@@ -74,11 +82,11 @@ def segment(model: ir.Model, report: Iterable[_Record]) -> list[Segment]:
         wanted = extra if level == last else []
         nodes = _with_shape_nodes(groups[level], wanted, shape_nodes)
         nodes.sort(key=lambda node: position[node])
-        segments.append((level % 2 == 0, nodes, set(groups[level])))
+        segments.append((level % _KINDS, nodes, set(groups[level])))
     return _build_segments(model, segments, extra)
 
 
-def _shape_nodes(graph: ir.Graph, names: set[str]) -> set[ir.Node]:
+def _shape_nodes(graph: ir.Graph, names: Container[str]) -> set[ir.Node]:
     """Returns the native nodes whose values follow from shapes and constants alone."""
     found: set[ir.Node] = set()
     for node in graph:
@@ -100,8 +108,10 @@ def _is_weighty(node: ir.Node) -> bool:
     )
 
 
-def _levels(graph: ir.Graph, names: set[str], shape_nodes: set[ir.Node]) -> dict[ir.Node, int]:
-    """Returns each node's segment: even for native ones, odd for fallback ones."""
+def _levels(
+    graph: ir.Graph, kinds: Mapping[str, int], shape_nodes: set[ir.Node]
+) -> dict[ir.Node, int]:
+    """Returns each node's segment, whose number says its kind."""
     levels: dict[ir.Node, int] = {}
     roots: dict[ir.Node, int] = {}  # the level at which a shape node's tensors are there
     for node in graph:
@@ -113,8 +123,7 @@ def _levels(graph: ir.Graph, names: set[str], shape_nodes: set[ir.Node]) -> dict
         if node in shape_nodes:
             roots[node] = level
             continue
-        odd = 1 if node.name in names else 0
-        levels[node] = level + (level % 2 != odd)
+        levels[node] = level + (kinds.get(node.name or "", _NATIVE) - level) % _KINDS
     return levels
 
 
@@ -153,7 +162,7 @@ def _with_shape_nodes(
 
 def _build_segments(
     model: ir.Model,
-    segments: list[tuple[bool, list[ir.Node], set[ir.Node]]],
+    segments: list[tuple[int, list[ir.Node], set[ir.Node]]],
     extra: list[ir.Value],
 ) -> list[Segment]:
     graph = model.graph
@@ -163,7 +172,7 @@ def _build_segments(
             for value in _inputs_of(node):
                 user.setdefault(value, set()).add(index)
     results = []
-    for index, (is_native, nodes, own) in enumerate(segments):
+    for index, (kind, nodes, own) in enumerate(segments):
         inside = {value for node in nodes for value in node.outputs}
         inputs: dict[ir.Value, None] = {}
         weights: dict[ir.Value, None] = {}
@@ -185,16 +194,13 @@ def _build_segments(
         if not segments[1:]:
             outputs = list(graph.outputs)
             inputs = dict.fromkeys(graph.inputs)
-        part = _build_model(model, nodes, list(inputs), outputs, list(weights), index)
-        results.append(
-            Segment(
-                is_native, part, [v.name or "" for v in inputs], [v.name or "" for v in outputs]
-            )
-        )
+        part = build_part(model, nodes, list(inputs), outputs, list(weights), index)
+        names = [v.name or "" for v in inputs], [v.name or "" for v in outputs]
+        results.append(Segment(kind == _NATIVE, part, *names, is_custom=kind == _CUSTOM))
     return results
 
 
-def _build_model(
+def build_part(
     model: ir.Model,
     nodes: list[ir.Node],
     inputs: list[ir.Value],

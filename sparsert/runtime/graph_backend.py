@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sparsert.errors import unknown_level
+from sparsert.kernels.custom_ops import find_custom_op
+from sparsert.runtime.custom_segment import CustomSegment
 from sparsert.runtime.table import Table
-from sparsert.runtime.types import EXPLAIN_COLUMNS, TensorSpec
+from sparsert.runtime.types import EXPLAIN_COLUMNS, Backend, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -68,10 +70,12 @@ class OracleBackend(WithoutLevels):
 
     def explain(self) -> Table:
         """Lists the nodes; all run in NumPy."""
-        rows = [
-            (node.name, node.op_type, "numpy", 'backend="numpy" interprets the graph')
-            for node in self._model.graph
-        ]
+        rows = []
+        for node in self._model.graph:
+            custom = find_custom_op(node.domain, node.op_type)
+            kernel = "numpy" if custom is None else custom.kernel
+            why = 'backend="numpy" interprets the graph'
+            rows.append((node.name, node.op_type, kernel, why))
         return Table(f"{self._label}: how each layer runs", ["layer", "op", "kernel", "why"], rows)
 
     def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
@@ -81,13 +85,23 @@ class OracleBackend(WithoutLevels):
         return Table(f"{self._label}: median of {runs} runs", ["layer", "kernel", "us"], [row])
 
 
-class LevelOracle:
-    """Interprets the level in use of a .sprt file; makes each level's graph at its first use."""
+class LevelBackend:
+    """Runs the level in use of a .sprt file; makes each level's graph at its first use.
 
-    def __init__(self, content: ModelFile, label: str, level: str | None) -> None:
+    Args:
+        content: the file.
+        label: names the model.
+        level: which one; None: the first.
+        make: the backend of a canonical graph.
+    """
+
+    def __init__(
+        self, content: ModelFile, label: str, level: str | None, make: Callable[[ir.Model], Backend]
+    ) -> None:
         self._content = content
         self._label = label
-        self._engines: dict[str, OracleBackend] = {}
+        self._make = make
+        self._engines: dict[str, Backend] = {}
         self.level_names = [table.name for table in content.levels]
         self.set_level(self.level_names[0] if level is None else level)
         self.inputs = self._engine.inputs
@@ -106,7 +120,7 @@ class LevelOracle:
             raise unknown_level(self._label, name, self.level_names)
         if name not in self._engines:
             graph = to_ir(at_level(self._content, self.level_names.index(name)))
-            self._engines[name] = OracleBackend(graph, self._label)
+            self._engines[name] = self._make(graph)
         self._level = name
 
     def levels(self) -> list[dict[str, Any]]:
@@ -116,7 +130,7 @@ class LevelOracle:
         return level_facts(self._content)
 
     @property
-    def _engine(self) -> OracleBackend:
+    def _engine(self) -> Backend:
         return self._engines[self._level]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -124,19 +138,19 @@ class LevelOracle:
         return self._engine.run(feeds)
 
     def explain(self) -> Table:
-        """Lists the nodes; all run in NumPy."""
+        """Says how each layer of the level in use runs."""
         return self._engine.explain()
 
     def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
-        """Times whole runs."""
+        """Times the level in use."""
         return self._engine.profile(feeds, runs)
 
 
 class HybridBackend(WithoutLevels):
-    """Runs native segments in the core and the others in a fallback engine.
+    """Runs native segments in the core and the others in registered kernels or a fallback engine.
 
     Args:
-        parts: (reason why it is not native or None, input names, output names, engine), in the
+        parts: (why it runs in a fallback engine or None, input names, output names, engine), in the
             order in which they run.
         inputs: of the whole graph.
         outputs: of the whole graph.
@@ -167,10 +181,24 @@ class HybridBackend(WithoutLevels):
         for _, names, _, engine in self._parts:
             begin = time.perf_counter()
             part_feeds = {name: np.asarray(values[name], order="C") for name in names}
+            if isinstance(engine, CustomSegment):
+                values.update(engine.run(part_feeds, seconds))
+                continue
             values.update(engine.run(part_feeds))
             if seconds is not None:
                 seconds.append(time.perf_counter() - begin)
         return values
+
+    def _timed_rows(self) -> list[tuple[str, str, str]]:
+        """Returns layer, kernel and reason of each time that _run_parts takes."""
+        rows = []
+        for index, (reason, _, _, engine) in enumerate(self._parts):
+            if isinstance(engine, CustomSegment):
+                rows += [(name, kernel, "") for name, _, kernel in engine.layers]
+            else:
+                kernel = "native" if reason is None else engine.engine
+                rows.append((f"(part {index})", kernel, reason or ""))
+        return rows
 
     def explain(self) -> Table:
         """Says how each layer runs; fallback segments are one row each, with their reason."""
@@ -197,30 +225,22 @@ class HybridBackend(WithoutLevels):
         return Table(title, EXPLAIN_COLUMNS, rows, notes, records=records)
 
     def profile(self, feeds: Mapping[str, np.ndarray], runs: int = 10) -> Table:
-        """Times each part: medians over `runs` runs after one to warm up."""
+        """Times each part, and each node with a registered kernel: medians of `runs` runs."""
         timings: list[list[float]] = []
         for _ in range(runs + 1):
-            seconds: list[float] = []
-            self._run_parts(feeds, seconds)
-            timings.append(seconds)
-        times = [median(t[index] for t in timings[1:]) for index in range(len(self._parts))]
+            timings.append([])
+            self._run_parts(feeds, timings[-1])
+        times = [median(column) for column in zip(*timings[1:], strict=True)]
         total = sum(times)
         rows, records = [], []
-        for index, (reason, _, _, engine) in enumerate(self._parts):
-            name, kernel = f"(part {index})", "native" if reason is None else engine.engine
-            share = 100 * times[index] / total if total else 0.0
-            rows.append((name, kernel, times[index] * 1e6, share, reason or ""))
+        slow = 0.0
+        for (name, kernel, reason), seconds in zip(self._timed_rows(), times, strict=True):
+            share = 100 * seconds / total if total else 0.0
+            rows.append((name, kernel, seconds * 1e6, share, reason))
             records.append(
-                {
-                    "name": name,
-                    "kernel": kernel,
-                    "time_ns": times[index] * 1e9,
-                    "reason": reason or "",
-                }
+                {"name": name, "kernel": kernel, "time_ns": seconds * 1e9, "reason": reason}
             )
-        slow = sum(
-            t for t, (reason, *_) in zip(times, self._parts, strict=True) if reason is not None
-        )
+            slow += seconds if reason else 0.0
         notes = [f"total {total * 1e3:.3f} ms, {slow * 1e3:.3f} ms of it in fallbacks"]
         columns = ["layer", "kernel", "us", "%", "why"]
         title = f"{self._label}: median of {runs} runs"

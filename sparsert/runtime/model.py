@@ -180,8 +180,8 @@ class Model:
     def _native_file(self) -> np.ndarray:
         if self._file is None:
             raise UnsupportedOpError(
-                "this model runs some operators by fallback (explain() names them); a .sprt file "
-                "holds native operators only"
+                "this model runs some operators by fallback or in kernels of yours (explain() "
+                "names them); a .sprt file holds native operators only"
             )
         return self._file
 

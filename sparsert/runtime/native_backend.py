@@ -69,7 +69,7 @@ def import_core(backend: str = "native") -> Any:
         raise errors.BackendError(
             "the compiled extension sparsert.runtime._core cannot be imported "
             f"({error}); reinstall sparsert on a machine with a C++17 compiler, or use "
-            'backend="capi" (the C library through cffi) or backend="numpy"'
+            'backend="capi" (the C library through cffi), backend="numba" or backend="numpy"'
         ) from error
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.errors import BackendError, ShapeError, UnsupportedOpError, describe_problems
+from sparsert.kernels.custom_ops import CustomOp, custom_ops
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,7 +31,7 @@ class NumpyBackend:
         proto, self._weights = split_weights(model)
         self._inputs = {value.name or "": value for value in model.graph.inputs}
         self._outputs = [value.name or "" for value in model.graph.outputs]
-        self._evaluator = _make_evaluator(proto)
+        self._evaluator = make_evaluator(proto)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes all outputs.
@@ -112,7 +113,8 @@ def split_weights(model: ir.Model) -> tuple[Any, dict[str, np.ndarray]]:
     return proto, arrays
 
 
-def _make_evaluator(proto: Any) -> Any:
+def make_evaluator(proto: Any) -> Any:
+    """Returns onnx's evaluator of a model with sparsert's operators and its own of some others."""
     from onnx.reference import ReferenceEvaluator
 
     from sparsert.runtime import numpy_ops, packed_ops
@@ -125,10 +127,26 @@ def _make_evaluator(proto: Any) -> Any:
     new_ops.append(numpy_ops.MAX_POOL)
     if all(_is_plain_resize(node) for node in nodes if node.op_type == "Resize"):
         new_ops.append(numpy_ops.RESIZE)
+    new_ops += [_custom_run(op) for op in custom_ops()]
     try:
         return ReferenceEvaluator(proto, new_ops=new_ops)
     except (NotImplementedError, RuntimeError, TypeError, KeyError) as error:
         raise UnsupportedOpError(f"the numpy backend cannot run the model: {error}") from error
+
+
+def _custom_run(op: CustomOp) -> type:
+    """Teaches the evaluator an operator with a registered kernel."""
+    from onnx.reference.op_run import OpRun
+
+    def __init__(self: Any, node: Any, *arguments: Any, **options: Any) -> None:
+        OpRun.__init__(self, node, *arguments, **options)
+        self.call = op.bind(node)
+
+    def _run(self: Any, *arrays: Any, **attributes: Any) -> tuple[np.ndarray, ...]:
+        return self.call.run(arrays)
+
+    members = {"op_domain": op.domain, "__init__": __init__, "_run": _run}
+    return type(op.op_type, (OpRun,), members)
 
 
 def _is_plain_resize(node: Any) -> bool:

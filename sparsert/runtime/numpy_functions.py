@@ -264,7 +264,7 @@ def pool(
     With ceil_mode, a window that would start in the end padding is dropped; cells past the
     padding never count.
     """
-    windows = _Windows.of(x, kernel, strides, pads, dilations, auto_pad, ceil_mode)
+    windows = PoolWindows.of(x.shape[2:], kernel, strides, pads, dilations, auto_pad, ceil_mode)
     if kind == "max":
         y = np.full((*x.shape[:2], *windows.out), -np.inf, dtype=np.float32)
         for part in windows.parts(x, -np.inf):
@@ -275,7 +275,7 @@ def pool(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Windows:
+class PoolWindows:
     """Where the windows of a pool lie; begins and ends are the padding's."""
 
     size: tuple[int, ...]
@@ -289,15 +289,15 @@ class _Windows:
 
     @staticmethod
     def of(
-        x: np.ndarray,
+        size: tuple[int, ...],
         kernel: Sequence[int],
         strides: Sequence[int],
         pads: Sequence[int] | None,
         dilations: Sequence[int],
         auto_pad: str | None,
         ceil_mode: bool,
-    ) -> _Windows:
-        size = x.shape[2:]
+    ) -> PoolWindows:
+        """Lays out the windows over planes of some size."""
         reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
         begins, ends = window_pads(size, reach, strides, pads, auto_pad)
         out, beyond = [], []
@@ -308,7 +308,7 @@ class _Windows:
                 n -= 1
             out.append(n)
             beyond.append(max(0, (n - 1) * strides[i] + reach[i] - size[i] - begins[i] - ends[i]))
-        return _Windows(size, kernel, strides, dilations, begins, ends, out, beyond)
+        return PoolWindows(size, kernel, strides, dilations, begins, ends, out, beyond)
 
     def parts(self, x: np.ndarray, padding: float) -> Iterator[np.ndarray]:
         """Yields, for each tap, its cell of every window."""
@@ -343,7 +343,7 @@ def pool_sums(
     count_include_pad: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the exact sum of each window of integers x, and its count of cells in f32."""
-    windows = _Windows.of(x, kernel, strides, pads, dilations, auto_pad, ceil_mode)
+    windows = PoolWindows.of(x.shape[2:], kernel, strides, pads, dilations, auto_pad, ceil_mode)
     return windows.sum(x), windows.counts(count_include_pad)
 
 

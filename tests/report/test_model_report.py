@@ -136,7 +136,7 @@ def test_it_can_be_saved_in_every_form(module_report, tmp_path):
     for suffix in (".html", ".md", ".json"):
         module_report.save(tmp_path / f"r{suffix}")
     facts = json.loads((tmp_path / "r.json").read_text())
-    assert len(facts["rows"]) == 10
+    assert len(facts["rows"]) == 14
     assert facts["front"][1]["is_chosen"]
     assert facts["pruning"]["zeros"] > 0
     text = (tmp_path / "r.md").read_text()

@@ -119,7 +119,7 @@ def test_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     want = sparsert.load(small_cnn_file(), tune=False)(x)
     monkeypatch.setitem(sys.modules, "sparsert.runtime._core", None)
     with pytest.raises(BackendError, match='backend="capi"'):
-        sparsert.load(small_cnn_file())
+        sparsert.load(small_cnn_file(), backend="native")
     model = sparsert.load(small_cnn_file(), backend="capi", tune=False)
     assert model(x).tobytes() == want.tobytes()
     copy = pickle.loads(pickle.dumps(model))

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Engine:
     @property
     def is_native(self) -> bool:
         """Whether it runs the C++ core."""
-        return self.name != "numpy"
+        return "backend" not in dict(self.options)
 
 
 def runs_on(kernel: str, isa: str) -> bool:
@@ -70,9 +71,14 @@ ENGINES = [
     *(_engine(f"{isa}-2-threads-tuned", isa=isa, threads=2, tune=True) for isa in ISAS[-1:]),
 ]
 
+# For tests of the operators that Numba has kernels for; the others run as on numpy.
+NUMBA = [_engine("numba", backend="numba", threads=2)] if find_spec("numba") else []
+ENGINES_WITH_NUMBA = [*ENGINES, *NUMBA]
+
 ENGINES_OF_BYTES = [
     *(_engine(isa, isa=isa, threads=1, tune=False) for isa in ISAS if isa in _OF_FLOATS),
     *ENGINES,
+    *NUMBA,
 ]
 
 
@@ -192,7 +198,7 @@ class Case:
 
     def load(self, engine: Engine) -> sparsert.Model:
         """Loads it on an engine."""
-        if not engine.is_native:
+        if engine.name == "numpy":
             return self.numpy_model
         return sparsert.load(self.file, **dict(engine.options))
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import FUNCTION, Case, Engine, check, op_text, random_weights, unique
+from tests.suite.harness import (
+    ENGINES_WITH_NUMBA,
+    FUNCTION,
+    Case,
+    Engine,
+    check,
+    op_text,
+    random_weights,
+    unique,
+)
 
 
 def conv(
@@ -372,6 +381,7 @@ CASES = unique(
 )
 
 
+@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_conv(case: Case, engine: Engine) -> None:
     check(case, engine)

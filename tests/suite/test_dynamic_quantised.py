@@ -155,7 +155,7 @@ def interpreter(name: str) -> sparsert.Model:
 
 
 def on(engine: Engine, name: str) -> sparsert.Model:
-    if not engine.is_native:
+    if engine.name == "numpy":
         return interpreter(name)
     return sparsert.load(bytes(interpreter(name)._native_file()), **dict(engine.options))
 

@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto
 
 from tests.suite.harness import (
+    ENGINES_WITH_NUMBA,
     EXACT,
     FUNCTION,
     ROUNDED,
@@ -400,6 +401,7 @@ def cast_cases() -> list[Case]:
 CASES = unique(unary_cases() + prelu_cases() + batch_norm_cases() + binary_cases() + cast_cases())
 
 
+@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_elementwise(case: Case, engine: Engine) -> None:
     check(case, engine)

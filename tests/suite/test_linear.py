@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import FUNCTION, Case, Engine, check, random_weights, unique
+from tests.suite.harness import (
+    ENGINES_WITH_NUMBA,
+    FUNCTION,
+    Case,
+    Engine,
+    check,
+    random_weights,
+    unique,
+)
 
 
 def gemm_cases() -> list[Case]:
@@ -291,6 +299,7 @@ def fusion_cases() -> list[Case]:
 CASES = unique(gemm_cases() + shape_cases() + matmul_cases() + fusion_cases())
 
 
+@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_linear(case: Case, engine: Engine) -> None:
     check(case, engine)

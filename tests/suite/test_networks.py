@@ -15,6 +15,7 @@ from bench.models.network import Network
 from tests.suite.harness import (
     ISAS_OF_FLOATS,
     NETWORK,
+    NUMBA,
     assert_close,
     build,
     make_session,
@@ -198,11 +199,13 @@ def test_network(name: str, sparsity: float, isa: str, threads: int) -> None:
     assert all(row["reason"] for row in rows)
 
 
+@pytest.mark.parametrize("backend", ["numpy", *(engine.name for engine in NUMBA)])
 @pytest.mark.parametrize("name", ["unet", "audio", "mobile", "densenet", "small_cnn"])
-def test_network_in_numpy(name: str) -> None:
+def test_network_in_python(name: str, backend: str) -> None:
     file, inputs, wanted = prepared(name, 0.9)
-    model = sparsert.load(file, backend="numpy")
-    assert_close(model(inputs[0]), wanted[0], NETWORK, name)
+    model = sparsert.load(file, backend=backend)
+    for x, want in zip(inputs[: 1 if backend == "numpy" else None], wanted, strict=False):
+        assert_close(model(x), want, NETWORK, name)
 
 
 @pytest.mark.parametrize("name", ["unet", "mobile", "small_cnn"])
