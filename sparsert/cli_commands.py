@@ -293,9 +293,7 @@ def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> li
     type=click.IntRange(min=7),
     help="Timed runs of each engine. [default: about 3 seconds]",
 )
-@click.option(
-    "--against", type=click.Choice(["onnxruntime", "numba"]), help="Race another engine or backend."
-)
+@click.option("--against", type=click.Choice(["onnxruntime", "numba"]), help="Race this one too.")
 @click.option(
     "--against-file",
     type=click.Path(path_type=Path),
@@ -590,10 +588,8 @@ def _rival_file(file: Path, rival_file: Path | None, engine: str) -> Path:
 
     if find_spec(engine) is None:
         raise SparsertError(f"{engine} is not installed; pip install {engine}")
-    if engine == "numba":
-        return file
     path = rival_file or file
-    if path.suffix == ".sprt":
+    if path.suffix == ".sprt" and engine != "numba":
         raise click.UsageError(f"{engine} cannot read {path}: give its --against-file FILE.onnx")
     return path
 
