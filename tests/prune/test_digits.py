@@ -34,7 +34,7 @@ def test_little_is_lost_after_fine_tuning(method, sparsity, pattern, most):
     exclude = ["0"] if pattern else []  # it has one input channel
     prune.prune(module, method, sparsity=sparsity, pattern=pattern, data=data, exclude=exclude)
     held = prune.masks(module)
-    train(module, 4, 1e-3)
+    train(module, 2, 1e-3)
     assert accuracy(dense) - accuracy(module) <= most
     for name, mask in held.items():
         if not name.endswith("bias"):
