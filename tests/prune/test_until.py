@@ -287,7 +287,7 @@ def test_a_target_out_of_reach_is_said_at_once():
         ({"max_drop": 0.1, "data": None}, "give data, or train"),
         ({"max_drop": 0.1, "data": iter([])}, "data is an iterator"),
         ({"max_drop": 0.1, "data": []}, "data is empty"),
-        ({"max_drop": 0.1, "data": [BROKEN], "patterns": ["4x1"]}, "loss of batch 0 in epoch 0"),
+        ({"max_drop": 1, "data": [BROKEN], "patterns": ["4x1"], "trials": 0}, "loss of batch 0 in"),
         ({"max_drop": 0.1, "data": None, "train": print, "method": "wanda"}, "needs data"),
     ],
 )
