@@ -89,11 +89,11 @@ performance: $(VENV)/.stamp-bench build-all ## the tables of docs/performance.md
 	$(BIN)/python -m bench.threads resnet50 mobilenet_v1 --publish
 
 pruning: $(VENV)/.stamp-demo build ## what each way to prune costs and brings: the tables of docs/pruning.md
-	$(BIN)/python -m bench.pruning --jobs $(JOBS) --publish
-	$(BIN)/python -m bench.structure --jobs $(JOBS) --publish
+	$(BIN)/python -m bench.pruning --jobs $(JOBS) --state build/pruning/grid --publish
+	$(BIN)/python -m bench.structure --jobs $(JOBS) --state build/pruning/structure --publish
 
 pruning-until: $(VENV)/.stamp-demo build ## prune_until against uniform pruning: the other table of docs/pruning.md
-	$(BIN)/python -m bench.until --publish
+	$(BIN)/python -m bench.until --jobs $(JOBS) --state build/pruning/until --publish
 
 # DeepSparse needs an old NumPy and Python 3.11 at most; without it the race goes on and says so.
 .venv-deepsparse/.stamp: bench/peers/requirements-deepsparse.txt

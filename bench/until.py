@@ -1,18 +1,22 @@
 """prune_until() against uniform pruning at the same speed: python -m bench.until --publish.
 
-A CNN of 90 million multiply-adds learns scikit-learn's digits and is pruned until it is 2 and 4
-times as fast as it is in ONNX Runtime. For comparison it is pruned alike in all layers, with the
-sparsity that takes the same time, in as many rounds with the same training.
+A CNN of 23 million multiply-adds learns cluttered digits (bench/cluttered_digits.py) and is pruned
+until it is 2 and 4 times as fast as it is in ONNX Runtime. For comparison it is pruned alike in all
+layers, with the sparsity that takes the same time, in as many rounds with the same training.
+
+Training and timing take turns. To time on a machine that does nothing else, give --state and call
+it with --phase training and --phase timing in turns, until it says that all is done.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import copy
 import functools
-import json
+import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.cluttered_digits import CLUTTERED, load_cluttered_digits
 from bench.layers import ROOT, publish
-from bench.pruning import accuracy
+from bench.pruning import Batches, Kept, accuracy, share_of_zeros
 from sparsert import convert, load, prune
-from sparsert.demo import Images, load_digits
+from sparsert.demo import Images
+from sparsert.prune.until.goals import PATTERNS, SPARSITIES
 from sparsert.report.cost_table import CostTable
 from sparsert.report.machine import describe_machine
 from sparsert.report.module_bench import CAREFUL, Measured, ModuleBench
@@ -32,76 +38,60 @@ from sparsert.runtime.table import Table, format_bytes
 
 TARGETS = (2.0, 4.0)
 UNIFORM = ("unstructured", "4x1")
-ROUNDS = 3
+METHOD = "prune_until"
+ROUNDS = 2
 BATCH = 32
 TRAINING: Sequence[dict[str, Any]] = (
-    {"epochs": 4, "learning_rate": 2e-3},
-    {"epochs": 2, "learning_rate": 2e-4},
+    {"epochs": 6, "learning_rate": 2e-3},
+    {"epochs": 2, "learning_rate": 3e-4},
 )
 TUNING: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3}
 NEAR = 0.05  # of the requested latency
-BISECTIONS = 7
+CORRECTIONS = 4  # of a uniform sparsity
 EXAMPLE = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+PHASES = ("training", "timing")
+
+
+class PhaseOver(Exception):
+    """What comes next belongs to a phase that is not to be done now."""
+
+
+class Phase:
+    """What may be done now: everything, or one of PHASES alone."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    def enter(self, name: str) -> None:
+        """Raises PhaseOver unless a phase may begin."""
+        if self._name not in (None, name):
+            raise PhaseOver(name)
+
+    def step(self, stage: str, share: float) -> None:
+        """Is told by prune_until() what it is about to do."""
+        if share == 0.0:
+            self.enter("timing" if stage.startswith("timing") else "training")
+            print(stage, flush=True)
 
 
 def build_network() -> nn.Module:
     """float32 [n, 1, 28, 28] -> [n, 10]."""
 
-    def block(inputs: int, outputs: int) -> list[nn.Module]:
-        conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    def block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+        conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
 
     return nn.Sequential(
-        *block(1, 32),
-        nn.MaxPool2d(2),
+        *block(1, 32, 2),
         *block(32, 64),
-        *block(64, 128),
-        *block(128, 128),
         nn.MaxPool2d(2),
-        *block(128, 256),
-        *block(256, 256),
+        *block(64, 96),
+        *block(96, 128),
+        *block(128, 192),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(256, 10),
+        nn.Linear(192, 10),
     )
-
-
-class Batches:
-    """Shuffled by torch's own generator, which prune_until() sets."""
-
-    def __init__(self, images: Images) -> None:
-        self._x, self._y = torch.from_numpy(images.train_x), torch.from_numpy(images.train_y)
-
-    def __len__(self) -> int:
-        return -(-len(self._y) // BATCH)
-
-    def __iter__(self) -> Iterator[Any]:
-        for picked in torch.split(torch.randperm(len(self._y)), BATCH):
-            yield self._x[picked], self._y[picked]
-
-
-class Kept:
-    """Results that are kept in a folder, as prune_until() keeps its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def result(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Plain JSON."""
-        path = self._folder / f"{name}.json"
-        if not path.exists():
-            path.write_text(json.dumps(compute()), encoding="utf-8")
-        return json.loads(path.read_text(encoding="utf-8"))
-
-    def weights(self, name: str, module: nn.Module, compute: Callable[[], Any]) -> nn.Module:
-        """A module's, set by compute()."""
-        path = self._folder / f"{name}.pt"
-        if not path.exists():
-            compute()
-            torch.save(module.state_dict(), path)
-        prune.load_state(module, torch.load(path, weights_only=True))
-        return module
 
 
 class SharedBench(ModuleBench):
@@ -116,50 +106,76 @@ class SharedBench(ModuleBench):
         make = super().table
         return CostTable.from_dict(self._kept.result("costs", lambda: make(*arguments).to_dict()))
 
+    def measure(self, module: nn.Module, careful: bool = False) -> Measured:
+        """As in ModuleBench."""
+        make = super().measure
+        if share_of_zeros(module) > 0:
+            return make(module, careful)
+        return Measured(**self._kept.result("dense", lambda: make(module, True).to_dict()))
 
-def train_dense(images: Images, seed: int, kept: Kept) -> nn.Module:
+
+def train_dense(images: Images, seed: int, kept: Kept, phase: Phase) -> nn.Module:
     """Returns the network before it is pruned."""
     torch.manual_seed(seed)
     module = build_network().eval()
 
     def train() -> None:
+        phase.enter("training")
         for options in TRAINING:
-            prune.fine_tune(module, Batches(images), **options)
+            prune.fine_tune(module, Batches(images, BATCH, None), **options)
 
     return kept.weights(f"dense-{seed}", module, train)
+
+
+def find_sparsity(
+    dense: nn.Module, pattern: str, target: float, bench: SharedBench, kept: Kept, phase: Phase
+) -> float:
+    """Returns the share of zeros in all layers with which the network is about so fast."""
+
+    def find() -> float:
+        phase.enter("timing")
+        layers = [n for n, part in dense.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+        costs = bench.table(layers, PATTERNS, SPARSITIES)
+        grid = np.linspace(SPARSITIES[0], SPARSITIES[-1], 481)
+        times = np.array(
+            [
+                costs.other_seconds + sum(costs.cost(name, pattern, s).seconds for name in layers)
+                for s in grid
+            ]
+        )
+        reference = bench.measure(dense).reference_seconds
+        factor, tries = 1.0, []
+        for _ in range(CORRECTIONS):
+            aim = reference / target
+            place = int(np.abs(times * factor - aim).argmin())
+            trial = copy.deepcopy(dense)
+            prune.prune(trial, sparsity=float(grid[place]), pattern=pattern)
+            found = bench.measure(trial)
+            tries.append((abs(target / found.speedup - 1), float(grid[place])))
+            factor = reference / found.speedup / times[place]
+        return min(tries)[1]
+
+    return float(kept.result(f"uniform-{pattern}-{target:g}", find))
 
 
 def prune_uniformly(
     dense: nn.Module,
     images: Images,
+    sparsity: float,
     pattern: str,
-    target: float,
-    bench: ModuleBench,
-    kept: Kept,
+    name: str,
     seed: int,
+    kept: Kept,
+    phase: Phase,
 ) -> nn.Module:
-    """Returns the network with one sparsity in all layers, and about that speed."""
-    name = f"uniform-{pattern}-{target:g}-{seed}"
-
-    def find() -> float:
-        low, high = 0.3, 0.99
-        for _ in range(BISECTIONS):
-            middle = 1 - ((1 - low) * (1 - high)) ** 0.5
-            trial = copy.deepcopy(dense)
-            prune.prune(trial, sparsity=middle, pattern=pattern)
-            if bench.measure(trial).speedup < target:
-                low = middle
-            else:
-                high = middle
-        return high
-
-    sparsity = kept.result(name, find)
+    """Returns the network with one sparsity in all layers, trained as often as the other one."""
     module = copy.deepcopy(dense)
 
     def train(_round: int) -> None:
-        prune.fine_tune(module, Batches(images), **TUNING)
+        prune.fine_tune(module, Batches(images, BATCH, None), **TUNING)
 
     def run() -> None:
+        phase.enter("training")
         torch.manual_seed(seed)
         prune.iterative(module, train, sparsity=sparsity, rounds=ROUNDS, pattern=pattern)
 
@@ -195,70 +211,92 @@ def race_files(
     }
 
 
-def run_seed(seed: int, targets: Sequence[float], folder: Path) -> tuple[list[dict[str, Any]], Any]:
-    """Returns a record for each network, and the last result of prune_until()."""
-    images, kept = load_digits(seed), Kept(folder)
-    dense = train_dense(images, seed, kept)
+def run_target(seed: int, target: float, folder: Path, phase: Phase) -> Any:
+    """Returns a record for each network, and what prune_until() returned.
+
+    Raises:
+        PhaseOver: there is no more to do in this phase.
+    """
+    torch.set_num_threads(1)
+    images, kept = load_cluttered_digits(seed), Kept(folder)
+    dense = train_dense(images, seed, kept, phase)
     bench = SharedBench(dense, kept)
-    scores = {"ONNX Runtime, dense": accuracy(dense, images)}
-    scores["sparsert, dense"] = scores["ONNX Runtime, dense"]
-    records, result = [], None
-    for target in targets:
-        modules = {"prune_until": copy.deepcopy(dense)}
+    over: list[PhaseOver] = []
+    modules, result = {METHOD: copy.deepcopy(dense)}, None
+    try:
         result = prune.prune_until(
-            modules["prune_until"],
+            modules[METHOD],
             lambda module: accuracy(module, images),
             target_speedup=target,
-            data=Batches(images),
+            data=Batches(images, BATCH, None),
             rounds=ROUNDS,
-            batches=2,
             seed=seed,
             state=folder / f"until-{target:g}-{seed}",
             bench=bench,
-            on_progress=lambda stage, share: print(stage, f"{share:.2f}", flush=True),
+            on_progress=phase.step,
             **TUNING,
         )
-        for pattern in UNIFORM:
+    except PhaseOver as error:
+        over.append(error)
+    for pattern in UNIFORM:
+        try:
+            sparsity = find_sparsity(dense, pattern, target, bench, kept, phase)
+            name = f"uniform-{pattern}-{target:g}-{seed}"
             modules[f"uniform {pattern}"] = prune_uniformly(
-                dense, images, pattern, target, bench, kept, seed
+                dense, images, sparsity, pattern, name, seed, kept, phase
             )
-        name = f"race-{target:g}-{seed}"
-        times = kept.result(name, functools.partial(race_files, dense, modules, folder))
-        scores.update({name: accuracy(module, images) for name, module in modules.items()})
-        records += [
-            {
-                "target": target,
-                "seed": seed,
-                "network": name,
-                "score": scores[name],
-                "drop": scores["ONNX Runtime, dense"] - scores[name],
-                "zeros": zeros(modules.get(name, dense)),
-                **measured,
-            }
-            for name, measured in times.items()
-        ]
+        except PhaseOver as error:
+            over.append(error)
     bench.close()
+    if over:
+        raise over[0]
+
+    def time_all() -> dict[str, dict[str, Any]]:
+        phase.enter("timing")
+        with tempfile.TemporaryDirectory() as temporary:
+            return race_files(dense, modules, Path(temporary))
+
+    times = kept.result(f"race-{target:g}-{seed}", time_all)
+    full = accuracy(dense, images)
+    scores = {name: accuracy(module, images) for name, module in modules.items()}
+    records = [
+        {
+            "target": target,
+            "seed": seed,
+            "network": name,
+            "score": scores.get(name, full),
+            "drop": full - scores.get(name, full),
+            "zeros": share_of_zeros(modules.get(name, dense)),
+            **measured,
+        }
+        for name, measured in times.items()
+    ]
     return records, result
 
 
-def zeros(module: nn.Module) -> float:
-    """Share of zeros among the weights of convolutions and linear layers."""
-    weights = [part.weight for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
-    return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+def try_target(seed: int, target: float, folder: Path, phase: str | None) -> str:
+    """Does what can be done in a phase; returns the phase that comes next, or ""."""
+    try:
+        run_target(seed, target, folder, Phase(phase))
+    except PhaseOver as error:
+        return str(error)
+    return ""
 
 
 def to_table(records: Sequence[dict[str, Any]]) -> Table:
     """Returns a row for each target and network: medians over the seeds."""
-    keys = list(dict.fromkeys((r["target"], r["network"]) for r in records))
+    keys = sorted({(r["target"], r["network"]) for r in records}, key=lambda key: key[0])
+    order = list(dict.fromkeys(r["network"] for r in records))
     seeds = len({r["seed"] for r in records})
     rows: list[Sequence[Any]] = []
-    for target, network in keys:
+    for target, network in sorted(keys, key=lambda key: (key[0], order.index(key[1]))):
         mine = [r for r in records if (r["target"], r["network"]) == (target, network)]
 
         def middle(key: str, mine: list[dict[str, Any]] = mine) -> float:
             return float(np.median([r[key] for r in mine]))
 
         off = [target / r["speedup"] - 1 for r in mine]
+        drops = [r["drop"] for r in mine]
         is_pruned = not network.endswith("dense")
         rows.append(
             (
@@ -269,17 +307,19 @@ def to_table(records: Sequence[dict[str, Any]]) -> Table:
                 f"{100 * middle('spread'):.0f} %",
                 f"{middle('speedup'):.2f}",
                 f"{100 * max(off, key=abs):+.1f} %" if is_pruned else None,
-                f"{middle('score'):.4f}",
-                f"{np.mean([r['drop'] for r in mine]):+.4f}" if is_pruned else None,
+                f"{np.mean([r['score'] for r in mine]):.4f}",
+                f"{np.mean(drops):+.4f}" if is_pruned else None,
+                f"{min(drops):+.4f} to {max(drops):+.4f}" if is_pruned else None,
                 format_bytes(middle("file_bytes")),
             )
         )
     columns = ["target", "network", "zeros", "ms", "spread", "speedup", "off at worst"]
-    columns += ["accuracy", "drop", "file"]
+    columns += ["accuracy", "drop", "of the seeds", "file"]
     notes = [
-        f"{seeds} seed(s): medians; drop: mean. ms of one image on one thread; speedup over ONNX "
-        "Runtime with the dense network, median over the rounds of a race of the exported files, "
-        "in turns; off: from the requested latency."
+        CLUTTERED,
+        f"{seeds} seed(s): medians; accuracy and drop: means. ms of one image on one thread; "
+        "speedup over ONNX Runtime with the dense network, median over the rounds of a race of the "
+        "exported files, in turns; off: from the requested latency.",
     ]
     return Table("Pruned until 2 and 4 times as fast", columns, rows, notes, list(records))
 
@@ -289,19 +329,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--targets", type=float, nargs="+", default=TARGETS)
     parser.add_argument("--state", type=Path, help="a folder in which what is done is kept")
+    parser.add_argument("--phase", choices=PHASES, help="only this; needs --state")
     parser.add_argument("--publish", action="store_true", help="put the table into docs/pruning.md")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    if args.phase and not args.state:
+        parser.error("--phase needs --state")
+    runs = [(seed, target) for target in args.targets for seed in range(args.seeds)]
+    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.state or Path(temporary)
-        records: list[dict[str, Any]] = []
-        result: Any = None
-        for seed in range(args.seeds):
-            found, result = run_seed(seed, args.targets, folder)
-            records += found
+        left = ["training"]
+        while any(left):
+            for phase in (args.phase,) if args.phase else PHASES:
+                jobs = 1 if phase == "timing" else max(1, args.jobs)
+                with concurrent.futures.ProcessPoolExecutor(jobs, context) as pool:
+                    do = functools.partial(try_target, folder=folder, phase=phase)
+                    left = list(pool.map(do, *zip(*runs, strict=True)))
+            if args.phase:
+                break
+        if any(left):
+            print("next: --phase", " and ".join(sorted({name for name in left if name})))
+            return
+        found = [run_target(seed, target, folder, Phase(None)) for seed, target in runs]
+    records = [record for part, _ in found for record in part]
+    result = found[-1][1]
     table = to_table(records)
     print(table, result, sep="\n\n")
     if args.publish:
@@ -310,7 +365,7 @@ def main() -> None:
         layers = result.layers.to_markdown()
         text = f"`{command}`\n\n{table.to_markdown()}\n\n{layers}\n\n{lines}"
         publish(ROOT / "docs" / "pruning.md", "until", text)
-    mine = [r for r in records if r["network"] == "prune_until"]
+    mine = [r for r in records if r["network"] == METHOD]
     missed = [r for r in mine if abs(r["target"] / r["speedup"] - 1) > NEAR]
     for record in missed:
         print(f"more than {100 * NEAR:g} % off the target: {record}")

@@ -98,9 +98,9 @@ _tune = click.option(
 def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
     """Train, prune, convert, run and measure a small CNN on real images.
 
-    Takes less than 3 minutes. Leaves the dense and the pruned models as .onnx and .sprt files;
-    report.md, which holds the printed tables; and report.html, on the sparsest model: dense and
-    sparse, fp32 and int8, with plots.
+    In PyTorch, and in Keras if it is installed. Takes about 2 minutes. Leaves the dense and the
+    pruned models as .onnx and .sprt files; report.md, which holds the printed tables; and
+    report.html, on the sparsest model: dense and sparse, fp32 and int8, with plots.
     """
     from sparsert.demo import run_demo
 

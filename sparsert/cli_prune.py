@@ -249,6 +249,9 @@ def prune(
     for done in result.steps:
         if done.until is not None:
             tables += [done.until.table, done.until.layers]
+        if done.measured is not None:
+            tables += [done.measured.table]
+            tables[-1].notes.append(f"wrote {done.step.options['path']}")
     if result.report is not None:
         tables += [result.report.table()] + ([result.report.explain()] if explain else [])
     if output is not None:
@@ -272,19 +275,16 @@ def write_model(model: Any, path: Path, data: Any) -> None:
         return
     from sparsert.api import convert
     from sparsert.prune.calibration import split_batch
+    from sparsert.prune.recipe_report import open_batch
 
     if data is None:
         raise click.UsageError(f"{path.suffix} needs --data, for the shapes of the inputs")
     args, kwargs, _ = split_batch(next(iter(data)))
     example = kwargs or args
-    values = kwargs.values() if kwargs else args
-    batch = torch.export.Dim("batch")
-    # Exporters take a batch of 1 for a fixed size.
-    is_open = all(isinstance(value, torch.Tensor) and len(value) > 1 for value in values)
-    shapes: Any = {name: {0: batch} for name in kwargs} or tuple({0: batch} for _ in args)
+    shapes = open_batch(example)
     try:
-        convert(model, path, example_inputs=example, dynamic_shapes=shapes if is_open else None)
+        convert(model, path, example_inputs=example, dynamic_shapes=shapes)
     except ModelFormatError:  # a module may fix the size of its batches
-        if not is_open:
+        if shapes is None:
             raise
         convert(model, path, example_inputs=example)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparsert.demo_tables import DENSE_NAME, accuracy_table, memory_table, speed_table
 from sparsert.errors import BackendError, SparsertError
 from sparsert.report import (
     Document,
@@ -30,7 +31,7 @@ from sparsert.report import (
     race,
 )
 from sparsert.report.race import max_relative_error
-from sparsert.runtime.table import Table, format_bytes
+from sparsert.runtime.table import Table
 
 if TYPE_CHECKING:
     import onnx
@@ -46,7 +47,6 @@ CALIBRATION = 200  # training images that choose the ranges of int8
 LEARNING_RATE = 2e-3
 FINE_TUNING_RATE = 1e-3
 TOLERANCE = 1e-4  # largest difference from ONNX Runtime over its largest output
-DENSE_NAME = "onnxruntime, dense"
 TITLE = "Pruning a CNN: Conv32-Pool-Conv64-Pool-Dense64-Dense10 on handwritten digits"
 
 
@@ -122,15 +122,17 @@ class DemoResult:
     """What the demo found.
 
     Attributes:
-        tables: accuracy; parameters and run time; the other engines' files and memory; the sparsest
-            network and the dense one in fp32 and int8.
+        tables: accuracy; parameters and run time; both from Keras; the other engines' files and
+            memory; the sparsest network and the dense one in fp32 and int8.
         files: everything that was written.
         variants: the networks, the dense one first.
+        keras_variants: the same from Keras; none if it is not installed.
     """
 
     tables: list[Table]
     files: list[Path]
     variants: list[Variant]
+    keras_variants: list[Variant]
 
 
 def run_demo(
@@ -171,22 +173,31 @@ def run_demo(
         weights = Path(folder, "dense.pt")
         with _one_torch_thread():
             variants = _make_variants(images, plan, output, weights, seed, step)
+            keras_variants, problem = _make_keras_variants(images, plan, output, seed, step)
+        feeds = {"image": images.test_x}
         for variant in step.over("converting and checking", variants):
-            _convert_and_check(variant, images)
-        races = _race_all(variants, weights, images, plan.effort, step)
+            _convert_and_check(variant, feeds, images)
+        torch = Entrant(
+            "torch, dense", "torch", weights, {"factory": "sparsert.demo:build_network"}
+        )
+        races = _race_all(variants, feeds, plan.effort, step, torch)
+    keras_tables = _keras_tables(keras_variants, images, plan, step)
     sparsest = _report_on_sparsest(variants, races["batch 1"], images, plan, command, step)
     tables = [
-        _accuracy_table(variants, plan, len(images.test_y)),
-        _speed_table(variants, races, len(images.test_y)),
-        _memory_table(races["batch 1"]),
+        accuracy_table(variants, plan, len(images.test_y)),
+        speed_table(variants, races, len(images.test_y)),
+        *keras_tables,
+        memory_table(races["batch 1"]),
         sparsest.table,
     ]
+    if problem:
+        tables[1].notes.append(problem)
     report = output / "report.md"
     _report(tables, command, time.monotonic() - start, plan).write(report)
     page = output / "report.html"
     sparsest.save(page)
-    files = [path for v in variants for path in (v.onnx, v.sprt)] + [report, page]
-    return DemoResult(tables, files, variants)
+    made = [path for v in (*variants, *keras_variants) for path in (v.onnx, v.sprt)]
+    return DemoResult(tables, [*made, report, page], variants, keras_variants)
 
 
 def load_digits(seed: int) -> Images:
@@ -309,6 +320,35 @@ def _make_variants(
     return variants
 
 
+def _make_keras_variants(
+    images: Images, plan: Plan, output: Path, seed: int, step: _Steps
+) -> tuple[list[Variant], str]:
+    """Returns the networks from Keras, or why there are none."""
+    from sparsert import demo_keras
+
+    problem = demo_keras.find_problem()
+    if problem:
+        return [], problem
+    return demo_keras.make_variants(images, plan, output, seed, step.task), ""
+
+
+def _keras_tables(variants: list[Variant], images: Images, plan: Plan, step: _Steps) -> list[Table]:
+    """Returns both tables of the networks from Keras; none if there are none."""
+    if not variants:
+        return []
+    from sparsert.api import load
+    from sparsert.demo_keras import TITLE, as_keras
+
+    feeds: dict[str, np.ndarray] = {}
+    for variant in step.over("converting and checking, Keras", variants):
+        feeds = {load(variant.onnx, tune=False).inputs[0].name: as_keras(images.test_x)}
+        _convert_and_check(variant, feeds, images)
+    races = _race_all(variants, feeds, plan.effort, step)
+    count = len(images.test_y)
+    tables = [accuracy_table(variants, plan, count), speed_table(variants, races, count)]
+    return [replace(table, title=f"{table.title}, {TITLE}") for table in tables]
+
+
 class _Batches:
     """Shuffled batches, in a new order in every epoch."""
 
@@ -396,16 +436,16 @@ def _save(
     )
 
 
-def _convert_and_check(variant: Variant, images: Images) -> None:
+def _convert_and_check(variant: Variant, feeds: dict[str, np.ndarray], images: Images) -> None:
     """Converts, runs the test set natively, and compares with ONNX Runtime."""
     import onnxruntime
 
     from sparsert.api import convert, load
 
     convert(variant.onnx, variant.sprt)
-    logits = load(variant.sprt, threads=1).run(None, {"image": images.test_x})[0]
+    logits = load(variant.sprt, threads=1).run(None, feeds)[0]
     session = onnxruntime.InferenceSession(variant.onnx, providers=["CPUExecutionProvider"])
-    reference = session.run(None, {"image": images.test_x})[0]
+    reference = session.run(None, feeds)[0]
     variant.error = max_relative_error(logits, reference)
     variant.accuracy_native = _share_right(logits, images)
     if variant.error > TOLERANCE:
@@ -416,22 +456,25 @@ def _convert_and_check(variant: Variant, images: Images) -> None:
 
 
 def _race_all(
-    variants: list[Variant], weights: Path, images: Images, effort: Effort, step: _Steps
+    variants: list[Variant],
+    feeds: dict[str, np.ndarray],
+    effort: Effort,
+    step: _Steps,
+    *others: Entrant,
 ) -> dict[str, list[Result]]:
     """Races the engines over the test set, image by image and as one batch."""
     dense, pruned = variants[0], variants[1]
     entrants = [
         Entrant(DENSE_NAME, "onnxruntime", dense.onnx),
         Entrant(f"onnxruntime, {pruned.label}", "onnxruntime", pruned.onnx),
-        Entrant("torch, dense", "torch", weights, {"factory": "sparsert.demo:build_network"}),
+        *others,
         *(Entrant(f"sparsert, {v.label}", "sparsert", v.sprt) for v in variants),
     ]
-    count = len(images.test_y)
+    count = len(next(iter(feeds.values())))
     races = {}
     for name, chunk in (("batch 1", 1), (f"batch {count}", count)):
         total = len(entrants) * (1 + effort.rounds)
         with step.task(f"measuring, {name}", total) as advance:
-            feeds = {"image": images.test_x}
             races[name] = race(entrants, feeds, chunk=chunk, effort=effort, on_turn=advance)
     failed = [f"{r.name}: {r.error}" for results in races.values() for r in results if r.error]
     if failed:
@@ -485,89 +528,6 @@ def _in_hundredths(advance: Callable[[], None]) -> Callable[[float], None]:
             advance()
 
     return report
-
-
-def _accuracy_table(variants: list[Variant], plan: Plan, count: int) -> Table:
-    dense = variants[0]
-    rows: list[Sequence[Any]] = []
-    records = []
-    for v in variants[1:]:
-        lost = dense.accuracy - v.accuracy
-        accuracies = (dense.accuracy, v.accuracy_pruned, v.accuracy, v.accuracy_native)
-        rows.append(
-            (
-                v.label,
-                *(f"{accuracy:.4f}" for accuracy in accuracies),
-                f"{lost:+.4f}",
-                f"{v.error:.1e}",
-            )
-        )
-        records.append(
-            {
-                "sparsity": v.sparsity,
-                "accuracy_before": dense.accuracy,
-                "accuracy_pruned": v.accuracy_pruned,
-                "accuracy_fine_tuned": v.accuracy,
-                "accuracy_native": v.accuracy_native,
-                "lost": lost,
-                "max_relative_error": v.error,
-            }
-        )
-    columns = ["network", "before", "pruned", "fine-tuned", "in sparsert", "lost", "error"]
-    notes = [
-        f"Share of right answers for {count} test images; {plan.epochs} epochs of training, "
-        f"{plan.fine_tuning_epochs} of fine-tuning with the zeros held. Error: largest difference "
-        "from ONNX Runtime's outputs, over their largest."
-    ]
-    return Table("Table 1: accuracy", columns, rows, notes, records)
-
-
-def _speed_table(variants: list[Variant], races: dict[str, list[Result]], count: int) -> Table:
-    columns = ["engine and network", "parameters", "not zero"]
-    for name in races:
-        columns += [f"{name}: ms", "spread", "times faster"]
-    rows: list[Sequence[Any]] = []
-    records = []
-    for i, result in enumerate(next(iter(races.values()))):
-        variant = _variant_of(result, variants)
-        row: list[Any] = [result.name, f"{variant.parameters:,}", f"{variant.nonzero:,}"]
-        record: dict[str, Any] = {
-            "name": result.name,
-            "parameters": variant.parameters,
-            "nonzero": variant.nonzero,
-        }
-        for name, results in races.items():
-            timed, base = results[i], results[0]
-            speedup = timed.speedup_over(base)
-            row += [f"{1e3 * timed.median:.2f}", f"{100 * timed.spread:.0f} %", f"{speedup:.2f}"]
-            record[name] = {"speedup": speedup, **timed.to_dict()}
-        rows.append(row)
-        records.append(record)
-    notes = [
-        f"Milliseconds for all {count} test images, one thread, medians; spread: distance of the "
-        f"quartiles over the median; times faster than {DENSE_NAME}, median over the turns."
-    ]
-    title = "Table 2: parameters and run time"
-    return Table(title, columns, rows, notes, records)
-
-
-def _memory_table(results: list[Result]) -> Table:
-    columns = ["engine and network", "file", "packed weights", "peak RSS growth", "load ms"]
-    rows: list[Sequence[Any]] = []
-    for r in results:
-        counts = (r.file_bytes, r.packed_bytes, r.peak_growth_bytes)
-        cells = [None if n is None else format_bytes(n) for n in counts]
-        rows.append((r.name, *cells, f"{1e3 * (r.load_seconds or 0):.1f}"))
-    notes = [
-        "Packed weights: as sparsert lays them out to compute with. Peak RSS growth: over load and "
-        "runs at batch 1, the engine's code not counted."
-    ]
-    records = [r.to_dict() for r in results]
-    return Table("File and memory", columns, rows, notes, records)
-
-
-def _variant_of(result: Result, variants: list[Variant]) -> Variant:
-    return next(v for v in variants if result.name.endswith(f", {v.label}"))
 
 
 def _report(tables: list[Table], command: list[str], seconds: float, plan: Plan) -> Document:

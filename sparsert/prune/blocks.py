@@ -12,6 +12,7 @@ from sparsert.errors import describe_problems
 from sparsert.prune.attention import ATTENTION
 from sparsert.prune.channel_groups import names_of, replace_module
 from sparsert.prune.criteria import CRITERIA, Job
+from sparsert.prune.keras_check import refuse_keras
 from sparsert.prune.masking import PRUNABLE, RECURRENT, join, prunable_layers, weight_of
 from sparsert.prune.selection import measure
 from sparsert.prune.shrink_report import GroupChange, ShrinkReport
@@ -101,6 +102,7 @@ def skip_residual_blocks(
     seed: int = 0,
 ) -> ShrinkReport:
     """Does what sparsert.prune.skip_blocks() promises."""
+    refuse_keras("skip_blocks", model)
     blocks = find_blocks(model, example_inputs)
     problems = []
     unknown = sorted(set(exclude) - set(blocks))

@@ -142,10 +142,14 @@ def recalibrate_batch_norms(
         How many batch norms the module has; with none, the data is not read.
 
     Raises:
-        ValueError: `batches` is empty.
+        ValueError: `batches` is empty; the model is one of Keras, whose norms fit() moves.
         BackendError: PyTorch is not installed.
     """
     torch = import_torch()
+    if is_keras(model):
+        raise ValueError(
+            "recalibrate_batch_norms: the norms of a Keras model move in its fit(), or in fine_tune"
+        )
     from sparsert.prune.calibration import device_of, eval_mode, split_batch
 
     norms = [

@@ -10,3 +10,12 @@ def is_keras(model: Any) -> bool:
     """Whether a model is one of Keras'; with torch as its backend it is a torch module too."""
     keras = sys.modules.get("keras")  # an object of its class exists only if it is loaded
     return keras is not None and isinstance(model, keras.Model)
+
+
+def refuse_keras(function: str, model: Any) -> None:
+    """Raises ValueError for a Keras model where only a torch module will do."""
+    if is_keras(model):
+        raise ValueError(
+            f"{function}: a Keras model is not a torch module with torch's layers; prune(), "
+            "iterative(), Gradual, erdos_renyi(), fine_tune() and the functions of masks take it"
+        )

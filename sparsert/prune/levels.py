@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsert.errors import describe_problems
 from sparsert.prune.fine_tuning import recalibrate_batch_norms, train
+from sparsert.prune.keras_check import refuse_keras
 from sparsert.prune.report import PruneReport
 from sparsert.prune.selection import DEFAULT_METHOD, Options, prune_model
 from sparsert.prune.torch_import import import_torch
@@ -93,6 +94,7 @@ def fine_tune_levels(
     problems = check_levels(sparsity)
     if problems:
         raise ValueError(describe_problems("levels", problems))
+    refuse_keras("fine_tune_levels", model)
     names = sorted(sparsity, key=lambda name: sparsity[name])
     torch = import_torch()
     from sparsert.prune.masking import bake_masks, get_masks, set_masks, swap_masks

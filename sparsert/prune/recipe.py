@@ -5,6 +5,7 @@ PyYAML is imported when a file is read or written.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from sparsert.prune.until.result import PruneUntilResult
+    from sparsert.report.model_report import ModelReport
 
 VERSION = 1
 
@@ -54,6 +56,7 @@ class StepResult:
         score: what `evaluate` returned after it; None: there was no such function.
         seconds: how long it took, without evaluating.
         until: what a step prune_until returned.
+        measured: what a step report measured and wrote.
     """
 
     step: Step
@@ -62,6 +65,7 @@ class StepResult:
     score: float | None
     seconds: float
     until: PruneUntilResult | None = None
+    measured: ModelReport | None = None
 
 
 @dataclass(frozen=True)
@@ -275,10 +279,12 @@ class Recipe:
             problems += [
                 f"step {number} ({step.kind}) needs evaluate"
                 for number, step in enumerate(self.steps, 1)
-                if STEPS[step.kind].evaluates
+                if STEPS[step.kind].needs_evaluate(step.options)
             ]
         _refuse("recipe", problems)
         kitchen = Kitchen(model, data, loss, train, after_batch, self.seed, evaluate, on_progress)
+        if any(STEPS[step.kind].compares for step in self.steps):
+            kitchen.dense = copy.deepcopy(model)
         from sparsert.prune.calibration import eval_mode
 
         def score() -> float | None:
@@ -302,8 +308,11 @@ class Recipe:
                 except ValueError as error:
                     raise ValueError(f"step {number} ({step.kind}): {error}") from error
                 seconds = time.monotonic() - start
+                prunings = [report for report in reports if isinstance(report, PruneReport)]
+                kitchen.last_pruning = prunings[-1] if prunings else kitchen.last_pruning
                 until, kitchen.until = kitchen.until, None
-                results.append(StepResult(step, reports, losses, score(), seconds, until))
+                measured, kitchen.measured = kitchen.measured, None
+                results.append(StepResult(step, reports, losses, score(), seconds, until, measured))
         return RecipeResult(results, before, kitchen.levels)
 
     def _steps_that_need_data(self, has_train: bool) -> list[str]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sparsert.prune.criteria import CRITERIA
 from sparsert.prune.fine_tuning import fine_tune, recalibrate_batch_norms
 from sparsert.prune.levels import check_levels, fine_tune_levels
+from sparsert.prune.recipe_report import ENGINES, SECONDS, check_report, write_report
 from sparsert.prune.report import PruneReport
-from sparsert.prune.schedules import SHAPES, Gradual, Regrowth, iterative
+from sparsert.prune.schedules import SHAPES, Gradual, Regrowth, erdos_renyi, iterative
 from sparsert.prune.selection import SCOPES, Options, check_options, prune_model
 from sparsert.prune.shrink_report import ShrinkReport
 from sparsert.prune.shrinking import (
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
     import torch
 
     from sparsert.prune.until.result import PruneUntilResult
+    from sparsert.report.model_report import FrontPoint, ModelReport
 
     Done = tuple[Sequence[PruneReport | ShrinkReport], Sequence[float]]
 
+SHARES = ("even", "erdos-renyi")  # of the layers: the same, or those of erdos_renyi()
 MEASURED_BATCHES = 16  # of the data, that criteria see
 
 
@@ -57,6 +60,10 @@ class Kitchen:
     on_progress: Callable[[str, float], None] | None = None
     until: PruneUntilResult | None = None  # of the step, if it is a prune_until
     levels: dict[str, torch.nn.Module] = field(default_factory=dict)
+    dense: torch.nn.Module | None = None  # the model before the first step, if a step needs it
+    last_pruning: PruneReport | None = None
+    front: Sequence[FrontPoint] = ()  # of the last prune_until
+    measured: ModelReport | None = None  # of the step, if it is a report
 
     def fit(self, given: Mapping[str, Any], schedule: Any = None, optimizer: Any = None) -> Any:
         """Trains by the user's loop or fine_tune(); returns the losses."""
@@ -67,6 +74,7 @@ class Kitchen:
             if self.after_batch is not None:
                 self.after_batch()
 
+        callback = None if schedule is None and self.after_batch is None else after_batch
         options = {name: given[name] for name in ("epochs", "learning_rate")}
         if self.train is not None:
             return list(self.train(self.model, after_batch=after_batch, **options) or ())
@@ -75,7 +83,7 @@ class Kitchen:
             self.model,
             self.data,
             loss=self.loss,
-            after_batch=after_batch,
+            after_batch=callback,
             optimizer=optimizer,
             **options,
         )
@@ -145,6 +153,7 @@ class Kind:
         reads: whether it reads the data in any case.
         check: raises ValueError for options that do not go together.
         evaluates: whether it cannot do without a function that measures the model.
+        compares: whether it needs the model as it was before the first step.
     """
 
     fields: Mapping[str, Field]
@@ -154,11 +163,16 @@ class Kind:
     reads: bool = False
     check: Callable[[Mapping[str, Any]], Any] | None = None
     evaluates: bool = False
+    compares: bool = False
 
     def needs_data(self, given: Mapping[str, Any], has_train: bool) -> bool:
         """Whether a step of the kind with these options reads the data."""
         trains = self.trains and (not has_train or "every" in self.fields)
         return self.reads or trains or (self.prunes and _measures_data(given))
+
+    def needs_evaluate(self, given: Mapping[str, Any]) -> bool:
+        """Whether a step of the kind with these options calls the user's evaluate()."""
+        return self.evaluates or bool(given.get("accuracy"))
 
 
 def _measures_data(given: Mapping[str, Any]) -> bool:
@@ -255,7 +269,10 @@ _TRAINING = {
 
 
 def _prune(kitchen: Kitchen, given: dict[str, Any]) -> Done:
-    return [prune_model(kitchen.model, Options(**kitchen.options(given)))], []
+    options = kitchen.options(given)
+    if given["shares"] != SHARES[0]:
+        options["sparsity"] = erdos_renyi(kitchen.model, given["sparsity"])
+    return [prune_model(kitchen.model, Options(**options))], []
 
 
 def _fine_tune(kitchen: Kitchen, given: dict[str, Any]) -> Done:
@@ -346,6 +363,9 @@ def _skip_blocks(kitchen: Kitchen, given: dict[str, Any]) -> Done:
 
 
 def _check_prune(given: Mapping[str, Any]) -> None:
+    has_own_shares = given.get("shares", SHARES[0]) != SHARES[0]
+    if has_own_shares and (given.get("exclude") or not isinstance(given.get("sparsity"), float)):
+        raise ValueError(f"prune: shares {SHARES[1]} go with one sparsity, and without exclude")
     names = Options.__dataclass_fields__
     check_options(Options(data=(), **{k: v for k, v in given.items() if k in names}))
 
@@ -364,6 +384,7 @@ def _prune_until(kitchen: Kitchen, given: dict[str, Any]) -> Done:
         **given,
     )
     kitchen.until = result
+    kitchen.front = result.front_points()
     return [result.report], [loss for point in result.points for loss in point.losses]
 
 
@@ -373,6 +394,11 @@ def _check_until(given: Mapping[str, Any]) -> None:
     problems = check_goal(**goal)[1] + check_settings(settings)
     if problems:
         raise ValueError(f"prune_until: {'; '.join(problems)}")
+
+
+def _report(kitchen: Kitchen, given: dict[str, Any]) -> Done:
+    kitchen.measured = write_report(kitchen, given)
+    return [], []
 
 
 def _levels(kitchen: Kitchen, given: dict[str, Any]) -> Done:
@@ -408,6 +434,7 @@ STEPS: dict[str, Kind] = {
             "sparsity": Field(_shares),
             "threshold": Field(_between(0)),
             "relative_threshold": Field(_between(0)),
+            "shares": Field(_one_of(SHARES), SHARES[0]),
             **_CHOICE,
         },
         _prune,
@@ -471,6 +498,7 @@ STEPS: dict[str, Kind] = {
             "retries": Field(_whole(0), Settings.retries),
             "tolerance": Field(_between(0, includes_low=False), Settings.tolerance),
             "batches": Field(_whole(1), Settings.batches),
+            "trials": Field(_whole(0), Settings.trials),
             "threads": Field(_whole(1), Settings.threads),
             "state": Field(_text),
         },
@@ -516,6 +544,20 @@ STEPS: dict[str, Kind] = {
         },
         _skip_blocks,
         reads=True,
+    ),
+    "report": Kind(
+        {
+            "path": Field(_text, is_needed=True),
+            "accuracy": Field(_flag, False),
+            "against": Field(_names, ENGINES),
+            "threads": Field(_whole(1), 1),
+            "seconds": Field(_between(0, includes_low=False), SECONDS),
+            "batches": _CHOICE["batches"],
+        },
+        _report,
+        reads=True,
+        check=check_report,
+        compares=True,
     ),
     "hold_zeros": Kind({}, _hold_zeros),
     "remove": Kind({}, _remove),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sparsert.errors import describe_problems
+from sparsert.prune.keras_check import is_keras, refuse_keras
 from sparsert.prune.report import PruneReport
 from sparsert.prune.selection import Options, check_options, prune_model
 from sparsert.prune.torch_import import import_torch
@@ -220,6 +221,7 @@ class Regrowth:
         from sparsert.prune.masking import held_mask, prunable_layers
         from sparsert.prune.patterns import parse_pattern
 
+        refuse_keras("Regrowth", model)
         problems = []
         if every < 1 or end < 1:
             problems.append(f"every is {every} and end {end}, expected at least 1")
@@ -337,7 +339,7 @@ def erdos_renyi(model: torch.nn.Module, sparsity: float) -> dict[str, float]:
     2020).
 
     Args:
-        model: any torch module.
+        model: any torch module, or a Keras model.
         sparsity: share of zeros over all layers.
     """
     import_torch()
@@ -345,6 +347,10 @@ def erdos_renyi(model: torch.nn.Module, sparsity: float) -> dict[str, float]:
 
     if not 0 <= sparsity < 1:
         raise ValueError(f"sparsity is {sparsity}, expected at least 0 and less than 1")
+    if is_keras(model):
+        from sparsert.prune.keras_view import KerasView
+
+        model = KerasView(model)
     shapes = {name: weight_of(layer).shape for name, layer in prunable_layers(model).items()}
     dense: set[str] = set()
     while True:

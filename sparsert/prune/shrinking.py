@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparsert.errors import describe_problems
 from sparsert.prune.criteria import CRITERIA, Job
+from sparsert.prune.keras_check import refuse_keras
 from sparsert.prune.selection import DEFAULT_METHOD, measure
 from sparsert.prune.shrink_report import GroupChange, ShrinkReport
 from sparsert.prune.torch_import import import_torch
@@ -75,6 +76,7 @@ def shrink_model(
 ) -> ShrinkReport:
     """Does what sparsert.prune.shrink() promises."""
     check_shrink_options(options)
+    refuse_keras("shrink", model)
     import_torch()
     from sparsert.prune.channel_groups import Shrinker, count_parameters
 
@@ -89,6 +91,7 @@ def shrink_model(
         able = [group for group in able if not group.reason]
         if not able:
             reasons = [f"{group.name!r}: {group.reason}" for group in groups]
+            reasons = reasons or ["there are no channels that only layers inside read"]
             raise ValueError(describe_problems("shrink: nothing can go", reasons))
         count = count_parameters(model, able)
         before = sum(parameter.numel() for parameter in model.parameters())
@@ -404,6 +407,7 @@ def shrink_zero_channels(
     model: torch.nn.Module, example_inputs: Any, align: int = 1
 ) -> ShrinkReport:
     """Does what sparsert.prune.shrink_zeros() promises."""
+    refuse_keras("shrink_zeros", model)
     import_torch()
     from sparsert.prune.channel_groups import LeftAloneError, Shrinker
 

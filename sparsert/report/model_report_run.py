@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.errors import BackendError, ModelFormatError, describe_problems
+from sparsert.prune.keras_check import is_keras
 from sparsert.report.forecast_run import make_feeds
 from sparsert.report.machine import describe_machine
 from sparsert.report.model_report import (
@@ -339,7 +340,7 @@ def _save_program(module: Any, target: Path, sources: Sources) -> None:
     """Saves a torch module as torch.export does; another kind of model has none."""
     import torch
 
-    if not isinstance(module, torch.nn.Module):
+    if not isinstance(module, torch.nn.Module) or is_keras(module):
         return
     example = sources.example_inputs
     is_named = isinstance(example, Mapping)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ for package in demo.NEEDED:
 
 pytestmark = pytest.mark.slow
 
+HAS_KERAS = find_spec("keras") is not None
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,7 +51,9 @@ def run_python(arguments, cwd):
 
 def test_it_leaves_models_and_a_report(folder):
     names = {path.name for path in (folder / "sparsert-demo").iterdir()}
-    stems = ("digits-cnn", "digits-cnn-pruned", "digits-cnn-pruned-90")
+    stems = ["digits-cnn", "digits-cnn-pruned", "digits-cnn-pruned-90"]
+    if HAS_KERAS:
+        stems += ["digits-cnn-keras", "digits-cnn-keras-pruned"]
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("onnx", "sprt")} | {
         "report.md",
         "report.html",
@@ -57,11 +61,13 @@ def test_it_leaves_models_and_a_report(folder):
 
 
 def test_it_prints_the_two_tables(folder):
+    """From PyTorch and from Keras."""
     text = (folder / "output.txt").read_text()
     report = (folder / "sparsert-demo" / "report.md").read_text()
     for part in (
         "Table 1: accuracy",
         "Table 2: parameters and run time",
+        "Table 1: accuracy, from Keras" if HAS_KERAS else "Keras is not installed",
         "File and memory",
         "what pruning gained",
     ):
@@ -70,18 +76,22 @@ def test_it_prints_the_two_tables(folder):
     for part in ("sparsert demo --seed 0 --epochs 1 --quick", "Machine: ", "Date: "):
         assert part in report
     for name in ("onnxruntime, dense", "torch, dense", "sparsert, 50 % pruned"):
-        assert text.count(name) >= 2
+        assert text.count(name) >= (3 if HAS_KERAS and not name.startswith("torch") else 2)
 
 
 def test_the_files_hold_what_the_tables_say(folder):
     files = folder / "sparsert-demo"
     text = (folder / "output.txt").read_text()
-    for stem, sparsity in (("digits-cnn", 0), ("digits-cnn-pruned", 0.5)):
+    stems = {"digits-cnn": 0, "digits-cnn-pruned": 0.5}
+    if HAS_KERAS:
+        stems |= {"digits-cnn-keras": 0, "digits-cnn-keras-pruned": 0.5}
+    for stem, sparsity in stems.items():
         model = sparsert.load(files / f"{stem}.sprt", threads=1)
         records = model.explain().records
         weights = sum(r["weights"] for r in records)
         assert sum(r["nonzeros"] for r in records) == weights - round(sparsity * weights)
-        assert model(np.zeros((3, 1, 28, 28), np.float32)).shape == (3, 10)
+        shape = (3, 28, 28, 1) if "keras" in stem else (3, 1, 28, 28)
+        assert model(np.zeros(shape, np.float32)).shape == (3, 10)
     parameters = 121_930
     assert f"{parameters:,}" in text
     assert f"{parameters - 121_760 // 2:,}" in text
@@ -107,14 +117,39 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
         demo.run_demo(tmp_path)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/quantization.md"])
-def test_the_snippets_of_documents_run(folder, document):
-    text = (ROOT / document).read_text(encoding="utf-8")
-    snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(snippets) >= 2
-    for snippet in snippets:
-        result = run_python(["-c", snippet], folder)
-        assert result.returncode == 0, result.stderr
+def test_without_keras_the_demo_says_so(monkeypatch):
+    from sparsert import demo_keras
+
+    monkeypatch.setattr(demo_keras, "find_spec", lambda _name: None)
+    assert "Keras is not installed" in demo_keras.find_problem()
+
+
+DOCUMENTS = ("README.md", "docs/quantization.md", "docs/pruning.md")
+# Each snippet with names of its own; in one process, as importing torch takes longer than they do.
+RUN_SNIPPETS = """
+import re, sys
+for path in sys.argv[1:]:
+    with open(path, encoding="utf-8") as file:
+        snippets = re.findall(r"```python\\n(.*?)```", file.read(), flags=re.DOTALL)
+    for number, snippet in enumerate(snippets, 1):
+        if "import sparsert" in snippet:
+            exec(compile(snippet, f"{path}, snippet {number}", "exec"), {"__name__": "snippet"})
+            print(f"{path}: ran {number}")
+"""
+RUN_EXAMPLES = """
+import runpy, sys
+for words in sys.argv[1:]:
+    print(f"<<< {words}")
+    sys.argv[:] = words.split()
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_snippets_of_documents_run(folder):
+    result = run_python(["-c", RUN_SNIPPETS, *(ROOT / name for name in DOCUMENTS)], folder)
+    assert result.returncode == 0, result.stderr
+    for name in DOCUMENTS:
+        assert result.stdout.count(f"{name}: ran") >= 2
 
 
 def test_the_commands_of_the_readme_exist():
@@ -129,14 +164,18 @@ def test_the_commands_of_the_readme_exist():
 
 def test_the_examples_run(folder):
     model = folder / "sparsert-demo" / "digits-cnn-pruned.onnx"
-    arguments = {
+    examples = {
         "replace_onnxruntime.py": [model],
         "prune_and_run.py": [],
         "embed_sentences.py": [],
     }
-    examples = sorted((ROOT / "examples").glob("*.py"))
-    assert {path.name for path in examples} == set(arguments)
-    for path in examples:
-        result = run_python([path, *arguments[path.name]], folder)
-        assert result.returncode == 0, result.stderr
-        assert result.stdout
+    assert {path.name for path in (ROOT / "examples").glob("*.py")} == set(examples)
+    commands = [
+        " ".join(map(str, [ROOT / "examples" / name, *arguments]))
+        for name, arguments in examples.items()
+    ]
+    result = run_python(["-c", RUN_EXAMPLES, *commands], folder)
+    assert result.returncode == 0, result.stderr
+    outputs = result.stdout.split("<<< ")[1:]
+    assert len(outputs) == len(examples)
+    assert all(output.count("\n") > 1 for output in outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import sparsert
 from sparsert import prune
 from sparsert.cli_commands import sparsert as command
 from sparsert.prune import Recipe, RecipeError, Step
+from sparsert.report.model_report import VARIANTS
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("yaml")
@@ -22,7 +24,7 @@ TEXT = """
 version: 1
 seed: 3
 steps:
-  - prune: {method: random, sparsity: {"0": 0.25, "4": 0.25}}
+  - prune: {method: random, sparsity: 0.25, shares: erdos-renyi}
   - regrow: {epochs: 2, every: 1, learning_rate: 1e-3}
   - gradual: {method: wanda, sparsity: 0.5, initial: 0.25, epochs: 2, updates: 3, batches: 1}
   - iterative: {sparsity: 0.75, rounds: 2, initial: 0.5, pattern: unstructured}
@@ -65,7 +67,7 @@ def test_a_file_replays_the_whole(tmp_path):
     assert set(states[0]) == set(make_module().state_dict())
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=0, atol=0)
-    assert [done.score for done in result.steps] == [0.25, 0.25, 0.5] + [0.75] * 5
+    assert [done.score for done in result.steps] == [0.375, 0.375, 0.5] + [0.75] * 5
     assert result.report.sparsity == 0.75 and len(result.steps[1].losses) == 2
     assert calls[:2] == [(1, "prune"), (2, "regrow")] and len(calls) == 16
     text = str(result)
@@ -163,6 +165,16 @@ def test_a_training_loop_of_ones_own():
         ),
         ("steps: [skip_blocks: {method: magic}]", r"method is 'magic'[\s\S]*count is missing"),
         ("steps: [remove: {all: true}]", "no option 'all': it has none"),
+        (
+            "steps: [report: {path: r.pdf}]",
+            r"path is 'r\.pdf', expected a name that ends in \.html",
+        ),
+        (
+            "steps: [report: {accuracy: 1, against: [tflite]}]",
+            r"accuracy is 1, expected true or false[\s\S]*path is missing",
+        ),
+        ("steps: [prune: {sparsity: {a: 0.5}, shares: erdos-renyi}]", "go with one sparsity"),
+        ("steps: [report: {path: r.md, against: [tflite]}]", "against is 'tflite'"),
     ],
 )
 def test_bad_recipes(text, message):
@@ -177,6 +189,9 @@ def test_a_recipe_that_cannot_run_says_so_before_it_begins():
     module = make_module()
     with pytest.raises(RecipeError, match=r"step 2 \(prune\) needs data"):
         recipe.run(module)
+    report = Recipe([Step("report", {"path": "r.md", "accuracy": True})])
+    with pytest.raises(RecipeError, match=r"step 1 \(report\) needs data[\s\S]*needs evaluate"):
+        report.run(module)
     with pytest.raises(RecipeError, match="data is an iterator"):
         recipe.run(module, iter(make_batches()))
     assert prune.masks(module) == {}
@@ -195,7 +210,8 @@ def build():
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 def score(model):
-    return float((model[0].weight == 0).float().mean())
+    x, y = batches()[0]
+    return float((model(x).argmax(1) == y).float().mean())
 
 def batches():
     return [(torch.ones(6, 8), torch.zeros(6, dtype=torch.long))]
@@ -211,6 +227,7 @@ def call(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(MODEL)
     (tmp_path / "r.yaml").write_text(
         "steps:\n- prune: {method: gradient, sparsity: 0.5}\n- fine_tune: {epochs: 1}\n"
+        "- report: {path: r.json, accuracy: true, against: [], seconds: 0.02}\n"
     )
     generator = np.random.default_rng(0)
     x = generator.standard_normal((24, 8)).astype(np.float32)
@@ -229,8 +246,12 @@ def test_the_command_replays_a_recipe(call, tmp_path):
         *("--recipe", "r.yaml", "--model", "net.py:build", "--data", "data.npz", "-o", "m.sprt"),
         *("--evaluate", "net.py:score", "--explain"),
     ).stdout
-    for part in ("1 prune", "2 fine_tune", "0.5000", "Which weights went", "wrote m.sprt"):
+    parts = ("1 prune", "2 fine_tune", "3 report", "Which weights went", "wrote r.json")
+    for part in (*parts, "what pruning gained", "wrote m.sprt"):
         assert part in text
+    rows = json.loads(Path("r.json").read_text())["rows"]
+    assert {(row["weights"], row["dtype"]) for row in rows} == set(VARIANTS)
+    assert {row["accuracy"] for row in rows} <= {0.0, 1.0}
     x = np.load("data.npz")["x"]
     model = sparsert.load("m.sprt", threads=1)
     assert model(x[:5]).shape == (5, 4)

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sparsert import prune
 from sparsert.cli_commands import sparsert as command
 from sparsert.errors import SparsertError
 from sparsert.prune import Recipe, RecipeError, Step, TargetError, prune_until
-from sparsert.prune.until.search import Choice, choose, least_cost
+from sparsert.prune.until.search import Choice, choose, explore, least_cost
 from sparsert.report import module_bench
 from sparsert.report.cost_table import Cost, CostTable
 from sparsert.report.module_bench import Measured
@@ -27,7 +28,8 @@ nn = torch.nn
 GAINS = {"unstructured": 0.6, "4x1": 0.9}  # share of a layer's time that all its zeros would save
 DENSE = {"0": 1e-3, "2": 4e-3, "4": 1e-3}
 OTHERS = 1e-4
-TUNING = {"epochs": 2, "learning_rate": 1e-2}
+BROKEN = (torch.full((4, 8), torch.nan), torch.zeros(4, dtype=torch.long))
+TUNING = {"epochs": 2, "learning_rate": 1e-2, "trials": 3}
 
 
 class MadeUpBench:
@@ -129,6 +131,27 @@ def test_the_search_finds_the_least_loss():
     assert choose(options, least_cost(options) * 0.99) is None
 
 
+def test_the_search_goes_by_the_harm_of_the_whole():
+    """Layers a and b each harm little alone, but a lot together; c harms no more with them."""
+    options = {
+        name: [Choice("", 0.0, 10.0, 0.0), Choice("p", 0.5, 5.0, loss)]
+        for name, loss in (("a", 1.0), ("b", 1.0), ("c", 1.5))
+    }
+
+    def harm(factors):
+        scaled = {
+            name: [replace(choice, loss=choice.loss * factors[name]) for choice in choices]
+            for name, choices in options.items()
+        }
+        pruned = {name for name, choice in choose(scaled, 20.5).items() if choice.pattern}
+        assert len(pruned) == 2
+        return 10.0 if pruned == {"a", "b"} else 2.5
+
+    assert harm(explore("abc", harm, 0, 0)) == 10
+    factors = explore("abc", harm, 16, 0)
+    assert harm(factors) == 2.5 and factors == explore("abc", harm, 16, 0)
+
+
 def test_costs_between_those_measured():
     rows = [Cost(0.0, 10.0, 100), Cost(0.5, 12.0, 60), Cost(0.9, 2.0, 20, "csr")]
     table = CostTable({"a": {"unstructured": rows}}, 1.0, 5)
@@ -170,7 +193,9 @@ def test_a_target_is_reached_by_the_measured_whole(kind, value, reach):
     points = result.front_points()
     assert [p.label for p in points if p.is_chosen] == ["round 3"]
     assert points[-1].accuracy == result.point.score
-    assert {("timing each layer", 0.0), ("sensitivity, round 3", 1.0)} <= set(stages)
+    for stage in ("sensitivity, round 3", "search, round 3"):
+        assert (stage, 0.0) in stages and (stage, 1.0) in stages
+    assert ("timing each layer", 0.0) in stages
     facts = json.loads(json.dumps(result.to_dict()))
     assert facts["plot"]["points"][3]["is_chosen"] and facts["goal"][kind] == value
     assert set(facts["plot"]["sensitivity"]) == set(facts["plot"]["costs"]) == set(DENSE)
@@ -191,6 +216,19 @@ def test_the_time_goes_where_zeros_pay():
     assert layers["2"].sparsity >= max(layers["0"].sparsity, layers["4"].sparsity)
     result = prune_until(make_module(), lambda _m: 1.0, patterns=["4x1"], exclude=["4"], **options)
     assert set(result.point.layers) == {"0", "2"}
+
+
+def test_a_model_that_was_pruned_before_keeps_its_zeros():
+    module = make_module()
+    prune.prune(module, "random", sparsity=0.5, pattern="4x1")
+    before = prune.masks(module)
+    options = {"data": make_batches(), "bench": MadeUpBench(), "patterns": ["4x1"], **TUNING}
+    result = prune_until(module, lambda _m: 1.0, target_speedup=3.5, **options)
+    assert result.is_reached
+    for name, mask in prune.masks(module).items():
+        assert not module.get_submodule(name).weight[~before[name]].any()
+        assert not (mask & ~before[name]).any()
+    assert zeros_of(module) > 0.6
 
 
 @pytest.mark.parametrize("target", [{}, {"target_speedup": 4}])
@@ -245,8 +283,11 @@ def test_a_target_out_of_reach_is_said_at_once():
         ({"max_drop": 0.1, "method": "wand"}, "method is 'wand'"),
         ({"max_drop": 0.1, "exclude": ["5"]}, "there is no layer '5'; .*0, 2, 4"),
         ({"max_drop": 0.1, "exclude": ["0", "2", "4"]}, "no layer to prune"),
+        ({"max_drop": 0.1, "trials": -1}, "trials is -1, expected a whole number of at least 0"),
         ({"max_drop": 0.1, "data": None}, "give data, or train"),
         ({"max_drop": 0.1, "data": iter([])}, "data is an iterator"),
+        ({"max_drop": 0.1, "data": []}, "data is empty"),
+        ({"max_drop": 1, "data": [BROKEN], "patterns": ["4x1"], "trials": 0}, "loss of batch 0 in"),
         ({"max_drop": 0.1, "data": None, "train": print, "method": "wanda"}, "needs data"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparsert.prune.fine_tuning import fine_tune
+from sparsert.prune.keras_check import refuse_keras
 from sparsert.prune.torch_import import import_torch
 from sparsert.prune.until.goals import (
     PATTERNS,
@@ -49,6 +50,7 @@ def prune_until(
     retries: int = Settings.retries,
     tolerance: float = Settings.tolerance,
     batches: int = Settings.batches,
+    trials: int = Settings.trials,
     threads: int = Settings.threads,
     seed: int = Settings.seed,
     state: str | os.PathLike[str] | None = None,
@@ -60,10 +62,11 @@ def prune_until(
 
     Every layer is timed on this machine in sparsert's kernels, with random zeros of each pattern
     and sparsity, and pruned on its own to see what that does to the outputs. In each round the
-    patterns and sparsities of least harm within the round's time are found by dynamic programming;
-    the whole module is timed beside the dense one in ONNX Runtime, the choices are corrected by
-    that, the module is trained, and evaluated. A round that loses more than `max_drop` is trained
-    once more, then rolled back, and one that goes half as far is tried.
+    patterns and sparsities of least harm within the round's time are found by dynamic programming,
+    and by a random search around it for what all layers together do to the outputs. The whole
+    module is timed beside the dense one in ONNX Runtime, the choices are corrected by that, the
+    module is trained, and evaluated. A round that loses more than `max_drop` is trained once more,
+    then rolled back, and one that goes half as far is tried.
 
     Args:
         model: pruned in place, and left at the chosen point with its masks held; as it was after
@@ -93,6 +96,8 @@ def prune_until(
         tolerance: how near to the target the time of the whole module is to come.
         batches: of the data, that methods and the sensitivity analysis see. Without data, each
             layer's harm is what `evaluate` loses.
+        trials: in each round, how many other choices are tried on the whole module, on those
+            batches: the harm of all layers together is not the sum of each one's.
         threads: of a run, in each engine.
         seed: of training, random criteria and the zeros of the table.
         state: folder, made if missing, in which everything done is kept: after a kill, the same
@@ -121,11 +126,14 @@ def prune_until(
         >>> sparsert.prune.remove(module)                # doctest: +SKIP
     """
     import_torch()
+    refuse_keras("prune_until", model)
     goal, problems = check_goal(max_drop, target_speedup, target_latency, target_bytes)
     if data is None and train is None:
         problems.append("give data, or train: a training loop of yours")
     if data is not None and iter(data) is data:
         problems.append("data is an iterator, which can be used once: give a list or a DataLoader")
+    if isinstance(data, Sized) and not len(data):
+        problems.append("data is empty")
     if bench is None and example_inputs is None and data is None:
         problems.append("give example_inputs, or data: what the module is timed on")
     refuse(problems)
@@ -140,6 +148,7 @@ def prune_until(
         retries=retries,
         tolerance=tolerance,
         batches=batches,
+        trials=trials,
         threads=threads,
         seed=seed,
     )

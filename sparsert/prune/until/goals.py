@@ -102,6 +102,7 @@ class Settings:
     retries: int = 2
     tolerance: float = 0.02
     batches: int = 4
+    trials: int = 32
     threads: int = 1
     seed: int = 0
 
@@ -147,7 +148,8 @@ def check_settings(settings: Settings) -> list[str]:
         problems.append(f"sparsities are {shares}, expected ascending numbers between 0 and 1")
     if not settings.patterns:
         problems.append("patterns is empty")
-    for name, least in (("rounds", 1), ("retries", 0), ("epochs", 1), ("batches", 1)):
+    counts = {"rounds": 1, "retries": 0, "epochs": 1, "batches": 1, "trials": 0}
+    for name, least in counts.items():
         value = getattr(settings, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             problems.append(f"{name} is {value!r}, expected a whole number of at least {least}")

@@ -47,11 +47,12 @@ from sparsert.prune.until.result import (  # noqa: E402
     PruneUntilResult,
     describe_goal,
 )
-from sparsert.prune.until.search import Choice, choose, least_cost  # noqa: E402
+from sparsert.prune.until.search import Choice, choose, explore, least_cost  # noqa: E402
 from sparsert.prune.until.sensitivity import (  # noqa: E402
     Losses,
     Scores,
     Wanted,
+    WholeLoss,
     count_units,
     loss_at,
     measure_losses,
@@ -247,6 +248,7 @@ class Loop:
         """Prunes, measures, corrects and trains; None if no layer can get more zeros."""
         start = self._points[self._accepted]
         losses = self._losses(number, start.layers)
+        losses = self._weigh(number, start.layers, losses, aim)
         patterns = self._look_ahead(start.layers, losses, aim)
         options = self._options(start.layers, losses, patterns)
         tries: list[tuple[float, Plan, Measured, float]] = []
@@ -371,6 +373,37 @@ class Loop:
         found: Losses = self._journal.once(stage, compute)
         return found
 
+    def _weigh(self, number: int, plan: Plan, losses: Losses, aim: float) -> Losses:
+        """Returns the losses times the factors that make the choices harm the whole least."""
+        settings = self._settings
+        stage = f"search, round {number}"
+
+        def compute() -> dict[str, float]:
+            self._report(stage, 0.0)
+            batches = self._batches()
+            if not batches or not settings.trials or len(self._names) < 2:
+                return {}
+            method, tried = settings.method, itertools.count(1)
+            scores = Scores(self._model, self._names, method, batches, self._loss, settings.seed)
+            whole = WholeLoss(self._model, scores, batches)
+            known: dict[tuple[LayerChoice, ...], float] = {}
+
+            def harm(factors: Mapping[str, float]) -> float:
+                scaled = _scale(losses, factors)
+                patterns = self._look_ahead(plan, scaled, aim)
+                chosen = self._choose(self._options(plan, scaled, patterns), aim)
+                key = tuple(chosen.values())
+                if key not in known:
+                    more = {n: (c.pattern, c.sparsity) for n, c in chosen.items() if c != plan[n]}
+                    known[key] = whole(more)
+                self._report(stage, min(next(tried) / (settings.trials + 1), 1.0))
+                return known[key]
+
+            seed = zlib.crc32(f"{settings.seed} {stage}".encode())
+            return explore(self._names, harm, settings.trials, seed)
+
+        return _scale(losses, self._journal.once(stage, compute))
+
     def _measured(self, grid: Sequence[float]) -> list[float]:
         """Returns the sparsities of a layer's grid that are nearest to those of the table."""
         if not grid:
@@ -493,6 +526,16 @@ class Loop:
             seed=settings.seed,
             journal=self._journal,
         )
+
+
+def _scale(losses: Losses, factors: Mapping[str, float]) -> Losses:
+    return {
+        name: {
+            pattern: [[sparsity, loss * factors.get(name, 1.0)] for sparsity, loss in rows]
+            for pattern, rows in patterns.items()
+        }
+        for name, patterns in losses.items()
+    }
 
 
 def _missing(settings: Settings, data: Any) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+WIDEST, NARROWEST = 1.0, 0.25  # steps of explore(): deviations of the factors' logarithms
 BINS = 5000  # of the limit; costs are rounded up to whole ones
 
 
@@ -64,6 +65,33 @@ def choose(options: Mapping[str, Sequence[Choice]], limit: float) -> dict[str, C
         chosen[name] = choice
         left -= math.ceil(choice.cost / limit * BINS - 1e-9)
     return {name: chosen[name] for name in useful}
+
+
+def explore(
+    names: Sequence[str], harm: Callable[[Mapping[str, float]], float], trials: int, seed: int
+) -> dict[str, float]:
+    """Returns factors for the layers' losses with which what choose() finds harms least.
+
+    The harm of all layers together is not the sum of each one's; SPDY corrects that so too. Random
+    steps from the best factors so far, smaller and smaller ones; at first all are 1.
+
+    Args:
+        names: of the layers.
+        harm: of what is chosen with such factors.
+        trials: how many to try.
+        seed: of the steps.
+    """
+    generator = np.random.default_rng(seed)
+    best = dict.fromkeys(names, 1.0)
+    least = harm(best)
+    for trial in range(trials):
+        width = WIDEST * (NARROWEST / WIDEST) ** (trial / trials)
+        steps = np.exp(width * generator.standard_normal(len(names)))
+        factors = {name: best[name] * float(step) for name, step in zip(names, steps, strict=True)}
+        found = harm(factors)
+        if found < least:
+            best, least = factors, found
+    return best
 
 
 def least_cost(options: Mapping[str, Sequence[Choice]]) -> float:

@@ -6,7 +6,7 @@ import itertools
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from sparsert.prune.torch_import import import_torch
@@ -100,6 +100,29 @@ def measure_losses(
                 done += 1
                 on_progress(done / total)
     return found
+
+
+class WholeLoss:
+    """What several layers do to the outputs when they are pruned at once."""
+
+    def __init__(self, model: nn.Module, scores: Scores, batches: Sequence[Any]) -> None:
+        self._model = model
+        self._scores = scores
+        self._batches = batches
+        with eval_mode(model), torch.no_grad():
+            self._before = _outputs(model, batches)
+
+    def __call__(self, shares: Mapping[str, tuple[str, float]]) -> float:
+        """Returns the squared change of the outputs over their squares.
+
+        Args:
+            shares: pattern and sparsity of each layer that is to get more zeros.
+        """
+        with eval_mode(self._model), torch.no_grad(), ExitStack() as stack:
+            for name, (pattern, sparsity) in shares.items():
+                mask = self._scores.mask(name, pattern, sparsity)
+                stack.enter_context(_pruned(self._scores.layer(name), mask))
+            return _change(self._before, _outputs(self._model, self._batches))
 
 
 def loss_at(rows: Sequence[Sequence[float]], sparsity: float, start: float) -> float:
