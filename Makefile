@@ -20,7 +20,7 @@ CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
 
 .PHONY: help build build-all demo test check format bench peers peers-short sweep performance pruning pruning-until fuzz \
-  asan tsan cross coverage clean distclean
+  asan tsan cross embedded coverage clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -143,9 +143,21 @@ cross: $(VENV)/.stamp-build ## cross-compile for aarch64
 	  -DSPARSERT_PYTHON=OFF -DSPARSERT_BUILD_TESTS=ON
 	$(BIN)/cmake --build $(CROSS) -j $(JOBS)
 	$(BIN)/python .ci/check_isa_objects.py --nm aarch64-linux-gnu-nm $(CROSS)
+	$(BIN)/python .ci/check_archive.py --tools aarch64-linux-gnu- --kib 1024 $(CROSS)/libsparsert.a
 	@if command -v qemu-aarch64 >/dev/null; then \
 	  $(BIN)/ctest --test-dir $(CROSS) --output-on-failure -j $(JOBS); \
 	else echo "qemu-aarch64 is not installed: compiled only"; fi
+
+# ---- no operating system: the library wants nothing but what a C compiler brings ----------------
+embedded: $(VENV)/.stamp-build ## compile for 64-bit ARM and ARMv7 with NEON, without an operating system
+	@for name in aarch64-linux-gnu arm-linux-gnueabihf; do \
+	  command -v $$name-g++ >/dev/null || { echo "make embedded needs g++-$$name: \
+	  apt-get install g++-$$name"; exit 1; }; \
+	  $(CMAKE) -B build/bare-$$name -DCMAKE_TOOLCHAIN_FILE=$(abspath .ci/)/toolchain-$${name%%-*}.cmake \
+	    -DSPARSERT_PYTHON=OFF -DSPARSERT_BARE=ON && \
+	  $(BIN)/cmake --build build/bare-$$name -j $(JOBS) --target sparsert_static && \
+	  $(BIN)/python .ci/check_archive.py --bare --tools $$name- build/bare-$$name/libsparsert.a || exit 1; \
+	done
 
 clean: ## remove what was built
 	rm -rf build dist *.egg-info sparsert/runtime/_core*.so .benchmarks .pytest_cache .mypy_cache \

@@ -2,15 +2,17 @@
 #include "base/cpu.h"
 
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
-#if defined(__x86_64__) || defined(__i386__)
+
+#include "base/arch.h"
+#include "base/platform.h"
+#if defined(SRT_X86)
 #include <cpuid.h>
 #if defined(SRT_AMX) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
-#elif defined(__aarch64__) && defined(__linux__)
+#elif defined(SRT_ARM) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -27,7 +29,7 @@ void AppendText(char* text, size_t size, const char* more) {
   if (used + 1 < size) strncat(text, more, size - used - 1);
 }
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(SRT_X86)
 // Bytes of the data (or unified) cache of a level by CPUID's cache leaf, which Intel and AMD number
 // differently; 0 if the CPU does not tell.
 int64_t CacheBytes(bool amd, unsigned level) {
@@ -49,7 +51,7 @@ int64_t CacheBytes(bool amd, unsigned level) {
 }
 #endif
 
-#if defined(SRT_AMX) && defined(__x86_64__) && defined(__linux__)
+#if defined(SRT_AMX) && defined(SRT_X86) && defined(__linux__)
 // Whether the CPU multiplies tiles of bytes and of bf16, and the kernel grants this process their
 // registers. It grants them once for all threads and what they fork, and refuses where a thread's
 // signal stack is too small for them.
@@ -83,9 +85,11 @@ const char* IsaName(Isa isa) { return kIsaNames[static_cast<int>(isa)]; }
 
 bool IsaAvailable(Isa isa) {
   switch (isa) {
+#if defined(SRT_SCALAR)
     case Isa::kScalar:
       return true;
-#if defined(__x86_64__) || defined(__i386__)
+#endif
+#if defined(SRT_X86)
     case Isa::kAvx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
              __builtin_cpu_supports("bmi2");
@@ -95,12 +99,12 @@ bool IsaAvailable(Isa isa) {
              __builtin_cpu_supports("avx512dq");
     case Isa::kAvx512Vnni:
       return IsaAvailable(Isa::kAvx512) && __builtin_cpu_supports("avx512vnni");
-#if defined(SRT_AMX) && defined(__x86_64__) && defined(__linux__)
+#if defined(SRT_AMX) && defined(SRT_X86) && defined(__linux__)
     case Isa::kAmx:
       return IsaAvailable(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi2") &&
              TilesGranted();
 #endif
-#elif defined(__aarch64__)
+#elif defined(SRT_ARM)
     case Isa::kNeon:
       return true;
 #if defined(__linux__)
@@ -117,13 +121,17 @@ Isa BestIsa() {
   for (int i = kIsaCount - 1; i > 0; --i) {
     if (IsaAvailable(static_cast<Isa>(i))) return static_cast<Isa>(i);
   }
+#if defined(SRT_ARM)
+  return Isa::kNeon;
+#else
   return Isa::kScalar;
+#endif
 }
 
 CpuTraits DetectCpu(Isa isa) {
   CpuTraits traits;
   if (isa == Isa::kScalar) traits.fma_per_cycle = 0.5;
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(SRT_X86)
   unsigned a = 0;
   unsigned b = 0;
   unsigned c = 0;
@@ -143,7 +151,7 @@ CpuTraits DetectCpu(Isa isa) {
 }
 
 Status ChooseIsa(const char* name, Isa* isa) {
-  if (name == nullptr || name[0] == '\0') name = getenv("SPARSERT_ISA");
+  if (name == nullptr || name[0] == '\0') name = Environment("SPARSERT_ISA");
   if (name == nullptr || name[0] == '\0') {
     *isa = BestIsa();
     return Status::Ok();

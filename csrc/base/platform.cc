@@ -61,6 +61,10 @@ uint64_t ClockNs() {
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
+bool HasClock() { return true; }
+
+const char* Environment(const char* name) { return getenv(name); }
+
 uint64_t PhysicalBytes() {
   const long pages = sysconf(_SC_PHYS_PAGES);
   const long bytes = sysconf(_SC_PAGESIZE);

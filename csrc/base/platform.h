@@ -1,4 +1,5 @@
 // What the core asks of the operating system: default memory, a clock, a lock, mapped files.
+// platform.cc answers over POSIX, bare.cc where there is no operating system.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +11,12 @@ namespace sparsert {
 
 const Allocator* DefaultAllocator();
 
-// Nanoseconds since some fixed moment, never going back.
+// Nanoseconds since some fixed moment, never going back; always 0 where there is no clock.
 uint64_t ClockNs();
+bool HasClock();
+
+// The value of an environment variable, or nullptr.
+const char* Environment(const char* name);
 
 // Bytes of main memory; 0: unknown.
 uint64_t PhysicalBytes();

@@ -103,9 +103,11 @@ int PhysicalCores(const CpuMask& mask, const char* root) {
 // A hierarchy of cgroups: where it is mounted, which of its cgroups is at that place, and the
 // process's cgroup. Empty strings: unknown.
 struct Hierarchy {
-  char mount[kMaxPath] = "";
-  char mount_root[kMaxPath] = "";
-  char group[kMaxPath] = "";
+  Hierarchy() { mount[0] = mount_root[0] = group[0] = '\0'; }
+
+  char mount[kMaxPath];
+  char mount_root[kMaxPath];
+  char group[kMaxPath];
 };
 
 // Whether `name` is an element of a list with commas.

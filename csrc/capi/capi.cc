@@ -85,15 +85,17 @@ Status Load(const void* bytes, size_t size, const srt_options& o, srt_model* mod
   }
   SRT_RETURN_IF_ERROR(sparsert::ChooseIsa(o.isa, &model->options.isa));
   model->options.cpu = sparsert::DetectCpu(model->options.isa);
-  SRT_RETURN_IF_ERROR(sparsert::FormatFromName(getenv("SPARSERT_FORMAT"), &model->options.format));
-  SRT_RETURN_IF_ERROR(MemoryLimit(getenv("SPARSERT_MEMORY_LIMIT"), &model->options.memory_limit));
+  SRT_RETURN_IF_ERROR(
+      sparsert::FormatFromName(sparsert::Environment("SPARSERT_FORMAT"), &model->options.format));
+  SRT_RETURN_IF_ERROR(
+      MemoryLimit(sparsert::Environment("SPARSERT_MEMORY_LIMIT"), &model->options.memory_limit));
   const bool forget = o.is_mapped != 0 && size >= kForgetBytes;
   SRT_RETURN_IF_ERROR(sparsert::ReadModel(bytes, size, &model->allocator, &model->graph, forget));
   SRT_RETURN_IF_ERROR(sparsert::FindPlanInputs(model->graph, &model->plan_inputs));
   model->options.threads = o.threads == 0 ? sparsert::UsableCores() : o.threads;
   model->options.tune = static_cast<sparsert::Tune>(o.tune);
   model->options.allow_empty = o.allow_empty != 0;
-  model->options.clock = &sparsert::ClockNs;
+  model->options.clock = sparsert::HasClock() ? &sparsert::ClockNs : nullptr;
   if (o.is_mapped != 0) model->weights.SetMappedFile(bytes, size);
   const sparsert::Array<sparsert::Level>& levels = model->graph.levels;
   SRT_RETURN_IF_ERROR(model->levels.resize(levels.size()));

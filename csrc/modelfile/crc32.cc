@@ -1,14 +1,21 @@
-// CRC-32 by sixteen bytes at a time (slicing) on two interleaved halves: the two dependency chains
-// overlap in the pipeline, and the first half's checksum is then advanced over the second.
+// CRC-32 by sixteen or eight bytes at a time (slicing) on two interleaved halves: the two
+// dependency chains overlap in the pipeline, and the first half's checksum is then advanced over
+// the second.
 #include "modelfile/crc32.h"
 
 #include <cstring>
+
+#include "base/arch.h"
 
 namespace sparsert {
 namespace {
 
 constexpr uint32_t kPolynomial = 0xedb88320u;
+#if defined(SRT_X86)
 constexpr size_t kSlices = 16;
+#else
+constexpr size_t kSlices = 8;  // the tables leave room in a small L1
+#endif
 constexpr size_t kMinInterleavedBytes = 1024;
 
 struct Tables {
@@ -44,6 +51,10 @@ inline uint32_t Slice4(uint32_t word, size_t first) {
 }
 
 inline uint32_t Update16(uint32_t crc, const uint8_t* bytes) {
+  if (kSlices == 8) {
+    crc = Slice4(Load32(bytes) ^ crc, 4) ^ Slice4(Load32(bytes + 4), 0);
+    return Slice4(Load32(bytes + 8) ^ crc, 4) ^ Slice4(Load32(bytes + 12), 0);
+  }
   return Slice4(Load32(bytes) ^ crc, 12) ^ Slice4(Load32(bytes + 4), 8) ^
          Slice4(Load32(bytes + 8), 4) ^ Slice4(Load32(bytes + 12), 0);
 }

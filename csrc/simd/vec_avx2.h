@@ -5,6 +5,9 @@
 
 #include <cstdint>
 
+// (see vec_neon.h)
+#define SRT_VEC_ISA avx2
+
 namespace sparsert {
 namespace avx2 {
 
@@ -13,6 +16,7 @@ struct Vec {
   static constexpr int kRegisters = 16;
   static constexpr int kLowerLanes = 0;             // (see vec_avx512.h)
   static constexpr bool kSlowPartialStores = true;  // masked ones are, on AMD
+  static constexpr bool kShortCode = false;         // (see vec_neon.h)
   __m256 v;
 };
 

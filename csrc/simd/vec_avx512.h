@@ -6,6 +6,9 @@
 
 #include <cstdint>
 
+// (see vec_neon.h)
+#define SRT_VEC_ISA avx512
+
 namespace sparsert {
 namespace SRT_ISA {
 
@@ -16,6 +19,7 @@ struct Vec {
   // 0: the instruction set has no use for them.
   static constexpr int kLowerLanes = 8;
   static constexpr bool kSlowPartialStores = false;
+  static constexpr bool kShortCode = false;  // (see vec_neon.h)
   __m512 v;
 };
 

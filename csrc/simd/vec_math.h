@@ -212,7 +212,7 @@ inline Vec SinShifted(Vec x, float shift) {
 }
 
 // Larger, infinite and NaN arguments go lane by lane through the C library.
-inline SRT_NOINLINE Vec SinLarge(Vec x, bool cosine) {
+SRT_SHARED Vec SinLarge(Vec x, bool cosine) {
   float lanes[Vec::kLanes];
   StoreU(lanes, x);
   for (int i = 0; i < Vec::kLanes; ++i) lanes[i] = cosine ? ::cosf(lanes[i]) : ::sinf(lanes[i]);
@@ -228,7 +228,7 @@ inline Vec Cos(Vec x) { return AllWithin(x, 8192.0f) ? SinShifted(x, 1.0f) : Sin
 
 // ---- functions that are rare in networks: lane by lane through the C library
 
-inline SRT_NOINLINE Vec LaneByLane(Vec x, float (*function)(float)) {
+SRT_SHARED Vec LaneByLane(Vec x, float (*function)(float)) {
   float lanes[Vec::kLanes];
   StoreU(lanes, x);
   for (int i = 0; i < Vec::kLanes; ++i) lanes[i] = function(lanes[i]);
@@ -400,15 +400,30 @@ inline ActivationVec MakeActivation(const Activation& a) {
   return {a.fn, Set1(a.alpha), Set1(a.beta)};
 }
 
-inline SRT_NOINLINE Vec ApplyAny(UnaryFn fn, Vec x, Vec alpha, Vec beta) {
-  SRT_DISPATCH_UNARY(fn, F, return Apply<F>(x, alpha, beta))
-  return x;
-}
+}  // namespace SRT_ISA
+
+namespace SRT_VEC_ISA {
+// Applies `act` to n vectors, at `vectors`. In the files of kernels/unary/.
+void ApplyToVectors(const Activation& act, float* vectors, int n);
+}  // namespace SRT_VEC_ISA
+
+namespace SRT_ISA {
 
 // Applies `act` to a[0, n): for rows held in registers, where the function is rare.
-inline SRT_NOINLINE void ApplyActivation(const Activation& act, Vec* a, int n) {
-  const ActivationVec v = MakeActivation(act);
-  SRT_DISPATCH_UNARY(v.fn, F, for (int i = 0; i < n; ++i) a[i] = Apply<F>(a[i], v.alpha, v.beta))
+inline void ApplyActivation(const Activation& act, Vec* a, int n) {
+  SRT_VEC_ISA::ApplyToVectors(act, reinterpret_cast<float*>(a), n);
+}
+
+SRT_SHARED Vec ApplyAny(UnaryFn fn, Vec x, Vec alpha, Vec beta) {
+  if constexpr (Vec::kShortCode) {
+    float lanes[2][Vec::kLanes];
+    StoreU(lanes[0], alpha);
+    StoreU(lanes[1], beta);
+    ApplyActivation({fn, lanes[0][0], lanes[1][0]}, &x, 1);
+  } else {
+    SRT_DISPATCH_UNARY(fn, F, return Apply<F>(x, alpha, beta))
+  }
+  return x;
 }
 
 // `F` is kAnyFn or equal to act.fn.

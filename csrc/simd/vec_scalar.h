@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <cstring>
 
+// (see vec_neon.h)
+#define SRT_VEC_ISA scalar
+
 namespace sparsert {
 namespace scalar {
 
@@ -13,6 +16,7 @@ struct Vec {
   static constexpr int kRegisters = 16;
   static constexpr int kLowerLanes = 0;  // (see vec_avx512.h)
   static constexpr bool kSlowPartialStores = true;
+  static constexpr bool kShortCode = true;  // (see vec_neon.h)
   float v[4];
 };
 

@@ -139,3 +139,25 @@ def test_isa_objects_must_be_there(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "build first" in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("#include <string.h>\nvoid* srt_a(void* p) { return memset(p, 0, 9); }\n", "--bare", ""),
+        ("#include <stdlib.h>\nvoid* srt_a(void) { return malloc(9); }\n", "", "wants malloc"),
+        ("#include <stdlib.h>\nvoid srt_a(void* p) { free(p); }\n", "", ""),
+        ("#include <stdlib.h>\nvoid srt_a(void* p) { free(p); }\n", "--bare", "wants free"),
+        ("int other;\n", "", "defines other"),
+        ("const char srt_a[2048] = {1};\n", "--kib=1", "2 KiB of code and data, more than 1"),
+    ],
+)
+def test_archive(text: str, options: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text(text)
+    subprocess.run(["cc", "-c", "-fno-builtin", "a.c"], cwd=tmp_path, check=True)
+    subprocess.run(["ar", "rc", "a.a", "a.o"], cwd=tmp_path, check=True)
+    command = [sys.executable, str(ROOT / ".ci" / "check_archive.py"), "a.a", *options.split()]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == (1 if message else 0), result.stdout + result.stderr
+    assert message in result.stdout

@@ -518,7 +518,7 @@ int main(int argc, char** argv) {
   Expect(srt_abi_version() == SRT_ABI_VERSION, "ABI version");
   const Weights weights = MakeWeights();
   const File file(MakeFile(weights));
-  Expect(std::strcmp(srt_isa_name(0), "scalar") == 0, "the first ISA is scalar");
+  Expect(srt_isa_name(0) != nullptr, "there is an ISA");
   for (int32_t i = 0; srt_isa_name(i) != nullptr; ++i) {
     std::printf("runs on %s\n", srt_isa_name(i));
     for (const int threads : {1, 2}) TestRun(file, weights, srt_isa_name(i), threads);

@@ -120,7 +120,10 @@ inline void Expect(bool condition, const char* what) {
 
 inline const std::vector<Isa>& Isas() {
   static const std::vector<Isa> isas = [] {
-    std::vector<Isa> list = {Isa::kScalar};
+    std::vector<Isa> list;
+#if defined(SRT_SCALAR)
+    list.push_back(Isa::kScalar);
+#endif
 #if defined(SRT_X86)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
       list.push_back(Isa::kAvx2);

@@ -42,7 +42,7 @@ void ExpectBits(const Tensor& y, const std::function<uint64_t(const Dims&)>& wan
 
 void RunCopy(const CopyArgs& args, const Tensor& x, Tensor* y) {
   Kernel kernel;
-  Expect(SelectCopy(args, Isa::kAvx512, &kernel), "no kernel");
+  Expect(SelectCopy(args, BestIsa(), &kernel), "no kernel");
   Run(kernel, &args, {const_cast<void*>(x.data()), y->data()}, CopyItems(args), 0);
 }
 
@@ -447,7 +447,7 @@ void TestResize() {
           ResizeArgs args;
           Expect(MakeResizeArgs(spec, x.desc, y.desc, &tables, &args).ok(), "arguments");
           Kernel kernel;
-          Expect(SelectResize(args, Isa::kAvx2, &kernel), "no kernel");
+          Expect(SelectResize(args, BestIsa(), &kernel), "no kernel");
           Run(kernel, &args, {x.data(), y.data()}, ResizeItems(args), ResizeScratch(args));
           ExpectBits(y, [&](const Dims& index) {
             Dims from(rank);

@@ -16,7 +16,7 @@ constexpr int64_t kHeight = 9, kWidth = 17;
 
 struct Model {
   Model(const File& file, int tune, int threads = 1) {
-    srt_options options = Options(threads, "scalar", nullptr);
+    srt_options options = Options(threads, srt_isa_name(0), nullptr);
     options.tune = tune;
     srt_error error = {};
     Expect(srt_model_load(file.data, file.size, &options, &model, &error) == SRT_OK, "load: %s",

@@ -32,8 +32,22 @@ inline Vec Combine(Vec a, Vec b) {
   }
 }
 
+static void ActivateRow(float* y, int64_t n, const Activation& act);
+
+// kAnyFn: a pass of its own, for what lies in L1.
 template <BinaryFn Fn, UnaryFn Act, Operands Kind>
 static void BinaryRow(const float* a, const float* b, float* y, int64_t n, const Activation& act) {
+  if constexpr (Vec::kShortCode && Act == kAnyFn) {
+    constexpr int64_t kPart = 1024;
+    for (int64_t i = 0; i < n; i += kPart) {
+      const int64_t part = n - i < kPart ? n - i : kPart;
+      const float* from_a = Kind == Operands::kScalarA ? a : a + i;
+      const float* from_b = Kind == Operands::kScalarB ? b : b + i;
+      BinaryRow<Fn, UnaryFn::kNone, Kind>(from_a, from_b, y + i, part, act);
+      ActivateRow(y + i, part, act);
+    }
+    return;
+  }
   const ActivationVec av = MakeActivation(act);
   const Vec all_a = Set1(a[0]);
   const Vec all_b = Set1(b[0]);
@@ -72,6 +86,12 @@ static bool EasyPowRow(const float* x, float e, float* y, int64_t n) {
 
 static void ActivateRow(float* y, int64_t n, const Activation& act) {
   if (act.fn == UnaryFn::kNone) return;
+  const int64_t whole = n / Vec::kLanes;
+  if (Vec::kShortCode && whole > 0) {
+    SRT_VEC_ISA::ApplyToVectors(act, y, static_cast<int>(whole));
+    y += whole * Vec::kLanes;
+    n -= whole * Vec::kLanes;
+  }
   const ActivationVec av = MakeActivation(act);
   for (int64_t i = 0; i < n; i += Vec::kLanes) {
     const Mask m = FirstN(n - i < Vec::kLanes ? static_cast<int>(n - i) : Vec::kLanes);
@@ -107,8 +127,13 @@ static void ModRow(const float* a, const float* b, float* y, int64_t n, const Ac
 
 template <BinaryFn Fn, Operands Kind>
 static BinaryRowFn BinaryRowOfAct(UnaryFn act) {
-  SRT_DISPATCH_ACTIVATION(act, F, return BinaryRow<Fn, F, Kind>)
-  return nullptr;
+  if constexpr (Vec::kShortCode) {
+    return act == UnaryFn::kNone ? BinaryRow<Fn, UnaryFn::kNone, Kind>
+                                 : BinaryRow<Fn, kAnyFn, Kind>;
+  } else {
+    SRT_DISPATCH_ACTIVATION(act, F, return BinaryRow<Fn, F, Kind>)
+    return nullptr;
+  }
 }
 
 template <Operands Kind>

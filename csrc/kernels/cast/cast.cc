@@ -1,4 +1,5 @@
-// Cast: arguments, selection and the kernel itself, one row function per pair of types.
+// Cast: arguments, selection and the kernel itself, one row function per pair of types but for
+// pairs of narrow ones, which take two.
 #include "kernels/cast/cast.h"
 
 #include <limits>
@@ -106,30 +107,42 @@ CastRowFn RowTo(DType to) {
   }
 }
 
+// The type through which numbers of a narrow one go to others but f32; it has all of them.
+DType WideOf(DType from) { return from == DType::kF16 ? DType::kF64 : DType::kI64; }
+
+template <typename From>
+CastRowFn NarrowRowTo(DType to) {
+  constexpr bool kHalf = std::is_same<From, Half>::value;
+  if (to == DType::kF32) return CastRow<From, float>;
+  if (to != (kHalf ? DType::kF64 : DType::kI64)) return nullptr;
+  return CastRow<From, std::conditional_t<kHalf, double, int64_t>>;
+}
+
+// nullptr: in two steps, by way of WideOf(from).
 CastRowFn RowOf(DType from, DType to) {
   switch (from) {
     case DType::kF32:
       return RowTo<float>(to);
     case DType::kU8:
-      return RowTo<uint8_t>(to);
+      return NarrowRowTo<uint8_t>(to);
     case DType::kI8:
-      return RowTo<int8_t>(to);
+      return NarrowRowTo<int8_t>(to);
     case DType::kU16:
-      return RowTo<uint16_t>(to);
+      return NarrowRowTo<uint16_t>(to);
     case DType::kI16:
-      return RowTo<int16_t>(to);
+      return NarrowRowTo<int16_t>(to);
     case DType::kI32:
-      return RowTo<int32_t>(to);
+      return NarrowRowTo<int32_t>(to);
     case DType::kI64:
       return RowTo<int64_t>(to);
     case DType::kBool:
-      return RowTo<Bool>(to);
+      return NarrowRowTo<Bool>(to);
     case DType::kF16:
-      return RowTo<Half>(to);
+      return NarrowRowTo<Half>(to);
     case DType::kF64:
       return RowTo<double>(to);
     case DType::kU32:
-      return RowTo<uint32_t>(to);
+      return NarrowRowTo<uint32_t>(to);
     case DType::kU64:
       return RowTo<uint64_t>(to);
     default:
@@ -141,10 +154,24 @@ CastRowFn RowOf(DType from, DType to) {
 
 void cast_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const CastArgs& args = *static_cast<const CastArgs*>(args_block);
-  const CastRowFn row = RowOf(args.from, args.to);
+  const int64_t x_step = args.loop.row_strides[1];
+  const int64_t y_step = args.loop.row_strides[0];
+  if (const CastRowFn row = RowOf(args.from, args.to)) {
+    ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
+      row(io[0], offsets[1], x_step, io[1], offsets[0], y_step, n);
+    });
+    return;
+  }
+  const CastRowFn widen = RowOf(args.from, WideOf(args.from));
+  const CastRowFn narrow = RowOf(WideOf(args.from), args.to);
   ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
-    row(io[0], offsets[1], args.loop.row_strides[1], io[1], offsets[0], args.loop.row_strides[0],
-        n);
+    constexpr int64_t kPart = 128;
+    uint64_t wide[kPart];
+    for (int64_t i = 0; i < n; i += kPart) {
+      const int64_t count = n - i < kPart ? n - i : kPart;
+      widen(io[0], offsets[1] + i * x_step, x_step, wide, 0, 1, count);
+      narrow(wide, 0, 1, io[1], offsets[0] + i * y_step, y_step, count);
+    }
   });
 }
 
@@ -159,7 +186,8 @@ CastArgs MakeCastArgs(const TensorDesc& x, const TensorDesc& y) {
 int64_t CastItems(const CastArgs& args) { return LoopItems(args.loop); }
 
 bool SelectCast(const CastArgs& args, Isa isa, Kernel* kernel) {
-  return RowOf(args.from, args.to) != nullptr && SelectKernel(kKernels, isa, kernel);
+  return DTypeSize(args.from) != 0 && DTypeSize(args.to) != 0 &&
+         SelectKernel(kKernels, isa, kernel);
 }
 
 }  // namespace sparsert

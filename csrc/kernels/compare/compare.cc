@@ -1,4 +1,4 @@
-// Compare: arguments, selection and the kernel itself.
+// Compare: arguments, selection and the kernel itself, one row function per type and function.
 #include "kernels/compare/compare.h"
 
 #include "kernels/dtypes.h"
@@ -14,57 +14,95 @@ static const Kernel kKernels[] = {
 #include "kernels/compare/kernels.inc"
 };
 
-template <typename T, typename Fn>
-static void CompareRows(const CompareArgs& args, void* const* io, int64_t begin, int64_t end,
-                        Fn fn) {
-  const int64_t* steps = args.loop.row_strides;
-  ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
-    const T* a = static_cast<const T*>(io[0]) + offsets[1];
-    const T* b = static_cast<const T*>(io[1]) + offsets[2];
-    uint8_t* y = static_cast<uint8_t*>(io[2]) + offsets[0];
-    for (int64_t i = 0; i < n; ++i) y[i * steps[0]] = fn(a[i * steps[1]], b[i * steps[2]]);
-  });
+namespace {
+
+// How an operand lies in a row.
+struct Elements {
+  const void* first;
+  int64_t step;
+};
+
+using RowFn = void (*)(Elements a, Elements b, uint8_t* y, int64_t y_step, int64_t n);
+
+template <CompareFn Fn, typename T>
+bool Test(T a, T b) {
+  if constexpr (Fn == CompareFn::kEqual) {
+    return a == b;
+  } else if constexpr (Fn == CompareFn::kLess) {
+    return a < b;
+  } else if constexpr (Fn == CompareFn::kLessOrEqual) {
+    return a <= b;
+  } else if constexpr (Fn == CompareFn::kAnd) {
+    return a != 0 && b != 0;
+  } else if constexpr (Fn == CompareFn::kOr) {
+    return a != 0 || b != 0;
+  } else if constexpr (Fn == CompareFn::kXor) {
+    return (a != 0) != (b != 0);
+  } else {
+    static_assert(Fn == CompareFn::kNot, "a function without a formula");
+    return a == 0;
+  }
+}
+
+template <CompareFn Fn, typename T>
+void Row(Elements a, Elements b, uint8_t* y, int64_t y_step, int64_t n) {
+  const T* at = static_cast<const T*>(a.first);
+  const T* bt = static_cast<const T*>(b.first);
+  for (int64_t i = 0; i < n; ++i) y[i * y_step] = Test<Fn, T>(at[i * a.step], bt[i * b.step]);
 }
 
 template <typename T>
-static void CompareAs(const CompareArgs& args, void* const* io, int64_t begin, int64_t end) {
-  switch (args.fn) {
+RowFn NumberRow(CompareFn fn) {
+  switch (fn) {
     case CompareFn::kEqual:
-      return CompareRows<T>(args, io, begin, end, [](T a, T b) { return a == b; });
+      return Row<CompareFn::kEqual, T>;
     case CompareFn::kLess:
-      return CompareRows<T>(args, io, begin, end, [](T a, T b) { return a < b; });
-    case CompareFn::kLessOrEqual:
-      return CompareRows<T>(args, io, begin, end, [](T a, T b) { return a <= b; });
-    case CompareFn::kGreater:
-      return CompareRows<T>(args, io, begin, end, [](T a, T b) { return a > b; });
+      return Row<CompareFn::kLess, T>;
     default:
-      return CompareRows<T>(args, io, begin, end, [](T a, T b) { return a >= b; });
+      return Row<CompareFn::kLessOrEqual, T>;
   }
 }
 
-static void CompareBools(const CompareArgs& args, void* const* io, int64_t begin, int64_t end) {
-  using T = uint8_t;
-  switch (args.fn) {
+RowFn BoolRow(CompareFn fn) {
+  switch (fn) {
     case CompareFn::kAnd:
-      return CompareRows<T>(args, io, begin, end, [](T a, T b) { return a != 0 && b != 0; });
+      return Row<CompareFn::kAnd, uint8_t>;
     case CompareFn::kOr:
-      return CompareRows<T>(args, io, begin, end, [](T a, T b) { return a != 0 || b != 0; });
+      return Row<CompareFn::kOr, uint8_t>;
     case CompareFn::kXor:
-      return CompareRows<T>(args, io, begin, end, [](T a, T b) { return (a != 0) != (b != 0); });
-    case CompareFn::kNot: {
-      void* const same[] = {io[0], io[0], io[2]};
-      return CompareRows<T>(args, same, begin, end, [](T a, T) { return a == 0; });
-    }
+      return Row<CompareFn::kXor, uint8_t>;
+    case CompareFn::kNot:
+      return Row<CompareFn::kNot, uint8_t>;
     default:
-      return CompareAs<T>(args, io, begin, end);
+      return NumberRow<uint8_t>(fn);
   }
 }
+
+RowFn FindRow(CompareFn fn, DType dtype) {
+  SRT_DISPATCH_NUMBER(dtype, T, return NumberRow<T>(fn))
+  return BoolRow(fn);
+}
+
+}  // namespace
 
 void compare_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end,
                         void*) {
   const CompareArgs& args = *static_cast<const CompareArgs*>(args_block);
-  SRT_DISPATCH_NUMBER(args.dtype, T, return CompareAs<T>(args, io, begin, end))
-  CompareBools(args, io, begin, end);
+  // a > b is b < a.
+  CompareFn fn = args.fn;
+  const bool swapped = fn == CompareFn::kGreater || fn == CompareFn::kGreaterOrEqual;
+  if (fn == CompareFn::kGreater) fn = CompareFn::kLess;
+  if (fn == CompareFn::kGreaterOrEqual) fn = CompareFn::kLessOrEqual;
+  const RowFn row = FindRow(fn, args.dtype);
+  const void* second = fn == CompareFn::kNot ? io[0] : io[1];  // Not has no b
+  const auto bytes = static_cast<int64_t>(DTypeSize(args.dtype));
+  const int64_t* steps = args.loop.row_strides;
+  ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
+    const Elements a = {static_cast<const char*>(io[0]) + offsets[1] * bytes, steps[1]};
+    const Elements b = {static_cast<const char*>(second) + offsets[2] * bytes, steps[2]};
+    uint8_t* y = static_cast<uint8_t*>(io[2]) + offsets[0];
+    row(swapped ? b : a, swapped ? a : b, y, steps[0], n);
+  });
 }
 
 CompareArgs MakeCompareArgs(CompareFn fn, const TensorDesc& a, const TensorDesc& b,

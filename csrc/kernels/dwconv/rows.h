@@ -251,18 +251,24 @@ SRT_INLINE void DwconvRowBlock(const DwconvArgs& a, const DwconvPlane& plane,
       constexpr Reads kReads = Vec::kLowerLanes > 0 ? Reads::kLower : Reads::kMasked;
       DwconvBlock<K, S, R, kReads, kInside>(a, plane, weights, bias, oh, c);
     } else {
-      DwconvBlock<K, S, R, Reads::kMasked, kInside>(a, plane, weights, bias, oh, c);
+      DwconvBlock<K, S, R, Reads::kMasked, kInside && !Vec::kShortCode>(a, plane, weights, bias, oh,
+                                                                        c);
     }
   }
 }
+
+// Whether blocks away from the padding have code of their own: for a kernel of 5, looking at every
+// input row costs little.
+template <int K>
+constexpr bool kHasInside = K == 3 || !Vec::kShortCode;
 
 template <int K, int S, int R>
 SRT_INLINE void DwconvRowBlock(const DwconvArgs& a, const DwconvPlane& plane,
                                const Vec (&weights)[9], Vec bias, int64_t oh,
                                const ColumnVecs<K, S>& vecs) {
   const int64_t ih = oh * S - a.pad_h;
-  if (ih >= 0 && ih + (R - 1) * S + K <= a.in_h) {
-    DwconvRowBlock<K, S, R, true>(a, plane, weights, bias, oh, vecs);
+  if (kHasInside<K> && ih >= 0 && ih + (R - 1) * S + K <= a.in_h) {
+    DwconvRowBlock<K, S, R, kHasInside<K>>(a, plane, weights, bias, oh, vecs);
   } else {
     DwconvRowBlock<K, S, R, false>(a, plane, weights, bias, oh, vecs);
   }
@@ -296,11 +302,11 @@ void DwconvPlaneRows(const DwconvArgs& a, RowRange range, const ColumnVecs<K, S>
     DwconvRowBlock<K, S, 4>(a, plane, weights, b, oh, vecs);
     oh += 4;
   }
-  if (kRows > 2 && oh + 2 <= range.end) {
+  if (kRows > 2 && !Vec::kShortCode && oh + 2 <= range.end) {
     DwconvRowBlock<K, S, 2>(a, plane, weights, b, oh, vecs);
     oh += 2;
   }
-  if (oh < range.end) DwconvRowBlock<K, S, 1>(a, plane, weights, b, oh, vecs);
+  for (; oh < range.end; ++oh) DwconvRowBlock<K, S, 1>(a, plane, weights, b, oh, vecs);
 }
 
 }  // namespace SRT_ISA

@@ -18,75 +18,82 @@ static const Kernel kKernels[] = {
 #include "kernels/gather/kernels.inc"
 };
 
-template <typename T>
-static void GatherRows(const GatherArgs& args, const void* x, void* y, int64_t begin, int64_t end) {
-  const int64_t y_step = args.loop.row_strides[0];
-  const int64_t x_step = args.loop.row_strides[1];
-  const int64_t index_step = args.loop.row_strides[2];
-  ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
-    T* to = static_cast<T*>(y) + offsets[0];
-    const T* from = static_cast<const T*>(x) + offsets[1];
-    const int64_t* index = args.indices + offsets[2];
-    if (index_step == 0) {
-      from += *index * args.axis_stride;
-      if (y_step == 1 && x_step == 1) {
-        memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
-      } else {
-        for (int64_t i = 0; i < n; ++i) to[i * y_step] = from[i * x_step];
-      }
-    } else {
-      for (int64_t i = 0; i < n; ++i) {
-        to[i * y_step] = from[i * x_step + index[i * index_step] * args.axis_stride];
-      }
-    }
-  });
+namespace {
+
+// One row, or a part of one: what the walk found, and what is the same for all.
+struct GatherRow {
+  const GatherArgs* args;
+  const void* x;
+  void* y;
+  const void* index;
+  int64_t n;
+  void* fault;
+};
+
+// The element along the axis, or -1 where there is none. Known indices are in order.
+template <typename Index, bool kKnown>
+int64_t Resolve(const GatherRow& row, Index index) {
+  if (kKnown) return index;
+  const int64_t at = index < 0 ? index + row.args->axis_size : index;
+  if (at >= 0 && at < row.args->axis_size) return at;
+  ReportIndex(row.fault, index, row.args->axis_size, -row.args->axis_size);
+  return -1;
 }
 
-// As GatherRows, with indices that are read now.
-template <typename T, typename Index>
-static void GatherIndexed(const GatherArgs& args, void* const* io, int64_t begin, int64_t end) {
-  const int64_t y_step = args.loop.row_strides[0];
-  const int64_t x_step = args.loop.row_strides[1];
-  const int64_t index_step = args.loop.row_strides[2];
-  const auto resolve = [&](Index index) {
-    const int64_t at = index < 0 ? index + args.axis_size : index;
-    if (at >= 0 && at < args.axis_size) return at;
-    ReportIndex(io[3], index, args.axis_size, -args.axis_size);
-    return int64_t{-1};
-  };
-  ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
-    T* to = static_cast<T*>(io[1]) + offsets[0];
-    const T* from = static_cast<const T*>(io[0]) + offsets[1];
-    const Index* index = static_cast<const Index*>(io[2]) + offsets[2];
-    if (index_step == 0) {
-      const int64_t at = resolve(*index);
-      if (at < 0) return;
-      if (y_step == 1 && x_step == 1) {
-        memcpy(to, from + at * args.axis_stride, static_cast<size_t>(n) * sizeof(T));
-      } else {
-        from += at * args.axis_stride;
-        for (int64_t i = 0; i < n; ++i) to[i * y_step] = from[i * x_step];
-      }
-    } else {
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t at = resolve(index[i * index_step]);
-        if (at >= 0) to[i * y_step] = from[i * x_step + at * args.axis_stride];
-      }
+template <typename T, typename Index, bool kKnown>
+void Gather(const GatherRow& row) {
+  const int64_t y_step = row.args->loop.row_strides[0];
+  const int64_t x_step = row.args->loop.row_strides[1];
+  const int64_t index_step = row.args->loop.row_strides[2];
+  const int64_t axis_stride = row.args->axis_stride;
+  T* to = static_cast<T*>(row.y);
+  const T* from = static_cast<const T*>(row.x);
+  const Index* index = static_cast<const Index*>(row.index);
+  if (index_step != 0) {
+    for (int64_t i = 0; i < row.n; ++i) {
+      const int64_t at = Resolve<Index, kKnown>(row, index[i * index_step]);
+      if (at >= 0) to[i * y_step] = from[i * x_step + at * axis_stride];
     }
-  });
+    return;
+  }
+  const int64_t at = Resolve<Index, kKnown>(row, *index);
+  if (at < 0) return;
+  from += at * axis_stride;
+  if (y_step == 1 && x_step == 1) {
+    memcpy(to, from, static_cast<size_t>(row.n) * sizeof(T));
+  } else {
+    for (int64_t i = 0; i < row.n; ++i) to[i * y_step] = from[i * x_step];
+  }
 }
+
+using RowFn = void (*)(const GatherRow& row);
+
+RowFn FindRow(const GatherArgs& args) {
+  SRT_DISPATCH_BYTES(args.element_bytes, T, {
+    if (args.indices != nullptr) return Gather<T, int64_t, true>;
+    return args.index_bytes == 4 ? Gather<T, int32_t, false> : Gather<T, int64_t, false>;
+  })
+  return nullptr;
+}
+
+}  // namespace
 
 void gather_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const GatherArgs& args = *static_cast<const GatherArgs*>(args_block);
-  if (args.indices == nullptr && args.index_bytes == 4) {
-    SRT_DISPATCH_BYTES(args.element_bytes, T,
-                       return GatherIndexed<T, int32_t>(args, io, begin, end))
-  }
-  if (args.indices == nullptr) {
-    SRT_DISPATCH_BYTES(args.element_bytes, T,
-                       return GatherIndexed<T, int64_t>(args, io, begin, end))
-  }
-  SRT_DISPATCH_BYTES(args.element_bytes, T, return GatherRows<T>(args, io[0], io[1], begin, end))
+  const RowFn gather = FindRow(args);
+  const int64_t bytes = args.element_bytes;
+  const bool known = args.indices != nullptr;
+  const int64_t index_bytes = known ? 8 : args.index_bytes;
+  const auto* indices =
+      known ? reinterpret_cast<const char*>(args.indices) : static_cast<const char*>(io[2]);
+  GatherRow row = {&args, nullptr, nullptr, nullptr, 0, known ? nullptr : io[3]};
+  ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
+    row.x = static_cast<const char*>(io[0]) + offsets[1] * bytes;
+    row.y = static_cast<char*>(io[1]) + offsets[0] * bytes;
+    row.index = indices + offsets[2] * index_bytes;
+    row.n = n;
+    gather(row);
+  });
 }
 
 Status NormalizeIndices(const int64_t* indices, int64_t n, int64_t size, int64_t* out) {

@@ -1,4 +1,4 @@
-// Integer: arguments, selection and the kernel itself, one loop per type and function.
+// Integer: arguments, selection and the kernel itself, one row function per type and function.
 #include "kernels/integer/integer.h"
 
 #include <type_traits>
@@ -95,53 +95,66 @@ T Combine(T a, T b) {
   }
 }
 
+using RowFn = void (*)(const void* a, int64_t a_step, const void* b, int64_t b_step, void* y,
+                       int64_t y_step, int64_t n);
+
 template <BinaryFn Fn, typename T>
-void Rows(const IntegerArgs& args, void* const* io, int64_t begin, int64_t end) {
-  const int64_t y_step = args.loop.row_strides[0];
-  const int64_t a_step = args.loop.row_strides[1];
-  const int64_t b_step = args.loop.row_strides[2];
-  ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
-    T* y = static_cast<T*>(io[2]) + offsets[0];
-    const T* a = static_cast<const T*>(io[0]) + offsets[1];
-    const T* b = static_cast<const T*>(io[1]) + offsets[2];
-    for (int64_t i = 0; i < n; ++i) y[i * y_step] = Combine<Fn, T>(a[i * a_step], b[i * b_step]);
-  });
+void Row(const void* a, int64_t a_step, const void* b, int64_t b_step, void* y, int64_t y_step,
+         int64_t n) {
+  const T* at = static_cast<const T*>(a);
+  const T* bt = static_cast<const T*>(b);
+  T* yt = static_cast<T*>(y);
+  for (int64_t i = 0; i < n; ++i) yt[i * y_step] = Combine<Fn, T>(at[i * a_step], bt[i * b_step]);
+}
+
+// Functions whose bits are the same for signed numbers as for unsigned ones.
+template <typename T>
+RowFn UnsignedRow(BinaryFn fn) {
+  switch (fn) {
+    case BinaryFn::kAdd:
+      return Row<BinaryFn::kAdd, T>;
+    case BinaryFn::kSub:
+      return Row<BinaryFn::kSub, T>;
+    case BinaryFn::kMul:
+      return Row<BinaryFn::kMul, T>;
+    case BinaryFn::kShiftLeft:
+      return Row<BinaryFn::kShiftLeft, T>;
+    case BinaryFn::kBitwiseAnd:
+      return Row<BinaryFn::kBitwiseAnd, T>;
+    case BinaryFn::kBitwiseOr:
+      return Row<BinaryFn::kBitwiseOr, T>;
+    case BinaryFn::kBitwiseXor:
+      return Row<BinaryFn::kBitwiseXor, T>;
+    default:
+      return nullptr;
+  }
 }
 
 template <typename T>
-void RowsOf(const IntegerArgs& args, void* const* io, int64_t begin, int64_t end) {
-  switch (args.fn) {
-    case BinaryFn::kAdd:
-      return Rows<BinaryFn::kAdd, T>(args, io, begin, end);
-    case BinaryFn::kSub:
-      return Rows<BinaryFn::kSub, T>(args, io, begin, end);
-    case BinaryFn::kMul:
-      return Rows<BinaryFn::kMul, T>(args, io, begin, end);
+RowFn RowOf(BinaryFn fn) {
+  switch (fn) {
     case BinaryFn::kDiv:
-      return Rows<BinaryFn::kDiv, T>(args, io, begin, end);
+      return Row<BinaryFn::kDiv, T>;
     case BinaryFn::kPow:
-      return Rows<BinaryFn::kPow, T>(args, io, begin, end);
+      return Row<BinaryFn::kPow, T>;
     case BinaryFn::kMin:
-      return Rows<BinaryFn::kMin, T>(args, io, begin, end);
+      return Row<BinaryFn::kMin, T>;
     case BinaryFn::kMax:
-      return Rows<BinaryFn::kMax, T>(args, io, begin, end);
+      return Row<BinaryFn::kMax, T>;
     case BinaryFn::kMod:
-      return Rows<BinaryFn::kMod, T>(args, io, begin, end);
+      return Row<BinaryFn::kMod, T>;
     case BinaryFn::kFmod:
-      return Rows<BinaryFn::kFmod, T>(args, io, begin, end);
-    case BinaryFn::kShiftLeft:
-      return Rows<BinaryFn::kShiftLeft, T>(args, io, begin, end);
+      return Row<BinaryFn::kFmod, T>;
     case BinaryFn::kShiftRight:
-      return Rows<BinaryFn::kShiftRight, T>(args, io, begin, end);
-    case BinaryFn::kBitwiseAnd:
-      return Rows<BinaryFn::kBitwiseAnd, T>(args, io, begin, end);
-    case BinaryFn::kBitwiseOr:
-      return Rows<BinaryFn::kBitwiseOr, T>(args, io, begin, end);
-    case BinaryFn::kBitwiseXor:
-      return Rows<BinaryFn::kBitwiseXor, T>(args, io, begin, end);
-    case BinaryFn::kCount:
-      return;
+      return Row<BinaryFn::kShiftRight, T>;
+    default:
+      return UnsignedRow<std::make_unsigned_t<T>>(fn);
   }
+}
+
+RowFn FindRow(const IntegerArgs& args) {
+  SRT_DISPATCH_INTEGER(args.dtype, T, return RowOf<T>(args.fn))
+  return nullptr;
 }
 
 }  // namespace
@@ -149,7 +162,14 @@ void RowsOf(const IntegerArgs& args, void* const* io, int64_t begin, int64_t end
 void integer_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end,
                         void*) {
   const IntegerArgs& args = *static_cast<const IntegerArgs*>(args_block);
-  SRT_DISPATCH_INTEGER(args.dtype, T, return RowsOf<T>(args, io, begin, end))
+  const RowFn row = FindRow(args);
+  const auto bytes = static_cast<int64_t>(DTypeSize(args.dtype));
+  const int64_t* steps = args.loop.row_strides;
+  ForEachRow(args.loop, begin, end, [&](const int64_t* offsets, int64_t n) {
+    row(static_cast<const char*>(io[0]) + offsets[1] * bytes, steps[1],
+        static_cast<const char*>(io[1]) + offsets[2] * bytes, steps[2],
+        static_cast<char*>(io[2]) + offsets[0] * bytes, steps[0], n);
+  });
 }
 
 IntegerArgs MakeIntegerArgs(BinaryFn fn, const TensorDesc& a, const TensorDesc& b,

@@ -36,8 +36,13 @@ struct PlanePairs {
   int64_t y_image;
   int64_t y_plane;
 
-  int64_t XOffset(int64_t p) const { return p / channels * x_image + p % channels * x_plane; }
-  int64_t YOffset(int64_t p) const { return p / channels * y_image + p % channels * y_plane; }
+  // No symbols, as SRT_INLINE has it: files of all instruction sets call them.
+  __attribute__((always_inline)) int64_t XOffset(int64_t p) const {
+    return p / channels * x_image + p % channels * x_plane;
+  }
+  __attribute__((always_inline)) int64_t YOffset(int64_t p) const {
+    return p / channels * y_image + p % channels * y_plane;
+  }
 };
 
 // io: x, y.

@@ -7,9 +7,15 @@
 
 #include "base/arch.h"
 #include "kernels/qspmm/micro_kernels.h"
-#include "kernels/spmm/feed.h"
 
 namespace sparsert {
+namespace SRT_VEC_ISA {
+// That of kernels/spmm/feed.h, in spmm's files.
+template <int NV, bool kPad>
+void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, const float* x,
+              float fill, float* scratch);
+}  // namespace SRT_VEC_ISA
+
 namespace SRT_ISA {
 namespace {
 
@@ -28,9 +34,9 @@ void RunTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float
       t->x_row = a.x_row;
     } else {
       if (t->fill == 0) {
-        FeedTile<NV, false>(a, m, block, tile, x, Zero(), scratch);
+        SRT_VEC_ISA::FeedTile<NV, false>(a, m, block, tile, x, 0.0f, scratch);
       } else {
-        FeedTile<NV, true>(a, m, block, tile, x, Set1(fill), scratch);
+        SRT_VEC_ISA::FeedTile<NV, true>(a, m, block, tile, x, fill, scratch);
       }
       t->x = scratch;
       t->x_row = NV * Vec::kLanes;

@@ -250,9 +250,9 @@ void FeedSquares(const SpmmArgs& a, const QspmmItem& item, int block, int tile, 
   float fill;
   std::memcpy(&fill, &fill_bits, sizeof(fill));
   if (item.tile.fill == 0) {
-    FeedTile<NV, false>(a, *item.weights, block, tile, item.x, Zero(), slab);
+    FeedTile<NV, false>(a, *item.weights, block, tile, item.x, 0.0f, slab);
   } else {
-    FeedTile<NV, true>(a, *item.weights, block, tile, item.x, Set1(fill), slab);
+    FeedTile<NV, true>(a, *item.weights, block, tile, item.x, fill, slab);
   }
 }
 

@@ -263,8 +263,8 @@ SRT_INLINE void BeginPanel(const QspmmTile& t, int row, int rows, const PanelRow
 }
 
 template <int NV>
-SRT_INLINE void EndPanel(const QspmmTile& t, int row, int rows, const PanelRows& panel,
-                         const IntVec (&acc)[4][NV]) {
+SRT_INLINE void EndSums(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                        const IntVec (&acc)[4][NV]) {
   if (t.last && !t.args->f32_output) return EndByteRows<NV>(t, row, rows, panel, acc);
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
@@ -274,6 +274,29 @@ SRT_INLINE void EndPanel(const QspmmTile& t, int row, int rows, const PanelRows&
     } else {
       KeepSums<NV>(t, row + panel.of[r], acc[r]);
     }
+  }
+}
+
+template <int NV>
+SRT_NOINLINE void EndStoredSums(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                                const IntVec (&sums)[4][NV]) {
+  EndSums<NV>(t, row, rows, panel, sums);
+}
+
+// What BeginPanel began.
+template <int NV>
+SRT_INLINE void EndPanel(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                         const IntVec (&acc)[4][NV]) {
+  if (Vec::kShortCode) {
+    IntVec sums[4][NV];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) sums[r][v] = acc[r][v];
+    }
+    EndStoredSums<NV>(t, row, rows, panel, sums);
+  } else {
+    EndSums<NV>(t, row, rows, panel, acc);
   }
 }
 

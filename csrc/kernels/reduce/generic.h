@@ -74,7 +74,7 @@ SRT_INLINE Vec ShiftOf(Vec max) {
   return Select(Less(Abs(max), Set1(__builtin_inff())), max, Zero());
 }
 
-SRT_INLINE Vec FinishReduce(ReduceFn fn, int64_t count, Vec acc, Vec shift) {
+static SRT_NOINLINE Vec FinishReduce(ReduceFn fn, int64_t count, Vec acc, Vec shift) {
   switch (fn) {
     case ReduceFn::kMean:
       return Div(acc, Set1(static_cast<float>(count)));

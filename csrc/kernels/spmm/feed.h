@@ -77,11 +77,13 @@ inline void FeedMixed(const FeedColumn& f, const TapVec& tap, const TapTable& ta
   }
 }
 
+}  // namespace
+
 // Fills the tile of one block: K-row i becomes scratch[i * NV * lanes ...]. Where a tap lies in the
 // padding it gives 0, or with kPad the bits of `fill`.
 template <int NV, bool kPad>
 void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, const float* x,
-              Vec fill, float* scratch) {
+              float fill, float* scratch) {
   const uint32_t* channel = m.channels + static_cast<size_t>(block) * m.block_depth;
   const TapVec* taps = a.taps.entries + static_cast<size_t>(tile) * a.taps.taps * a.taps.tile_vecs;
   constexpr int kRow = NV * Vec::kLanes;
@@ -92,7 +94,7 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
     Vec pad[NV];  // what joins the lanes that were read
     if (kPad) {
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) pad[v] = Select(MaskFromBits(tap[v].mask), Zero(), fill);
+      for (int v = 0; v < NV; ++v) pad[v] = Select(MaskFromBits(tap[v].mask), Zero(), Set1(fill));
     }
     if (tap->uniform == TapMode::kContiguous) {
       Mask masks[NV];
@@ -148,6 +150,5 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
   }
 }
 
-}  // namespace
 }  // namespace SRT_ISA
 }  // namespace sparsert

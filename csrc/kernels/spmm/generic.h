@@ -24,7 +24,7 @@ void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x,
       t->x = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
       t->x_row = a.x_row;
     } else {
-      FeedTile<NV, false>(a, m, block, tile, x, Zero(), scratch);
+      FeedTile<NV, false>(a, m, block, tile, x, 0.0f, scratch);
       t->x = scratch;
       t->x_row = NV * Vec::kLanes;
     }
@@ -176,6 +176,28 @@ SRT_DEFINE(Bsr8)
 SRT_DEFINE(Dense8)
 SRT_DEFINE(Csr2)
 #undef SRT_DEFINE
+
+// For qspmm's files too, whose widest tiles are narrower.
+#define SRT_FEED(NV, kPad)                                                                       \
+  template void FeedTile<NV, kPad>(const SpmmArgs&, const PackedMatrix&, int, int, const float*, \
+                                   float, float*);
+SRT_FEED(1, false)
+SRT_FEED(2, false)
+SRT_FEED(3, false)
+SRT_FEED(4, false)
+SRT_FEED(5, false)
+SRT_FEED(6, false)
+SRT_FEED(7, false)
+SRT_FEED(1, true)
+SRT_FEED(2, true)
+SRT_FEED(3, true)
+SRT_FEED(4, true)
+SRT_FEED(5, true)
+#if !defined(SRT_ARM)
+SRT_FEED(6, true)
+SRT_FEED(7, true)
+#endif
+#undef SRT_FEED
 #undef SRT_TABLE
 #undef SRT_TABLE_
 

@@ -86,10 +86,7 @@ struct Pat4Micro {
       AddPattern<14, NV, kLower>(count[13], id, w, t, acc);
       AddPattern<15, NV, kLower>(count[14], id, w, t, acc);
       count += kPatterns;
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) {
-        if (r < rows) EndRow<NV>(t, row + r, acc[r]);
-      }
+      EndRows<4, NV>(t, row, rows, acc);
     }
   }
 };
@@ -315,10 +312,7 @@ struct PanelMicro {
         w += MR;
         if (!kIndexed) x += t.x_row;
       }
-#pragma GCC unroll 8
-      for (int r = 0; r < MR; ++r) {
-        if (r < rows) EndRow<NV>(t, row + r, acc[r]);
-      }
+      EndRows<MR, NV>(t, row, rows, acc);
     }
   }
 };

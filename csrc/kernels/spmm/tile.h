@@ -76,7 +76,7 @@ SRT_INLINE void BeginRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
 
 // Activations other than Relu and Clip, on a row just stored.
 template <int NV>
-__attribute__((noinline)) void ActivateRow(const SpmmTile& t, float* y) {
+SRT_SHARED void ActivateRow(const SpmmTile& t, float* y) {
   Vec a[NV];
   for (int v = 0; v < NV; ++v) a[v] = LoadColumn<NV>(t, y, v);
   ApplyActivation(t.act, a, NV);
@@ -119,6 +119,36 @@ SRT_INLINE void EndRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
   }
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, acc[v]);
+}
+
+// EndRow for those of `rows` successive rows that exist, their sums in memory.
+template <int NV>
+SRT_SHARED void EndStoredRows(const SpmmTile& t, int row, int rows, const Vec* sums) {
+  for (int r = 0; r < rows; ++r, sums += NV) {
+    Vec acc[NV];
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) acc[v] = sums[v];
+    EndRow<NV>(t, row + r, acc);
+  }
+}
+
+// The same for the rows of a panel, their sums in registers.
+template <int MR, int NV>
+SRT_INLINE void EndRows(const SpmmTile& t, int row, int rows, Vec (&acc)[MR][NV]) {
+  if (Vec::kShortCode) {
+    Vec sums[MR][NV];
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) sums[r][v] = acc[r][v];
+    }
+    EndStoredRows<NV>(t, row, rows, sums[0]);
+    return;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < MR; ++r) {
+    if (r < rows) EndRow<NV>(t, row + r, acc[r]);
+  }
 }
 
 }  // namespace SRT_ISA
