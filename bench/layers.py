@@ -54,7 +54,7 @@ class Layer:
 
 
 def machine_peaks() -> dict[str, float]:
-    """What one core can do: GFLOP/s by instruction set, and "read": GB/s of reading memory.
+    """What one core can do: GFLOP/s of multiply-adds by instruction set, "read" GB/s of memory.
 
     Raises:
         FileNotFoundError: the program is not built: run `make build-all`.
@@ -62,7 +62,12 @@ def machine_peaks() -> dict[str, float]:
     if not PEAK_PROGRAM.exists():
         raise FileNotFoundError(f"{PEAK_PROGRAM.relative_to(ROOT)} is missing: run make build-all")
     lines = subprocess.run([PEAK_PROGRAM], capture_output=True, text=True, check=True).stdout
-    return {name: float(value) for name, value in (line.split() for line in lines.splitlines())}
+    peaks = {name: float(value) for name, value in (line.split() for line in lines.splitlines())}
+    # These have no multiply-adds of floats of their own.
+    for isa, wider in (("avx512", "avx512vnni"), ("avx512", "amx"), ("neon", "neondot")):
+        if isa in peaks:
+            peaks[wider] = peaks[isa]
+    return peaks
 
 
 def kind_of(layer: LayerShape, is_first: bool) -> str:

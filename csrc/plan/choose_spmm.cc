@@ -44,13 +44,17 @@ constexpr int64_t kMinBlockDepth = 32;
 constexpr int64_t kMaxBlockDepth = 1024;
 constexpr int64_t kMaxSquareDepth = 65536 - kSquareRows;
 constexpr int64_t kMaxPiecesDepth = 512;  // of floats
+// Vectors of a tile of floats when one tile cannot have all, and the weights are so few that the
+// kernel keeps their pieces from tile to tile: less X is cut before the first product.
+constexpr int kPiecesVecs = 6;
+constexpr int64_t kKeptWeights = 128 * 1024;
 // Cycles of a square times 16 columns, of the sums of 16 rows and columns at their end, and to
 // spread a square of bits16.
 constexpr double kSquareCycles = 34.0;
 constexpr double kSquareEndCycles = 80.0;
 constexpr double kSpreadCycles = 40.0;
 // Of floats, which are cut into pieces: of a square times 16 columns, and to cut a square of
-// weights, for each tile, and a vector of X.
+// weights, for the first tile, and a vector of X.
 constexpr double kPiecesCycles = 53.0;
 constexpr double kCutSquareCycles = 150.0;
 constexpr double kCutCycles = 11.0;
@@ -109,6 +113,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         problem.cpu.fma_per_cycle * (problem.bytes ? BytesRate(choice.kernel.kernel.isa) : 1.0);
     const double preferred = PreferredVecs(choice.kernel, problem, density);
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
+    const bool keeps_pieces = stats.rows * stats.depth <= kKeptWeights;
+    if (SpmmHasSquares(format) && !problem.bytes && keeps_pieces && choice.tiling.tiles > 1) {
+      SetTiles(choice.tiling.vecs / kPiecesVecs, &choice.tiling);
+    }
     // Threads share an image's tiles evenly, or its rows.
     int32_t tiles = choice.tiling.tiles;
     // A tile that would be split by rows: narrower ones, with deeper blocks, do better.
@@ -193,7 +201,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         cycles = squares * nv * (problem.bytes ? kSquareCycles : kPiecesCycles) +
                  panels * nv * kSquareEndCycles;
         if (!problem.bytes) {
-          cycles += squares * kCutSquareCycles +
+          cycles += squares * kCutSquareCycles / (keeps_pieces ? choice.tiling.tiles : 1) +
                     groups * static_cast<double>(stats.depth) * nv * kCutCycles;
         }
         if (format == SpmmFormat::kBits16) {

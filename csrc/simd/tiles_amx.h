@@ -51,6 +51,14 @@ inline void LoadStarts(const void* p) {
   if (kMoreRows && kMoreColumns) _tile_loadd(3, at + 1024, 64);
 }
 
+template <bool kMoreRows, bool kMoreColumns>
+inline void ZeroSums() {
+  _tile_zero(0);
+  if (kMoreRows) _tile_zero(1);
+  if (kMoreColumns) _tile_zero(2);
+  if (kMoreRows && kMoreColumns) _tile_zero(3);
+}
+
 // `p`: [rows][columns], `row` bytes between rows.
 template <bool kMoreRows, bool kMoreColumns>
 inline void LoadSums(const void* p, int64_t row) {
@@ -136,6 +144,24 @@ inline void StorePieces(char* to, Vec first, Vec second, Mask lanes, Vec* check)
   check->v = _mm512_mask3_fmadd_ps(first.v, second.v, check->v, lanes.m);
 }
 
+// The same by cutting off what does not fit, in fewer operations and without overflow. Pieces have
+// the sign of their number then: as long as the other factors are rounded, what is left out of
+// products adds up to nothing.
+inline __m512i CutPiece(Vec* a) {
+  const __m512i bits = _mm512_castps_si512(a->v);
+  a->v =
+      _mm512_sub_ps(a->v, _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-65536))));
+  return bits;
+}
+inline void CutPieces(char* to, Vec first, Vec second, Mask lanes, Vec* check) {
+  const __m512i upper = CutPiece(&first);
+  StorePiece(to, upper, CutPiece(&second));
+  const __m512i middle = CutPiece(&first);
+  StorePiece(to + kSquareBytes, middle, CutPiece(&second));
+  StorePiece(to + 2 * kSquareBytes, _mm512_castps_si512(first.v), _mm512_castps_si512(second.v));
+  check->v = _mm512_mask3_fmadd_ps(first.v, second.v, check->v, lanes.m);
+}
+
 inline bool AllFinite(Vec a) {
   return _mm512_cmp_ps_mask(_mm512_sub_ps(a.v, a.v), _mm512_setzero_ps(), _CMP_EQ_OQ) == 0xffff;
 }
@@ -160,27 +186,31 @@ inline void LoadColumnPieces(const char* x, const char* more, int piece) {
 
 // Adds the product of 16 or 32 rows and 16 or 32 columns, each given by its pieces. Of their nine
 // products the three smallest, together below 2^-22 of the largest, are left out; the order of the
-// six takes the fewest loads. `between(n)`, for n of 0 to 3, may do anything else on the way.
+// six takes the fewest loads. `between()` is called kBetween times on the way: what it has the
+// vector unit do takes no time of its own as long as it is short.
+constexpr int kBetween = 6;
 template <bool kMoreRows, bool kMoreColumns, typename Between>
 inline void AddProducts(const char* w, const char* more_w, const char* x, const char* more_x,
                         Between&& between) {
   LoadWeightPieces<kMoreRows>(w, more_w, 2);
   LoadColumnPieces<kMoreColumns>(x, more_x, 0);
   AddPieces<kMoreRows, kMoreColumns>();
-  between(0);
+  between();
   LoadWeightPieces<kMoreRows>(w, more_w, 0);
   AddPieces<kMoreRows, kMoreColumns>();
-  between(1);
+  between();
   LoadColumnPieces<kMoreColumns>(x, more_x, 2);
   AddPieces<kMoreRows, kMoreColumns>();
-  between(2);
+  between();
   LoadColumnPieces<kMoreColumns>(x, more_x, 1);
   AddPieces<kMoreRows, kMoreColumns>();
-  between(3);
+  between();
   LoadWeightPieces<kMoreRows>(w, more_w, 1);
   AddPieces<kMoreRows, kMoreColumns>();
+  between();
   LoadColumnPieces<kMoreColumns>(x, more_x, 0);
   AddPieces<kMoreRows, kMoreColumns>();
+  between();
 }
 
 }  // namespace SRT_ISA

@@ -281,7 +281,8 @@ void TestLargePanels(const SpmmKernel& kernel, Random* random) {
   }
 }
 
-// One product of `rows` x `depth` weights and 45 columns, directly or by one tap, in blocks of 64.
+// One product of `rows` x `depth` weights and 45 columns, directly in three tiles, or by one tap in
+// one, in blocks of 64.
 std::vector<float> Product(const SpmmKernel& kernel, const std::vector<float>& w, int64_t rows,
                            std::vector<float>* x, bool direct) {
   constexpr int64_t kColumns = 45;
@@ -292,7 +293,8 @@ std::vector<float> Product(const SpmmKernel& kernel, const std::vector<float>& w
   FillCsr(w, rows, depth, &csr);
   PackedSpmm packed(DefaultAllocator());
   Must(PackSpmm(csr, 1, 1, kernel.format, direct, kBlock, kCsr2PanelRows, &packed));
-  const Tiling tiling = MakeTiling(kColumns, kernel.lanes, kernel.max_vecs, kernel.max_vecs);
+  const int tile_vecs = direct ? 1 : kernel.max_vecs;
+  const Tiling tiling = MakeTiling(kColumns, kernel.lanes, tile_vecs, tile_vecs);
   SpmmArgs a;
   a.tiles = tiling.tiles;
   a.vecs = tiling.vecs;

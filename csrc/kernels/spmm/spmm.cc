@@ -62,6 +62,33 @@ size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth) {
   return static_cast<size_t>(SpmmFeedFloats(a, lanes, block_depth) + sums) * sizeof(float);
 }
 
+SpmmSquareFloats SpmmSquareFloatsOf(const SpmmArgs& a, int block_depth) {
+  constexpr int kLanes = 16;
+  constexpr int kPiecesFloats = 3 * 256;      // of 16 rows or columns times 32 K-rows
+  constexpr int64_t kKeptFloats = 192 << 10;  // of pieces that stay in L2 from tile to tile
+  const int64_t steps = (block_depth + 31) / 32;
+  SpmmSquareFloats s;
+  s.x = steps * a.tile_vecs * kPiecesFloats;
+  s.w = steps * 2 * kPiecesFloats;
+  s.stage = static_cast<int64_t>(block_depth) * kLanes;
+  s.sums = 2 * 32 * 32;
+  s.places = 2;
+  s.keeps = false;
+  if (a.tiles == 1 && a.batch == 1) return s;
+  int64_t places = 0;
+  for (int32_t g = 0; g < a.groups; ++g) {
+    const int32_t* bounds = a.split_panels + static_cast<int64_t>(g) * (a.splits + 1);
+    for (int32_t i = 0; i < a.splits; ++i) {
+      const int64_t pairs = (bounds[i + 1] - bounds[i] + 1) / 2;
+      places = std::max(places, pairs * a.weights[g].blocks);
+    }
+  }
+  if (places < 2 || places * s.w > kKeptFloats) return s;
+  s.places = static_cast<int32_t>(places);
+  s.keeps = true;
+  return s;
+}
+
 size_t SpmmSquareScratch(const SpmmArgs& a, int block_depth) {
   const SpmmSquareFloats s = SpmmSquareFloatsOf(a, block_depth);
   int64_t sums = 0;
@@ -73,7 +100,8 @@ size_t SpmmSquareScratch(const SpmmArgs& a, int block_depth) {
       sums = std::max(sums, pairs * ((a.tile_vecs + 1) / 2) * 32 * 32);
     }
   }
-  return static_cast<size_t>(s.x + s.w + s.stage + s.sums + sums) * sizeof(float);
+  return static_cast<size_t>((a.direct ? 2 : 1) * s.x + s.stage + s.places * s.w + s.sums + sums) *
+         sizeof(float);
 }
 
 }  // namespace sparsert

@@ -12,9 +12,10 @@
 //
 // Columns are cut into tiles of up to `tile_vecs` vectors; K is cut into blocks of `block_depth`
 // rows so that a block's slab of X stays in L1. Partial sums between blocks live in scratch: kept
-// in Y, neighbouring tiles of two threads would fight over cache lines. Accumulation order: bias,
-// then k in packed order, block by block; then R; then act. Weights that exceed L2 are best read
-// once: `by_blocks` computes a block's part of all tiles before it goes on to the next block.
+// in Y, neighbouring tiles of two threads would fight over cache lines. Accumulation order: bias
+// (by squares, after the sums), then k in packed order, block by block; then R; then act. Weights
+// that exceed L2 are best read once: `by_blocks` computes a block's part of all tiles before it
+// goes on to the next block.
 //
 // io: X, [R or nullptr], Y. Y must not overlap X; it may be R itself (same strides), not overlap it
 // otherwise. A work item is one (image, group, tile, row split), or, by_blocks, all tiles of one
@@ -143,17 +144,14 @@ SRT_INLINE int64_t SpmmFeedFloats(const SpmmArgs& a, int lanes, int block_depth)
 // blocks.
 size_t SpmmScratch(const SpmmArgs& a, int lanes, int block_depth);
 
-// Floats of scratch of an item whose weights are packed by squares; partial sums of rows follow.
+// Floats of scratch of a thread whose weights are packed by squares: x, direct twice; stage, sums;
+// w for each of `places`; partial sums of rows follow.
 struct SpmmSquareFloats {
   int64_t x, w, stage, sums;
+  int32_t places;  // of two panels' pieces of weights
+  bool keeps;      // those of all blocks of a row split have a place
 };
-SRT_INLINE SpmmSquareFloats SpmmSquareFloatsOf(const SpmmArgs& a, int block_depth) {
-  constexpr int kLanes = 16;
-  constexpr int kPiecesFloats = 3 * 256;  // of 16 rows or columns times 32 K-rows
-  const int64_t steps = (block_depth + 31) / 32;
-  return {steps * a.tile_vecs * kPiecesFloats, steps * 2 * kPiecesFloats, block_depth * kLanes,
-          2 * 32 * 32 + 32 * kLanes};
-}
+SpmmSquareFloats SpmmSquareFloatsOf(const SpmmArgs& a, int block_depth);
 
 // Bytes of scratch per thread of such an item.
 size_t SpmmSquareScratch(const SpmmArgs& a, int block_depth);

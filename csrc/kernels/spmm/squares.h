@@ -3,239 +3,60 @@
 // as exact as those of multiply-adds of floats, and their products take about half of the time.
 //
 // The K-rows of two squares of weights, as they are packed, are one step: K-rows i and 16 + i of it
-// are a pair. Weights are cut into pieces by the first columns that need them, X before each block.
-// Blocks with a number that is not finite, of which pieces would make NaN, are computed by rows.
-// Included once per instruction set, after its vec_*.h and tiles_*.h, with SRT_ISA defined.
+// are a pair. While tile registers multiply, the vector unit cuts the weights of the next panels
+// and X of the next block into pieces, and ends the sums that are done. Blocks with a number that
+// is not finite, of which pieces would make NaN, are computed by rows. Included once per
+// instruction set, after its vec_*.h and tiles_*.h, with SRT_ISA defined.
 #pragma once
 
 #include <cstring>
 
 #include "base/arch.h"
-#include "kernels/spmm/feed.h"
-#include "kernels/spmm/micro_kernels.h"
+#include "kernels/spmm/square_cutters.h"
 
 namespace sparsert {
 namespace SRT_ISA {
 namespace {
 
-constexpr int kStepRows = 2 * kSquareRows;
-constexpr int kSquareFloats = kSquareRows * kSquareRows;
 constexpr int kSumsRow = 32;                // columns of sums
 constexpr int kSumsFloats = 32 * kSumsRow;  // of two panels and two vectors
 constexpr int64_t kSumsRowBytes = kSumsRow * sizeof(float);
 
-// The scratch of an item; see SpmmSquareFloatsOf.
+// The scratch of a thread; see SpmmSquareFloatsOf.
 struct SquareScratch {
-  char* x;         // [steps][vectors]: pieces of columns
-  char* w;         // [steps][2]: pieces of rows
+  char* x[2];      // [steps][vectors]: pieces of columns; direct ones of the next block, too
   float* stage;    // [block depth]: one vector of columns of the K-rows fed by taps
-  float* sums[2];  // [32][32] those of one step, and of the one before
-  float* starts;   // [32][16] what the sums of the rows start from
-  int turn;
+  float* sums[2];  // [32][32]: those of the last panels, and of the ones before
+  int x_turn = 0, sums_turn = 0;
   float* blocks;  // [panels / 2][vectors / 2][32][32]: sums between blocks
 };
-
-// What the panels of one tile and block share.
-struct SquareBlock {
-  const SpmmArgs* args;
-  const PackedMatrix* m;
-  const float* x;  // as the item has it
-  int tile;
-  int vecs;
-  int depth;
-  int steps;
-  bool finite;  // all of X
-};
-
-Mask LanesOf(const SpmmTile& t, int v, int vecs) {
-  return t.partial && v + 1 == vecs ? t.tail : FirstN(Vec::kLanes);
-}
-
-// The weights of one or two panels, every one stored.
-struct DenseWeights {
-  static constexpr bool kSkipsZeros = false;
-  const float* panel[2];
-  int squares;
-
-  void Init(const float* first, const float* second, int count) {
-    panel[0] = first;
-    panel[1] = second;
-    squares = count;
-  }
-  inline void Begin(int, int) {}
-  inline Vec Row(int i, int square, int r) {
-    const float* at = panel[i] + square * kSquareFloats + r * kSquareRows;
-    __builtin_prefetch(at + kWeightsAhead);
-    return LoadU(at);
-  }
-};
-
-// The same with a mask of each square's bytes, and those that are not 0.
-struct BitsWeights {
-  static constexpr bool kSkipsZeros = true;
-  const uint64_t* masks[2];
-  const uint8_t* bytes[2][2];  // of either square of a step
-  int squares;
-
-  void Init(const float* first, const float* second, int count) {
-    squares = count;
-    for (int i = 0; i < 2; ++i) {
-      masks[i] = reinterpret_cast<const uint64_t*>(i == 0 ? first : second);
-      bytes[i][1] = reinterpret_cast<const uint8_t*>(masks[i] + kSquareRows * count);
-    }
-  }
-  inline void Begin(int i, int step) {
-    const uint64_t* mask = masks[i] + 2 * step * kSquareRows;
-    const uint8_t* at = bytes[i][1];
-    bytes[i][0] = at;
-#pragma GCC unroll 16
-    for (int r = 0; r < kSquareRows; ++r) at += __builtin_popcountll(mask[r]);
-    bytes[i][1] = at;
-  }
-  inline Vec Row(int i, int square, int r) {
-    const uint64_t mask = masks[i][square * kSquareRows + r];
-    const uint8_t*& at = bytes[i][square % 2];
-    __builtin_prefetch(at + 4 * kWeightsAhead);
-    const Vec row = SpreadBytes(mask, at);
-    at += __builtin_popcountll(mask);
-    return row;
-  }
-};
-
-// Cuts rows [4 * quarter, 4 * quarter + 4) of a step of one or two panels into pieces.
-template <bool kMoreRows, typename Weights>
-SRT_INLINE void CutWeights(Weights* w, int step, int quarter, char* to, Vec* check) {
-#pragma GCC unroll 2
-  for (int i = 0; i < (kMoreRows ? 2 : 1); ++i) {
-    if (quarter == 0) w->Begin(i, step);
-#pragma GCC unroll 4
-    for (int r = 4 * quarter; r < 4 * quarter + 4; ++r) {
-      const Vec first = w->Row(i, 2 * step, r);
-      const Vec second = 2 * step + 1 < w->squares ? w->Row(i, 2 * step + 1, r) : Zero();
-      StorePieces(to + i * kPiecesBytes + 64 * r, first, second, FirstN(Vec::kLanes), check);
-    }
-  }
-}
-
-// Adds a block's steps; with kCuts, cuts each step's weights while the one before it is multiplied.
-template <bool kMoreRows, bool kMoreColumns, bool kCuts, typename Weights>
-SRT_INLINE void AddSteps(Weights* w, const SquareBlock& b, const char* x, char* pieces,
-                         Vec* check) {
-  if (b.steps == 0) return;
-  if (kCuts) {
-    for (int q = 0; q < 4; ++q) CutWeights<kMoreRows>(w, 0, q, pieces, check);
-  }
-  const int64_t x_step = static_cast<int64_t>(b.vecs) * kPiecesBytes;
-  for (int step = 0; step < b.steps; ++step) {
-    BeforeTileLoads();
-    char* const next = pieces + 2 * kPiecesBytes;
-    const bool cuts = kCuts && step + 1 < b.steps;
-    AddProducts<kMoreRows, kMoreColumns>(
-        pieces, pieces + kPiecesBytes, x, x + kPiecesBytes, [&](int quarter) {
-          if (cuts) CutWeights<kMoreRows>(w, step + 1, quarter, next, check);
-        });
-    x += x_step;
-    pieces = next;
-  }
-}
 
 // Sums of up to 32 rows and one or two vectors of columns that have yet to get to Y.
 struct PendingSums {
   SpmmTile tile;
   int row, rows;
+  int next = 0;  // of the rows
   int vecs = 0;  // 0: none
   const float* sums;
 };
 
 template <int NV>
-SRT_NOINLINE void EndSquares(const PendingSums& p) {
-  for (int r = 0; r < p.rows; ++r) {
+SRT_INLINE void EndSquares(const PendingSums& p, int begin, int end) {
+  for (int r = begin; r < end; ++r) {
+    const Vec bias = p.tile.bias == nullptr ? Zero() : Set1(p.tile.bias[p.row + r]);
     Vec acc[NV];
 #pragma GCC unroll 2
-    for (int v = 0; v < NV; ++v) acc[v] = Load(p.sums + r * kSumsRow + v * Vec::kLanes);
+    for (int v = 0; v < NV; ++v) acc[v] = Add(Load(p.sums + r * kSumsRow + v * Vec::kLanes), bias);
     EndRow<NV>(p.tile, p.row + r, acc);
   }
 }
 
-SRT_INLINE void EndPending(PendingSums* p) {
-  if (p->vecs == 2) EndSquares<2>(*p);
-  if (p->vecs == 1) EndSquares<1>(*p);
-  p->vecs = 0;
-}
-
-// Copies one vector of columns of a block's K-rows side by side.
-void StageColumn(const SquareBlock& b, int block, int v, float* stage) {
-  const SpmmArgs& a = *b.args;
-  const PackedMatrix& m = *b.m;
-  const uint32_t* channel = m.channels + static_cast<size_t>(block) * m.block_depth;
-  const TapVec* taps =
-      a.taps.entries + static_cast<size_t>(b.tile) * a.taps.taps * a.taps.tile_vecs + v;
-  for (uint32_t i = m.run_offsets[block]; i < m.run_offsets[block + 1]; ++i) {
-    const FeedRun run = m.runs[i];
-    const TapVec& tap = taps[run.tap * a.taps.tile_vecs];
-    if (tap.mode == TapMode::kContiguous) {
-      const Mask mask = MaskFromBits(tap.mask);
-      const float* x = b.x + tap.base;
-      for (int c = 0; c < run.count; ++c) {
-        Store(stage + c * Vec::kLanes, LoadMask(x + channel[c] * a.x_row, mask));
-      }
-    } else if (tap.mode == TapMode::kPick) {
-      const Mask mask = MaskFromBits(tap.mask);
-      const PickIndex index = LoadPickIndex(a.taps.gather + tap.table);
-      const float* x = b.x + tap.base;
-      for (int c = 0; c < run.count; ++c) {
-        Store(stage + c * Vec::kLanes, LoadPicked(x + channel[c] * a.x_row, index, mask));
-      }
-    } else {
-      FeedMixed({b.x, a.x_row, channel, run.count, stage, Vec::kLanes}, tap, a.taps);
-    }
-    stage += run.count * Vec::kLanes;
-    channel += run.count;
-  }
-}
-
-// Cuts K-rows `x_row` apart of one step into pieces; those from `rows` on are 0.
-SRT_INLINE void CutColumn(const float* x, int64_t x_row, int rows, Mask lanes, char* to,
-                          Vec* check) {
-  if (rows >= kStepRows) {
-#pragma GCC unroll 4
-    for (int i = 0; i < kSquareRows; ++i) {
-      StorePieces(to + 64 * i, LoadU(x + i * x_row), LoadU(x + (kSquareRows + i) * x_row), lanes,
-                  check);
-    }
-    return;
-  }
-  for (int i = 0; i < kSquareRows; ++i) {
-    const Vec first = i < rows ? LoadU(x + i * x_row) : Zero();
-    const Vec second = kSquareRows + i < rows ? LoadU(x + (kSquareRows + i) * x_row) : Zero();
-    StorePieces(to + 64 * i, first, second, lanes, check);
-  }
-}
-
-// The pieces of a block of X. Returns whether it is all finite.
-bool CutX(const SpmmTile& t, const SquareBlock& b, int block, const SquareScratch& s) {
-  const SpmmArgs& a = *b.args;
-  Vec check = Zero();
-  if (a.direct) {
-    for (int step = 0; step < b.steps; ++step) {
-      const int k = step * kStepRows;
-      const float* x = b.x + (static_cast<int64_t>(block) * b.m->block_depth + k) * a.x_row;
-      for (int v = 0; v < b.vecs; ++v) {
-        CutColumn(x + v * Vec::kLanes, a.x_row, b.depth - k, LanesOf(t, v, b.vecs),
-                  s.x + (static_cast<int64_t>(step) * b.vecs + v) * kPiecesBytes, &check);
-      }
-    }
-    return AllFinite(check);
-  }
-  for (int v = 0; v < b.vecs; ++v) {
-    StageColumn(b, block, v, s.stage);
-    for (int step = 0; step < b.steps; ++step) {
-      const int k = step * kStepRows;
-      CutColumn(s.stage + k * Vec::kLanes, Vec::kLanes, b.depth - k, LanesOf(t, v, b.vecs),
-                s.x + (static_cast<int64_t>(step) * b.vecs + v) * kPiecesBytes, &check);
-    }
-  }
-  return AllFinite(check);
+// Ends the next rows.
+SRT_INLINE void EndPending(PendingSums* p, int rows) {
+  const int end = p->rows < p->next + rows ? p->rows : p->next + rows;
+  if (p->vecs == 2) EndSquares<2>(*p, p->next, end);
+  if (p->vecs == 1) EndSquares<1>(*p, p->next, end);
+  p->next = end;
 }
 
 // The weight that pieces came from; one that is not finite has no others than the first.
@@ -256,7 +77,7 @@ float Joined(const char* pieces, int r, int pair, int half) {
 // One or two panels times one vector of columns, by multiply-adds of floats.
 template <bool kSkipsZeros>
 SRT_NOINLINE void RunPlain(const SpmmTile& tile, const SquareBlock& b, int row, int rows, int v,
-                           const SquareScratch& s, float* kept) {
+                           const SquareScratch& s, const char* w_pieces, float* kept) {
   const SpmmArgs& a = *b.args;
   SpmmTile t = tile;
   t.y += v * Vec::kLanes;
@@ -271,16 +92,16 @@ SRT_NOINLINE void RunPlain(const SpmmTile& tile, const SquareBlock& b, int row, 
     StageColumn(b, t.block, v, s.stage);
   }
   for (int r = 0; r < rows; ++r) {
-    Vec acc[1] = {t.first ? Set1(t.bias != nullptr ? t.bias[row + r] : 0.0f)
-                          : Load(kept + r * kSumsRow)};
+    Vec acc[1] = {t.first ? Zero() : Load(kept + r * kSumsRow)};
     for (int k = 0; k < b.depth; ++k) {
       const int of_step = k % kStepRows;
-      const char* pieces = s.w + (k / kStepRows * 2 + r / kSquareRows) * kPiecesBytes;
+      const char* pieces = w_pieces + (k / kStepRows * 2 + r / kSquareRows) * kPiecesBytes;
       const float w = Joined(pieces, r % kSquareRows, of_step % kSquareRows, of_step / kSquareRows);
       if (kSkipsZeros && w == 0.0f) continue;
       acc[0] = Fma(Set1(w), LoadU(x + k * x_row), acc[0]);
     }
     if (t.last) {
+      if (t.bias != nullptr) acc[0] = Add(acc[0], Set1(t.bias[row + r]));
       EndRow<1>(t, row + r, acc);
     } else {
       Store(kept + r * kSumsRow, acc[0]);
@@ -288,44 +109,110 @@ SRT_NOINLINE void RunPlain(const SpmmTile& tile, const SquareBlock& b, int row, 
   }
 }
 
-// One or two panels times one or two vectors of columns from `v` on. While tile registers sum up,
-// the vector unit ends what was summed up before. Returns whether the weights are all finite.
-template <bool kMoreRows, bool kMoreColumns, bool kCuts, typename Weights>
-SRT_INLINE bool RunSquares(const SpmmTile& t, int row, int rows, int v, const SquareBlock& b,
-                           SquareScratch* s, Weights* w, bool finite, PendingSums* pending) {
+// Spreads work evenly over the calls of Due().
+class Pace {
+ public:
+  void Set(int work, int calls) {
+    rate_ = calls == 0 ? 0 : (work * 256 + calls - 1) / calls;
+    credit_ = 0;
+  }
+  int Due() {
+    credit_ += rate_;
+    const int due = credit_ >> 8;
+    credit_ &= 255;
+    return due;
+  }
+
+ private:
+  int rate_ = 0;
+  int credit_ = 0;
+};
+
+// What the vector unit does while tile registers sum up: it cuts the weights of the next panels and
+// X of the next block, and ends the sums before. Each part is short, so that products that are
+// under way hide it.
+template <typename Weights>
+struct Chores {
+  static constexpr int kEndRows = 2;  // at a time
+
+  WeightCutter<Weights> weights;
+  ColumnCutter columns;
+  PendingSums pending;
+  Pace weights_pace, columns_pace, pending_pace;
+  SpmmTile fetch;  // whose rows of R and Y are asked for
+  int fetch_row = 0, fetch_end = 0;
+
+  SRT_NOINLINE void CutWeights(int count) {
+    for (; count > 0; --count) weights.Cut();
+  }
+  SRT_NOINLINE void CutColumns(int count) {
+    for (; count > 0; --count) columns.Cut();
+  }
+  void FinishWeights() { CutWeights(weights.left()); }
+  void FinishColumns() { CutColumns(columns.left()); }
+  void FinishPending() {
+    if (pending.vecs != 0 && pending.next < pending.rows) EndRows(pending.rows);
+    pending.vecs = 0;
+  }
+
+  SRT_NOINLINE void EndRows(int count) {
+    if (pending.vecs != 0) EndPending(&pending, count);
+    for (; count > 0 && fetch_row < fetch_end; --count) FetchRow<2>(fetch, fetch_row++);
+  }
+
+  inline void Do() {
+    if (const int due = pending_pace.Due(); due > 0) EndRows(due * kEndRows);
+    if (const int due = weights_pace.Due(); due > 0) CutWeights(due);
+    if (const int due = columns_pace.Due(); due > 0) CutColumns(due);
+  }
+};
+
+// One or two panels times one or two vectors of columns from `v` on; their sums become pending.
+template <bool kMoreRows, bool kMoreColumns, typename Weights>
+SRT_INLINE void RunSquares(const SpmmTile& t, int row, int rows, int v, const SquareBlock& b,
+                           SquareScratch* s, const char* w, bool finite, Chores<Weights>* chores) {
   constexpr int kVecs = kMoreColumns ? 2 : 1;
   const int64_t column = static_cast<int64_t>(v) * Vec::kLanes;
   const int pair = (row / kSquareRows - t.panel_begin) / 2;
   float* kept = s->blocks + (static_cast<int64_t>(pair) * ((b.vecs + 1) / 2) + v / 2) * kSumsFloats;
+  chores->pending_pace.Set(2 * kSquareRows / Chores<Weights>::kEndRows, b.steps * kBetween);
+  chores->fetch_row = chores->fetch_end = 0;
   if (t.last && t.ahead) {
-    SpmmTile at = t;
-    at.y += column;
-    if (at.r != nullptr) at.r += column;
-    for (int r = 0; r < rows; ++r) FetchRow<kVecs>(at, row + r);
+    chores->fetch = t;
+    chores->fetch.y += column;
+    if (t.r != nullptr) chores->fetch.r += column;
+    chores->fetch_row = row;
+    chores->fetch_end = row + rows;
   }
   if (t.first) {
-    LoadStarts<kMoreRows, kMoreColumns>(s->starts);
+    ZeroSums<kMoreRows, kMoreColumns>();
   } else {
     LoadSums<kMoreRows, kMoreColumns>(kept, kSumsRowBytes);
   }
-  Vec check = Zero();
-  AddSteps<kMoreRows, kMoreColumns, kCuts>(w, b, s->x + v * int64_t{kPiecesBytes}, s->w, &check);
-  if (kCuts) finite = AllFinite(check);
-  if (!finite || !b.finite) {
+  const char* at = w;
+  const char* x = s->x[s->x_turn] + v * int64_t{kPiecesBytes};
+  for (int step = 0; step < b.steps; ++step) {
+    AddProducts<kMoreRows, kMoreColumns>(at, at + kPiecesBytes, x, x + kPiecesBytes,
+                                         [&] { chores->Do(); });
+    at += 2 * kPiecesBytes;
+    x += static_cast<int64_t>(b.vecs) * kPiecesBytes;
+  }
+  if (!finite) {
     for (int i = 0; i < kVecs; ++i) {
-      RunPlain<Weights::kSkipsZeros>(t, b, row, rows, v + i, *s, kept + i * Vec::kLanes);
+      RunPlain<Weights::kSkipsZeros>(t, b, row, rows, v + i, *s, w, kept + i * Vec::kLanes);
     }
     BeforeTileLoads();
-    return finite;
+    return;
   }
   if (!t.last) {
     StoreSums<kMoreRows, kMoreColumns>(kept, kSumsRowBytes);
-    return finite;
+    return;
   }
-  EndPending(pending);
-  float* sums = s->sums[s->turn];
-  s->turn ^= 1;
+  chores->FinishPending();
+  float* sums = s->sums[s->sums_turn];
+  s->sums_turn ^= 1;
   StoreSums<kMoreRows, kMoreColumns>(sums, kSumsRowBytes);
+  PendingSums* pending = &chores->pending;
   pending->vecs = kVecs;
   pending->tile = t;
   pending->tile.y += column;
@@ -333,64 +220,19 @@ SRT_INLINE bool RunSquares(const SpmmTile& t, int row, int rows, int v, const Sq
   pending->tile.partial = t.partial && v + kVecs == b.vecs;
   pending->row = row;
   pending->rows = rows;
+  pending->next = 0;
   pending->sums = sums;
-  return finite;
 }
 
 template <bool kMoreRows, typename Weights>
 SRT_INLINE void RunPanels(const SpmmTile& t, int row, int rows, const SquareBlock& b,
-                          SquareScratch* s, Weights* w, PendingSums* pending) {
-  if (t.first) {
-    for (int r = 0; r < 2 * kSquareRows; ++r) {
-      Store(s->starts + r * Vec::kLanes,
-            r < rows && t.bias != nullptr ? Set1(t.bias[row + r]) : Zero());
-    }
-    BeforeTileLoads();
-  }
-  if (b.vecs == 1) {
-    RunSquares<kMoreRows, false, true>(t, row, rows, 0, b, s, w, true, pending);
-    return;
-  }
-  const bool finite = RunSquares<kMoreRows, true, true>(t, row, rows, 0, b, s, w, true, pending);
-  int v = 2;
+                          SquareScratch* s, const char* w, bool finite, Chores<Weights>* chores) {
+  BeforeTileLoads();
+  int v = 0;
   for (; v + 2 <= b.vecs; v += 2) {
-    RunSquares<kMoreRows, true, false>(t, row, rows, v, b, s, w, finite, pending);
+    RunSquares<kMoreRows, true>(t, row, rows, v, b, s, w, finite, chores);
   }
-  if (v < b.vecs) {
-    RunSquares<kMoreRows, false, false>(t, row, rows, v, b, s, w, finite, pending);
-  }
-}
-
-template <typename Weights>
-void RunSquareTile(SquareBlock b, SpmmTile* t, SquareScratch s) {
-  const PackedMatrix& m = *b.m;
-  PendingSums pending;
-  for (int block = 0; block < m.blocks; ++block) {
-    const int left = m.depth - block * m.block_depth;
-    b.depth = left < m.block_depth ? left : m.block_depth;
-    b.steps = (b.depth + kStepRows - 1) / kStepRows;
-    b.finite = CutX(*t, b, block, s);
-    BeforeTileLoads();
-    t->block = block;
-    t->first = block == 0;
-    t->last = block + 1 >= m.blocks;
-    for (int p = t->panel_begin; p < t->panel_end; p += 2) {
-      const size_t at = static_cast<size_t>(block) * m.panels + p;
-      const int row = p * kSquareRows;
-      const bool more = p + 1 < t->panel_end;
-      const int end = more ? 2 * kSquareRows : kSquareRows;
-      const int rows = m.rows - row < end ? m.rows - row : end;
-      Weights w;
-      w.Init(m.values + m.value_offsets[at], m.values + m.value_offsets[at + (more ? 1 : 0)],
-             (b.depth + kSquareRows - 1) / kSquareRows);
-      if (more) {
-        RunPanels<true>(*t, row, rows, b, &s, &w, &pending);
-      } else {
-        RunPanels<false>(*t, row, rows, b, &s, &w, &pending);
-      }
-    }
-  }
-  EndPending(&pending);
+  if (v < b.vecs) RunSquares<kMoreRows, false>(t, row, rows, v, b, s, w, finite, chores);
 }
 
 // A work item: a tile of columns of one image and group, and the panels of one row split. `t` gets
@@ -430,29 +272,175 @@ SquareBlock FindItem(const SpmmArgs& a, void* const* io, int64_t item, SpmmTile*
   return b;
 }
 
+// A block of an item.
+struct SquareJob {
+  int64_t item = 0;
+  int block = 0;
+  SpmmTile tile;
+  SquareBlock b;
+
+  int panels(int panel) const { return panel + 1 < tile.panel_end ? 2 : 1; }
+  void Begin(int number) {
+    const PackedMatrix& m = *b.m;
+    block = number;
+    const int left = m.depth - block * m.block_depth;
+    b.depth = left < m.block_depth ? left : m.block_depth;
+    b.steps = (b.depth + kStepRows - 1) / kStepRows;
+    tile.block = block;
+    tile.first = block == 0;
+    tile.last = block + 1 >= m.blocks;
+  }
+};
+
+// The first block of an item from job->item to `end`. False if none has any panels.
+bool FirstJob(const SpmmArgs& a, void* const* io, int64_t end, SquareJob* job) {
+  for (; job->item < end; ++job->item) {
+    job->b = FindItem(a, io, job->item, &job->tile);
+    if (job->tile.panel_begin == job->tile.panel_end) continue;  // few panels, unevenly filled
+    job->Begin(0);
+    return true;
+  }
+  return false;
+}
+
+bool NextJob(const SpmmArgs& a, void* const* io, int64_t end, const SquareJob& now,
+             SquareJob* next) {
+  *next = now;
+  if (now.block + 1 < now.b.m->blocks) {
+    next->Begin(now.block + 1);
+    return true;
+  }
+  ++next->item;
+  return FirstJob(a, io, end, next);
+}
+
+// The pieces of weights that a call has cut: of the panels of one item, if there is room for all of
+// them, which other tiles need again; else of two panels and of the next two.
 template <typename Weights>
-SRT_INLINE void RunSpmmSquares(const void* args, void* const* io, int64_t begin, int64_t end,
-                               void* scratch) {
+class WeightPieces {
+ public:
+  WeightPieces(char* base, const SpmmSquareFloats& sizes, WeightCutter<Weights>* cutter)
+      : base_(base),
+        bytes_(sizes.w * static_cast<int64_t>(sizeof(float))),
+        places_(sizes.places),
+        keeps_(sizes.keeps),
+        cutter_(cutter) {}
+
+  // Has the cutter cut those of two panels, unless they are there.
+  void Start(const SquareJob& job, int panel) {
+    const int units = (job.tile.panel_end - job.tile.panel_begin + 1) / 2;
+    const int number = job.block * units + (panel - job.tile.panel_begin) / 2;
+    if (!keeps_ || job.b.m != matrix_ || job.tile.panel_begin != panel_begin_) {
+      matrix_ = job.b.m;
+      panel_begin_ = job.tile.panel_begin;
+      first_ = (place_ + 1) % places_;  // those at place_ are in use
+      count_ = keeps_ ? 0 : number;
+      finite_ = true;
+    }
+    place_ = (first_ + (keeps_ ? number : 0)) % places_;
+    if (number < count_) return;
+    count_ = number + 1;
+    cutter_->Start(job.b, job.block, panel, job.panels(panel), base_ + place_ * bytes_);
+    cuts_ = true;
+  }
+
+  // Once the cutter is done: where the pieces lie.
+  const char* Take() {
+    if (cuts_ && !cutter_->finite()) finite_ = false;
+    cuts_ = false;
+    return base_ + place_ * bytes_;
+  }
+  // Whether those that were taken, and all that are kept, are finite.
+  bool finite() const { return finite_; }
+
+ private:
+  char* const base_;
+  const int64_t bytes_;
+  const int places_;
+  const bool keeps_;
+  WeightCutter<Weights>* const cutter_;
+  int place_ = 0;
+  bool cuts_ = false;
+  // What is kept: the first `count_` of these panels, from place `first_` on.
+  const PackedMatrix* matrix_ = nullptr;
+  int panel_begin_ = 0;
+  int first_ = 0;
+  int count_ = 0;
+  bool finite_ = true;
+};
+
+template <typename Weights>
+void RunSpmmSquares(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch) {
   const SpmmArgs& a = *static_cast<const SpmmArgs*>(args);
   const DenormalsAreZero guard;
+  SquareJob jobs[2];
+  jobs[0].item = begin;
+  if (!FirstJob(a, io, end, &jobs[0])) return;
   const TileRegisters registers;
-  for (int64_t item = begin; item < end; ++item) {
-    SpmmTile t;
-    const SquareBlock b = FindItem(a, io, item, &t);
-    if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
-    const SpmmSquareFloats sizes = SpmmSquareFloatsOf(a, b.m->block_depth);
-    SquareScratch s;
-    auto* at = static_cast<float*>(scratch);
-    s.x = reinterpret_cast<char*>(at);
-    s.w = reinterpret_cast<char*>(at += sizes.x);
-    s.stage = at += sizes.w;
-    s.sums[0] = at += sizes.stage;
-    s.sums[1] = s.sums[0] + kSumsFloats;
-    s.starts = s.sums[1] + kSumsFloats;
-    s.turn = 0;
-    s.blocks = at + sizes.sums;
-    RunSquareTile<Weights>(b, &t, s);
+  const SpmmSquareFloats sizes = SpmmSquareFloatsOf(a, a.weights[0].block_depth);
+  SquareScratch s;
+  auto* at = static_cast<float*>(scratch);
+  s.x[0] = reinterpret_cast<char*>(at);
+  if (a.direct) at += sizes.x;
+  s.x[1] = reinterpret_cast<char*>(at);
+  at += sizes.x;
+  s.stage = at;
+  at += sizes.stage;
+  for (float*& sums : s.sums) {
+    sums = at;
+    at += kSumsFloats;
   }
+  char* const w = reinterpret_cast<char*>(at);
+  s.blocks = at + sizes.places * sizes.w;
+
+  Chores<Weights> chores;
+  WeightPieces<Weights> pieces(w, sizes, &chores.weights);
+  const SquareJob* now = &jobs[0];
+  chores.columns.Start(now->tile, now->b, now->block, s.x[0], s.stage);
+  chores.FinishColumns();
+  pieces.Start(*now, now->tile.panel_begin);
+  chores.FinishWeights();
+  for (bool more = true; more;) {
+    const bool x_finite = chores.columns.finite();
+    SquareJob* const next = now == &jobs[0] ? &jobs[1] : &jobs[0];
+    more = NextJob(a, io, end, *now, next);
+    const int vec_pairs = (now->b.vecs + 1) / 2;
+    const int calls = vec_pairs * now->b.steps * kBetween;  // for two panels
+    // Copies by taps wait for inputs that lie apart, which products do not hide.
+    const bool ahead = more && a.direct;
+    if (ahead) {
+      chores.columns.Start(next->tile, next->b, next->block, s.x[s.x_turn ^ 1], s.stage);
+    }
+    chores.columns_pace.Set(chores.columns.left(),
+                            (now->tile.panel_end - now->tile.panel_begin + 1) / 2 * calls);
+    for (int panel = now->tile.panel_begin; panel < now->tile.panel_end; panel += 2) {
+      const char* rows_pieces = pieces.Take();
+      const bool finite = x_finite && pieces.finite();
+      if (panel + 2 < now->tile.panel_end) {
+        pieces.Start(*now, panel + 2);
+      } else if (more) {
+        pieces.Start(*next, next->tile.panel_begin);
+      }
+      chores.weights_pace.Set(chores.weights.left(), calls);
+      const int row = panel * kSquareRows;
+      const int most = now->panels(panel) * kSquareRows;
+      const int rows = now->b.m->rows - row < most ? now->b.m->rows - row : most;
+      if (most > kSquareRows) {
+        RunPanels<true>(now->tile, row, rows, now->b, &s, rows_pieces, finite, &chores);
+      } else {
+        RunPanels<false>(now->tile, row, rows, now->b, &s, rows_pieces, finite, &chores);
+      }
+      chores.FinishWeights();
+    }
+    if (ahead) {
+      s.x_turn ^= 1;
+    } else if (more) {
+      chores.columns.Start(next->tile, next->b, next->block, s.x[s.x_turn], s.stage);
+    }
+    chores.FinishColumns();
+    now = next;
+  }
+  chores.FinishPending();
 }
 
 }  // namespace
