@@ -84,7 +84,7 @@ def module_report(tmp_path_factory):
     )
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1)
-    assert len(seen) == 12
+    assert len(seen) == 14
     return report
 
 
@@ -92,7 +92,7 @@ def test_every_engine_runs_every_model(module_report):
     rows = {(r.engine, r.weights, r.dtype): r for r in module_report.rows}
     floats = VARIANTS[:2]
     assert set(rows) == {(e, *v) for e in ("sparsert", "onnxruntime") for v in VARIANTS} | {
-        ("torch", *v) for v in floats
+        (e, *v) for e in ("torch", "numba") for v in floats
     }
     for (engine, weights, dtype), row in rows.items():
         assert not row.result.error
