@@ -310,14 +310,14 @@ def test_says_how_it_runs() -> None:
     assert "20 sequences side by side" in rows[0]["reason"]
     formats = {each["format"] for each in rows[0]["candidates"]}
     assert "dense" in formats
-    assert {"csr", "csr2"} & formats
+    assert {"csr", "csr2", "csr4"} & formats
     (row,) = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Linear"]
     assert "5 steps at a time, by the Recurrent behind it" in row["reason"]
     model.run(None, feeds_of(layer("LSTM", 64), 5, 8))
     rows = [row for row in model.explain().to_dict()["rows"] if row["op"] == "Recurrent"]
     formats = {each["format"] for each in rows[0]["candidates"]}
     assert {"sell", "dense"} <= formats
-    assert {"csr", "csr2"} & formats  # one that the plan before this keeps will do
+    assert {"csr", "csr2", "csr4"} & formats  # one that the plan before this keeps will do
 
 
 @pytest.mark.parametrize(("batch", "sparsity"), [(1, 0.9), (20, 0.0), (20, 0.9)])
