@@ -5,7 +5,15 @@ Those of a user are registered here: custom_op for operators, kernel for layers 
 
 from sparsert.kernels.check import check
 from sparsert.kernels.custom_ops import Dim, Spec, custom_op
-from sparsert.kernels.user_kernels import Bitmask, Blocks, Csr, Dense, Window, kernel
+from sparsert.kernels.user_kernels import (
+    Bitmask,
+    Blocks,
+    Csr,
+    Dense,
+    Window,
+    kernel,
+    unregister,
+)
 
 __all__ = [
     "Bitmask",
@@ -18,4 +26,5 @@ __all__ = [
     "check",
     "custom_op",
     "kernel",
+    "unregister",
 ]

@@ -153,6 +153,19 @@ def kernel(
     return register
 
 
+def unregister(function: Callable[..., Any]) -> None:
+    """Takes a kernel back; models that were loaded with it keep it.
+
+    Raises:
+        ValueError: the function is not registered.
+    """
+    with _lock:
+        left = [made for made in _registry if made.function is not function]
+        if len(left) == len(_registry):
+            raise ValueError(f"{name_of(function)} is not registered as a kernel")
+        _registry[:] = left
+
+
 def user_kernels() -> list[UserKernel]:
     """Returns all that are registered."""
     with _lock:

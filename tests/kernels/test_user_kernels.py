@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from sparsert.errors import BackendError
-from sparsert.kernels import check, kernel
+from sparsert.kernels import check, kernel, unregister
+from sparsert.kernels.user_kernels import user_kernels
 
 
-@kernel(op="Linear", format="csr", name="linear_csr")
 @numba.njit
 def linear_csr(x: Any, w: Any, y: Any) -> None:
     for t in range(x.shape[0]):
@@ -24,12 +24,10 @@ def linear_csr(x: Any, w: Any, y: Any) -> None:
             y[t, m] = total
 
 
-@kernel(op="Linear", format="dense")
 def linear_dense(x: Any, w: Any, y: Any) -> None:
     y[:] = x @ w.values.T
 
 
-@kernel(op="Linear", format="bitmask")
 def linear_bitmask(x: Any, w: Any, y: Any) -> None:
     columns = x.shape[1]
     bits = np.unpackbits(w.masks.view(np.uint8), axis=1, bitorder="little", count=columns)
@@ -48,7 +46,6 @@ def linear_block(x: Any, w: Any, y: Any) -> None:
             y[:, row * high : row * high + high] += part[:, : y.shape[1] - row * high]
 
 
-@kernel(op="Conv", format="csr", name="conv_csr")
 @numba.njit
 def conv_csr(x: Any, w: Any, y: Any, window: Any) -> None:
     kernel, strides, dilations, group = window
@@ -65,6 +62,17 @@ def conv_csr(x: Any, w: Any, y: Any, window: Any) -> None:
                         beside = column * dilations[1] + j * strides[1]
                         part = x[image, first + channel, at, beside]
                         y[image, m, i, j] += w.values[p] * part
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    kernel(op="Linear", format="csr", name="linear_csr")(linear_csr)
+    kernel(op="Linear", format="dense")(linear_dense)
+    kernel(op="Linear", format="bitmask")(linear_bitmask)
+    kernel(op="Conv", format="csr", name="conv_csr")(conv_csr)
+    yield
+    for made in user_kernels():
+        unregister(made.function)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +152,10 @@ def test_bad_registrations() -> None:
         kernel(op="Conv", format="csr", dims=4)
     with pytest.raises(ValueError, match="not registered"):
         check(lambda x, w, y: None)
+
+
+def test_a_kernel_can_be_taken_back() -> None:
+    unregister(linear_csr)
+    assert linear_csr not in [made.function for made in user_kernels()]
+    with pytest.raises(ValueError, match="not registered"):
+        unregister(linear_csr)

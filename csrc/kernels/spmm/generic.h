@@ -175,7 +175,9 @@ SRT_DEFINE(Bsr4)
 SRT_DEFINE(Bsr8)
 SRT_DEFINE(Dense8)
 SRT_DEFINE(Csr2)
+#if !defined(SRT_ARM)
 SRT_DEFINE(Csr4)
+#endif
 #undef SRT_DEFINE
 
 // For qspmm's files too, whose widest tiles are narrower.
