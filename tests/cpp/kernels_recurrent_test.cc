@@ -253,6 +253,8 @@ void TestRecurrent() {
         if (number % 4 != 0) o.group = number % 4 == 1 ? z.batch + 1 : 16 * (number % 4 - 1);
         if (o.group != 0 && number % 3 != 0) o.together = 1 + number % 5;
         o.columns_format = static_cast<SpmmFormat>(number % kFloatFormats);
+        SpmmKernel product;
+        if (!SelectSpmm(o.columns_format, isa, &product)) o.columns_format = SpmmFormat::kCsr2;
         o.density = number % 5 == 0 ? 0.0 : number % 5 == 1 ? 1.0 : 0.2;
         CheckRecurrent(z, o, isa);
       }

@@ -412,7 +412,9 @@ int main() {
     for (int f = 0; f < kFloatFormats; ++f) {
       SpmmKernel kernel;
       const bool found = SelectSpmm(static_cast<SpmmFormat>(f), isa, &kernel);
-      Expect(found && kernel.kernel.isa == isa, "every format has a kernel on every ISA");
+      const bool is_left_out = static_cast<SpmmFormat>(f) == SpmmFormat::kCsr4 && isa == Isa::kNeon;
+      Expect(is_left_out ? !found : found && kernel.kernel.isa == isa,
+             "every format but csr4 on NEON has a kernel on every ISA");
       if (!found) continue;
       TestEveryTile(kernel, &random);
       TestWidths(kernel, &random);
