@@ -209,7 +209,7 @@ Status Csr2Packer::AppendGroups(const PackEntry* entries, int rows, int panel_ro
     const size_t values = 4u * (group.both + group.single);
     uint16_t* id_pairs = packed->ids.extend_unchecked(ids);
     float* both_value = packed->values.extend_unchecked(values);
-    std::memset(id_pairs, 0, ids * sizeof(uint16_t));
+    std::fill_n(id_pairs, ids, uint16_t{0});
     std::fill_n(both_value, values, 0.0f);
     auto* both_id = reinterpret_cast<uint8_t*>(id_pairs);
     uint8_t* id = both_id + 2u * group.both;
