@@ -98,7 +98,7 @@ _tune = click.option(
 def demo(seed: int, epochs: int | None, output: Path, quick: bool) -> None:
     """Train, prune, convert, run and measure a small CNN on real images.
 
-    In PyTorch, and in Keras if it is installed. Takes about 2 minutes. Leaves the dense and the
+    In PyTorch, and in Keras if it is installed. Takes 2 to 3 minutes. Leaves the dense and the
     pruned models as .onnx and .sprt files; report.md, which holds the printed tables; and
     report.html, on the sparsest model: dense and sparse, fp32 and int8, with plots.
     """
