@@ -2,8 +2,11 @@
 #include "plan/choose_candidate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
+
+#include "plan/expect_times.h"
 
 namespace sparsert {
 namespace {
@@ -12,7 +15,7 @@ constexpr int kMaxRounds = 7;
 
 // How one tune option measures.
 struct Effort {
-  double close;     // candidates predicted within this factor of the best take part
+  double close;     // candidates expected within this factor of the best take part
   int rounds;       // at most
   double behind;    // a candidate this much slower than the best after two rounds is out
   double share_ns;  // a longer run is cut to about this
@@ -41,7 +44,30 @@ double Share(const Candidate& c, const Effort& effort) {
   return std::min(1.0, effort.share_ns / std::max(1.0, c.predicted_ns));
 }
 
-// How many candidates can be measured within `budget_ns`, best predicted first.
+// A candidate is out that earlier layers measured to be this far behind, divided by the square root
+// of how many layers did: the more there were, the surer it is.
+constexpr double kBehindAlike = 0.3;
+constexpr int kMinAlike = 2;
+
+bool IsKnownToLose(const Contest& contest, int i) {
+  const int alike = contest.alike[i];
+  const double behind = 1.0 + kBehindAlike / std::sqrt(std::max(1, alike));
+  return alike >= kMinAlike && contest.alike[0] >= kMinAlike &&
+         contest.expected_ns[i] > contest.expected_ns[0] * behind;
+}
+
+// How many candidates are to be measured, best expected first.
+int Wanted(const Contest& contest, Tune tune, const Effort& effort) {
+  const double limit = contest.expected_ns[0] * effort.close;
+  int wanted = 0;
+  while (wanted < contest.count && contest.expected_ns[wanted] <= limit &&
+         (tune == Tune::kFull || !IsKnownToLose(contest, wanted))) {
+    ++wanted;
+  }
+  return wanted;
+}
+
+// How many candidates can be measured within `budget_ns`, best expected first.
 int Affordable(const Contest& contest, int wanted, const Effort& effort, double budget_ns) {
   double needed = 0.0;
   for (int i = 0; i < wanted; ++i) {
@@ -187,9 +213,7 @@ int WithDense(Contest* contest, int wanted) {
     const bool is_near =
         contest->list[i].predicted_ns <= contest->list[0].predicted_ns * kDenseReach;
     if (i < wanted || !is_near) return wanted;
-    std::rotate(contest->list + wanted, contest->list + i, contest->list + i + 1);
-    std::rotate(contest->numbers + wanted, contest->numbers + i, contest->numbers + i + 1);
-    std::rotate(contest->stored + wanted, contest->stored + i, contest->stored + i + 1);
+    contest->Move(i, wanted);
     return wanted + 1;
   }
   return wanted;
@@ -199,21 +223,27 @@ int WithDense(Contest* contest, int wanted) {
 
 void Contest::Add(const Candidate& candidate, int number, double weights) {
   if (count == kMaxCandidates) return;
-  int at = count++;
-  for (; at > 0 && list[at - 1].predicted_ns > candidate.predicted_ns; --at) {
-    list[at] = list[at - 1];
-    numbers[at] = numbers[at - 1];
-    stored[at] = stored[at - 1];
-  }
-  list[at] = candidate;
-  numbers[at] = number;
-  stored[at] = weights;
+  int at = 0;
+  while (at < count && list[at].predicted_ns <= candidate.predicted_ns) ++at;
+  list[count] = candidate;
+  numbers[count] = number;
+  stored[count] = weights;
+  Move(count++, at);
+}
+
+void Contest::Move(int from, int to) {
+  std::rotate(list + to, list + from, list + from + 1);
+  std::rotate(numbers + to, numbers + from, numbers + from + 1);
+  std::rotate(stored + to, stored + from, stored + from + 1);
+  std::rotate(expected_ns + to, expected_ns + from, expected_ns + from + 1);
+  std::rotate(alike + to, alike + from, alike + from + 1);
 }
 
 Status ChooseCandidate(PlanBuilder* b, Contest* contest, int* winner) {
   const Effort& effort = b->options.tune == Tune::kFull ? kFullEffort : kAutoEffort;
   const bool tunes = b->options.tune != Tune::kOff && b->options.clock != nullptr;
   int chosen = 0;
+  ExpectTimes(*b, contest);
   const bool known =
       tunes && b->tuning.Apply(b->node_index, contest->list, contest->count, &chosen);
   int measured = 0;
@@ -221,9 +251,8 @@ Status ChooseCandidate(PlanBuilder* b, Contest* contest, int* winner) {
     for (int i = 0; i < contest->count; ++i) measured += contest->list[i].measured_ns > 0.0;
   } else if (tunes) {
     const uint64_t begin = b->options.clock();
-    const double limit = contest->list[0].predicted_ns * effort.close;
-    while (measured < contest->count && contest->list[measured].predicted_ns <= limit) ++measured;
-    if (contest->bytes) measured = WithDense(contest, measured);
+    measured = Wanted(*contest, b->options.tune, effort);
+    if (contest->bytes && contest->alike[0] < kMinAlike) measured = WithDense(contest, measured);
     double budget_ns = 1e18;
     if (b->options.tune == Tune::kAuto) {
       budget_ns = b->TuneBudget();
@@ -254,6 +283,10 @@ Status ChooseCandidate(PlanBuilder* b, Contest* contest, int* winner) {
   if (measured != 0) {
     snprintf(info.reason, sizeof(info.reason), "fastest of %d measured at %.1f %% zeros%s",
              measured, zeros, known ? ", from the tuning cache" : "");
+  } else if (contest->alike[chosen] != 0) {
+    snprintf(info.reason, sizeof(info.reason),
+             "fastest at %.1f %% zeros as measured in %d layers alike", zeros,
+             contest->alike[chosen]);
   } else if (dense_ns > 0.0 && !IsDense(best)) {
     snprintf(info.reason, sizeof(info.reason), "cost model at %.1f %% zeros, dense %.1f us", zeros,
              dense_ns * 1e-3);

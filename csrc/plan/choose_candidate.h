@@ -7,16 +7,20 @@
 
 namespace sparsert {
 
-// The candidates of the current node, the best predicted first.
+// The candidates of the current node, the best predicted first, then the best expected.
 class Contest {
  public:
   // `number`: what the layer calls the candidate. `stored`: weights that its packing holds.
   void Add(const Candidate& candidate, int number, double stored);
+  // Puts a candidate before others, which keep their order.
+  void Move(int from, int to);
 
   int count = 0;
   Candidate list[kMaxCandidates];
   int numbers[kMaxCandidates];
   double stored[kMaxCandidates];
+  double expected_ns[kMaxCandidates] = {};
+  int alike[kMaxCandidates] = {};  // earlier layers like this one that measured the candidate
   size_t buffer_floats[kTrialBuffers] = {};
   bool bytes = false;  // the candidates multiply packed bytes
 
