@@ -108,6 +108,26 @@ SRT_INLINE void StepDown(const DwconvArgs& a, const float** row) {
   __asm__("" : "+r"(*row));
 }
 
+template <int R>
+SRT_INLINE void Activate(const Activation& act, Vec (&acc)[R]) {
+  if (act.fn == UnaryFn::kRelu) {
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) acc[i] = Max(Zero(), acc[i]);
+  } else if (act.fn == UnaryFn::kClip) {
+    const Vec low = Set1(act.alpha);
+    const Vec high = Set1(act.beta);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) acc[i] = Min(high, Max(low, acc[i]));
+  } else if (act.fn != UnaryFn::kNone) {
+    Vec sums[R];  // a copy: what a function may write does not stay in registers
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) sums[i] = acc[i];
+    ApplyActivation(act, sums, R);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) acc[i] = sums[i];
+  }
+}
+
 // Output rows [oh, oh + R) of a vector of columns. kInside: no input row lies in the padding.
 template <int K, int S, int R, Reads kReads, bool kInside>
 SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const Vec (&weights)[9],
@@ -116,6 +136,10 @@ SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const
   const int64_t ih = oh * S - a.pad_h;
   const uint32_t inside = kInside ? 0 : BitsInside(ih, a.in_h);  // bit i: input row i
   const float* row = plane.x + ih * a.in_w + c.left;
+  // The rows that the next block does not share are asked for: there are more streams of them than
+  // a hardware prefetcher follows.
+  constexpr bool kFetch = !Vec::kShortCode;
+  const int64_t ahead = R * S * a.in_w;
   Vec acc[R];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) acc[i] = bias;
@@ -145,6 +169,7 @@ SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const
 #pragma GCC unroll 16
     for (int i = 0; i < kRowsIn; ++i) {
       if (i > 0) StepDown(a, &row);
+      if (kFetch && i >= kRowsIn - R * S) __builtin_prefetch(row + ahead);
       if (!kInside && (inside >> i & 1) == 0) continue;
       Vec x[K];
       LoadRow<K, S, kReads>(row, c, x);
@@ -170,15 +195,7 @@ SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const
       acc[i] = Add(acc[i], kReads == Reads::kWhole ? LoadU(row_r) : LoadMask(row_r, c.tail));
     }
   }
-  if (a.act.fn == UnaryFn::kRelu) {
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) acc[i] = Max(Zero(), acc[i]);
-  } else if (a.act.fn == UnaryFn::kClip) {
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) acc[i] = Min(Set1(a.act.beta), Max(Set1(a.act.alpha), acc[i]));
-  } else if (a.act.fn != UnaryFn::kNone) {
-    ApplyActivation(a.act, acc, R);
-  }
+  Activate<R>(a.act, acc);
   float* y = plane.y + at;
   const int64_t out_w = a.out_w;
   if (kReads == Reads::kWhole || c.columns == Vec::kLanes) {
