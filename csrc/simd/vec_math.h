@@ -434,6 +434,35 @@ inline void ApplyActivation(const Activation& act, Vec* a, int n) {
   SRT_VEC_ISA::ApplyToVectors(act, reinterpret_cast<float*>(a), n);
 }
 
+// Applies `act` to vectors in registers.
+template <int N>
+SRT_INLINE void ActivateRegisters(const Activation& act, Vec (&a)[N]) {
+  switch (act.fn) {
+    case UnaryFn::kNone:
+      break;
+    case UnaryFn::kRelu:
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) a[i] = Max(Zero(), a[i]);
+      break;
+    case UnaryFn::kClip: {
+      const Vec low = Set1(act.alpha);
+      const Vec high = Set1(act.beta);
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) a[i] = Min(high, Max(low, a[i]));
+      break;
+    }
+    default: {
+      Vec copy[N];  // an array that is given away would be in memory for the others too
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) copy[i] = a[i];
+      ApplyActivation(act, copy, N);
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) a[i] = copy[i];
+      break;
+    }
+  }
+}
+
 SRT_SHARED Vec ApplyAny(UnaryFn fn, Vec x, Vec alpha, Vec beta) {
   if constexpr (Vec::kShortCode) {
     float lanes[2][Vec::kLanes];

@@ -108,26 +108,6 @@ SRT_INLINE void StepDown(const DwconvArgs& a, const float** row) {
   __asm__("" : "+r"(*row));
 }
 
-template <int R>
-SRT_INLINE void Activate(const Activation& act, Vec (&acc)[R]) {
-  if (act.fn == UnaryFn::kRelu) {
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) acc[i] = Max(Zero(), acc[i]);
-  } else if (act.fn == UnaryFn::kClip) {
-    const Vec low = Set1(act.alpha);
-    const Vec high = Set1(act.beta);
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) acc[i] = Min(high, Max(low, acc[i]));
-  } else if (act.fn != UnaryFn::kNone) {
-    Vec sums[R];  // a copy: what a function may write does not stay in registers
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) sums[i] = acc[i];
-    ApplyActivation(act, sums, R);
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) acc[i] = sums[i];
-  }
-}
-
 // Output rows [oh, oh + R) of a vector of columns. kInside: no input row lies in the padding.
 template <int K, int S, int R, Reads kReads, bool kInside>
 SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const Vec (&weights)[9],
@@ -195,7 +175,7 @@ SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const
       acc[i] = Add(acc[i], kReads == Reads::kWhole ? LoadU(row_r) : LoadMask(row_r, c.tail));
     }
   }
-  Activate<R>(a.act, acc);
+  ActivateRegisters(a.act, acc);
   float* y = plane.y + at;
   const int64_t out_w = a.out_w;
   if (kReads == Reads::kWhole || c.columns == Vec::kLanes) {

@@ -164,24 +164,6 @@ SRT_INLINE void StoreColumns(float* p, int columns, Vec lower, Vec upper) {
   }
 }
 
-SRT_INLINE void ActivateOutputs(const Activation& act, Vec (&y)[4]) {
-  switch (act.fn) {
-    case UnaryFn::kNone:
-      break;
-    case UnaryFn::kRelu:
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) y[i] = Max(Zero(), y[i]);
-      break;
-    case UnaryFn::kClip:
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) y[i] = Min(Set1(act.beta), Max(Set1(act.alpha), y[i]));
-      break;
-    default:
-      ApplyActivation(act, y, 4);
-      break;
-  }
-}
-
 // The outputs of one group: rows [first_row, first_row + rows).
 void TransformSums(const WinogradArgs& a, const WinogradScratch& s, const WinogradRun* runs,
                    int count, int first_row, int rows, const float* sums, const float* r,
@@ -225,7 +207,7 @@ void TransformSums(const WinogradArgs& a, const WinogradScratch& s, const Winogr
           out[2 * i + 1] = Add(out[2 * i + 1], upper);
         }
       }
-      ActivateOutputs(a.act, out);
+      ActivateRegisters(a.act, out);
       float* to = plane_y + run.y;
       StoreColumns(to, run.columns, out[0], out[1]);
       if (run.second_row) StoreColumns(to + a.out_w, run.columns, out[2], out[3]);
