@@ -94,32 +94,20 @@ struct BitsWeights {
   }
 };
 
-// `x` and `tail` at the first column.
-template <bool kMoreRows, bool kMoreColumns, typename Weights>
-SRT_INLINE void AddBlock(Weights* w, const SquareColumns& k, const char* x, const char* tail,
-                         WeightsAhead* ahead) {
-  const int all = k.squares + (k.tail != nullptr);
-  if (all == 0) return;
-  w->template Begin<kMoreRows>();
-  for (int s = 0; s < k.squares; ++s) {
-    w->template Next<kMoreRows>(s, s + 1 == all);
-    ahead->Step();
-    AddSquares<kMoreRows, kMoreColumns>(w->At(0, s), w->At(1, s), x, k.x_row);
-    x += 16 * k.x_row;
-  }
-  if (k.tail != nullptr) {
-    w->template Next<kMoreRows>(k.squares, true);
-    AddSquares<kMoreRows, kMoreColumns>(w->At(0, k.squares), w->At(1, k.squares), tail, k.tail_row);
-  }
-}
-
 // Sums of up to 32 rows and one or two vectors of columns that have yet to get to Y.
 struct PendingSums {
   QspmmTile tile;
   int row, rows;
   int vecs = 0;  // 0: none
+  int done = 0;  // rows that got there
   const int32_t* sums;
 };
+
+// Rows that are ended beside a product of squares, and how many products at a block's end have some
+// beside them: all at once would fill up the core's window of instructions, and what early ones
+// store would hold up tile loads.
+constexpr int kEndedRows = 16;
+constexpr int kEndingSquares = 4;
 
 template <int NV>
 SRT_INLINE void LoadPending(const PendingSums& p, int h, IntVec (&acc)[4][NV]) {
@@ -131,19 +119,20 @@ SRT_INLINE void LoadPending(const PendingSums& p, int h, IntVec (&acc)[4][NV]) {
 }
 
 template <int NV, bool kResidual, bool kPlain>
-SRT_INLINE void EndSquareBytes(const PendingSums& p) {
+SRT_INLINE void EndSquareBytes(const PendingSums& p, int end_row) {
   const auto end = MakeByteEnd<kResidual, kPlain>(*p.tile.args, kInOrder);
-  for (int h = 0; h < 2 * kSquareRows && h < p.rows; h += 4) {
+  for (int h = p.done; h < end_row; h += 4) {
     IntVec acc[4][NV];
     LoadPending<NV>(p, h, acc);
     StoreByteRows<NV>(p.tile, p.row + h, p.rows - h, kInOrder, end, acc);
   }
 }
 
+// Rows up to `end_row`.
 template <int NV>
-SRT_NOINLINE void EndSquares(const PendingSums& p) {
+SRT_NOINLINE void EndSquares(const PendingSums& p, int end_row) {
   if (p.tile.args->f32_output) {
-    for (int h = 0; h < 2 * kSquareRows && h < p.rows; h += 4) {
+    for (int h = p.done; h < end_row; h += 4) {
       IntVec acc[4][NV];
       LoadPending<NV>(p, h, acc);
       EndPanel<NV>(p.tile, p.row + h, p.rows - h, kInOrder, acc);
@@ -152,20 +141,48 @@ SRT_NOINLINE void EndSquares(const PendingSums& p) {
   }
   switch (ByteEndOf(p.tile)) {
     case ByteEndKind::kSums:
-      return EndSquareBytes<NV, false, false>(p);
+      return EndSquareBytes<NV, false, false>(p, end_row);
     case ByteEndKind::kPlainSums:
-      return EndSquareBytes<NV, false, true>(p);
+      return EndSquareBytes<NV, false, true>(p, end_row);
     case ByteEndKind::kResidual:
-      return EndSquareBytes<NV, true, false>(p);
+      return EndSquareBytes<NV, true, false>(p, end_row);
     case ByteEndKind::kPlainResidual:
-      return EndSquareBytes<NV, true, true>(p);
+      return EndSquareBytes<NV, true, true>(p, end_row);
   }
 }
 
-SRT_INLINE void EndPending(PendingSums* p) {
-  if (p->vecs == 2) EndSquares<2>(*p);
-  if (p->vecs == 1) EndSquares<1>(*p);
-  p->vecs = 0;
+// Ends up to `rows` of the rows that are left.
+SRT_INLINE void EndPending(PendingSums* p, int rows) {
+  if (p->vecs == 0) return;
+  const int end = p->rows - p->done < rows ? p->rows : p->done + rows;
+  if (p->vecs == 2) {
+    EndSquares<2>(*p, end);
+  } else {
+    EndSquares<1>(*p, end);
+  }
+  p->done = end;
+  if (end == p->rows) p->vecs = 0;
+}
+
+// `x` and `tail` at the first column.
+template <bool kMoreRows, bool kMoreColumns, typename Weights>
+SRT_INLINE void AddBlock(Weights* w, const SquareColumns& k, const char* x, const char* tail,
+                         WeightsAhead* ahead, PendingSums* pending) {
+  const int all = k.squares + (k.tail != nullptr);
+  if (all == 0) return;
+  const int ending = all > kEndingSquares ? all - kEndingSquares : all;
+  w->template Begin<kMoreRows>();
+  for (int s = 0; s < k.squares; ++s) {
+    w->template Next<kMoreRows>(s, s + 1 == all);
+    ahead->Step();
+    AddSquares<kMoreRows, kMoreColumns>(w->At(0, s), w->At(1, s), x, k.x_row);
+    x += 16 * k.x_row;
+    if (s >= ending) EndPending(pending, kEndedRows);
+  }
+  if (k.tail != nullptr) {
+    w->template Next<kMoreRows>(k.squares, true);
+    AddSquares<kMoreRows, kMoreColumns>(w->At(0, k.squares), w->At(1, k.squares), tail, k.tail_row);
+  }
 }
 
 // The panels that are computed together, one or two.
@@ -189,9 +206,9 @@ SRT_INLINE void RunSquares(const QspmmItem& item, const SquareColumns& k, int v,
     LoadSums<kMoreRows, kMoreColumns>(kept, kept_columns * 4);
   }
   const int64_t bytes = static_cast<int64_t>(v) * Vec::kLanes * 4;
-  AddBlock<kMoreRows, kMoreColumns>(w, k, k.x + bytes, k.tail + bytes, &r->ahead);
+  AddBlock<kMoreRows, kMoreColumns>(w, k, k.x + bytes, k.tail + bytes, &r->ahead, pending);
   if (!t.last) return StoreSums<kMoreRows, kMoreColumns>(kept, kept_columns * 4);
-  EndPending(pending);
+  EndPending(pending, 2 * kSquareRows);
   int32_t* sums = s->sums[s->turn];
   s->turn ^= 1;
   StoreSums<kMoreRows, kMoreColumns>(sums, 128);
@@ -202,6 +219,7 @@ SRT_INLINE void RunSquares(const QspmmItem& item, const SquareColumns& k, int v,
   pending->tile.partial = t.partial && k.vec_begin + v + pending->vecs == item.vecs;
   pending->row = r->row;
   pending->rows = r->rows;
+  pending->done = 0;
   pending->sums = sums;
 }
 
@@ -365,7 +383,7 @@ void RunSquareItem(const QspmmArgs& args, QspmmItem* item, SquareScratch s) {
       }
     }
   }
-  EndPending(&pending);
+  EndPending(&pending, 2 * kSquareRows);
 }
 
 template <typename Weights>
