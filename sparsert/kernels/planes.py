@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparsert.kernels.activations import activate
-from sparsert.kernels.compiling import inner, kernel
+from sparsert.kernels.compiling import inner, kernel, outline
 from sparsert.kernels.lanes import (
     LANES,
     add_product,
@@ -114,20 +114,25 @@ def split_planes(
                     target += out_w
 
 
+@outline
+def turn(x: Any, at: int, step: int, rows: int, columns: int, y: Any, to: int, y_step: int) -> None:
+    """Writes y[to + c * y_step + r] = x[at + r * step + c] for all r of rows and c of columns."""
+    high, wide = rows - rows % LANES, columns - columns % LANES
+    for c in range(0, wide, LANES):
+        for r in range(0, high, LANES):
+            square = turned(load_rows(zeros(LANES), x, at + r * step + c, step))
+            store_rows(square, y, to + c * y_step + r, y_step, LANES)
+    for r in range(rows):
+        for c in range(wide if r < high else 0, columns):
+            y[to + c * y_step + r] = x[at + r * step + c]
+
+
 @kernel
 def to_columns(x: Any, y: Any, rows: int, columns: int, begin: int, end: int) -> None:
     """Writes y [columns, rows] = x [rows, columns] transposed; for bands of LANES columns."""
     for band in range(begin, end):
         c = band * LANES
-        wide = min(LANES, columns - c)
-        r = 0
-        while r + LANES <= rows and wide == LANES:
-            square = turned(load_rows(zeros(LANES), x, r * columns + c, columns))
-            store_rows(square, y, c * rows + r, rows, LANES)
-            r += LANES
-        for k in range(c, c + wide):
-            for i in range(r, rows):
-                y[k * rows + i] = x[i * columns + k]
+        turn(x, c, columns, rows, min(LANES, columns - c), y, c * rows, rows)
 
 
 @kernel

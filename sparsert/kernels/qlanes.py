@@ -246,33 +246,6 @@ def plus_int(typing: Any, tile: Any, value: Any) -> Any:
 
 
 @intrinsic
-def times(typing: Any, tile: Any, value: Any) -> Any:
-    """Returns a tile of floats times a number, rounded on its own."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        other = _splat(builder, args[1], _FLOATS)
-        return _tile(builder, [builder.fmul(v, other) for v in _vectors(builder, args[0])])
-
-    return tile(tile, types.float32), generate
-
-
-@intrinsic
-def over(typing: Any, tile: Any, value: Any) -> Any:
-    """Returns a tile of floats divided by another one, or by a number."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        old = _vectors(builder, args[0])
-        if isinstance(value, TileType):
-            new = _vectors(builder, args[1])
-        else:
-            new = [_splat(builder, args[1], _FLOATS)] * len(old)
-        return _tile(builder, [builder.fdiv(a, b) for a, b in zip(old, new, strict=True)])
-
-    other = value if isinstance(value, TileType) else types.float32
-    return tile(tile, other), generate
-
-
-@intrinsic
 def rounded(typing: Any, tile: Any) -> Any:
     """Returns floats rounded to integers, halves to even."""
 

@@ -17,9 +17,11 @@ from sparsert.kernels.lanes import (
     between,
     load,
     load_first,
+    over,
     plus,
     store,
     store_first,
+    times,
     zeros,
 )
 from sparsert.kernels.qlanes import (
@@ -30,10 +32,8 @@ from sparsert.kernels.qlanes import (
     ints,
     larger_bytes,
     no_sums,
-    over,
     plus_int,
     sum_of,
-    times,
     to_floats,
     with_byte,
 )
