@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from sparsert.runtime.numba_room import Room
 
 # Modules of this package with functions that @makes registers.
-_MODULES = (*("numba_layers", "numba_pools", "numba_elementwise", "numba_qops", "numba_attention"),)
+_MODULES = (
+    *("numba_layers", "numba_pools", "numba_elementwise", "numba_qops", "numba_attention"),
+    *("numba_norms", "numba_recurrent"),
+)
 PACKED_BYTES = 12  # the number of uint32 in TensorProto.DataType
 _Arrays = Sequence[Any]
 
