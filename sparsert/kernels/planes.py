@@ -76,6 +76,32 @@ def _copy_line(
             store_first(tile, y, target + q, count - q)
 
 
+@outline
+def split_plane(
+    x: Any, plane: int, y: Any, target: int, window: Any, phases: Any, fill: float
+) -> None:
+    """Copies one plane, as split_planes() does, to y[target:]."""
+    depth, height, width = window[0]
+    step_d, step_h, step_w = window[1]
+    before_d, before_h, before_w = window[2]
+    out_d, out_h, out_w = window[3]
+    for p in range(phases.shape[0]):
+        first = phases[p, 2] - before_w  # of the row, at q = 0
+        low = min(max(0, -(first // step_w)), out_w)
+        high = max(min(out_w, (width - 1 - first) // step_w + 1), low)
+        for qd in range(out_d):
+            d = qd * step_d + phases[p, 0] - before_d
+            for qh in range(out_h):
+                h = qh * step_h + phases[p, 1] - before_h
+                if d < 0 or d >= depth or h < 0 or h >= height:
+                    _fill(y, target, target + out_w, fill)
+                    target += out_w
+                    continue
+                source = ((plane * depth + d) * height + h) * width + first
+                _copy_line(x, source, step_w, y, target, out_w, low, high, fill)
+                target += out_w
+
+
 @kernel
 def split_planes(
     x: Any, y: Any, window: Any, phases: Any, fill: float, begin: int, end: int
@@ -91,27 +117,9 @@ def split_planes(
         begin: the first plane.
         end: behind the last one.
     """
-    depth, height, width = window[0]
-    step_d, step_h, step_w = window[1]
-    before_d, before_h, before_w = window[2]
-    out_d, out_h, out_w = window[3]
     for plane in range(begin, end):
-        for p in range(phases.shape[0]):
-            target = (plane * phases.shape[0] + p) * out_d * out_h * out_w
-            first = phases[p, 2] - before_w  # of the row, at q = 0
-            low = min(max(0, -(first // step_w)), out_w)
-            high = max(min(out_w, (width - 1 - first) // step_w + 1), low)
-            for qd in range(out_d):
-                d = qd * step_d + phases[p, 0] - before_d
-                for qh in range(out_h):
-                    h = qh * step_h + phases[p, 1] - before_h
-                    if d < 0 or d >= depth or h < 0 or h >= height:
-                        _fill(y, target, target + out_w, fill)
-                        target += out_w
-                        continue
-                    source = ((plane * depth + d) * height + h) * width + first
-                    _copy_line(x, source, step_w, y, target, out_w, low, high, fill)
-                    target += out_w
+        target = plane * phases.shape[0] * window[3, 0] * window[3, 1] * window[3, 2]
+        split_plane(x, plane, y, target, window, phases, fill)
 
 
 @outline
