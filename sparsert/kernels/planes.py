@@ -35,7 +35,8 @@ def _fill(y: Any, begin: int, end: int, value: float) -> None:
 
 
 @inner
-def _copy(x: Any, source: int, y: Any, target: int, count: int) -> None:
+def copy(x: Any, source: int, y: Any, target: int, count: int) -> None:
+    """Writes x[source:] to y[target:], `count` elements of it."""
     i = 0
     while i + LANES <= count:
         store(load(zeros(1), x, source + i), y, target + i)
@@ -179,7 +180,7 @@ def pool_planes(
                 scratch[j] *= shares[j]
         for s in range(segments.shape[0]):
             at = plane * sizes[1] + segments[s, 1]
-            _copy(scratch, segments[s, 0], y, at, segments[s, 2])
+            copy(scratch, segments[s, 0], y, at, segments[s, 2])
 
 
 @kernel
