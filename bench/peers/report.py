@@ -148,8 +148,8 @@ def to_markdown(rows: list[dict[str, Any]], facts: dict[str, Any], commands: lis
         "all timed runs; spread: distance of the quartiles over the median; x: speed relative to "
         "ONNX Runtime and to the faster of ONNX Runtime and OpenVINO, the median over rounds; "
         "error: largest difference from ONNX Runtime over its largest output; load: seconds until "
-        "the model is ready; RSS: growth of the peak of resident memory over load and runs, the "
-        "engine's import excluded.",
+        "the model is ready; first: those of the run that follows; RSS: growth of the peak of "
+        "resident memory over load and runs, the engine's import excluded.",
         "",
     ]
     floats, quantised = by_dtype(rows)
@@ -183,6 +183,7 @@ _SPEED: _Columns = {
 _ERROR: _Columns = {"error": ("max_error", ".1e", 1.0)}
 _SIZE: _Columns = {
     "load s": ("load_seconds", ".2f", 1.0),
+    "first s": ("first_run_seconds", ".2f", 1.0),
     "RSS MB": ("peak_growth_bytes", ".1f", 1e-6),
     "file MB": ("file_bytes", ".2f", 1e-6),
 }

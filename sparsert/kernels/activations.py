@@ -106,6 +106,13 @@ def _clip(x: Any, low: Any, high: Any) -> Any:
 
 
 @outline
+def exponentiate(part: Any) -> None:
+    """Replaces each element x by exp(x)."""
+    for i in range(part.size):
+        part[i] = _exp(part[i])
+
+
+@outline
 def activate(y: Any, begin: int, end: int, fn: int, alpha: Any, beta: Any) -> None:
     """Replaces y[begin:end] by function number `fn` of it."""
     part = y[begin:end]
@@ -150,8 +157,7 @@ def activate(y: Any, begin: int, end: int, fn: int, alpha: Any, beta: Any) -> No
             inside = _TANH_SCALE * (x + _TANH_CUBE * x * x * x)
             part[i] = _HALF * x * (_ONE + _tanh(inside))
     elif fn == 12:
-        for i in range(part.size):
-            part[i] = _exp(part[i])
+        exponentiate(part)
     elif fn == 13:
         for i in range(part.size):
             part[i] = _softplus(part[i])

@@ -61,18 +61,21 @@ def _same(context: Any, builder: Any, source: Any, target: Any, value: Any) -> A
     return value
 
 
-def _splat(builder: Any, value: Any, kind: Any = _VECTOR) -> Any:
+def splat(builder: Any, value: Any, kind: Any = _VECTOR) -> Any:
+    """A vector with a value in each lane."""
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INT(0))
     places = ir.Constant(ir.VectorType(_INT, kind.count), [0] * kind.count)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), places)
 
 
-def _vectors(builder: Any, tile: Any) -> list[Any]:
+def vectors_of(builder: Any, tile: Any) -> list[Any]:
+    """The vectors of a tile, of floats or integers."""
     return [builder.extract_value(tile, i) for i in range(tile.type.count)]
 
 
-def _tile(builder: Any, vectors: list[Any]) -> Any:
-    tile = ir.Constant(ir.ArrayType(_VECTOR, len(vectors)), ir.Undefined)
+def tile_of(builder: Any, vectors: list[Any]) -> Any:
+    """A tile of some vectors."""
+    tile = ir.Constant(ir.ArrayType(vectors[0].type, len(vectors)), ir.Undefined)
     for i, vector in enumerate(vectors):
         tile = builder.insert_value(tile, vector, i)
     return tile
@@ -102,7 +105,7 @@ def _first(builder: Any, count: Any, index: int) -> Any:
     """The mask of those lanes of vector `index` that are among the first `count` of a tile."""
     kind = ir.VectorType(_INT, LANES)
     lanes = ir.Constant(kind, [index * LANES + i for i in range(LANES)])
-    return builder.icmp_signed("<", lanes, _splat(builder, builder.trunc(count, _INT), kind))
+    return builder.icmp_signed("<", lanes, splat(builder, builder.trunc(count, _INT), kind))
 
 
 def _masked(builder: Any, name: str, kind: Any) -> Any:
@@ -145,12 +148,12 @@ def add_product(typing: Any, tile: Any, factor: Any, array: Any, at: Any) -> Any
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, array, args[2], args[3])
-        splat = _splat(builder, args[1])
+        factor = splat(builder, args[1])
         sums = [
-            _fused(builder, splat, _load(builder, pointer, i), old)
-            for i, old in enumerate(_vectors(builder, args[0]))
+            _fused(builder, factor, _load(builder, pointer, i), old)
+            for i, old in enumerate(vectors_of(builder, args[0]))
         ]
-        return _tile(builder, sums)
+        return tile_of(builder, sums)
 
     return tile(tile, types.float32, array, types.intp), generate
 
@@ -164,9 +167,9 @@ def multiply_add(typing: Any, tile: Any, a: Any, a_at: Any, b: Any, b_at: Any) -
         right = _pointer(context, builder, b, args[3], args[4])
         sums = [
             _fused(builder, _load(builder, left, i), _load(builder, right, i), old)
-            for i, old in enumerate(_vectors(builder, args[0]))
+            for i, old in enumerate(vectors_of(builder, args[0]))
         ]
-        return _tile(builder, sums)
+        return tile_of(builder, sums)
 
     return tile(tile, a, types.intp, b, types.intp), generate
 
@@ -177,7 +180,7 @@ def load(typing: Any, like: Any, array: Any, at: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, array, args[1], args[2])
-        return _tile(builder, [_load(builder, pointer, i) for i in range(like.vectors)])
+        return tile_of(builder, [_load(builder, pointer, i) for i in range(like.vectors)])
 
     return like(like, array, types.intp), generate
 
@@ -190,14 +193,14 @@ def load_within(typing: Any, like: Any, array: Any, at: Any, low: Any, high: Any
         pointer = _pointer(context, builder, array, args[1], args[2])
         kind = ir.FunctionType(_VECTOR, [ir.PointerType(_VECTOR), _INT, _MASK, _VECTOR])
         function = _masked(builder, "load", kind)
-        other = _splat(builder, args[5])
+        other = splat(builder, args[5])
         vectors = []
         for i in range(like.vectors):
             before, until = (_first(builder, bound, i) for bound in args[3:5])
             mask = builder.and_(builder.not_(before), until)
             there = _vector_pointer(builder, pointer, i)
             vectors.append(builder.call(function, [there, _ALIGN, mask, other]))
-        return _tile(builder, vectors)
+        return tile_of(builder, vectors)
 
     return like(like, array, types.intp, types.intp, types.intp, types.float32), generate
 
@@ -208,9 +211,9 @@ def evens(typing: Any, tile: Any) -> Any:
     kind = TileType(1)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        low, high = _vectors(builder, args[0])
+        low, high = vectors_of(builder, args[0])
         lanes = ir.Constant(ir.VectorType(_INT, LANES), [2 * i for i in range(LANES)])
-        return _tile(builder, [builder.shuffle_vector(low, high, lanes)])
+        return tile_of(builder, [builder.shuffle_vector(low, high, lanes)])
 
     return kind(tile), generate
 
@@ -229,7 +232,7 @@ def load_first(typing: Any, like: Any, array: Any, at: Any, count: Any) -> Any:
             there = _vector_pointer(builder, pointer, i)
             mask = _first(builder, args[3], i)
             vectors.append(builder.call(function, [there, _ALIGN, mask, zero]))
-        return _tile(builder, vectors)
+        return tile_of(builder, vectors)
 
     return like(like, array, types.intp, types.intp), generate
 
@@ -240,7 +243,7 @@ def store(typing: Any, tile: Any, array: Any, at: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, array, args[1], args[2])
-        for i, vector in enumerate(_vectors(builder, args[0])):
+        for i, vector in enumerate(vectors_of(builder, args[0])):
             builder.store(vector, _vector_pointer(builder, pointer, i), align=4)
         return context.get_dummy_value()
 
@@ -255,7 +258,7 @@ def store_first(typing: Any, tile: Any, array: Any, at: Any, count: Any) -> Any:
         pointer = _pointer(context, builder, array, args[1], args[2])
         kind = ir.FunctionType(ir.VoidType(), [_VECTOR, ir.PointerType(_VECTOR), _INT, _MASK])
         function = _masked(builder, "store", kind)
-        for i, vector in enumerate(_vectors(builder, args[0])):
+        for i, vector in enumerate(vectors_of(builder, args[0])):
             there = _vector_pointer(builder, pointer, i)
             builder.call(function, [vector, there, _ALIGN, _first(builder, args[3], i)])
         return context.get_dummy_value()
@@ -268,12 +271,39 @@ def plus(typing: Any, tile: Any, value: Any) -> Any:
     """Returns tile + value; value is a number or a tile."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        old = _vectors(builder, args[0])
+        old = vectors_of(builder, args[0])
         if isinstance(value, TileType):
-            new = _vectors(builder, args[1])
+            new = vectors_of(builder, args[1])
         else:
-            new = [_splat(builder, args[1])] * len(old)
-        return _tile(builder, [builder.fadd(a, b) for a, b in zip(old, new, strict=True)])
+            new = [splat(builder, args[1])] * len(old)
+        return tile_of(builder, [builder.fadd(a, b) for a, b in zip(old, new, strict=True)])
+
+    other = value if isinstance(value, TileType) else types.float32
+    return tile(tile, other), generate
+
+
+@intrinsic
+def times(typing: Any, tile: Any, value: Any) -> Any:
+    """Returns a tile of floats times a number, rounded on its own."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        other = splat(builder, args[1])
+        return tile_of(builder, [builder.fmul(v, other) for v in vectors_of(builder, args[0])])
+
+    return tile(tile, types.float32), generate
+
+
+@intrinsic
+def over(typing: Any, tile: Any, value: Any) -> Any:
+    """Returns a tile of floats divided by another one, or by a number."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        old = vectors_of(builder, args[0])
+        if isinstance(value, TileType):
+            new = vectors_of(builder, args[1])
+        else:
+            new = [splat(builder, args[1])] * len(old)
+        return tile_of(builder, [builder.fdiv(a, b) for a, b in zip(old, new, strict=True)])
 
     other = value if isinstance(value, TileType) else types.float32
     return tile(tile, other), generate
@@ -284,14 +314,14 @@ def between(typing: Any, tile: Any, low: Any, high: Any) -> Any:
     """Returns the tile with what is below `low` or above `high` replaced by them; NaN stays."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        least, most = _splat(builder, args[1]), _splat(builder, args[2])
+        least, most = splat(builder, args[1]), splat(builder, args[2])
         vectors = []
-        for vector in _vectors(builder, args[0]):
+        for vector in vectors_of(builder, args[0]):
             below = builder.fcmp_ordered("<", vector, least)
             vector = builder.select(below, least, vector)
             above = builder.fcmp_ordered(">", vector, most)
             vectors.append(builder.select(above, most, vector))
-        return _tile(builder, vectors)
+        return tile_of(builder, vectors)
 
     return tile(tile, types.float32, types.float32), generate
 
@@ -306,19 +336,19 @@ def add_gathered(typing: Any, tile: Any, values: Any, at: Any, array: Any, place
         data = context.make_array(array)(context, builder, args[3]).data
         integers = ir.VectorType(_INT, LANES)
         sums = []
-        for i, old in enumerate(_vectors(builder, args[0])):
+        for i, old in enumerate(vectors_of(builder, args[0])):
             there = builder.gep(indices, [ir.IntType(64)(i * LANES)])
             there = builder.bitcast(there, ir.PointerType(integers))
             index = builder.load(there, align=4)
             vector = ir.Constant(_VECTOR, ir.Undefined)
-            vector = _gather(builder, data, index)
+            vector = gather(builder, data, index)
             sums.append(_fused(builder, _load(builder, factors, i), vector, old))
-        return _tile(builder, sums)
+        return tile_of(builder, sums)
 
     return tile(tile, values, types.intp, array, places), generate
 
 
-def _gather(builder: Any, data: Any, index: Any) -> Any:
+def gather(builder: Any, data: Any, index: Any) -> Any:
     """Loads data[index] of each lane; LLVM makes a gather of it where the machine has one."""
     pointers = ir.VectorType(ir.PointerType(_FLOAT), LANES)
     spread = ir.Constant(pointers, ir.Undefined)
@@ -350,8 +380,8 @@ def add_fours(
             spread = builder.insert_element(spread, element, _INT(4 * i))
         lanes = ir.Constant(ir.VectorType(_INT, LANES), [i // 4 * 4 for i in range(LANES)])
         spread = builder.shuffle_vector(spread, ir.Constant(_VECTOR, ir.Undefined), lanes)
-        (old,) = _vectors(builder, args[0])
-        return _tile(builder, [_fused(builder, _load(builder, factors, 0), spread, old)])
+        (old,) = vectors_of(builder, args[0])
+        return tile_of(builder, [_fused(builder, _load(builder, factors, 0), spread, old)])
 
     return tile(tile, values, types.intp, array, places, types.intp), generate
 
@@ -361,7 +391,7 @@ def total(typing: Any, tile: Any) -> Any:
     """Returns the sum of all elements of a tile."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vectors = _vectors(builder, args[0])
+        vectors = vectors_of(builder, args[0])
         while len(vectors) > 1:
             pairs = [builder.fadd(a, b) for a, b in zip(vectors[::2], vectors[1::2], strict=False)]
             vectors = pairs + vectors[len(pairs) * 2 :]
@@ -390,13 +420,13 @@ def larger(typing: Any, tile: Any, array: Any, at: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, array, args[1], args[2])
         vectors = []
-        for i, old in enumerate(_vectors(builder, args[0])):
+        for i, old in enumerate(vectors_of(builder, args[0])):
             new = _load(builder, pointer, i)
             keep = builder.fcmp_unordered(">=", old, new)
             is_number = builder.fcmp_ordered("ord", new, new)
             kept = builder.select(keep, old, new)
             vectors.append(builder.select(is_number, kept, new))
-        return _tile(builder, vectors)
+        return tile_of(builder, vectors)
 
     return tile(tile, array, types.intp), generate
 
@@ -411,7 +441,7 @@ def load_rows(typing: Any, like: Any, array: Any, at: Any, step: Any) -> Any:
         for _ in range(like.vectors):
             vectors.append(_load(builder, pointer, 0))
             pointer = builder.gep(pointer, [args[3]])
-        return _tile(builder, vectors)
+        return tile_of(builder, vectors)
 
     return like(like, array, types.intp, types.intp), generate
 
@@ -422,7 +452,7 @@ def store_rows(typing: Any, tile: Any, array: Any, at: Any, step: Any, rows: Any
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, array, args[1], args[2])
-        for i, vector in enumerate(_vectors(builder, args[0])):
+        for i, vector in enumerate(vectors_of(builder, args[0])):
             is_row = builder.icmp_signed("<", ir.IntType(64)(i), args[4])
             with builder.if_then(is_row):
                 builder.store(vector, _vector_pointer(builder, pointer, 0), align=4)
@@ -439,7 +469,7 @@ def turned(typing: Any, tile: Any) -> Any:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows = _vectors(builder, args[0])
+        rows = vectors_of(builder, args[0])
         step = 1
         while step < LANES:
             low = [i if not i & step else LANES + i - step for i in range(LANES)]
@@ -451,7 +481,7 @@ def turned(typing: Any, tile: Any) -> Any:
                     rows[i] = builder.shuffle_vector(a, b, ir.Constant(kind, low))
                     rows[i + step] = builder.shuffle_vector(a, b, ir.Constant(kind, high))
             step *= 2
-        return _tile(builder, rows)
+        return tile_of(builder, rows)
 
     return tile(tile), generate
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparsert.kernels.activations import activate
-from sparsert.kernels.compiling import inner, kernel
+from sparsert.kernels.compiling import inner, kernel, outline
 from sparsert.kernels.lanes import (
     LANES,
     add_product,
@@ -35,7 +35,8 @@ def _fill(y: Any, begin: int, end: int, value: float) -> None:
 
 
 @inner
-def _copy(x: Any, source: int, y: Any, target: int, count: int) -> None:
+def copy(x: Any, source: int, y: Any, target: int, count: int) -> None:
+    """Writes x[source:] to y[target:], `count` elements of it."""
     i = 0
     while i + LANES <= count:
         store(load(zeros(1), x, source + i), y, target + i)
@@ -76,6 +77,32 @@ def _copy_line(
             store_first(tile, y, target + q, count - q)
 
 
+@outline
+def split_plane(
+    x: Any, plane: int, y: Any, target: int, window: Any, phases: Any, fill: float
+) -> None:
+    """Copies one plane, as split_planes() does, to y[target:]."""
+    depth, height, width = window[0]
+    step_d, step_h, step_w = window[1]
+    before_d, before_h, before_w = window[2]
+    out_d, out_h, out_w = window[3]
+    for p in range(phases.shape[0]):
+        first = phases[p, 2] - before_w  # of the row, at q = 0
+        low = min(max(0, -(first // step_w)), out_w)
+        high = max(min(out_w, (width - 1 - first) // step_w + 1), low)
+        for qd in range(out_d):
+            d = qd * step_d + phases[p, 0] - before_d
+            for qh in range(out_h):
+                h = qh * step_h + phases[p, 1] - before_h
+                if d < 0 or d >= depth or h < 0 or h >= height:
+                    _fill(y, target, target + out_w, fill)
+                    target += out_w
+                    continue
+                source = ((plane * depth + d) * height + h) * width + first
+                _copy_line(x, source, step_w, y, target, out_w, low, high, fill)
+                target += out_w
+
+
 @kernel
 def split_planes(
     x: Any, y: Any, window: Any, phases: Any, fill: float, begin: int, end: int
@@ -91,27 +118,22 @@ def split_planes(
         begin: the first plane.
         end: behind the last one.
     """
-    depth, height, width = window[0]
-    step_d, step_h, step_w = window[1]
-    before_d, before_h, before_w = window[2]
-    out_d, out_h, out_w = window[3]
     for plane in range(begin, end):
-        for p in range(phases.shape[0]):
-            target = (plane * phases.shape[0] + p) * out_d * out_h * out_w
-            first = phases[p, 2] - before_w  # of the row, at q = 0
-            low = min(max(0, -(first // step_w)), out_w)
-            high = max(min(out_w, (width - 1 - first) // step_w + 1), low)
-            for qd in range(out_d):
-                d = qd * step_d + phases[p, 0] - before_d
-                for qh in range(out_h):
-                    h = qh * step_h + phases[p, 1] - before_h
-                    if d < 0 or d >= depth or h < 0 or h >= height:
-                        _fill(y, target, target + out_w, fill)
-                        target += out_w
-                        continue
-                    source = ((plane * depth + d) * height + h) * width + first
-                    _copy_line(x, source, step_w, y, target, out_w, low, high, fill)
-                    target += out_w
+        target = plane * phases.shape[0] * window[3, 0] * window[3, 1] * window[3, 2]
+        split_plane(x, plane, y, target, window, phases, fill)
+
+
+@outline
+def turn(x: Any, at: int, step: int, rows: int, columns: int, y: Any, to: int, y_step: int) -> None:
+    """Writes y[to + c * y_step + r] = x[at + r * step + c] for all r of rows and c of columns."""
+    high, wide = rows - rows % LANES, columns - columns % LANES
+    for c in range(0, wide, LANES):
+        for r in range(0, high, LANES):
+            square = turned(load_rows(zeros(LANES), x, at + r * step + c, step))
+            store_rows(square, y, to + c * y_step + r, y_step, LANES)
+    for r in range(rows):
+        for c in range(wide if r < high else 0, columns):
+            y[to + c * y_step + r] = x[at + r * step + c]
 
 
 @kernel
@@ -119,15 +141,7 @@ def to_columns(x: Any, y: Any, rows: int, columns: int, begin: int, end: int) ->
     """Writes y [columns, rows] = x [rows, columns] transposed; for bands of LANES columns."""
     for band in range(begin, end):
         c = band * LANES
-        wide = min(LANES, columns - c)
-        r = 0
-        while r + LANES <= rows and wide == LANES:
-            square = turned(load_rows(zeros(LANES), x, r * columns + c, columns))
-            store_rows(square, y, c * rows + r, rows, LANES)
-            r += LANES
-        for k in range(c, c + wide):
-            for i in range(r, rows):
-                y[k * rows + i] = x[i * columns + k]
+        turn(x, c, columns, rows, min(LANES, columns - c), y, c * rows, rows)
 
 
 @kernel
@@ -166,7 +180,7 @@ def pool_planes(
                 scratch[j] *= shares[j]
         for s in range(segments.shape[0]):
             at = plane * sizes[1] + segments[s, 1]
-            _copy(scratch, segments[s, 0], y, at, segments[s, 2])
+            copy(scratch, segments[s, 0], y, at, segments[s, 2])
 
 
 @kernel

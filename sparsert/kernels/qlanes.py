@@ -17,9 +17,16 @@ from numba.core import cgutils, types
 from numba.core.imputils import lower_cast
 from numba.extending import models, register_model
 
-from sparsert.kernels import lanes
 from sparsert.kernels.compiling import config
-from sparsert.kernels.lanes import LANES, TileType, intrinsic
+from sparsert.kernels.lanes import (
+    LANES,
+    TileType,
+    gather,
+    intrinsic,
+    splat,
+    tile_of,
+    vectors_of,
+)
 
 _INT = ir.IntType(32)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -63,23 +70,6 @@ class _IntTileModel(models.PrimitiveModel):
 @lower_cast(IntTileType, IntTileType)
 def _same(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
     return value
-
-
-def _vectors(builder: Any, tile: Any) -> list[Any]:
-    return [builder.extract_value(tile, i) for i in range(tile.type.count)]
-
-
-def _tile(builder: Any, vectors: list[Any]) -> Any:
-    tile = ir.Constant(ir.ArrayType(vectors[0].type, len(vectors)), ir.Undefined)
-    for i, vector in enumerate(vectors):
-        tile = builder.insert_value(tile, vector, i)
-    return tile
-
-
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INT(0))
-    places = ir.Constant(ir.VectorType(_INT, kind.count), [0] * kind.count)
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), places)
 
 
 def _constant(value: int, kind: Any = _INTS) -> Any:
@@ -135,12 +125,12 @@ def add_dot(typing: Any, tile: Any, weights: Any, array: Any, at: Any) -> Any:
     """Returns tile + weights . array[at:], four bytes a lane; reads whole vectors."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _splat(builder, args[1], _INTS)
+        w = splat(builder, args[1], _INTS)
         sums = [
             _dot(builder, old, _load(context, builder, array, args[2], args[3], i), w)
-            for i, old in enumerate(_vectors(builder, args[0]))
+            for i, old in enumerate(vectors_of(builder, args[0]))
         ]
-        return _tile(builder, sums)
+        return tile_of(builder, sums)
 
     return tile(tile, types.int32, array, types.intp), generate
 
@@ -150,9 +140,9 @@ def add_dot_of(typing: Any, tile: Any, weights: Any, other: Any) -> Any:
     """Returns tile + weights . other, four bytes a lane; `other` is a tile of integers."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        w = _splat(builder, args[1], _INTS)
-        pairs = zip(_vectors(builder, args[0]), _vectors(builder, args[2]), strict=True)
-        return _tile(builder, [_dot(builder, old, x, w) for old, x in pairs])
+        w = splat(builder, args[1], _INTS)
+        pairs = zip(vectors_of(builder, args[0]), vectors_of(builder, args[2]), strict=True)
+        return tile_of(builder, [_dot(builder, old, x, w) for old, x in pairs])
 
     return tile(tile, types.int32, other), generate
 
@@ -163,11 +153,11 @@ def add_dots(typing: Any, tile: Any, values: Any, p: Any, array: Any, at: Any) -
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         sums = []
-        for i, old in enumerate(_vectors(builder, args[0])):
+        for i, old in enumerate(vectors_of(builder, args[0])):
             w = _load(context, builder, values, args[1], args[2], i)
             x = _load(context, builder, array, args[3], args[4], i)
             sums.append(_dot(builder, old, x, w))
-        return _tile(builder, sums)
+        return tile_of(builder, sums)
 
     return tile(tile, values, types.intp, array, types.intp), generate
 
@@ -180,12 +170,12 @@ def add_gathered_dots(typing: Any, tile: Any, values: Any, p: Any, array: Any, p
         data = context.make_array(array)(context, builder, args[3]).data
         data = builder.bitcast(data, ir.PointerType(ir.FloatType()))
         sums = []
-        for i, old in enumerate(_vectors(builder, args[0])):
+        for i, old in enumerate(vectors_of(builder, args[0])):
             w = _load(context, builder, values, args[1], args[2], i)
             index = _load(context, builder, places, args[4], args[2], i)
-            x = builder.bitcast(lanes._gather(builder, data, index), _INTS)
+            x = builder.bitcast(gather(builder, data, index), _INTS)
             sums.append(_dot(builder, old, x, w))
-        return _tile(builder, sums)
+        return tile_of(builder, sums)
 
     return tile(tile, values, types.intp, array, places), generate
 
@@ -195,7 +185,7 @@ def sum_of(typing: Any, tile: Any) -> Any:
     """Returns the sum of all elements of a tile of integers."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vectors = _vectors(builder, args[0])
+        vectors = vectors_of(builder, args[0])
         total = vectors[0]
         for vector in vectors[1:]:
             total = builder.add(total, vector)
@@ -209,7 +199,7 @@ def ints(typing: Any, tile: Any) -> Any:
     """Returns the tile of integers that has the bits of a tile of floats."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _tile(builder, [builder.bitcast(v, _INTS) for v in _vectors(builder, args[0])])
+        return tile_of(builder, [builder.bitcast(v, _INTS) for v in vectors_of(builder, args[0])])
 
     return IntTileType(tile.vectors)(tile), generate
 
@@ -219,7 +209,7 @@ def floats(typing: Any, tile: Any) -> Any:
     """Returns the tile of floats that has the bits of a tile of integers."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _tile(builder, [builder.bitcast(v, _FLOATS) for v in _vectors(builder, args[0])])
+        return tile_of(builder, [builder.bitcast(v, _FLOATS) for v in vectors_of(builder, args[0])])
 
     return TileType(tile.vectors)(tile), generate
 
@@ -229,7 +219,7 @@ def to_floats(typing: Any, tile: Any) -> Any:
     """Returns integers as floats, rounded to the nearest."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _tile(builder, [builder.sitofp(v, _FLOATS) for v in _vectors(builder, args[0])])
+        return tile_of(builder, [builder.sitofp(v, _FLOATS) for v in vectors_of(builder, args[0])])
 
     return TileType(tile.vectors)(tile), generate
 
@@ -239,37 +229,10 @@ def plus_int(typing: Any, tile: Any, value: Any) -> Any:
     """Returns a tile of integers plus a number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        other = _splat(builder, args[1], _INTS)
-        return _tile(builder, [builder.add(v, other) for v in _vectors(builder, args[0])])
+        other = splat(builder, args[1], _INTS)
+        return tile_of(builder, [builder.add(v, other) for v in vectors_of(builder, args[0])])
 
     return tile(tile, types.int32), generate
-
-
-@intrinsic
-def times(typing: Any, tile: Any, value: Any) -> Any:
-    """Returns a tile of floats times a number, rounded on its own."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        other = _splat(builder, args[1], _FLOATS)
-        return _tile(builder, [builder.fmul(v, other) for v in _vectors(builder, args[0])])
-
-    return tile(tile, types.float32), generate
-
-
-@intrinsic
-def over(typing: Any, tile: Any, value: Any) -> Any:
-    """Returns a tile of floats divided by another one, or by a number."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        old = _vectors(builder, args[0])
-        if isinstance(value, TileType):
-            new = _vectors(builder, args[1])
-        else:
-            new = [_splat(builder, args[1], _FLOATS)] * len(old)
-        return _tile(builder, [builder.fdiv(a, b) for a, b in zip(old, new, strict=True)])
-
-    other = value if isinstance(value, TileType) else types.float32
-    return tile(tile, other), generate
 
 
 @intrinsic
@@ -278,8 +241,8 @@ def rounded(typing: Any, tile: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         name = f"llvm.rint.v{LANES}f32"
-        vectors = [_call(builder, name, _FLOATS, v) for v in _vectors(builder, args[0])]
-        return _tile(builder, vectors)
+        vectors = [_call(builder, name, _FLOATS, v) for v in vectors_of(builder, args[0])]
+        return tile_of(builder, vectors)
 
     return tile(tile), generate
 
@@ -289,12 +252,12 @@ def byte_of(typing: Any, tile: Any, place: Any) -> Any:
     """Returns byte `place` (0: the lowest) of each element of a tile of integers, as floats."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        shift = _splat(builder, builder.mul(builder.trunc(args[1], _INT), _INT(8)), _INTS)
+        shift = splat(builder, builder.mul(builder.trunc(args[1], _INT), _INT(8)), _INTS)
         parts = []
-        for vector in _vectors(builder, args[0]):
+        for vector in vectors_of(builder, args[0]):
             byte = builder.and_(builder.lshr(vector, shift), _constant(255))
             parts.append(builder.sitofp(byte, _FLOATS))
-        return _tile(builder, parts)
+        return tile_of(builder, parts)
 
     return TileType(tile.vectors)(tile, types.intp), generate
 
@@ -304,13 +267,13 @@ def with_byte(typing: Any, tile: Any, levels: Any, place: Any) -> Any:
     """Returns a tile of integers with byte `place`, which was 0, set to floats from 0 to 255."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        shift = _splat(builder, builder.mul(builder.trunc(args[2], _INT), _INT(8)), _INTS)
-        pairs = zip(_vectors(builder, args[0]), _vectors(builder, args[1]), strict=True)
+        shift = splat(builder, builder.mul(builder.trunc(args[2], _INT), _INT(8)), _INTS)
+        pairs = zip(vectors_of(builder, args[0]), vectors_of(builder, args[1]), strict=True)
         vectors = []
         for old, new in pairs:
             byte = builder.and_(builder.fptosi(new, _INTS), _constant(255))  # NaN may be anything
             vectors.append(builder.or_(old, builder.shl(byte, shift)))
-        return _tile(builder, vectors)
+        return tile_of(builder, vectors)
 
     return tile(tile, levels, types.intp), generate
 
@@ -321,12 +284,12 @@ def larger_bytes(typing: Any, tile: Any, array: Any, at: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vectors = []
-        for i, vector in enumerate(_vectors(builder, args[0])):
+        for i, vector in enumerate(vectors_of(builder, args[0])):
             old = builder.bitcast(vector, _BYTES)
             new = _load(context, builder, array, args[1], args[2], i)
             new = builder.bitcast(new, _BYTES)
             larger = builder.select(builder.icmp_unsigned(">", old, new), old, new)
             vectors.append(builder.bitcast(larger, _INTS))
-        return _tile(builder, vectors)
+        return tile_of(builder, vectors)
 
     return tile(tile, array, types.intp), generate

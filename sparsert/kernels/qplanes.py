@@ -17,11 +17,14 @@ from sparsert.kernels.lanes import (
     between,
     load,
     load_first,
+    over,
     plus,
     store,
     store_first,
+    times,
     zeros,
 )
+from sparsert.kernels.planes import copy
 from sparsert.kernels.qlanes import (
     add_dot,
     add_dot_of,
@@ -30,10 +33,8 @@ from sparsert.kernels.qlanes import (
     ints,
     larger_bytes,
     no_sums,
-    over,
     plus_int,
     sum_of,
-    times,
     to_floats,
     with_byte,
 )
@@ -118,10 +119,8 @@ def max_planes(x: Any, y: Any, taps: Any, sizes: Any, segments: Any, begin: int,
                 tile = larger_bytes(tile, x, plane * size + tap + i)
             store(floats(tile), scratch, i)
         for s in range(segments.shape[0]):
-            at, count = plane * outputs + segments[s, 1], segments[s, 2]
-            for i in range(0, count, LANES):
-                part = load(zeros(1), scratch, segments[s, 0] + i)
-                store_first(part, y, at + i, min(LANES, count - i))
+            at = plane * outputs + segments[s, 1]
+            copy(scratch, segments[s, 0], y, at, segments[s, 2])
 
 
 @kernel
@@ -148,10 +147,8 @@ def average_planes(
                 packed = with_byte(packed, quantised(mean, quant[1:]), c)
             store(floats(packed), scratch, i)
         for s in range(segments.shape[0]):
-            at, count_ = plane * outputs + segments[s, 1], segments[s, 2]
-            for i in range(0, count_, LANES):
-                part = load(zeros(1), scratch, segments[s, 0] + i)
-                store_first(part, y, at + i, min(LANES, count_ - i))
+            at = plane * outputs + segments[s, 1]
+            copy(scratch, segments[s, 0], y, at, segments[s, 2])
 
 
 @kernel

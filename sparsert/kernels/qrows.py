@@ -35,7 +35,17 @@ import numpy as np
 
 from sparsert.kernels.activations import activate
 from sparsert.kernels.compiling import inner, kernel, maker
-from sparsert.kernels.lanes import LANES, between, load, load_first, plus, store, store_first, zeros
+from sparsert.kernels.lanes import (
+    LANES,
+    between,
+    load,
+    load_first,
+    plus,
+    store,
+    store_first,
+    times,
+    zeros,
+)
 from sparsert.kernels.qlanes import (
     add_dot,
     add_dots,
@@ -47,7 +57,6 @@ from sparsert.kernels.qlanes import (
     plus_int,
     rounded,
     sum_of,
-    times,
     to_floats,
     with_byte,
 )

@@ -167,6 +167,46 @@ def _finish(scratch: Any, place: Any, job: Any) -> None:
 
 
 @inner
+def _of_width(
+    compute: Any, vectors: int, x: Any, place: Any, weights: Any, scratch: Any, job: Any
+) -> None:
+    """Runs compute() of up to six vectors with zeros of as many."""
+    if vectors == 6:
+        compute(zeros(6), x, place, weights, scratch, job)
+    elif vectors == 5:
+        compute(zeros(5), x, place, weights, scratch, job)
+    elif vectors == 4:
+        compute(zeros(4), x, place, weights, scratch, job)
+    elif vectors == 3:
+        compute(zeros(3), x, place, weights, scratch, job)
+    elif vectors == 2:
+        compute(zeros(2), x, place, weights, scratch, job)
+    else:
+        compute(zeros(1), x, place, weights, scratch, job)
+
+
+@inner
+def _run_tasks(
+    compute: Any, x: Any, weights: Any, scratch: Any, job: Any, begin: int, end: int
+) -> None:
+    """Runs tasks by compute(), with as many vectors or one more: so it is compiled less often."""
+    for task in range(begin, end):
+        place = _place(task, job)
+        vectors = job[1][place[1], 1]
+        if vectors > 6:
+            compute(zeros(8), x, place, weights, scratch, job)
+        elif vectors > 4:
+            compute(zeros(6), x, place, weights, scratch, job)
+        elif vectors > 2:
+            compute(zeros(4), x, place, weights, scratch, job)
+        elif vectors == 2:
+            compute(zeros(2), x, place, weights, scratch, job)
+        else:
+            compute(zeros(1), x, place, weights, scratch, job)
+        _finish(scratch, place, job)
+
+
+@inner
 def _csr_tile(zero: Any, x: Any, place: Any, weights: Any, scratch: Any, job: Any) -> None:
     values, shifts, slabs = weights
     _, t, first, last = place
@@ -195,18 +235,8 @@ def rows_csr(x: Any, weights: Any, job: Any, begin: int, end: int) -> None:
             _csr_tile(zeros(8), x, place, weights, scratch, job)
         elif vectors == 7:
             _csr_tile(zeros(7), x, place, weights, scratch, job)
-        elif vectors == 6:
-            _csr_tile(zeros(6), x, place, weights, scratch, job)
-        elif vectors == 5:
-            _csr_tile(zeros(5), x, place, weights, scratch, job)
-        elif vectors == 4:
-            _csr_tile(zeros(4), x, place, weights, scratch, job)
-        elif vectors == 3:
-            _csr_tile(zeros(3), x, place, weights, scratch, job)
-        elif vectors == 2:
-            _csr_tile(zeros(2), x, place, weights, scratch, job)
         else:
-            _csr_tile(zeros(1), x, place, weights, scratch, job)
+            _of_width(_csr_tile, vectors, x, place, weights, scratch, job)
         _finish(scratch, place, job)
 
 
@@ -234,21 +264,7 @@ def _bits_tile(zero: Any, x: Any, place: Any, weights: Any, scratch: Any, job: A
 @kernel
 def rows_bits(x: Any, weights: Any, job: Any, begin: int, end: int) -> None:
     """Weights (values, u64 [rows, words] with a bit for each, row_ptr, shift of each column)."""
-    scratch = _scratch(job)
-    for task in range(begin, end):
-        place = _place(task, job)
-        vectors = job[1][place[1], 1]
-        if vectors > 6:
-            _bits_tile(zeros(8), x, place, weights, scratch, job)
-        elif vectors > 4:
-            _bits_tile(zeros(6), x, place, weights, scratch, job)
-        elif vectors > 2:
-            _bits_tile(zeros(4), x, place, weights, scratch, job)
-        elif vectors == 2:
-            _bits_tile(zeros(2), x, place, weights, scratch, job)
-        else:
-            _bits_tile(zeros(1), x, place, weights, scratch, job)
-        _finish(scratch, place, job)
+    _run_tasks(_bits_tile, x, weights, _scratch(job), job, begin, end)
 
 
 @inner
@@ -271,21 +287,7 @@ def _wide_tile(zero: Any, x: Any, place: Any, weights: Any, scratch: Any, job: A
 @kernel
 def rows_wide(x: Any, weights: Any, job: Any, begin: int, end: int) -> None:
     """Weights in blocks of 1 x n: (values, column of blocks, row_ptr, shift of each column, n)."""
-    scratch = _scratch(job)
-    for task in range(begin, end):
-        place = _place(task, job)
-        vectors = job[1][place[1], 1]
-        if vectors > 6:
-            _wide_tile(zeros(8), x, place, weights, scratch, job)
-        elif vectors > 4:
-            _wide_tile(zeros(6), x, place, weights, scratch, job)
-        elif vectors > 2:
-            _wide_tile(zeros(4), x, place, weights, scratch, job)
-        elif vectors == 2:
-            _wide_tile(zeros(2), x, place, weights, scratch, job)
-        else:
-            _wide_tile(zeros(1), x, place, weights, scratch, job)
-        _finish(scratch, place, job)
+    _run_tasks(_wide_tile, x, weights, _scratch(job), job, begin, end)
 
 
 @inner
@@ -324,17 +326,5 @@ def rows_four(x: Any, weights: Any, job: Any, begin: int, end: int) -> None:
     scratch = _scratch(job)
     for task in range(begin, end):
         place = _place(task, job)
-        vectors = job[1][place[1], 1]
-        if vectors == 6:
-            _four_tile(zeros(6), x, place, weights, scratch, job)
-        elif vectors == 5:
-            _four_tile(zeros(5), x, place, weights, scratch, job)
-        elif vectors == 4:
-            _four_tile(zeros(4), x, place, weights, scratch, job)
-        elif vectors == 3:
-            _four_tile(zeros(3), x, place, weights, scratch, job)
-        elif vectors == 2:
-            _four_tile(zeros(2), x, place, weights, scratch, job)
-        else:
-            _four_tile(zeros(1), x, place, weights, scratch, job)
+        _of_width(_four_tile, job[1][place[1], 1], x, place, weights, scratch, job)
         _finish(scratch, place, job)

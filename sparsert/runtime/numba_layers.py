@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsert.kernels import planes, rows, vectors
+from sparsert.kernels import depthwise, planes, rows, vectors
 from sparsert.kernels.lanes import LANES
 from sparsert.runtime.numba_geometry import MAX_SHAPES, Geometry
 from sparsert.runtime.numba_ops import Activation, Node, Step, makes
@@ -96,6 +96,11 @@ def _constant_f32(node: Node, *indices: int) -> bool:
     return all(x is not None and x.dtype == np.float32 for x in arrays)
 
 
+def _check_residual(residual: np.ndarray | None, y: np.ndarray) -> None:
+    if residual is not None and residual.shape != y.shape:
+        raise ValueError(f"the residual has shape {residual.shape}; expected {y.shape}")
+
+
 def _why_not(node: Node) -> str | None:
     """Why a weighted node has no step."""
     if not _constant_f32(node, 1):
@@ -114,17 +119,20 @@ def _make_conv(node: Node) -> Step | str:
         return reason or ""
     if not 3 <= weight.ndim <= 5:
         return f"no kernel of Numba for {weight.ndim - 2} spatial dimensions"
-    return _Conv(node, weight)
+    packed = pack(weight.reshape(weight.shape[0], -1), node.get("group", 1))
+    is_depthwise = weight.shape[1] == 1 < node.get("group", 1) and packed.format == "csr"
+    return (_Depthwise if is_depthwise else _Conv)(node, weight, packed)
 
 
 class _Conv(_Weighted):
     """act(conv(x, weight) + bias + residual) over planes."""
 
-    def __init__(self, node: Node, weight: np.ndarray) -> None:
+    op = "conv"
+
+    def __init__(self, node: Node, weight: np.ndarray, packed: Packed) -> None:
         count = weight.ndim - 2
         self._group = node.get("group", 1)
-        packed = pack(weight.reshape(weight.shape[0], -1), self._group)
-        super().__init__(node, "conv", packed, weight)
+        super().__init__(node, self.op, packed, weight)
         self._channels = weight.shape[1] * self._group
         self._rows = weight.shape[0]
         self._taps = list(weight.shape[2:])
@@ -132,7 +140,8 @@ class _Conv(_Weighted):
         self._dilations = node.get("dilations", [1] * count)
         self._pads, self._auto = node.get("pads"), node.get("auto_pad")
 
-    def _lay_out(self, shape: Any) -> Any:
+    def _geometry(self, shape: Any) -> tuple[Geometry | None, tuple[int, ...]]:
+        """Where the inputs are, if there are outputs, and the shape of these."""
         size = shape[2:]
         if len(size) != len(self._taps) or shape[1] != self._channels:
             raise ValueError(
@@ -147,14 +156,20 @@ class _Conv(_Weighted):
         ]
         if min(out) < 0:
             raise ValueError(f"the window {reach} does not fit into the padded input {list(size)}")
+        y_shape = (shape[0], self._rows, *out)
         if 0 in out:
-            return None, None, None, None, (shape[0], self._rows, *out), 0
-        g = Geometry.of(size, self._taps, self._strides, self._dilations, begins, out)
+            return None, y_shape
+        return Geometry.of(size, self._taps, self._strides, self._dilations, begins, out), y_shape
+
+    def _lay_out(self, shape: Any) -> Any:
+        g, y_shape = self._geometry(shape)
+        if g is None:
+            return None, None, None, y_shape, 0
         shift = (np.arange(self._channels, dtype=np.int64)[:, None] * g.image + g.taps).reshape(-1)
         if shift.size and shift[-1] + g.columns >= 2**31:
             raise ValueError(f"the input {list(shape)} is too large for a kernel of Numba")
         tiles, segments = g.tables(_widest(self._packed))
-        outputs = math.prod(out)
+        outputs = math.prod(g.out)
         spread = int(g.taps.max() - g.taps.min()) if len(g.phases) == 1 else 0
         reads = 4 * (len(g.phases) * int(tiles[:, 1].max()) * LANES + spread)
         slab = _slab(self._packed, reads, self._channels, len(g.taps), self._group)
@@ -163,18 +178,16 @@ class _Conv(_Weighted):
         image = g.image * self._channels
         sizes = (image, outputs * self._rows, outputs, len(tiles), bands, self._rows, height)
         weights = arguments(self._packed, shift.astype(np.int32), slab)
-        y_shape = (shape[0], self._rows, *out)
-        return g, weights, (sizes, tiles, segments), None, y_shape, shape[0] * len(tiles) * bands
+        return g, weights, (sizes, tiles, segments), y_shape, shape[0] * len(tiles) * bands
 
     def run(self, inputs: _Arrays, room: Room) -> _Arrays:
         x = inputs[0]
         residual = inputs[1] if len(inputs) > 1 else None
-        g, weights, tables, _, shape, tasks = self._of_shape(x.shape)
+        g, weights, tables, shape, tasks = self._of_shape(x.shape)
         y = room.empty(shape)
         if tasks == 0:
             return (self._act.finish(y),)
-        if residual is not None and residual.shape != y.shape:
-            raise ValueError(f"the residual has shape {residual.shape}; expected {y.shape}")
+        _check_residual(residual, y)
         if g.is_direct:
             flat = room.flat(x)
         else:
@@ -194,6 +207,35 @@ class _Conv(_Weighted):
             tasks,
             x.shape[0] * int(tiles[:, 1].sum()) * self._packed.values.size,
         )
+        return (self._act.finish(y),)
+
+
+class _Depthwise(_Conv):
+    """The same where each row of weights reads one channel: plane by plane."""
+
+    op = "depthwise"
+
+    def _lay_out(self, shape: Any) -> Any:
+        g, y_shape = self._geometry(shape)
+        if g is None:
+            return None, None, y_shape, 0
+        packed = self._packed
+        weights = (packed.values, g.taps[packed.places % len(g.taps)], packed.row_ptr)
+        geometry = (g.window, g.phases, g.lines, g.line, self._channels, g.image)
+        return weights, geometry, y_shape, shape[0] * self._channels
+
+    def run(self, inputs: _Arrays, room: Room) -> _Arrays:
+        x = inputs[0]
+        residual = inputs[1] if len(inputs) > 1 else None
+        weights, geometry, shape, tasks = self._of_shape(x.shape)
+        y = room.empty(shape)
+        _check_residual(residual, y)
+        flat = y.reshape(-1)
+        other = room.plain(residual) if residual is not None else flat
+        out = (self._bias, other, residual is not None, flat)
+        arguments = (room.plain(x), weights, geometry, out, self._act.arguments)
+        work = y.size * (len(self._packed.values) // max(1, self._rows) + 1) // LANES
+        room.launch(depthwise.depthwise_csr, arguments, tasks, work)
         return (self._act.finish(y),)
 
 
@@ -244,8 +286,7 @@ class Linear(_Weighted):
         if x.shape[-1] != features:
             raise ValueError(f"the input has shape {list(x.shape)}; expected [..., {features}]")
         y = room.empty((*x.shape[:-1], outputs))
-        if residual is not None and residual.shape != y.shape:
-            raise ValueError(f"the residual has shape {residual.shape}; expected {y.shape}")
+        _check_residual(residual, y)
         count = math.prod(x.shape[:-1])
         y_flat = y.reshape(-1)
         if y_flat.size == 0:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from sparsert.runtime.numba_room import Room
 
 # Modules of this package with functions that @makes registers.
-_MODULES = ("numba_layers", "numba_pools", "numba_elementwise", "numba_qops")
+_MODULES = (
+    *("numba_layers", "numba_pools", "numba_elementwise", "numba_qops", "numba_attention"),
+    *("numba_norms", "numba_recurrent"),
+)
+PACKED_BYTES = 12  # the number of uint32 in TensorProto.DataType
 _Arrays = Sequence[Any]
 
 
@@ -119,6 +123,11 @@ def read_node(node: ir.Node) -> Node:
         inputs.append(np.dtype(value.dtype.numpy()) if known and value and value.dtype else None)
     values = {name: attribute.value for name, attribute in node.attributes.items()}
     return Node(node.op_type, values, constants, inputs, len(node.outputs))
+
+
+def as_floats(y: np.ndarray) -> np.ndarray:
+    """Returns an array of four bytes an element as kernels move it."""
+    return y.reshape(-1).view(np.float32)
 
 
 class StepWithoutWeights:

@@ -11,7 +11,15 @@ import numpy as np
 from sparsert.kernels import planes, qplanes, qrows
 from sparsert.kernels.lanes import LANES
 from sparsert.runtime.numba_geometry import MAX_SHAPES, Geometry
-from sparsert.runtime.numba_ops import Activation, Node, Step, StepWithoutWeights, makes
+from sparsert.runtime.numba_ops import (
+    PACKED_BYTES,
+    Activation,
+    Node,
+    Step,
+    StepWithoutWeights,
+    as_floats,
+    makes,
+)
 from sparsert.runtime.numba_qweights import as_matrix, of_one_column, pack_bytes
 from sparsert.runtime.numpy_functions import PoolWindows, window_pads
 from sparsert.runtime.packed_functions import range_of
@@ -20,17 +28,11 @@ if TYPE_CHECKING:
     from sparsert.runtime.numba_room import Room
 
 _Arrays = Sequence[Any]
-_BYTES = 12  # the number of uint32 in TensorProto.DataType
 _KERNELS = {"csr": qrows.qrows_csr, "dense": qrows.qrows_four, "bsr4": qrows.qrows_four}
 
 
 def _f32(values: Iterable[Any]) -> tuple[np.float32, ...]:
     return tuple(np.float32(value) for value in values)
-
-
-def _bits(y: np.ndarray) -> np.ndarray:
-    """Returns an array of four bytes an element as kernels move it."""
-    return y.reshape(-1).view(np.float32)
 
 
 @makes("QConv", "sparsert")
@@ -59,7 +61,7 @@ class _Conv:
         count = weight.ndim - 2
         group = node.get("group", 1)
         self._is_dynamic = node.op == "QConvDynamic"
-        self._to_bytes = not self._is_dynamic and node.get("to") == _BYTES
+        self._to_bytes = not self._is_dynamic and node.get("to") == PACKED_BYTES
         self._rows, self._channels = weight.shape[0], weight.shape[-1] * group
         self._taps = list(weight.shape[1:-1])
         self._strides = node.get("strides", [1] * count)
@@ -155,8 +157,8 @@ class _Conv:
         if residual is not None and residual.shape != y.shape:
             raise ValueError(f"the residual has shape {residual.shape}; expected {y.shape}")
         flat = _spread(x, g, zero, room)
-        other = _bits(room.plain(residual)) if residual is not None else _bits(y)
-        out = (start, scale, self._bias, other, _bits(y))
+        other = as_floats(room.plain(residual)) if residual is not None else as_floats(y)
+        out = (start, scale, self._bias, other, as_floats(y))
         sizes = (*sizes, int(residual is not None), int(self._to_bytes))
         end = (self._act.arguments, self._quant)
         room.launch(kernel, (flat, weights, sizes, tiles, segments, out, end), tasks)
@@ -171,9 +173,8 @@ def _spread(x: np.ndarray, g: Geometry, zero: int, room: Room) -> np.ndarray:
     flat = room.empty((count * g.image,), np.uint32)
     # Four equal bytes are a float that arithmetic leaves alone: a normal one, 0 or a quiet NaN.
     fill = np.full(4, zero, np.uint8).view(np.float32)[0]
-    room.launch(
-        planes.split_planes, (_bits(room.plain(x)), _bits(flat), g.window, g.phases, fill), count
-    )
+    spread = (as_floats(room.plain(x)), as_floats(flat), g.window, g.phases, fill)
+    room.launch(planes.split_planes, spread, count)
     return flat
 
 
@@ -202,7 +203,7 @@ class _Quantize(StepWithoutWeights):
         y = room.empty((x.shape[0], groups, *x.shape[2:]), np.uint32)
         tasks, columns = _planes_of(y)
         sizes = (x.shape[1], groups, columns)
-        arguments = (room.plain(x), _bits(y), sizes, scale, _f32(quant))
+        arguments = (room.plain(x), as_floats(y), sizes, scale, _f32(quant))
         room.launch(qplanes.quantize_planes, arguments, tasks if columns else 0)
         if self._is_dynamic:
             return y, np.array([scale, quant[0]], np.float32)
@@ -224,7 +225,7 @@ class _Dequantize(StepWithoutWeights):
         y = room.empty((x.shape[0], self._channels, *x.shape[2:]))
         tasks, columns = _planes_of(x)
         sizes = (self._channels, x.shape[1], columns)
-        arguments = (room.plain(x), _bits(y), sizes, self._scale, self._zero)
+        arguments = (room.plain(x), as_floats(y), sizes, self._scale, self._zero)
         room.launch(qplanes.dequantize_planes, arguments, tasks if columns else 0)
         return (y,)
 
@@ -249,7 +250,7 @@ class _Add(StepWithoutWeights):
             raise ValueError(f"the operands have shapes {a.shape} and {b.shape}")
         y = room.empty(a.shape, np.uint32)
         tasks, columns = _planes_of(y)
-        arguments = (room.plain(a), room.plain(b), _bits(y), columns, self._quant)
+        arguments = (room.plain(a), room.plain(b), as_floats(y), columns, self._quant)
         room.launch(qplanes.add_planes, arguments, tasks)
         return (y,)
 
@@ -335,16 +336,16 @@ class _Pool(StepWithoutWeights):
             return (y,)
         flat = _spread(x, g, 0 if self._is_max else self._zero, room)
         if self._is_max:
-            room.launch(qplanes.max_planes, (flat, _bits(y), g.taps, sizes, segments), tasks)
+            room.launch(qplanes.max_planes, (flat, as_floats(y), g.taps, sizes, segments), tasks)
             return (y,)
-        arguments = (flat, _bits(y), g.taps, counts, sizes, segments, self._alpha, self._quant)
+        arguments = (flat, as_floats(y), g.taps, counts, sizes, segments, self._alpha, self._quant)
         room.launch(qplanes.average_planes, arguments, tasks)
         return (y,)
 
     def _mean(self, x: np.ndarray, room: Room) -> _Arrays:
         y = room.empty((*x.shape[:2], *[1] * (x.ndim - 2)), np.uint32)
         tasks, columns = _planes_of(x)
-        arguments = (room.plain(x), _bits(y), columns, self._alpha, self._quant)
+        arguments = (room.plain(x), as_floats(y), columns, self._alpha, self._quant)
         room.launch(qplanes.mean_planes, arguments, tasks)
         return (y,)
 
@@ -354,7 +355,7 @@ def _make_elementwise(node: Node) -> Step | str:
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
     if node.constants[1] is None or (has_bias and node.constants[2] is None):
         return "its scales or bias are not constant"
-    if node.get("to") == _BYTES and not Activation.of(node).is_whole:
+    if node.get("to") == PACKED_BYTES and not Activation.of(node).is_whole:
         return f"no kernel of Numba for the activation {node.get('act')}"
     return _Elementwise(node)
 
@@ -370,7 +371,7 @@ class _Elementwise(StepWithoutWeights):
         self._scales = _f32(scales)
         self._bias = node.constants[2] if len(node.constants) > 2 else None
         self._channels = node.get("channels")
-        self._to_bytes = node.get("to") == _BYTES
+        self._to_bytes = node.get("to") == PACKED_BYTES
         self._quant = _f32([*node.get("quant"), 0, 0, 0][:5])
         self._act = Activation.of(node)
         self.kernel = f"change_i8_{LANES}"
@@ -388,8 +389,8 @@ class _Elementwise(StepWithoutWeights):
                 raise ValueError(f"the residual has shape {residual.shape}; expected {expected}")
         y = room.empty(x.shape if self._to_bytes else floats, np.uint32 if self._to_bytes else "f4")
         tasks, columns = _planes_of(x)
-        out = _bits(y)
-        other = _bits(room.plain(residual)) if residual is not None else out
+        out = as_floats(y)
+        other = as_floats(room.plain(residual)) if residual is not None else out
         bias = np.zeros(1, np.float32) if self._bias is None else self._bias
         has_bias = int(self._bias is not None)
         sizes = (self._channels, x.shape[1], columns, has_bias, kind, int(self._to_bytes))

@@ -6,22 +6,13 @@ from typing import Any
 
 import numba
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from sparsert.kernels import qlanes
 from sparsert.kernels.lanes import LANES, store
-from sparsert.runtime.numba_backend import NumbaBackend
-from sparsert.runtime.numpy_backend import NumpyBackend
-from sparsert.runtime.packed_functions import pack
-from tests.modelfile.sample_models import constant, make_model
+from tests.kernels.one_node import compare, random_bytes
 
 BYTES = {"to": 12}
-
-
-def random_bytes(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Packed bytes [N, channels, ...]; the values of channels that do not exist are any."""
-    return pack(rng.integers(0, 256, shape, np.uint8), 77)
 
 
 def weights(rng: np.random.Generator, *shape: int, zeros: float = 0.0) -> np.ndarray:
@@ -33,34 +24,10 @@ def weights(rng: np.random.Generator, *shape: int, zeros: float = 0.0) -> np.nda
 def same(
     op: str, feeds: list[np.ndarray | None], constants: dict[int, Any], **attributes: Any
 ) -> str:
-    """Runs one node in Numba and in NumPy, compares the bits, and returns the kernel's name."""
-    inputs: list[ir.Value | None] = []
-    given = iter(feeds)
-    arrays: dict[str, np.ndarray] = {}
-    for i in range(len(feeds) + len(constants)):
-        if i in constants:
-            inputs.append(None if constants[i] is None else constant(f"c{i}", constants[i]))
-            continue
-        array = next(given)
-        if array is None:
-            inputs.append(None)
-            continue
-        dtype = ir.TensorType(ir.DataType.from_numpy(array.dtype))
-        inputs.append(ir.Value(name=f"x{i}", shape=ir.Shape(array.shape), type=dtype))
-        arrays[f"x{i}"] = array
-    kind = ir.DataType.FLOAT if attributes.get("to") == 1 or "Dyn" in op else ir.DataType.UINT32
-    out = ir.Value(name="y", type=ir.TensorType(kind))
-    node = ir.node(op, inputs, attributes, domain="sparsert", outputs=[out], name="n")
-    model = make_model([v for v in inputs if v is not None and v.name in arrays], [out], [node])
-    backend = NumbaBackend(model, "the case", threads=2)
-    want = NumpyBackend(model).run(arrays)["y"]
-    for _ in range(2):  # the second run finds what the first one laid out
-        got = backend.run(arrays)["y"]
-        assert (got.dtype, got.shape) == (want.dtype, want.shape)
-        np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
-    (row,) = backend.explain().to_dict()["rows"]
-    assert row["step"], row["reason"]
-    return row["kernel"]
+    """Compares the bits of one node in Numba and in NumPy, and returns the kernel's name."""
+    got, want, kernel = compare(op, feeds, constants, **attributes)
+    np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
+    return kernel
 
 
 # Input, weights [rows, kernel, channels of a group]; attributes.

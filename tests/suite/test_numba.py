@@ -11,7 +11,6 @@ from tests.suite import (
     test_logic,
     test_matmul,
     test_movement,
-    test_norms,
     test_pooled_conv,
     test_sample,
     test_views,
@@ -19,7 +18,7 @@ from tests.suite import (
 from tests.suite.harness import NUMBA, Case, Engine, check
 
 MODULES = (
-    *(test_attention, test_index, test_logic, test_matmul, test_movement, test_norms),
+    *(test_attention, test_index, test_logic, test_matmul, test_movement),
     *(test_sample, test_in_place, test_pooled_conv, test_views),
 )
 

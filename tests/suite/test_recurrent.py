@@ -14,6 +14,7 @@ from sparsert.errors import SparsertError, UnsupportedOpError
 from tests.compat import coverage
 from tests.suite.harness import (
     ENGINES,
+    ENGINES_WITH_NUMBA,
     FUNCTION,
     Engine,
     assert_close,
@@ -206,14 +207,14 @@ def compare(model: onnx.ModelProto, engine: Engine, runs: list[dict[str, np.ndar
             assert_close(got, want, FUNCTION, f"{value.name} of {shapes}")
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize(("op", "options"), CASES)
 def test_variants(op: str, options: dict[str, Any], engine: Engine) -> None:
     model = layer(op, 7, sparsity=0.4, **options)
     compare(model, engine, [feeds_of(model, *size) for size in SIZES])
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("sparsity", [0.0, 0.9])
 @pytest.mark.parametrize("options", ["plain", "lengths_both", "states"])
 @pytest.mark.parametrize("op", list(GATES))
