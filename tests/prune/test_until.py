@@ -347,7 +347,8 @@ def test_it_goes_on_after_a_kill(tmp_path):
     assert [p.to_dict() for p in result.points] == [p.to_dict() for p in expected.points]
     assert_equal(state_of(module), state_of(whole))
     assert 0 < bench.calls < 5  # the table and the first rounds were there
-    again, result = run(tmp_path, dies_at(0, lambda: 1 / 0), bench=bench)  # nothing is left to do
+    idle = {"bench": bench, "on_progress": lambda stage, _share: pytest.fail(stage)}
+    again, result = run(tmp_path, dies_at(0, lambda: 1 / 0), **idle)  # nothing is left to do
     assert_equal(state_of(again), state_of(whole))
     with pytest.raises(SparsertError, match="another run, with other goal"):
         run(tmp_path, score, target_speedup=2.0)
