@@ -180,7 +180,7 @@ def mean_of_gradients(job: Job, measure: Callable[[Tensor, Tensor], Tensor]) -> 
                     slopes[name] = slopes[name] + part if name in slopes else part
             _check_reached([name for name in job.layers if name not in slopes])
             _check_finite("gradients", number, slopes)
-            count = _count(args, kwargs)
+            count = count_samples(args, kwargs)
             total += count
             for name, slope in slopes.items():
                 value = measure(slope, job.weights[name]) * count
@@ -214,7 +214,8 @@ def _requiring_gradients(job: Job) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def _count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+def count_samples(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """Returns the length of the first input."""
     tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
     return next((tensor.shape[0] for tensor in tensors if tensor.ndim), 1)
 

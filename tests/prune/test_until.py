@@ -17,6 +17,7 @@ from sparsert.cli_commands import sparsert as command
 from sparsert.errors import SparsertError
 from sparsert.prune import Recipe, RecipeError, Step, TargetError, prune_until
 from sparsert.prune.until.search import Choice, choose, explore, least_cost
+from sparsert.prune.until.sensitivity import Scores, WholeLoss, measure_losses
 from sparsert.report import module_bench
 from sparsert.report.cost_table import Cost, CostTable
 from sparsert.report.module_bench import Measured
@@ -150,6 +151,27 @@ def test_the_search_goes_by_the_harm_of_the_whole():
     assert harm(explore("abc", harm, 0, 0)) == 10
     factors = explore("abc", harm, 16, 0)
     assert harm(factors) == 2.5 and factors == explore("abc", harm, 16, 0)
+
+
+def test_what_a_batch_norm_makes_good_is_no_harm():
+    """All inputs are alike: what is left of each row gives the same but for a factor."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([1.0, 0.5]).repeat(4, 4))
+    before, modes = state_of(module), [part.training for part in module.modules()]
+    harms = []
+    for samples in (64, 4):  # four are too few for statistics of their own
+        batches = [torch.randn(64, 1).expand(64, 8).split(samples)[0]]
+        scores = Scores(module, ["0"], "magnitude", batches, None, 0)
+        wanted = {"0": [("unstructured", 0.5)]}
+        losses = measure_losses(module, scores, wanted, batches, lambda: 0, lambda _: None)
+        harms.append(losses["0"]["unstructured"][0][1])
+        assert WholeLoss(module, scores, batches)({"0": ("unstructured", 0.5)}) == harms[-1]
+    assert harms[0] < 1e-4 < 0.01 < harms[1]
+    assert_equal(state_of(module), before)
+    assert [part.training for part in module.modules()] == modes
+    assert module[1].track_running_stats
 
 
 def test_costs_between_those_measured():
@@ -347,7 +369,8 @@ def test_it_goes_on_after_a_kill(tmp_path):
     assert [p.to_dict() for p in result.points] == [p.to_dict() for p in expected.points]
     assert_equal(state_of(module), state_of(whole))
     assert 0 < bench.calls < 5  # the table and the first rounds were there
-    again, result = run(tmp_path, dies_at(0, lambda: 1 / 0), bench=bench)  # nothing is left to do
+    idle = {"bench": bench, "on_progress": lambda stage, _share: pytest.fail(stage)}
+    again, result = run(tmp_path, dies_at(0, lambda: 1 / 0), **idle)  # nothing is left to do
     assert_equal(state_of(again), state_of(whole))
     with pytest.raises(SparsertError, match="another run, with other goal"):
         run(tmp_path, score, target_speedup=2.0)

@@ -155,18 +155,19 @@ class Loop:
     # ---- before the first round -----------------------------------------------------------------
     def _begin(self) -> None:
         journal, settings = self._journal, self._settings
-        self._report("timing each layer", 0.0)
-        self._costs = CostTable.from_dict(
-            journal.once(
-                "costs",
-                lambda: self._bench.table(
-                    self._names,
-                    settings.patterns,
-                    settings.sparsities,
-                    lambda share: self._report("timing each layer", share),
-                ).to_dict(),
+        stage = "timing each layer"
+
+        def compute() -> dict[str, Any]:
+            self._report(stage, 0.0)
+            table = self._bench.table(
+                self._names,
+                settings.patterns,
+                settings.sparsities,
+                lambda share: self._report(stage, share),
             )
-        )
+            return table.to_dict()
+
+        self._costs = CostTable.from_dict(journal.once("costs", compute))
         self._names = [name for name in self._names if name in self._costs.layers]
         refuse([] if self._names else ["none of the module's layers was found in its file"])
         dense = self._measure("dense", is_careful=True)

@@ -15,7 +15,7 @@ torch = import_torch()
 
 from torch import Tensor, nn  # noqa: E402
 
-from sparsert.prune.calibration import device_of, eval_mode, split_batch  # noqa: E402
+from sparsert.prune.calibration import count_samples, device_of, eval_mode, split_batch  # noqa: E402
 from sparsert.prune.criteria import CRITERIA, Job  # noqa: E402
 from sparsert.prune.masking import (  # noqa: E402
     PrunableLayer,
@@ -29,6 +29,8 @@ from sparsert.prune.selection import Options, choose_masks, measure  # noqa: E40
 # (pattern, sparsity) pairs to try, by layer -> loss of each.
 Wanted = Mapping[str, Sequence[tuple[str, float]]]
 Losses = dict[str, dict[str, list[list[float]]]]  # layer -> pattern -> [sparsity, loss] rows
+
+FEWEST = 16  # samples of a batch whose own statistics norms can go by
 
 
 class Scores:
@@ -86,7 +88,7 @@ def measure_losses(
     total = max(sum(len(tries) for tries in wanted.values()), 1)
     done = 0
     found: Losses = {}
-    with eval_mode(model), torch.no_grad():
+    with _trial_mode(model, batches), torch.no_grad():
         before = _outputs(model, batches) if batches else score()
         for name, tries in wanted.items():
             patterns = found.setdefault(name, {})
@@ -109,7 +111,7 @@ class WholeLoss:
         self._model = model
         self._scores = scores
         self._batches = batches
-        with eval_mode(model), torch.no_grad():
+        with _trial_mode(model, batches), torch.no_grad():
             self._before = _outputs(model, batches)
 
     def __call__(self, shares: Mapping[str, tuple[str, float]]) -> float:
@@ -118,7 +120,7 @@ class WholeLoss:
         Args:
             shares: pattern and sparsity of each layer that is to get more zeros.
         """
-        with eval_mode(self._model), torch.no_grad(), ExitStack() as stack:
+        with _trial_mode(self._model, self._batches), torch.no_grad(), ExitStack() as stack:
             for name, (pattern, sparsity) in shares.items():
                 mask = self._scores.mask(name, pattern, sparsity)
                 stack.enter_context(_pruned(self._scores.layer(name), mask))
@@ -153,6 +155,30 @@ def _pruned(layer: PrunableLayer, mask: Tensor) -> Iterator[None]:
         yield
     finally:
         parameter.data = before
+
+
+@contextmanager
+def _trial_mode(model: nn.Module, batches: Sequence[Any]) -> Iterator[None]:
+    """Eval mode, but batch norms go by each batch: training moves their statistics after a pruning.
+
+    With small batches, or none, they go by those that they have.
+    """
+    norms = [
+        part
+        for part in model.modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats
+    ]
+    counts = [count_samples(*split_batch(batch)[:2]) for batch in batches]
+    with eval_mode(model):
+        if not counts or min(counts) < FEWEST:
+            norms = []
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.track_running_stats = True
 
 
 def _outputs(model: nn.Module, batches: Sequence[Any]) -> list[Tensor]:
