@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_ARGS)
 CMAKE = $(BIN)/cmake -G Ninja -S . -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
   -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DSPARSERT_WERROR=$(WERROR)
 DEV := build/dev
@@ -17,8 +17,10 @@ ASAN := build/asan
 CROSS := build/aarch64
 ARM := build/arm
 CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
-# Folders of the Python suite that run once more under the sanitizers.
-ASAN_TESTS ?= $(wildcard tests/modelfile tests/runtime tests/formats tests/regressions)
+# The part of the Python suite that runs once more under the sanitizers: files and runs of the core.
+ASAN_TESTS ?= tests/regressions $(wildcard $(patsubst %,tests/%.py,modelfile/test_bad_files \
+  modelfile/test_levels modelfile/test_round_trip runtime/test_capi runtime/test_fallback \
+  runtime/test_mapped_file runtime/test_plans runtime/test_tuning_cache))
 
 .PHONY: help build build-all demo test check format bench peers peers-short sweep performance pruning pruning-until fuzz \
   asan tsan cross embedded arm arm-short arm-report coverage clean distclean
@@ -32,9 +34,15 @@ $(VENV)/.stamp-venv:
 	@touch $@
 
 # .stamp-NAME: this package, editable, with the extra NAME and the build tools; CMake compiles the
-# extension separately, so that a change in csrc/ recompiles only itself.
-$(VENV)/.stamp-%: pyproject.toml setup.py | $(VENV)/.stamp-venv
-	SPARSERT_SKIP_EXTENSION=1 $(PIP) -e '.[build,$*]'
+# extension separately, so that a change in csrc/ recompiles only itself. The build tools come first:
+# make -j then compiles while pip installs the rest.
+INSTALL = SPARSERT_SKIP_EXTENSION=1 $(PIP) -e
+$(VENV)/.stamp-build: pyproject.toml setup.py | $(VENV)/.stamp-venv
+	$(INSTALL) '.[build]'
+	@touch $@
+
+$(VENV)/.stamp-%: pyproject.toml setup.py | $(VENV)/.stamp-build
+	$(INSTALL) '.[build,$*]'
 	@touch $@
 
 $(DEV)/build.ninja: CMakeLists.txt pyproject.toml $(VENV)/.stamp-build
@@ -53,7 +61,8 @@ test: $(VENV)/.stamp-dev build-all ## every test, C++ and Python
 	$(BIN)/ctest --test-dir $(DEV) --output-on-failure -j $(JOBS)
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not timing" \
 	  $(PYTEST_ARGS) tests
-	$(BIN)/python -m pytest -q -m timing $(PYTEST_ARGS) tests || [ $$? = 5 ] # 5: PYTEST_ARGS leaves none
+	$(BIN)/python -m pytest -q -m timing $(PYTEST_ARGS) $$(grep -rl --include='test_*.py' mark.timing tests) \
+	  || [ $$? = 5 ] # 5: PYTEST_ARGS leaves none
 
 check: $(VENV)/.stamp-dev build-all ## style, types, layout, dependencies, ISA objects
 	$(BIN)/ruff check .
@@ -114,8 +123,8 @@ ASAN_PATH = --capture=sys -o pythonpath="$(ASAN)/site ."
 
 asan: $(VENV)/.stamp-dev $(ASAN)/.built ## C++ tests and part of the Python suite under ASan and UBSan
 	$(BIN)/ctest --test-dir $(ASAN) --output-on-failure -j $(JOBS)
-	$(if $(ASAN_TESTS),$(ASAN_ENV) $(BIN)/pytest -q -n $(JOBS) $(PYTEST_ARGS) -m "not slow" \
-	  $(ASAN_PATH) $(ASAN_TESTS))
+	$(ASAN_ENV) $(BIN)/pytest -q -n $(JOBS) $(PYTEST_ARGS) -m "not slow and not timing" \
+	  $(ASAN_PATH) $(ASAN_TESTS)
 
 fuzz: $(VENV)/.stamp-dev $(ASAN)/.built ## malformed files into the reader, under the sanitizers
 	$(ASAN_ENV) SPARSERT_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -q $(PYTEST_ARGS) -m fuzz $(ASAN_PATH) tests

@@ -1,39 +1,31 @@
-"""Builds tests/cpp/reader_test.cc with the address and undefined-behaviour sanitizers."""
+"""Runs tests/cpp/reader_test.cc, which reads files for the tests of the reader."""
 
 from __future__ import annotations
 
 import functools
-import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
 
+import sparsert
+
 ROOT = Path(__file__).resolve().parents[2]
-LAYERS = ("base/platform.cc", "graph/graph.cc", "modelfile/*.cc", "formats/*.cc")
 
 
 @functools.cache
-def build() -> Path:
-    """Returns the path of the driver, or skips the test where there is no compiler."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    sources = [path for pattern in LAYERS for path in sorted((ROOT / "csrc").glob(pattern))]
-    sources.append(ROOT / "tests" / "cpp" / "reader_test.cc")
-    driver = Path(tempfile.mkdtemp(prefix="sparsert-")) / "reader_test"
-    flags = ["-std=c++17", "-O1", "-fno-exceptions", "-fno-rtti", "-Wall", "-Wextra", "-Werror"]
-    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = [compiler, *flags, *checks, f"-I{ROOT / 'csrc'}", *map(str, sources)]
-    subprocess.run([*command, "-o", str(driver)], check=True)
-    return driver
+def program() -> Path:
+    """Returns the program of the build that the package is of; make asan has it with sanitizers."""
+    package = Path(sparsert.__file__).resolve().parent
+    for build in (package.parents[1], ROOT / "build" / "dev"):
+        if (build / "reader_test").exists():
+            return build / "reader_test"
+    pytest.skip("reader_test is not compiled: make build-all")
 
 
 def run(*arguments: str | Path | int) -> list[str]:
     """Runs the driver and returns the lines that it prints."""
-    command = [str(build()), *map(str, arguments)]
+    command = [str(program()), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout.splitlines()

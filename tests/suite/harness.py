@@ -267,16 +267,18 @@ def make_session(model: onnx.ModelProto | bytes, threads: int = 1) -> Any:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def check(case: Case, engine: Engine) -> None:
-    """Runs a case on an engine and compares all outputs with onnxruntime's."""
-    if not case.known_problem:
-        _check(case, engine)
-        return
-    try:
-        _check(case, engine)
-    except (AssertionError, SparsertError):
+def check(case: Case, engines: Sequence[Engine] = tuple(ENGINES)) -> None:
+    """Runs a case on engines and compares all outputs with onnxruntime's; names all that fail."""
+    failures = []
+    for engine in engines:
+        try:
+            _check(case, engine)
+        except (AssertionError, SparsertError) as error:
+            failures.append(f"{engine}: {error}")
+    if case.known_problem:
+        assert len(failures) == len(engines), f"{case.name} works now: remove its known_problem"
         pytest.xfail(case.known_problem)
-    pytest.fail(f"{case.name} works now: remove its known_problem")
+    assert not failures, "\n".join(failures)
 
 
 def _check(case: Case, engine: Engine) -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 import sparsert
-from tests.suite.harness import ENGINES, FUNCTION, Case, Engine, check, i64, random_weights, unique
+from tests.suite.harness import ENGINES, FUNCTION, Case, check, i64, random_weights, unique
 
 HEADS, SIZE = 3, 8
 WIDTH = HEADS * SIZE
@@ -124,10 +124,9 @@ def cases() -> list[Case]:
 CASES = unique(cases())
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_attention(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_attention(case: Case) -> None:
+    check(case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -162,9 +161,8 @@ FOUR_DIMENSIONS = {
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
 @pytest.mark.parametrize("name", FOUR_DIMENSIONS)
-def test_four_dimensions(name: str, engine: Engine) -> None:
+def test_four_dimensions(name: str) -> None:
     inputs = {"q": [2, 3, "s", 5], "k": [2, 3, 5, "t"], "v": [2, 3, "t", 7]}
     if name != "columns":
         inputs["m"] = ["s", "t"]
@@ -177,7 +175,7 @@ def test_four_dimensions(name: str, engine: Engine) -> None:
         sizes=sizes,
         tolerance=FUNCTION,
     )
-    check(one, engine)
+    check(one)
 
 
 NOT_FUSED = {
@@ -217,7 +215,7 @@ def test_is_not_fused_where_it_would_be_wrong(name: str) -> None:
         sizes=[{"n": 2, "s": 9}],
         tolerance=FUNCTION,
     )
-    check(one, ENGINES[-1])
+    check(one, ENGINES[-1:])
     model = sparsert.load(one.proto, tune=False, strict=True)
     model.run(None, one.runs[0][0])
     assert "Attention" not in [row["op"] for row in model.explain().to_dict()["rows"]]

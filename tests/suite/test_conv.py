@@ -9,7 +9,6 @@ from tests.suite.harness import (
     ENGINES_WITH_NUMBA,
     FUNCTION,
     Case,
-    Engine,
     check,
     op_text,
     random_weights,
@@ -381,7 +380,6 @@ CASES = unique(
 )
 
 
-@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_conv(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_conv(case: Case) -> None:
+    check(case, ENGINES_WITH_NUMBA)

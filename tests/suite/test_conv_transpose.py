@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.suite.harness import Case, Engine, check, op_text, random_weights, unique
+from tests.suite.harness import Case, check, op_text, random_weights, unique
 
 
 def transpose(
@@ -139,5 +139,5 @@ def all_cases() -> list[Case]:
 
 
 @pytest.mark.parametrize("case", unique(all_cases()), ids=str)
-def test_conv_transpose(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_conv_transpose(case: Case) -> None:
+    check(case)

@@ -12,7 +12,6 @@ from tests.suite.harness import (
     FUNCTION,
     ROUNDED,
     Case,
-    Engine,
     check,
     random_weights,
     unique,
@@ -401,7 +400,6 @@ def cast_cases() -> list[Case]:
 CASES = unique(unary_cases() + prelu_cases() + batch_norm_cases() + binary_cases() + cast_cases())
 
 
-@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_elementwise(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_elementwise(case: Case) -> None:
+    check(case, ENGINES_WITH_NUMBA)

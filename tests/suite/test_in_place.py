@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sparsert
-from tests.suite.harness import ENGINES, NETWORK, Case, check, random_weights, unique
+from tests.suite.harness import NETWORK, Case, check, random_weights, unique
 
 SIDE = 19
 WEIGHTS = {
@@ -58,10 +58,9 @@ CASES = unique(
 )
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_outputs_in_the_memory_of_inputs(case, engine):
-    check(case, engine)
+def test_outputs_in_the_memory_of_inputs(case):
+    check(case)
 
 
 def arena_bytes(nodes: list[str]) -> int:

@@ -296,8 +296,8 @@ CASES = unique(arg_cases() + topk_cases() + gather_cases() + scatter_cases() + l
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_case(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_case(case: Case) -> None:
+    check(case)
 
 
 BAD_INDEX = {

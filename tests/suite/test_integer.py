@@ -94,8 +94,8 @@ def cases() -> list[Case]:
 
 
 @pytest.mark.parametrize("case", cases(), ids=str)
-def test_case(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_case(case: Case) -> None:
+    check(case)
 
 
 def test_divisions_by_zero_and_of_the_least(engine: Engine) -> None:

@@ -9,7 +9,6 @@ from tests.suite.harness import (
     ENGINES,
     NETWORK,
     Case,
-    Engine,
     check,
     i64,
     random_weights,
@@ -166,8 +165,8 @@ BY_NAME = {made.name: made for made in CASES}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_layouts(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_layouts(case: Case) -> None:
+    check(case)
 
 
 @pytest.mark.parametrize("name", ["block_1", "block_2", "residual_1", "softmax_2", "prelu_1"])

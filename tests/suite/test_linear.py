@@ -9,7 +9,6 @@ from tests.suite.harness import (
     ENGINES_WITH_NUMBA,
     FUNCTION,
     Case,
-    Engine,
     check,
     random_weights,
     unique,
@@ -299,7 +298,6 @@ def fusion_cases() -> list[Case]:
 CASES = unique(gemm_cases() + shape_cases() + matmul_cases() + fusion_cases())
 
 
-@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_linear(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_linear(case: Case) -> None:
+    check(case, ENGINES_WITH_NUMBA)

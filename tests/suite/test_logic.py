@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from tests.suite.harness import ENGINES, EXACT, Case, Engine, check, i64, unique
+from tests.suite.harness import EXACT, Case, check, i64, unique
 
 COMPARISONS = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 SHAPES = {
@@ -121,7 +121,6 @@ def where_cases() -> list[Case]:
 CASES = unique([*comparison_cases(), *logic_cases(), *where_cases()])
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_logic(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_logic(case: Case) -> None:
+    check(case)

@@ -94,7 +94,7 @@ def case_of(name: str) -> Case:
 @pytest.mark.parametrize("name", tables())
 def test_table(name: str, engine: Engine) -> None:
     case = case_of(name)
-    check(case, engine)
+    check(case, [engine])
     model = case.load(engine)
     feeds, (want, *_) = case.runs[0]
     assert_close(model.run(None, feeds)[0], want, EXACT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import ENGINES, SUM, Case, Engine, check, random_weights, unique
+from tests.suite.harness import SUM, Case, check, random_weights, unique
 
 
 def shape_cases() -> list[Case]:
@@ -143,8 +143,7 @@ def neighbour_cases() -> list[Case]:
 CASES = unique([*shape_cases(), *size_cases(), *folded_cases(), *gemm_cases(), *neighbour_cases()])
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_matmul(case: Case, engine: Engine) -> None:
+def test_matmul(case: Case) -> None:
     assert case.tolerance is SUM
-    check(case, engine)
+    check(case)

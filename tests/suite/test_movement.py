@@ -13,7 +13,6 @@ from tests.suite.harness import (
     FUNCTION,
     ROUNDED,
     Case,
-    Engine,
     check,
     i64,
     random_weights,
@@ -518,5 +517,5 @@ CASES = unique(
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_movement(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_movement(case: Case) -> None:
+    check(case)

@@ -170,10 +170,9 @@ SPELT_OUT = spelt_out_cases()
 CASES = unique([*axis_cases(), *statistics_cases(), *layout_cases(), *SPELT_OUT])
 
 
-@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_norm(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_norm(case: Case) -> None:
+    check(case, ENGINES_WITH_NUMBA)
 
 
 @pytest.mark.parametrize("case", SPELT_OUT, ids=str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from onnx import TensorProto
 
-from tests.suite.harness import ENGINES_WITH_NUMBA, EXACT, SUM, Case, Engine, check, unique
+from tests.suite.harness import ENGINES_WITH_NUMBA, EXACT, SUM, Case, check, unique
 
 
 def all_cases() -> list[Case]:
@@ -160,7 +160,6 @@ def index_cases() -> list[Case]:
     return cases
 
 
-@pytest.mark.parametrize("engine", ENGINES_WITH_NUMBA, ids=str)
 @pytest.mark.parametrize("case", unique(all_cases() + index_cases()), ids=str)
-def test_pool(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_pool(case: Case) -> None:
+    check(case, ENGINES_WITH_NUMBA)

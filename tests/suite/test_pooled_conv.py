@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import sparsert
-from tests.suite.harness import ENGINES, NETWORK, Case, check, random_weights, unique
+from tests.suite.harness import NETWORK, Case, check, random_weights, unique
 
 WEIGHTS = {
     "three": random_weights(7, 1, 3, 3),
@@ -70,10 +70,9 @@ CASES = unique(
 )
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_convolutions_with_pools(case, engine):
-    check(case, engine)
+def test_convolutions_with_pools(case):
+    check(case)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.suite.harness import Case, Engine, check
+from tests.suite.harness import Case, check
 from tests.suite.random_channels import channel_case
 from tests.suite.random_features import feature_case
 from tests.suite.random_graphs import random_case
@@ -17,5 +17,5 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_random_graph(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_random_graph(case: Case) -> None:
+    check(case)

@@ -198,5 +198,5 @@ def test_of_nothing(op: str, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("case", unique(reduce_cases() + softmax_cases()), ids=str)
-def test_reduce(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_reduce(case: Case) -> None:
+    check(case)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import FUNCTION, Case, Engine, check, random_weights, unique
+from tests.suite.harness import FUNCTION, Case, check, random_weights, unique
 
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -227,5 +227,5 @@ def axis_cases() -> list[Case]:
 
 
 @pytest.mark.parametrize("case", unique(all_cases() + axis_cases()), ids=str)
-def test_resize(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_resize(case: Case) -> None:
+    check(case)

@@ -128,8 +128,8 @@ CASES = unique(grid_cases() + roi_cases())
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_case(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_case(case: Case) -> None:
+    check(case)
 
 
 def test_image_that_there_is_not(engine: Engine) -> None:

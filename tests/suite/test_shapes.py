@@ -10,7 +10,6 @@ from tests.suite.harness import (
     FUNCTION,
     SUM,
     Case,
-    Engine,
     check,
     i64,
     random_weights,
@@ -304,5 +303,5 @@ def all_cases() -> list[Case]:
 
 
 @pytest.mark.parametrize("case", unique(all_cases()), ids=str)
-def test_shapes(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_shapes(case: Case) -> None:
+    check(case)

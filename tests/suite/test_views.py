@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.suite.harness import ENGINES, Case, Engine, check, i64, random_weights, unique
+from tests.suite.harness import ENGINES, Case, check, i64, random_weights, unique
 
 X = (3, 6, 7, 5)  # several images, planes that are no whole number of vectors
 
@@ -229,8 +229,8 @@ BY_NAME = {made.name: made for made in CASES}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_views(case: Case, engine: Engine) -> None:
-    check(case, engine)
+def test_views(case: Case) -> None:
+    check(case)
 
 
 # How explain() says that the Concat, Split, Slice and Gather nodes of a case are computed.
