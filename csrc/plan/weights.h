@@ -59,8 +59,9 @@ struct PackKey {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
            transposed == o.transposed && phases == o.phases && vector == o.vector &&
            bytes == o.bytes && depthwise == o.depthwise && row_taps == o.row_taps &&
-           bias == o.bias && format == o.format && direct == o.direct && block_depth == o.block_depth && pair_rows == o.pair_rows &&
-           lanes == o.lanes && panel_rows == o.panel_rows && group_panels == o.group_panels;
+           bias == o.bias && format == o.format && direct == o.direct &&
+           block_depth == o.block_depth && pair_rows == o.pair_rows && lanes == o.lanes &&
+           panel_rows == o.panel_rows && group_panels == o.group_panels;
   }
 };
 
