@@ -40,6 +40,10 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
   }
   return static_cast<int64_t>(factor * l1);
 }
+// pat4 of bytes: cycles of a panel's fifteen loops where so few tiles repeat their lengths that
+// branch predictors do not learn them.
+constexpr int kUnlearntTiles = 2;
+constexpr double kUnlearntCycles = 220.0;
 constexpr int64_t kMinBlockDepth = 32;
 constexpr int64_t kMaxBlockDepth = 1024;
 constexpr int64_t kMaxSquareDepth = 65536 - kSquareRows;
@@ -181,10 +185,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         cycles = nnz * std::max(nv / fma * 1.08, 1.5) +
                  groups * static_cast<double>(stats.rows * blocks) * (10.0 + 2.0 * nv);
         break;
-      case SpmmFormat::kPat4:
+      case SpmmFormat::kPat4: {
+        const bool learns = !problem.bytes || choice.tiling.tiles > kUnlearntTiles;
         cycles = nnz * nv / fma + static_cast<double>(stats.columns4) * 1.2 +
-                 panels * (100.0 + 4.0 * nv);
+                 panels * ((learns ? 100.0 : kUnlearntCycles) + 4.0 * nv);
         break;
+      }
       case SpmmFormat::kBsr4:
         stored = 4.0 * static_cast<double>(stats.columns4);
         cycles = stored * nv / fma * 1.05 + panels * (20.0 + 4.0 * nv);

@@ -6,8 +6,10 @@
 
 #include "graph/infer_rules.h"
 #include "kernels/qpool/qpool.h"
+#include "kernels/qtaps/qtaps.h"
 #include "kernels/quantize/quantize.h"
 #include "plan/builder.h"
+#include "plan/choose_layouts.h"
 #include "plan/conv_operands.h"
 #include "plan/lower_qdwconv.h"
 #include "plan/lower_qspmv.h"
@@ -285,6 +287,57 @@ Status FillRows(PlanBuilder* b, const QspmmArgs& q, const PackKey& key, int64_t 
   return Status::Ok();
 }
 
+// Whether groups of four taps of a row are fewer than groups of four channels.
+bool GainsByQtaps(const Window& w, int64_t channels) {
+  const int64_t groups = (w.kernel[1] + 3) / 4;
+  const int64_t stride = w.stride[1];
+  return channels * groups < w.kernel[1] && w.dilation[1] == 1 &&
+         (stride == 1 || stride == 2 || stride == 4);
+}
+
+// Appends the step that groups them, padding included, and lets `o` read the groups.
+Status AddQtaps(PlanBuilder* b, int64_t channels, uint8_t zero, SpmmOperands* o) {
+  Window& w = o->window;
+  QtapsArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  const int64_t groups = (w.kernel[1] + 3) / 4;
+  const int64_t apart = 4 / w.stride[1];  // columns between the groups of a window
+  args->batch = o->batch;
+  args->channels = channels;
+  args->in_h = w.in[0];
+  args->in_w = w.in[1];
+  args->rows = (w.out[0] - 1) * w.stride[0] + (w.kernel[0] - 1) * w.dilation[0] + 1;
+  args->columns = w.out[1] + (groups - 1) * apart;
+  args->stride = w.stride[1];
+  args->pad_h = w.pad_begin[0];
+  args->pad_w = w.pad_begin[1];
+  args->zero = zero;
+  args->x_image = o->x_image;
+  args->y_plane = PlaneStride(args->rows * args->columns);
+  args->y_image = args->y_plane * channels;
+  Kernel kernel;
+  if (!SelectQtaps(b->options.isa, &kernel)) {
+    return b->Fail(StatusCode::kInternal, "no kernel for these operands");
+  }
+  IoRef taps;
+  const int64_t all = args->batch * args->y_image;
+  SRT_RETURN_IF_ERROR(b->Temporary(static_cast<size_t>(all) * sizeof(uint32_t), &taps));
+  const IoRef io[] = {o->x, taps};
+  SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 2}, QtapsItems(*args),
+                                 static_cast<size_t>(QtapsLength(*args)),
+                                 static_cast<double>(all) * 0.3));
+  o->x = taps;
+  o->x_row = args->y_plane;
+  o->x_group = o->x_image = args->y_image;
+  w.kernel[1] = groups;
+  w.stride[1] = 1;
+  w.dilation[1] = apart;
+  w.in[0] = args->rows;
+  w.in[1] = args->columns;
+  for (int d = 0; d < 2; ++d) w.pad_begin[d] = w.pad_end[d] = 0;
+  return Status::Ok();
+}
+
 Status LowerQuantisedConv(PlanBuilder* b) {
   const Node& node = *b->node;
   const uint32_t x = node.Input(0);
@@ -325,6 +378,13 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   o.key.taps = static_cast<int32_t>(o.window.kernel[0] * o.window.kernel[1]);
   o.key.bytes = true;
   o.key.depthwise = depthwise;
+  const int64_t channels = weights.dims[weights.rank - 1];  // of a group
+  const bool by_row_taps =
+      !at_run && !depthwise && groups == 1 && channels <= 4 && GainsByQtaps(o.window, channels);
+  if (by_row_taps) {
+    o.key.row_taps = static_cast<int32_t>(o.window.kernel[1]);
+    o.key.taps = static_cast<int32_t>(o.window.kernel[0] * ((o.window.kernel[1] + 3) / 4));
+  }
   SRT_RETURN_IF_ERROR(FillRows(b, q, o.key, rows * groups, &values));
   q.scale = values.scale;
   q.at_run = false;  // until the step is added
@@ -361,7 +421,12 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   const bool is_vector = IsPointwise(o.window) && o.columns == 1 && groups == 1 && o.x_row == 1 &&
                          o.y_row == 1 && o.r_row <= 1;
   if (is_vector) return LowerQspmv(b, o);
-  if (GainsByPhases(o.window)) SRT_RETURN_IF_ERROR(AddPhases(b, in.dims[1], &o));
+  if (by_row_taps) {
+    SRT_RETURN_IF_ERROR(AddQtaps(b, channels, q.fill, &o));
+    q.fill = 0;  // no tap lies outside
+  } else if (GainsByPhases(o.window)) {
+    SRT_RETURN_IF_ERROR(AddPhases(b, in.dims[1], &o));
+  }
   return LowerSpmm(b, o);
 }
 

@@ -148,6 +148,7 @@ Status Weights::AsCsr(const PackKey& key, const Csr** csr) {
   wanted.phases = key.phases;
   wanted.bytes = key.bytes;
   wanted.depthwise = key.depthwise;
+  wanted.row_taps = key.row_taps;
   wanted.groups = key.transposed ? key.groups : 1;
   wanted.taps = key.transposed || key.bytes ? key.taps : 1;
   if (!(csr_key_ == wanted)) {
@@ -275,6 +276,7 @@ Status Weights::RearrangePhases(const PackKey& key, Csr* csr) {
 
 // [M][taps][C] signed bytes become [M][ceil(C / 4)][taps] of four bytes. Depthwise [M][taps][1]
 // become ceil(M / 4) groups of four rows that read the same packed plane, each its own byte of it.
+// With row_taps, four successive taps of a kernel's row are grouped instead: [M][C][taps].
 Status Weights::GroupBytes(const PackKey& key, Csr* csr) {
   const EncodedTensor& data = graph_->tensors[key.tensor].data;
   // A row at a time: as floats, the whole matrix would take four times as much as its bytes.
@@ -290,8 +292,10 @@ Status Weights::GroupBytes(const PackKey& key, Csr* csr) {
   uint64_t nonzeros = 0;
   SRT_RETURN_IF_ERROR(NonZeros(key.tensor, &nonzeros));
   const int64_t taps = key.taps;
-  const int64_t channels = data.cols / taps;
-  const int64_t quads = (channels + 3) / 4;
+  const int64_t row_taps = key.row_taps;
+  const int64_t row_groups = (row_taps + 3) / 4;
+  const int64_t channels = data.cols / (row_taps == 0 ? taps : taps / row_groups * row_taps);
+  const int64_t quads = row_taps == 0 ? (channels + 3) / 4 : channels;
   csr->rows = key.depthwise ? (data.rows + 3) / 4 * 4 : data.rows;
   csr->cols = quads * taps;
   csr->row_ptr.clear();
@@ -317,6 +321,12 @@ Status Weights::GroupBytes(const PackKey& key, Csr* csr) {
         int8_t bytes[4] = {};
         if (key.depthwise) {
           bytes[row % 4] = static_cast<int8_t>(of[0]);
+        } else if (row_taps != 0) {
+          const int64_t begin = tap % row_groups * 4;
+          for (int64_t t = begin; t < row_taps && t < begin + 4; ++t) {
+            const int64_t at = (tap / row_groups * row_taps + t) * channels + q;
+            bytes[t % 4] = static_cast<int8_t>(w[at]);
+          }
         } else {
           for (int64_t c = 4 * q; c < channels && c < 4 * q + 4; ++c) {
             bytes[c % 4] = static_cast<int8_t>(of[c]);

@@ -42,6 +42,7 @@ struct PackKey {
   bool vector = false;        // spmv
   bool bytes = false;         // i8 weights by groups of four channels: a "float" is four of them
   bool depthwise = false;     // bytes: of each row one of four, in groups of four rows
+  int32_t row_taps = 0;       // bytes: of a kernel's row, if four of a channel are grouped; else 0
   uint32_t bias = kNoTensor;  // spmv keeps the bias in lane order
   int format = 0;             // SpmmFormat or SpmvFormat
   bool direct = false;
@@ -57,9 +58,10 @@ struct PackKey {
   bool operator==(const PackKey& o) const {
     return tensor == o.tensor && groups == o.groups && taps == o.taps &&
            transposed == o.transposed && phases == o.phases && vector == o.vector &&
-           bytes == o.bytes && depthwise == o.depthwise && bias == o.bias && format == o.format &&
-           direct == o.direct && block_depth == o.block_depth && pair_rows == o.pair_rows &&
-           lanes == o.lanes && panel_rows == o.panel_rows && group_panels == o.group_panels;
+           bytes == o.bytes && depthwise == o.depthwise && row_taps == o.row_taps &&
+           bias == o.bias && format == o.format && direct == o.direct &&
+           block_depth == o.block_depth && pair_rows == o.pair_rows && lanes == o.lanes &&
+           panel_rows == o.panel_rows && group_panels == o.group_panels;
   }
 };
 

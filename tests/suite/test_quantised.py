@@ -45,6 +45,13 @@ def _odd_conv(signed: bool) -> onnx.ModelProto:
     return layers.add("Conv", ["xd", "wd", "b"], "c").end("c").model({"x": (2, 5, 7, 9)})
 
 
+def _few_channels(*weight: int, **attributes: Any) -> onnx.ModelProto:
+    """Taps of a row are grouped where channels are few."""
+    layers = Layers().start().weight(weight).bias(weight[0])
+    layers.add("Conv", ["xd", "wd", "b"], "c", **attributes)
+    return layers.end("c").model({"x": ("N", weight[1], 9, 37)})
+
+
 def _depthwise(out: str) -> onnx.ModelProto:
     layers = Layers().start().weight((7, 1, 3, 3)).bias(7)
     layers.add("Conv", ["xd", "wd", "b"], "c", group=7, pads=[1, 1, 1, 1])
@@ -137,6 +144,9 @@ LAYERS: dict[str, Callable[[], onnx.ModelProto]] = {
     "conv with dilations": lambda: _conv(dilations=[1, 2]),
     "odd conv, u8": lambda: _odd_conv(False),
     "odd conv, s8": lambda: _odd_conv(True),
+    "three channels": lambda: _few_channels(6, 3, 5, 7, strides=[2, 2], pads=[2, 3, 1, 2]),
+    "two channels": lambda: _few_channels(5, 2, 2, 11, strides=[1, 4], dilations=[2, 1]),
+    "one channel": lambda: _few_channels(9, 1, 3, 3, pads=[1, 1, 1, 1]),
     "depthwise": lambda: _depthwise("bytes"),
     "depthwise to f32": lambda: _depthwise("f32"),
     "residual": _residual,
