@@ -236,7 +236,7 @@ def settle(sections: dict[int, Section], symbols: list[Symbol]) -> list[Symbol]:
     for section, relocations in kept:
         section.relocations = [
             (offset, kind_of, -number if number < 0 else index_of[number], addend)
-            for offset, kind_of, number, addend in relocations
+            for offset, kind_of, number, addend in sorted(relocations)
         ]
     return wanted
 
@@ -263,7 +263,7 @@ def write_object(header: bytes, sections: dict[int, Section], symbols: list[Symb
     table_index = 1 + len(sections)
 
     def add(name: str, section: Section, link: int = 0, info: int = 0) -> None:
-        out.extend(bytes(-len(out) % max(section.alignment if section.size < PAGE else 16, 1)))
+        out.extend(bytes(-len(out) % min(max(section.alignment, 1), 16)))
         flags, size, alignment = section.flags, section.size, section.alignment
         place = (name_of(name), section.kind, flags, 0, len(out), size)
         rows.append(SECTION.pack(*place, link, info, alignment, section.entry))
@@ -273,8 +273,8 @@ def write_object(header: bytes, sections: dict[int, Section], symbols: list[Symb
         add(section.name, section)
     table = bytearray()
     for symbol in symbols:
-        section = index_of.get(symbol.section, symbol.section)
-        row = (symbol.info, symbol.other, section, symbol.value, symbol.size)
+        at = index_of.get(symbol.section, symbol.section)
+        row = (symbol.info, symbol.other, at, symbol.value, symbol.size)
         table += SYMBOL.pack(name_of(symbol.name), *row)
     locals_ = sum(symbol.is_local for symbol in symbols)
     symtab = Section(".symtab", SYMTAB, 0, 8, SYMBOL.size, len(table), table, [])
