@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path, help="libsparsert.a")
     parser.add_argument("--tools", default="", help="before nm and size, as in aarch64-linux-gnu-")
-    parser.add_argument("--kib", type=int, help="how much code and data it may have")
+    parser.add_argument("--kib", type=int, help="how large the file may be")
     parser.add_argument("--bare", action="store_true", help="of a build without operating system")
     args = parser.parse_args()
     findings = []
@@ -54,12 +54,13 @@ def main() -> None:
     for name in sorted(wanted):
         if not (BARE.fullmatch(name) or (not args.bare and POSIX.fullmatch(name))):
             findings.append(f"wants {name}")
-    size = loaded_bytes(args.archive, args.tools + "size")
+    size = args.archive.stat().st_size
     if args.kib is not None and size > args.kib * 1024:
-        findings.append(f"has {size / 1024:.0f} KiB of code and data, more than {args.kib}")
+        findings.append(f"has {size / 1024:.1f} KiB, more than {args.kib}")
     for finding in findings:
         print(f"{args.archive}:1: {finding}")
-    print(f"{args.archive}: {size / 1024:.0f} KiB of code and data")
+    loaded = loaded_bytes(args.archive, args.tools + "size")
+    print(f"{args.archive}: {size / 1024:.1f} KiB, {loaded / 1024:.1f} of them code and data")
     print(f"  of others it wants {', '.join(sorted(wanted))}")
     sys.exit(1 if findings else 0)
 

@@ -45,7 +45,7 @@ def main() -> None:
         sys.exit(1 if lines else 0)
     if counting:
         return
-    tools = emulate.build_tools()
+    tools = emulate.build_tools(with_names=True)
     if args.only != "loops":
         counts = report.network_table(tools, args.networks)
         _show("arm-networks", f"{counts.to_markdown()}\n\n{_facts()}", args.publish)

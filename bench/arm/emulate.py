@@ -126,13 +126,16 @@ def missing_tools() -> list[str]:
     return [tool for tool in (COMPILER, EMULATOR, "cc") if shutil.which(tool) is None]
 
 
-def build_tools() -> tuple[Program, Path]:
+def build_tools(*, with_names: bool = False) -> tuple[Program, Path]:
     """Builds the program that runs models, and the plug-in that counts.
+
+    Args:
+        with_names: link the library whose functions have names instead of the one that users link.
 
     Raises:
         FileNotFoundError: the library is not built: run `make cross`.
     """
-    library = CROSS / "libsparsert.a"
+    library = CROSS / ("libsparsert_core.a" if with_names else "libsparsert.a")
     if not library.exists():
         raise FileNotFoundError(f"{library.relative_to(ROOT)} is missing: run make cross")
     here = Path(__file__).parent

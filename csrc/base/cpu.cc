@@ -107,7 +107,7 @@ bool IsaAvailable(Isa isa) {
 #elif defined(SRT_ARM)
     case Isa::kNeon:
       return true;
-#if defined(__linux__)
+#if defined(__linux__) && !defined(SRT_BARE)
     case Isa::kNeonDot:
       return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #endif

@@ -61,6 +61,8 @@ inline Mask MaskFromBits(uint32_t bits) {
 inline Vec LoadMask(const float* p, Mask m) {
   return {_mm256_maskload_ps(p, _mm256_castps_si256(m.m))};
 }
+// (see vec_neon.h)
+inline Vec LoadMaskInline(const float* p, Mask m) { return LoadMask(p, m); }
 inline void StoreMask(float* p, Mask m, Vec a) {
   _mm256_maskstore_ps(p, _mm256_castps_si256(m.m), a.v);
 }

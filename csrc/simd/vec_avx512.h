@@ -58,6 +58,8 @@ inline Mask FirstN(int n) {  // the first n lanes; n may be <= 0 or > kLanes
 inline Mask MaskFromBits(uint32_t bits) { return {static_cast<__mmask16>(bits)}; }
 // Lanes outside the mask read nothing and give 0.
 inline Vec LoadMask(const float* p, Mask m) { return {_mm512_maskz_loadu_ps(m.m, p)}; }
+// (see vec_neon.h)
+inline Vec LoadMaskInline(const float* p, Mask m) { return LoadMask(p, m); }
 inline void StoreMask(float* p, Mask m, Vec a) { _mm512_mask_storeu_ps(p, m.m, a.v); }
 // The first n lanes, of which `first_n` is the mask.
 inline void StoreFirst(float* p, int, Mask first_n, Vec a) { StoreMask(p, first_n, a); }

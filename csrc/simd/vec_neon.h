@@ -54,10 +54,10 @@ SRT_INLINE uint32_t BitsOf(Mask m) {
   static const uint32_t kLaneBit[4] = {1, 2, 4, 8};
   return vaddvq_u32(vandq_u32(m.m, vld1q_u32(kLaneBit)));
 }
-// NEON has no masked access: full masks take the vector path, others go lane by lane.
-SRT_INLINE Vec LoadMask(const float* p, Mask m) {
-  const uint32_t bits = BitsOf(m);
-  if (bits == 15) return LoadU(p);
+// NEON has no masked access: full masks take the vector path, others go lane by lane. This is so
+// much code that a file has one copy, not shared with others: callers know which registers it
+// leaves alone.
+SRT_INLINE Vec LoadLanesInline(const float* p, uint32_t bits) {
   float32x4_t r = vdupq_n_f32(0.0f);
   if (bits & 1) r = vld1q_lane_f32(p, r, 0);
   if (bits & 2) r = vld1q_lane_f32(p + 1, r, 1);
@@ -65,13 +65,28 @@ SRT_INLINE Vec LoadMask(const float* p, Mask m) {
   if (bits & 8) r = vld1q_lane_f32(p + 3, r, 3);
   return {r};
 }
-SRT_INLINE void StoreMask(float* p, Mask m, Vec a) {
-  const uint32_t bits = BitsOf(m);
-  if (bits == 15) return StoreU(p, a);
+__attribute__((noinline, unused)) static Vec LoadLanes(const float* p, uint32_t bits) {
+  return LoadLanesInline(p, bits);
+}
+__attribute__((noinline, unused)) static void StoreLanes(float* p, uint32_t bits, Vec a) {
   if (bits & 1) vst1q_lane_f32(p, a.v, 0);
   if (bits & 2) vst1q_lane_f32(p + 1, a.v, 1);
   if (bits & 4) vst1q_lane_f32(p + 2, a.v, 2);
   if (bits & 8) vst1q_lane_f32(p + 3, a.v, 3);
+}
+SRT_INLINE Vec LoadMask(const float* p, Mask m) {
+  const uint32_t bits = BitsOf(m);
+  return bits == 15 ? LoadU(p) : LoadLanes(p, bits);
+}
+// For loops that seldom have full masks.
+SRT_INLINE Vec LoadMaskInline(const float* p, Mask m) {
+  const uint32_t bits = BitsOf(m);
+  return bits == 15 ? LoadU(p) : LoadLanesInline(p, bits);
+}
+SRT_INLINE void StoreMask(float* p, Mask m, Vec a) {
+  const uint32_t bits = BitsOf(m);
+  if (bits == 15) return StoreU(p, a);
+  StoreLanes(p, bits, a);
 }
 // The first n lanes, of which `first_n` is the mask.
 SRT_INLINE void StoreFirst(float* p, int, Mask first_n, Vec a) { StoreMask(p, first_n, a); }

@@ -53,6 +53,8 @@ inline Vec LoadMask(const float* p, Mask m) {
   SRT_EACH r.v[i] = m.m[i] ? p[i] : 0.0f;
   return r;
 }
+// (see vec_neon.h)
+inline Vec LoadMaskInline(const float* p, Mask m) { return LoadMask(p, m); }
 inline void StoreMask(float* p, Mask m, Vec a) {
   SRT_EACH {
     if (m.m[i]) p[i] = a.v[i];

@@ -1,14 +1,21 @@
-"""bench.arm without an emulator: decoding, issue rules, reports of OSACA, the gate."""
+"""ARM without an emulator: decoding, issue rules, reports of OSACA, gate, the library's object."""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from bench.arm import cycles, gate
 from bench.arm.instructions import effect_of
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -74,3 +81,60 @@ def test_gate() -> None:
     assert "instructions" in fewer and "(-50.0 %)" in fewer
     assert "loads" in more and "(+2.1 %)" in more
     assert gate.differences(expected, {name: expected[name]})
+
+
+def test_references_within_an_object_are_settled(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("settle", ROOT / ".ci" / "settle_references.py")
+    assert spec is not None and spec.loader is not None
+    settle = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = settle  # dataclasses look there
+    spec.loader.exec_module(settle)
+    section, symbol = settle.Section, settle.Symbol
+    call, jump, page, low = 0x94000000, 0x14000000, 0x90000000, 0x91000000
+    code = bytearray(struct.pack("<1030I", call, page, low, call, jump, call, *[0xD503201F] * 1024))
+    strings = bytearray(b"one\0two\0one\0")
+    sections = {
+        1: section(".text", 1, 6, 16, 0, len(code), code, []),
+        2: section(".rodata.str1.1", 1, 0x32, 1, 1, len(strings), strings, []),
+        3: section(".data", 1, 3, 8, 0, 8, bytearray(8), []),
+    }
+    symbols = [
+        symbol("", 0, 0, 0, 0, 0),
+        symbol("", 3, 0, 2, 0, 0),  # the section of strings
+        symbol("inner", 2, 0, 1, 4096, 8),
+        symbol("$x", 0, 0, 1, 0, 0),
+        symbol("memcpy", 0x10, 0, 0, 0, 0),
+        symbol("srt_run", 0x12, 0, 1, 8, 8),
+    ]
+    sections[1].relocations += [
+        (0, settle.CALL, 2, 0),
+        (4, settle.ADDRESS_PAGE, 1, 9),  # "ne" of the second "one"
+        (8, 277, 1, 9),
+        *((12, settle.CALL, 4, 0), (16, settle.BRANCH, 4, 0), (20, settle.CALL, 5, 0)),
+    ]
+    sections[3].relocations.append((0, 257, 1, 4))  # an address of "two"
+    header = bytearray(64)
+    settle.HEADER.pack_into(
+        header, 0, b"\x7fELF\x02\x01\x01", 1, 183, 1, *[0] * 4, 64, 0, 0, 64, 0, 0
+    )
+    file = tmp_path / "one.o"
+    file.write_bytes(settle.write_object(bytes(header), sections, symbols))
+    subprocess.run([sys.executable, ROOT / ".ci" / "settle_references.py", file], check=True)
+
+    _, after, names = settle.read_object(file.read_bytes())
+    (text, data) = (s for s in after.values() if s.data)
+    words = struct.unpack_from("<1031I", text.data)
+    assert text.alignment == 4096
+    assert words[0] == call | 1024
+    assert words[1] == page | 1 << 29  # the next page
+    place = (words[2] >> 10 & 0xFFF) + 4096
+    assert bytes(text.data[place - 1 :]) == b"one\0two\0"
+    branch = 1030 * 4
+    assert [words[3], words[4]] == [call | (branch - 12) // 4, jump | (branch - 16) // 4]
+    assert [(o, k, names[n].name) for o, k, n, _ in text.relocations] == [
+        (20, settle.CALL, "srt_run"),
+        (branch, settle.BRANCH, "memcpy"),
+    ]
+    assert [(o, k, a) for o, k, _, a in data.relocations] == [(0, 257, place - 1 + 4)]
+    assert names[data.relocations[0][2]].section == min(after)
+    assert {s.name for s in names} == {"", "$x", "$d", "memcpy", "srt_run"}

@@ -22,7 +22,7 @@ template <Reads kReads>
 SRT_INLINE Vec LoadColumns(const float* p, Mask m) {
   Vec v = kReads == Reads::kWhole   ? LoadU(p)
           : kReads == Reads::kLower ? LoadLowerMask(p, m)
-                                    : LoadMask(p, m);
+                                    : LoadMaskInline(p, m);
   KeepInRegister(&v);
   return v;
 }

@@ -88,15 +88,14 @@ SRT_INLINE QspmmItem FindItem(const QspmmArgs& q, void* const* io, int64_t item)
   return found;
 }
 
-template <int NV>
-SRT_INLINE Vec LoadColumn(const QspmmTile& t, const float* p, int v) {
-  if (v == NV - 1 && t.partial) return LoadMask(p + v * Vec::kLanes, t.tail);
+// Vector v of a tile of `nv`.
+SRT_INLINE Vec LoadColumn(const QspmmTile& t, const float* p, int v, int nv) {
+  if (v == nv - 1 && t.partial) return LoadMask(p + v * Vec::kLanes, t.tail);
   return LoadU(p + v * Vec::kLanes);
 }
 
-template <int NV>
-SRT_INLINE void StoreColumn(const QspmmTile& t, float* p, int v, Vec a) {
-  if (v == NV - 1 && t.partial) {
+SRT_INLINE void StoreColumn(const QspmmTile& t, float* p, int v, int nv, Vec a) {
+  if (v == nv - 1 && t.partial) {
     StoreMask(p + v * Vec::kLanes, t.tail, a);
   } else {
     StoreU(p + v * Vec::kLanes, a);
@@ -117,15 +116,17 @@ SRT_INLINE void BeginRow(const QspmmTile& t, int row, IntVec (&acc)[NV]) {
   }
 }
 
+// NV vectors of sums of a tile of `nv`, from `first` on.
 template <int NV>
-SRT_INLINE void KeepSums(const QspmmTile& t, int row, const IntVec (&acc)[NV]) {
-  int32_t* sums = t.sums + row * (NV * Vec::kLanes);
+SRT_INLINE void KeepSums(const QspmmTile& t, int row, const IntVec (&acc)[NV], int first, int nv) {
+  int32_t* sums = t.sums + (row * nv + first) * Vec::kLanes;
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) StoreInts(sums + v * Vec::kLanes, acc[v]);
 }
 
 template <int NV>
-SRT_INLINE void EndFloatRow(const QspmmTile& t, int row, const IntVec (&acc)[NV]) {
+SRT_INLINE void EndFloatRow(const QspmmTile& t, int row, const IntVec (&acc)[NV], int first,
+                            int nv) {
   const Vec scale = Set1(t.scale[row]);
   const Vec bias = t.bias != nullptr ? Set1(t.bias[row]) : Zero();
   Vec z[NV];
@@ -134,12 +135,12 @@ SRT_INLINE void EndFloatRow(const QspmmTile& t, int row, const IntVec (&acc)[NV]
   if (t.r != nullptr) {
     const float* r = t.r + row * t.r_row;
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) z[v] = Add(z[v], LoadColumn<NV>(t, r, v));
+    for (int v = 0; v < NV; ++v) z[v] = Add(z[v], LoadColumn(t, r, first + v, nv));
   }
   if (t.args->product.act.fn != UnaryFn::kNone) ApplyActivation(t.args->product.act, z, NV);
   float* y = t.y + row * t.y_row;
 #pragma GCC unroll 8
-  for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, z[v]);
+  for (int v = 0; v < NV; ++v) StoreColumn(t, y, first + v, nv, z[v]);
 }
 
 SRT_INLINE Vec Clamp(Vec a, Vec low, Vec high) { return Min(Max(a, low), high); }
@@ -223,11 +224,11 @@ SRT_INLINE void StoreByteRows(const QspmmTile& t, int row, int rows, const Panel
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
     if (End::kHasResidual) {
-      const Vec bytes = LoadColumn<NV>(t, r_bytes, v);
+      const Vec bytes = LoadColumn(t, r_bytes, v, NV);
 #pragma GCC unroll 4
       for (int r = 0; r < 4; ++r) z[r] = AddResidual(end.add, r, z[r], bytes);
     }
-    StoreColumn<NV>(t, y, v, RoundToBytes<End::kIsPlain>(z[0], z[1], z[2], z[3], end.range));
+    StoreColumn(t, y, v, NV, RoundToBytes<End::kIsPlain>(z[0], z[1], z[2], z[3], end.range));
   }
 }
 
@@ -270,9 +271,25 @@ SRT_INLINE void EndSums(const QspmmTile& t, int row, int rows, const PanelRows& 
   for (int r = 0; r < 4; ++r) {
     if (panel.of[r] >= rows) continue;
     if (t.last) {
-      EndFloatRow<NV>(t, row + panel.of[r], acc[r]);
+      EndFloatRow(t, row + panel.of[r], acc[r], 0, NV);
     } else {
-      KeepSums<NV>(t, row + panel.of[r], acc[r]);
+      KeepSums(t, row + panel.of[r], acc[r], 0, NV);
+    }
+  }
+}
+
+// What becomes no bytes of EndSums, of a tile of any width, the sums in memory: [4][nv].
+SRT_NOINLINE inline void EndStoredRows(const QspmmTile& t, int row, int rows,
+                                       const PanelRows& panel, const IntVec* sums, int nv) {
+  for (int r = 0; r < 4; ++r, sums += nv) {
+    if (panel.of[r] >= rows) continue;
+    for (int v = 0; v < nv; ++v) {
+      const IntVec acc[1] = {sums[v]};
+      if (t.last) {
+        EndFloatRow(t, row + panel.of[r], acc, v, nv);
+      } else {
+        KeepSums(t, row + panel.of[r], acc, v, nv);
+      }
     }
   }
 }
@@ -280,7 +297,8 @@ SRT_INLINE void EndSums(const QspmmTile& t, int row, int rows, const PanelRows& 
 template <int NV>
 SRT_NOINLINE void EndStoredSums(const QspmmTile& t, int row, int rows, const PanelRows& panel,
                                 const IntVec (&sums)[4][NV]) {
-  EndSums<NV>(t, row, rows, panel, sums);
+  if (t.last && !t.args->f32_output) return EndByteRows<NV>(t, row, rows, panel, sums);
+  EndStoredRows(t, row, rows, panel, sums[0], NV);
 }
 
 // What BeginPanel began.

@@ -37,7 +37,7 @@ void FeedSegments(const FeedColumn& f, const TapSegment* segments) {
 #pragma GCC unroll 4
     for (int i = 0; i < N; ++i) {
       const float* p = plane + base[i];
-      sum = Or(sum, kStep == 1 ? LoadMask(p, masks[i]) : LoadStride2Mask(p, spread[i]));
+      sum = Or(sum, kStep == 1 ? LoadMaskInline(p, masks[i]) : LoadStride2Mask(p, spread[i]));
     }
     Store(f.to + c * f.to_row, sum);
   }
