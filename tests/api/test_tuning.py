@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -261,3 +263,44 @@ def test_dense_kernels_of_bytes_are_measured_beside_sparse_ones() -> None:
         assert dense
         if min(c["predicted_ns"] for c in dense) <= 2.5 * best:
             assert any(c["measured_ns"] for c in dense)
+
+
+def test_layers_learn_from_layers_alike(cache: Path) -> None:
+    count = 4
+    weights = {f"w{i}": random_weights(384, 384, sparsity=0.9, seed=i) for i in range(count)}
+    names = ["x", *(f"h{i}" for i in range(1, count)), "y"]
+    nodes = [f"{names[i + 1]} = Gemm<transB=1>({names[i]}, w{i})" for i in range(count)]
+    proto = build(nodes, {"x": (64, 384)}, weights)
+
+    def rows_of_a_load() -> list[dict[str, Any]]:
+        rows = choices(sparsert.load(proto, threads=1, isa=ISA, tune="auto"))
+        assert len(rows) == count
+        return rows
+
+    first = rows_of_a_load()
+    (path,) = files(cache)
+    header, entry, record, ns_at = 28, 8, 56, 48  # of the blob: see csrc/plan/tuning.h
+    blob = bytearray(path.read_bytes())
+    start = blob.index(b"SRTTUNE\n")
+    at = start + header
+    measured = [sum(c["measured_ns"] > 0 for c in row["candidates"]) for row in first]
+    assert measured[0] >= 2
+    loser = first[0]["candidates"][1]["kernel"]
+    for _ in range(count - 1):  # the last layer is to be measured anew
+        (records,) = struct.unpack_from("<I", blob, at + 4)
+        at += entry
+        for _ in range(records):
+            is_loser = blob[at : at + 40].rstrip(b"\0").decode() == loser
+            struct.pack_into("<d", blob, at + ns_at, 1e9 if is_loser else 1e3)
+            at += record
+    del blob[at:]
+    struct.pack_into("<I", blob, start + header - 4, count - 1)
+    struct.pack_into("<I", blob, start + 12, zlib.crc32(blob[start + 16 :]))
+    path.write_bytes(blob)
+
+    *known, last = rows_of_a_load()
+    assert [is_cached(row) for row in known] == [n > 0 for n in measured[:-1]]
+    assert not is_cached(last)
+    assert last["kernel"] != loser
+    (again,) = (c for c in last["candidates"] if c["kernel"] == loser)
+    assert again["measured_ns"] == 0
