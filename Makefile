@@ -22,7 +22,7 @@ ASAN_TESTS ?= tests/regressions $(wildcard $(patsubst %,tests/%.py,modelfile/tes
   modelfile/test_levels modelfile/test_round_trip runtime/test_capi runtime/test_fallback \
   runtime/test_mapped_file runtime/test_plans runtime/test_tuning_cache))
 
-.PHONY: help build build-all demo test check format bench peers peers-short sweep performance pruning pruning-until fuzz \
+.PHONY: help build build-all demo test test-numba check format bench peers peers-short sweep performance pruning pruning-until fuzz \
   asan tsan cross embedded arm arm-short arm-report coverage clean distclean
 
 help: ## this list
@@ -63,6 +63,9 @@ test: $(VENV)/.stamp-dev build-all ## every test, C++ and Python
 	  $(PYTEST_ARGS) tests
 	$(BIN)/python -m pytest -q -m timing $(PYTEST_ARGS) $$(grep -rl --include='test_*.py' mark.timing tests) \
 	  || [ $$? = 5 ] # 5: PYTEST_ARGS leaves none
+
+test-numba: $(VENV)/.stamp-dev build-all ## every case of tests/suite on Numba too
+	SPARSERT_TEST_NUMBA=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS) tests/suite
 
 check: $(VENV)/.stamp-dev build-all ## style, types, layout, dependencies, ISA objects
 	$(BIN)/ruff check .

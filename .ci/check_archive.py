@@ -13,7 +13,7 @@ from pathlib import Path
 BARE = re.compile(
     r"mem(cpy|move|set|cmp|chr)|str(len|cmp|ncmp|cpy|ncpy|ncat|chr|str|spn|cspn)|v?snprintf|strtoll"
     r"|a?(cos|sin|tan)h?f|expf|logf|powf|fmodf|a?(cos|sin|tan)h?|exp|log|pow|fmod|sqrtf?|floorf?"
-    r"|ceilf?|rintf?|nearbyintf?|roundf?|truncf?|ldexpf?|frexpf?|l?lrintf?|log2f?|exp2f?|erff?"
+    r"|ceilf?|rintf?|nearbyintf?|roundf?|truncf?|ldexpf?|frexpf?|ll?(rint|round)f?|log2f?|exp2f?|erff?"
     r"|fmaf?|fmaxf?|fminf?|log1pf?|expm1f?"
     r"|__aeabi_\w+|__aarch64_(cas|ldadd|swp|ldset|ldclr)\w+|__atomic_\w+|__(u|s)?(div|mod|mul)\w*"
     r"|__(float|fix|pop|clz|ctz|gnu)\w*|_GLOBAL_OFFSET_TABLE_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -64,21 +65,22 @@ def _engine(name: str, **options: Any) -> Engine:
     return Engine(name, tuple(options.items()))
 
 
+# Operators that Numba has no kernels for run there as on numpy: most of their cases are left out,
+# unless SPARSERT_TEST_NUMBA is set.
+NUMBA = [_engine("numba", backend="numba", threads=2)] if find_spec("numba") else []
+
 # The best instruction set also runs with two threads and with every candidate kernel measured.
 ENGINES = [
     _engine("numpy", backend="numpy"),
+    *(NUMBA if os.environ.get("SPARSERT_TEST_NUMBA") else []),
     *(_engine(isa, isa=isa, threads=1, tune=False) for isa in ISAS_OF_FLOATS),
     *(_engine(f"{isa}-2-threads-tuned", isa=isa, threads=2, tune=True) for isa in ISAS[-1:]),
 ]
-
-# For tests of the operators that Numba has kernels for; the others run as on numpy.
-NUMBA = [_engine("numba", backend="numba", threads=2)] if find_spec("numba") else []
-ENGINES_WITH_NUMBA = [*ENGINES, *NUMBA]
+ENGINES_WITH_NUMBA = list(dict.fromkeys([*ENGINES, *NUMBA]))
 
 ENGINES_OF_BYTES = [
     *(_engine(isa, isa=isa, threads=1, tune=False) for isa in ISAS if isa in _OF_FLOATS),
-    *ENGINES,
-    *NUMBA,
+    *ENGINES_WITH_NUMBA,
 ]
 
 
