@@ -206,13 +206,13 @@ Status Publish(PlanBuilder* b, const Contest& contest, int chosen) {
 bool IsDense(const Candidate& c) { return strncmp(c.format, "dense", 5) == 0; }
 
 // Of the first `wanted` candidates none is dense: puts the best dense one behind them, if it is
-// near enough. Returns how many take part then.
+// near enough and not known to lose. Returns how many take part then.
 int WithDense(Contest* contest, int wanted) {
   for (int i = 0; i < contest->count; ++i) {
     if (!IsDense(contest->list[i])) continue;
     const bool is_near =
         contest->list[i].predicted_ns <= contest->list[0].predicted_ns * kDenseReach;
-    if (i < wanted || !is_near) return wanted;
+    if (i < wanted || !is_near || IsKnownToLose(*contest, i)) return wanted;
     contest->Move(i, wanted);
     return wanted + 1;
   }
@@ -252,7 +252,7 @@ Status ChooseCandidate(PlanBuilder* b, Contest* contest, int* winner) {
   } else if (tunes) {
     const uint64_t begin = b->options.clock();
     measured = Wanted(*contest, b->options.tune, effort);
-    if (contest->bytes && contest->alike[0] < kMinAlike) measured = WithDense(contest, measured);
+    if (contest->bytes) measured = WithDense(contest, measured);
     double budget_ns = 1e18;
     if (b->options.tune == Tune::kAuto) {
       budget_ns = b->TuneBudget();

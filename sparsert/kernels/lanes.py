@@ -266,20 +266,26 @@ def store_first(typing: Any, tile: Any, array: Any, at: Any, count: Any) -> Any:
     return types.void(tile, array, types.intp, types.intp), generate
 
 
+def _pairs(builder: Any, args: Any, value: Any) -> list[tuple[Any, Any]]:
+    """The vectors of a tile, each with that of another tile or with a number in each lane."""
+    first = vectors_of(builder, args[0])
+    if isinstance(value, TileType):
+        return list(zip(first, vectors_of(builder, args[1]), strict=True))
+    return [(vector, splat(builder, args[1])) for vector in first]
+
+
+def _tile_or_number(value: Any) -> Any:
+    return value if isinstance(value, TileType) else types.float32
+
+
 @intrinsic
 def plus(typing: Any, tile: Any, value: Any) -> Any:
     """Returns tile + value; value is a number or a tile."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        old = vectors_of(builder, args[0])
-        if isinstance(value, TileType):
-            new = vectors_of(builder, args[1])
-        else:
-            new = [splat(builder, args[1])] * len(old)
-        return tile_of(builder, [builder.fadd(a, b) for a, b in zip(old, new, strict=True)])
+        return tile_of(builder, [builder.fadd(a, b) for a, b in _pairs(builder, args, value)])
 
-    other = value if isinstance(value, TileType) else types.float32
-    return tile(tile, other), generate
+    return tile(tile, _tile_or_number(value)), generate
 
 
 @intrinsic
@@ -298,15 +304,9 @@ def over(typing: Any, tile: Any, value: Any) -> Any:
     """Returns a tile of floats divided by another one, or by a number."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        old = vectors_of(builder, args[0])
-        if isinstance(value, TileType):
-            new = vectors_of(builder, args[1])
-        else:
-            new = [splat(builder, args[1])] * len(old)
-        return tile_of(builder, [builder.fdiv(a, b) for a, b in zip(old, new, strict=True)])
+        return tile_of(builder, [builder.fdiv(a, b) for a, b in _pairs(builder, args, value)])
 
-    other = value if isinstance(value, TileType) else types.float32
-    return tile(tile, other), generate
+    return tile(tile, _tile_or_number(value)), generate
 
 
 @intrinsic
