@@ -15,7 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from sparsert.demo import PIXELS, Images
 
-TRAIN, TEST = 2000, 1500  # images
+TRAIN, TEST = 2000, 6000  # images
 PIECES = 2  # of other digits, in each image
 PIECE = 7  # pixels of a side
 TURN = 0.3  # radians, at most

@@ -16,7 +16,7 @@ import copy
 import functools
 import multiprocessing
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,9 @@ UNIFORM = ("unstructured", "4x1")
 METHOD = "prune_until"
 ROUNDS = 2
 BATCH = 32
-TRAINING: Sequence[dict[str, Any]] = (
-    {"epochs": 6, "learning_rate": 2e-3},
-    {"epochs": 2, "learning_rate": 3e-4},
-)
-TUNING: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3}
+TRAINING: dict[str, Any] = {"epochs": 12, "learning_rate": 2e-3}
+TUNING: dict[str, Any] = {"epochs": 3, "learning_rate": 1e-3}
+LAST_RATE = 0.01  # of a training's first one
 NEAR = 0.05  # of the requested latency
 CORRECTIONS = 4  # of a uniform sparsity
 EXAMPLE = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -114,17 +112,38 @@ class SharedBench(ModuleBench):
         return Measured(**self._kept.result("dense", lambda: make(module, True).to_dict()))
 
 
+def train(
+    module: nn.Module,
+    images: Images,
+    *,
+    epochs: int,
+    learning_rate: float,
+    after_batch: Callable[[], Any] = lambda: None,
+) -> Sequence[float]:
+    """Trains with a rate that falls in a straight line; returns the mean loss of each epoch."""
+    batches = Batches(images, BATCH, None)
+    optimizer = torch.optim.Adam(module.parameters(), learning_rate)
+    falling = torch.optim.lr_scheduler.LinearLR(
+        optimizer, 1.0, LAST_RATE, total_iters=epochs * len(batches)
+    )
+
+    def step() -> None:
+        falling.step()
+        after_batch()
+
+    return prune.fine_tune(module, batches, epochs=epochs, optimizer=optimizer, after_batch=step)
+
+
 def train_dense(images: Images, seed: int, kept: Kept, phase: Phase) -> nn.Module:
     """Returns the network before it is pruned."""
     torch.manual_seed(seed)
     module = build_network().eval()
 
-    def train() -> None:
+    def run() -> None:
         phase.enter("training")
-        for options in TRAINING:
-            prune.fine_tune(module, Batches(images, BATCH, None), **options)
+        train(module, images, **TRAINING)
 
-    return kept.weights(f"dense-{seed}", module, train)
+    return kept.weights(f"dense-{seed}", module, run)
 
 
 def find_sparsity(
@@ -171,13 +190,13 @@ def prune_uniformly(
     """Returns the network with one sparsity in all layers, trained as often as the other one."""
     module = copy.deepcopy(dense)
 
-    def train(_round: int) -> None:
-        prune.fine_tune(module, Batches(images, BATCH, None), **TUNING)
+    def tune(_round: int) -> None:
+        train(module, images, **TUNING)
 
     def run() -> None:
         phase.enter("training")
         torch.manual_seed(seed)
-        prune.iterative(module, train, sparsity=sparsity, rounds=ROUNDS, pattern=pattern)
+        prune.iterative(module, tune, sparsity=sparsity, rounds=ROUNDS, pattern=pattern)
 
     return kept.weights(name, module, run)
 
@@ -229,6 +248,7 @@ def run_target(seed: int, target: float, folder: Path, phase: Phase) -> Any:
             lambda module: accuracy(module, images),
             target_speedup=target,
             data=Batches(images, BATCH, None),
+            train=functools.partial(train, images=images),
             rounds=ROUNDS,
             seed=seed,
             state=folder / f"until-{target:g}-{seed}",

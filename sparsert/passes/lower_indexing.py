@@ -1,4 +1,7 @@
-"""Turns Hardmax, Compress, MaxUnpool and TensorScatter into gathers, scatters and the like."""
+"""Turns Hardmax, Compress, MaxUnpool and TensorScatter into gathers, scatters and the like.
+
+A Gather of everything in its order, as as_strided() of PyTorch is exported, becomes a Reshape.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,8 @@ def run(model: ir.Model) -> None:
             done = is_f32(x) and _unpool(node, x, rank, chain)
         elif is_op(node, "TensorScatter"):
             done = rank > 1 and _scatter(node, x, rank, chain)
+        elif is_op(node, "Gather"):
+            done = _gather(node, x, rank, chain)
         else:
             continue
         if done:
@@ -123,6 +128,19 @@ def _unpool(node: ir.Node, x: ir.Value, rank: int, chain: Chain) -> bool:
         more = chain.add("Sub", [wanted, shape], ir.Shape([rank]))
         none = chain.constant("none", np.zeros(rank, np.int64))
         chain.add("Pad", [y, chain.add("Concat", [none, more], ir.Shape([2 * rank]), axis=0)])
+    return True
+
+
+def _gather(node: ir.Node, x: ir.Value, rank: int, chain: Chain) -> bool:
+    """An axis whose elements are all taken, one after the other, may get other dimensions."""
+    indices, dims = constant_array(input_at(node, 1)), known_dims(x, range(rank))
+    if indices is None or dims is None or rank == 0 or 0 in dims:
+        return False
+    axis = attribute(node, "axis", 0) % rank
+    if indices.size != dims[axis] or not np.array_equal(indices.ravel(), np.arange(dims[axis])):
+        return False
+    shape = [*dims[:axis], *indices.shape, *dims[axis + 1 :]]
+    chain.add("Reshape", [x, chain.constant("shape", np.array(shape, np.int64))])
     return True
 
 

@@ -234,12 +234,14 @@ def swap_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def _hold(model: nn.Module, layer: PrunableLayer, mask: Tensor) -> None:
-    mask = mask.to(weight_of(layer).device)
+    weight = weight_of(layer)
+    # Of the weight's strides: what it is multiplied with has them then, and so have exported models.
+    mask = torch.empty_like(weight, dtype=torch.bool).copy_(mask)
     held = held_mask(layer)
     if held is not None:
         held.mask &= mask
         return
-    held = Mask(mask.clone())
+    held = Mask(mask)
     for module, name in sites_of(model, layer):
         _own_class(module)
         parametrize.register_parametrization(module, name, held)

@@ -1,4 +1,4 @@
-"""lower_indexing: Hardmax, Compress, MaxUnpool and TensorScatter."""
+"""lower_indexing: Hardmax, Compress, MaxUnpool, TensorScatter and a Gather of everything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 import sparsert
 from sparsert.passes import native_report
-from tests.passes.pass_checks import apply, assert_same, build, node
+from tests.passes.pass_checks import apply, assert_same, build, node, ops
 from tests.suite.harness import make_session
 
 
@@ -104,3 +104,27 @@ def test_tensor_scatter(mode, symbolic):
     }
     (wanted,) = ReferenceEvaluator(proto).run(None, feeds)
     np.testing.assert_array_equal(model.run(None, feeds)[0], wanted)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("shape", [(6,), (2, 1, 3)])
+def test_gather_of_everything_in_its_order(axis, shape):
+    indices = np.arange(6).reshape(shape)
+    for taken, expected in ((indices, "Reshape"), (indices[::-1], "Gather")):
+        nodes = [node("Exp", ["x"], ["a"]), node("Gather", ["a", "i"], ["b"], axis=axis)]
+        proto = build([*nodes, node("Relu", ["b"], ["y"])], {"x": (6, 6)}, ["y"], {"i": taken})
+        model = apply(proto, "lower_indexing", "tidy_graph")
+        assert ops(model) == ["Exp", expected, "Relu"]
+        assert_same(proto, model)
+
+
+def test_strides_of_pytorch_are_no_gather():
+    """Pooling to one pixel in a channels-last module is exported with as_strided()."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    module = module.eval().to(memory_format=torch.channels_last)
+    x = torch.randn(1, 3, 9, 9)
+    model = sparsert.load(module, example_inputs=x, threads=1)
+    assert not any("Gather" in str(record) for record in model.explain().records)
+    np.testing.assert_allclose(model(x.numpy())[0], module(x).detach().numpy()[0], atol=1e-5)

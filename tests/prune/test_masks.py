@@ -121,6 +121,17 @@ def test_state_dicts_and_copies_keep_them():
         prune.load_state(nn.Sequential(), module.state_dict())
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_masked_weights_keep_their_strides(layout):
+    """Those of a mask made by matrices would go on to what is computed and exported."""
+    module = nn.Conv2d(8, 8, 3).to(memory_format=layout)
+    strides = module.weight.stride()
+    prune.prune(module, sparsity=0.5, pattern="4x1")
+    assert module.weight.stride() == strides
+    prune.remove(module)
+    assert module.weight.stride() == strides
+
+
 @pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning")
 def test_zeros_of_a_module_are_those_of_its_file(tmp_path):
     module = make_mixed("4x1", 0.5)
