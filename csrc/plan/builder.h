@@ -139,6 +139,8 @@ class PlanBuilder {
     TapTable table;
   };
 
+  // Whether the model's weights stay in L2 from run to run.
+  Status StaysInCache(bool* is_small);
   Status EstimateWork();
   Status PlaceInputs();
   Status FindLastUses();

@@ -305,6 +305,26 @@ Status PlanBuilder::EstimateWork() {
   return Status::Ok();
 }
 
+Status PlanBuilder::StaysInCache(bool* is_small) {
+  constexpr double kShare = 0.625;    // of L2: the rest holds what the layers read and write
+  constexpr double kIndexBytes = 2.0;  // of a non-zero
+  double bytes = 0.0;
+  for (const Tensor& t : graph.tensors) {
+    if (t.is_constant) bytes += static_cast<double>(DTypeSize(t.dtype)) * t.data.rows * t.data.cols;
+  }
+  for (const Node& n : graph.nodes) {
+    if (!IsWeight(n.op, 1)) continue;
+    const Tensor& w = graph.tensors[n.Input(1)];
+    const double item = static_cast<double>(DTypeSize(w.dtype));
+    uint64_t nnz = 0;
+    SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &nnz));
+    const double sparse = (item + kIndexBytes) * static_cast<double>(nnz);
+    bytes -= std::max(0.0, item * w.data.rows * w.data.cols - sparse);
+  }
+  *is_small = bytes <= kShare * static_cast<double>(options.cpu.l2_bytes);
+  return Status::Ok();
+}
+
 double PlanBuilder::TuneBudget() const {
   // Twice its share: layers without a close race leave theirs.
   const double share = work_left_ > 0.0 ? 2.0 * work_[node_index] / work_left_ : 1.0;
@@ -318,13 +338,15 @@ Status PlanBuilder::Build() {
   SRT_RETURN_IF_ERROR(PlaceInputs());
   SRT_RETURN_IF_ERROR(FindLastUses());
   if (options.tune == Tune::kAuto) SRT_RETURN_IF_ERROR(EstimateWork());
-  // Weights that stay in L2 beside what the layers read and write.
-  constexpr uint64_t kSmallModel = (640 << 10) / sizeof(float);
   uint64_t elements = 0;
   for (const Tensor& t : graph.tensors) {
     if (t.is_constant) elements += static_cast<uint64_t>(t.data.rows) * t.data.cols;
   }
-  bench.set_warm(elements <= kSmallModel);
+  if (options.tune != Tune::kOff) {
+    bool is_small = false;
+    SRT_RETURN_IF_ERROR(StaysInCache(&is_small));
+    bench.set_warm(is_small);
+  }
   weight_elements = static_cast<double>(elements);
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     node_index = static_cast<uint32_t>(i);

@@ -235,7 +235,7 @@ def swap_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 def _hold(model: nn.Module, layer: PrunableLayer, mask: Tensor) -> None:
     weight = weight_of(layer)
-    # Of the weight's strides: what it is multiplied with has them then, and so have exported models.
+    # Of the weight's strides: so are the products with it, and what is exported of them.
     mask = torch.empty_like(weight, dtype=torch.bool).copy_(mask)
     held = held_mask(layer)
     if held is not None:

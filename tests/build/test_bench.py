@@ -371,3 +371,18 @@ def test_only_races_of_this_machine_and_day_are_merged(tmp_path: Path) -> None:
     earlier.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(SystemExit, match="another machine or day"):
         peers.main(["--merge", str(earlier)])
+
+
+def test_pruning_until_has_to_be_near_and_better_than_uniform() -> None:
+    until = pytest.importorskip("bench.until")
+
+    def record(network: str, speedup: float, score: float) -> dict[str, object]:
+        return {"target": 2.0, "network": network, "speedup": speedup, "score": score}
+
+    dense, uniform = record("sparsert, dense", 1.3, 0.99), record("uniform 4x1", 2.2, 0.95)
+    mine = record(until.METHOD, 2.05, 0.96)
+    assert until.find_problems([dense, uniform, mine]) == []
+    (off,) = until.find_problems([dense, uniform, {**mine, "speedup": 1.9}])
+    assert "+5.3 % off" in off
+    (worse,) = until.find_problems([dense, mine, {**uniform, "score": 0.96}])
+    assert "uniform 4x1 is as accurate" in worse

@@ -229,6 +229,28 @@ def test_a_target_is_reached_by_the_measured_whole(kind, value, reach):
     assert_equal(state_of(module), state_of(make_module()))
 
 
+@pytest.mark.parametrize(("careful", "rounds"), [(0.9, 1), (1.06, 2)])
+def test_a_trained_module_that_is_faster_or_slower_than_its_choices(careful, rounds):
+    """Too fast: the round is done again with fewer zeros; too slow: another one follows."""
+
+    class Drifting(MadeUpBench):
+        def measure(self, module, is_careful=False):
+            found = super().measure(module)
+            factor = careful if is_careful and zeros_of(module) else 1.0
+            return replace(found, seconds=found.seconds * factor, speedup=found.speedup / factor)
+
+    module = make_module()
+    options = {"target_speedup": 2.5, "rounds": 1, "patterns": tuple(GAINS), **TUNING}
+    bench = Drifting()
+    result = prune_until(module, lambda m: 1.0, data=make_batches(), bench=bench, **options)
+    assert result.is_reached and len(result.points) == 1 + rounds
+    assert result.point.measured.speedup == pytest.approx(2.5, rel=0.06)
+    assert ("again" in result.point.state) == (careful < 1)
+    restored = make_module()
+    result.restore(restored, result.point)
+    assert_equal(state_of(restored), state_of(module))
+
+
 def test_the_time_goes_where_zeros_pay():
     module = make_module()
     options = {"data": make_batches(), "bench": MadeUpBench(), "target_speedup": 2.5, **TUNING}
