@@ -306,7 +306,7 @@ Status PlanBuilder::EstimateWork() {
 }
 
 Status PlanBuilder::StaysInCache(bool* is_small) {
-  constexpr double kShare = 0.625;    // of L2: the rest holds what the layers read and write
+  constexpr double kShare = 0.625;     // of L2: the rest holds what the layers read and write
   constexpr double kIndexBytes = 2.0;  // of a non-zero
   double bytes = 0.0;
   for (const Tensor& t : graph.tensors) {
