@@ -31,11 +31,21 @@ Mask LanesInside(const StemArgs& a, int64_t column, int64_t kw) {
   return MaskFromBits(BitsInside(-low, (end + kStride - 1) / kStride - low));
 }
 
-// The inputs of 16 output columns.
+// The inputs of 16 output columns, of those lanes that lie inside.
 template <int kStride>
-SRT_INLINE Vec LoadWords(const float* p, const Stride2Mask& spread, Mask mask) {
-  return kStride == 1 ? LoadMask(p, mask) : LoadStride2Mask(p, spread);
-}
+struct StemInputs;
+template <>
+struct StemInputs<1> {
+  using Inside = Mask;
+  static Inside From(Mask mask) { return mask; }
+  static Vec Load(const float* p, const Inside& inside) { return LoadMask(p, inside); }
+};
+template <>
+struct StemInputs<2> {
+  using Inside = Stride2Mask;
+  static Inside From(Mask mask) { return SpreadMask(mask); }
+  static Vec Load(const float* p, const Inside& inside) { return LoadStride2Mask(p, inside); }
+};
 
 // A strip of a band.
 struct StemStrip {
@@ -75,54 +85,46 @@ bool NextStrip(const StemArgs& a, int64_t begin, int64_t end, const StemStrip& n
 template <int kStride>
 class WordCutter {
  public:
+  using Inputs = StemInputs<kStride>;
+  using Inside = typename Inputs::Inside;
+
   void Start(const StemArgs& a, const float* x, const StemStrip& s, char* to) {
     a_ = &a;
-    column_ = s.strip * kStemLanes;
-    x_ = x + s.image * a.x_image + column_ * kStride - a.pad_w;
+    const int64_t column = s.strip * kStemLanes;
+    x_ = x + s.image * a.x_image + column * kStride - a.pad_w;
     to_ = to;
     first_ = s.first;
     words_ = static_cast<int>(s.words);
     left_ = static_cast<int>(StemSets(a)) * words_;
     kw_ = 0;
-    BeginSet(first_);
     for (int64_t kw = 0; kw < a.kernel_w; ++kw) {
-      masks_[kw] = LanesInside<kStride>(a, column_, kw);
-      spread_[kw] = SpreadMask(masks_[kw]);
+      masks_[1][kw] = Inputs::From(LanesInside<kStride>(a, column, kw));
+      masks_[0][kw] = Inputs::From(FirstN(0));
     }
     check_ = Zero();
+    BeginSet(first_);
+    BeginRows();
   }
   int left() const { return left_; }
   bool finite() const { return AllFinite(check_); }
 
   inline void Cut() {
     if (left_ == 0) return;
-    --left_;
     const int kw = kw_;
-    const Mask none = FirstN(0);
-    Vec pair[2];
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; ++i) {
-      const Mask mask = inside_[i] ? masks_[kw] : none;
-      const Stride2Mask spread = inside_[i] ? spread_[kw] : SpreadMask(none);
-      pair[i] = LoadWords<kStride>(rows_[i] + kw, spread, mask);
-    }
     Vec check = check_;
-    CutPieces<kWordPiece>(to_, pair[0], pair[1], FirstN(Vec::kLanes), &check);
+    CutPieces<kWordPiece>(to_, Inputs::Load(rows_[0] + kw, inside_[0][kw]),
+                          Inputs::Load(rows_[1] + kw, inside_[1][kw]), FirstN(Vec::kLanes), &check);
     check_ = check;
     to_ += kWordRow;
-    if (++kw_ < a_->kernel_w) return;
-    kw_ = 0;
-    if (left_ % words_ == 0) {
-      EndSet();
-    } else {
-      NextRows();
-    }
+    --left_;
+    if (++kw_ == a_->kernel_w) EndRows();
   }
 
  private:
-  void NextRows() {
-    rows_[0] = NextRow(&inside_[0]);
-    rows_[1] = NextRow(&inside_[1]);
+  SRT_NOINLINE void EndRows() {
+    kw_ = 0;
+    if (left_ % words_ == 0) EndSet();
+    BeginRows();
   }
   // The last output row's last tile reads on, times weights of 0.
   void EndSet() {
@@ -134,44 +136,29 @@ class WordCutter {
   void BeginSet(int64_t row) {
     in_row_ = row / a_->in_channels - a_->pad_h;
     channel_ = row % a_->in_channels;
-    NextRows();
   }
-  const float* NextRow(bool* inside) {
-    const float* row = x_ + channel_ * a_->x_plane + in_row_ * a_->in_w;
-    *inside = in_row_ >= 0 && in_row_ < a_->in_h;
-    if (++channel_ == a_->in_channels) {
+  void BeginRows() {
+    for (int i = 0; i < 2; ++i) {
+      rows_[i] = x_ + channel_ * a_->x_plane + in_row_ * a_->in_w;
+      inside_[i] = masks_[in_row_ >= 0 && in_row_ < a_->in_h];
+      if (++channel_ < a_->in_channels) continue;
       channel_ = 0;
       ++in_row_;
     }
-    return *inside ? row : x_;
   }
 
   const StemArgs* a_ = nullptr;
   const float* x_ = nullptr;  // the image's first row, where the strip's first window begins
   char* to_ = nullptr;
-  int words_ = 0;  // of a set
+  int64_t first_ = 0;
+  int words_ = 1;  // of a set
   int left_ = 0;
   int kw_ = 0;
-  int64_t first_ = 0;
-  int64_t column_ = 0;
-  int64_t in_row_ = 0, channel_ = 0;  // of the next row
   const float* rows_[2];
-  bool inside_[2];
-  Mask masks_[kStemMaxKernel];
-  Stride2Mask spread_[kStemMaxKernel];
+  const Inside* inside_[2];
+  int64_t in_row_ = 0, channel_ = 0;  // of the next row
+  Inside masks_[2][kStemMaxKernel];  // of a row that lies in the padding, and of others
   Vec check_;
-};
-
-// Sums of up to 32 channels that have yet to get to Y: of a pair of output rows, or of the row
-// before the first pair.
-struct StemSums {
-  const float* sums;
-  int64_t image, strip, pair;
-  int32_t channel;
-  int rows;      // channels
-  int next = 0;  // of them
-  bool used = false;
-  bool row_before;
 };
 
 // The memory of a thread.
@@ -184,116 +171,124 @@ struct StemMemory {
   int64_t edge_row;
 };
 
+// Brings sums of up to 32 channels to Y: those of a pair of output rows, or of the row before the
+// first pair, which the pool keeps.
 class StemEnds {
  public:
   StemEnds(const StemArgs& a, float* y, const StemMemory& memory)
-      : a_(a), y_(y), memory_(memory), row_floats_(StemPanels(a) * kStemLanes * kStemLanes) {
+      : a_(a), out_(y), memory_(memory), row_floats_(StemPanels(a) * kStemLanes * kStemLanes) {
     const bool clip = a.act.fn == UnaryFn::kClip;
     low_ = clip ? a.act.alpha : a.act.fn == UnaryFn::kRelu ? 0.0f : -__builtin_inff();
     high_ = clip ? a.act.beta : __builtin_inff();
+    tile_ = SpmmTile();
+    tile_.last = true;
+    tile_.act = a.act;
+    tile_.y_row = a.y_plane;
   }
 
-  // Before the strips of an item whose first output rows are the plane's, or follow none.
-  void BeginRows(const StemStrip& s) {
-    if (!a_.pool || s.pair_begin != 0) return;
-    float* row = memory_.row + s.strip * row_floats_;
-    for (int64_t i = 0; i < row_floats_; i += Vec::kLanes) Store(row + i, Lowest());
-  }
-  void BeginEdge(const StemStrip& s, int64_t pair_begin) {
-    pair_begin_ = pair_begin;
-    if (!a_.pool || s.strip != 0) return;
-    const int64_t floats = StemPanels(a_) * kStemLanes * memory_.edge_row;
-    for (int64_t i = 0; i < floats; i += Vec::kLanes) StoreU(memory_.edge + i, Lowest());
+  // What lies outside of the plane is below everything.
+  void BeginStrip(const StemStrip& s) {
+    if (!a_.pool) return;
+    if (s.pair_begin == 0) FillLowest(memory_.row + s.strip * row_floats_, row_floats_);
+    if (s.strip == 0) FillLowest(memory_.edge, StemPanels(a_) * kStemLanes * memory_.edge_row);
   }
 
-  StemSums pending;
-
-  SRT_NOINLINE void End(int count) {
-    const int end = pending.rows < pending.next + count ? pending.rows : pending.next + count;
+  void Begin(const StemStrip& s, int64_t row, bool row_before, int32_t channel, int rows,
+             const float* sums) {
+    const int64_t column = s.strip * kStemLanes;
+    const int64_t pair = row / 2;
+    next_ = 0;
+    rows_ = rows;
+    row_before_ = row_before;
+    sums_ = sums;
+    both_ = row + 1 < a_.out_h;
+    bias_ = a_.bias == nullptr ? &kNoBias : a_.bias + channel;
+    bias_step_ = a_.bias == nullptr ? 0 : 1;
+    inside_ = FirstN(static_cast<int>(a_.out_w - column));
+    float* y = out_ + s.image * a_.y_image + channel * a_.y_plane;
     if (!a_.pool) {
-      EndPair(end);
-    } else if (pending.row_before) {
-      for (int r = pending.next; r < end; ++r) {
-        Store(Row(pending.channel + r), Load(pending.sums + r * kStemSumsRow));
-      }
-    } else {
-      EndPooled(end);
+      tile_.partial = a_.out_w - column < kStemLanes;
+      tile_.tail = inside_;
+      tile_.y = y + row * a_.out_w + column;
+      return;
     }
-    pending.next = end;
+    constexpr int kMost = kStemLanes / 2;
+    const int64_t left = a_.pooled_w - column / 2;
+    stored_ = FirstN(left < kMost ? static_cast<int>(left) : kMost);
+    y_ = y + pair * a_.pooled_w + column / 2;
+    row_ = memory_.row + s.strip * row_floats_ + channel * kStemLanes;
+    edge_ = memory_.edge + channel * memory_.edge_row + (pair - s.pair_begin);
   }
-  void Finish() {
-    if (pending.used && pending.next < pending.rows) End(pending.rows);
-    pending.used = false;
+
+  // Of the next channels.
+  SRT_NOINLINE void End(int count) {
+    int r = next_;
+    const int end = rows_ - r < count ? rows_ : r + count;
+    next_ = end;
+    if (!a_.pool) {
+      for (; r < end; ++r) EndPair(r);
+    } else if (row_before_) {
+      for (; r < end; ++r) Store(row_ + r * kStemLanes, Load(sums_ + r * kStemSumsRow));
+    } else {
+      for (; r < end; ++r) EndPooled(r);
+    }
   }
+  void Finish() { End(rows_); }
 
  private:
+  static constexpr float kNoBias = 0.0f;
+
   static Vec Lowest() { return Set1(-__builtin_inff()); }
-  float* Row(int64_t channel) const {
-    return memory_.row + pending.strip * row_floats_ + channel * kStemLanes;
+  static void FillLowest(float* to, int64_t floats) {
+    for (int64_t i = 0; i < floats; i += Vec::kLanes) Store(to + i, Lowest());
   }
 
-  void EndPair(int end) {
-    const StemSums& p = pending;
-    const int64_t column = p.strip * kStemLanes;
-    SpmmTile t = SpmmTile();
-    t.last = true;
-    t.act = a_.act;
-    t.partial = a_.out_w - column < kStemLanes;
-    t.tail = FirstN(static_cast<int>(a_.out_w - column));
-    t.y_row = a_.y_plane;
-    t.y = y_ + p.image * a_.y_image + 2 * p.pair * a_.out_w + column;
-    SpmmTile below = t;
+  inline void EndPair(int r) const {
+    const Vec bias = Set1(bias_[r * bias_step_]);
+    const float* sums = sums_ + r * kStemSumsRow;
+    Vec acc[1] = {Add(Load(sums), bias)};
+    EndRow<1>(tile_, r, acc);
+    if (!both_) return;
+    acc[0] = Add(Load(sums + kStemLanes), bias);
+    SpmmTile below = tile_;
     below.y += a_.out_w;
-    const bool both = 2 * p.pair + 1 < a_.out_h;
-    for (int r = p.next; r < end; ++r) {
-      const int channel = p.channel + r;
-      const Vec bias = a_.bias == nullptr ? Zero() : Set1(a_.bias[channel]);
-      const float* sums = p.sums + r * kStemSumsRow;
-      Vec acc[1] = {Add(Load(sums), bias)};
-      EndRow<1>(t, channel, acc);
-      if (!both) continue;
-      acc[0] = Add(Load(sums + kStemLanes), bias);
-      EndRow<1>(below, channel, acc);
-    }
+    EndRow<1>(below, r, acc);
   }
 
   // Bias and activation come last: they keep the order of numbers.
-  void EndPooled(int end) {
-    const StemSums& p = pending;
-    const int64_t column = p.strip * kStemLanes;
-    const Mask inside = FirstN(static_cast<int>(a_.out_w - column));
-    const int64_t pooled = column / 2;
-    const int64_t left = a_.pooled_w - pooled;
-    constexpr int kMost = kStemLanes / 2;
-    const Mask stored = FirstN(left < kMost ? static_cast<int>(left) : kMost);
+  inline void EndPooled(int r) const {
     const Mask last = MaskFromBits(1u << (kStemLanes - 1));
-    const bool both = 2 * p.pair + 1 < a_.out_h;
-    const Vec low = Set1(low_);
-    const Vec high = Set1(high_);
-    float* y = y_ + p.image * a_.y_image + p.pair * a_.pooled_w + pooled;
-    for (int r = p.next; r < end; ++r) {
-      const int channel = p.channel + r;
-      const float* sums = p.sums + r * kStemSumsRow;
-      float* row = Row(channel);
-      float* edge = memory_.edge + channel * memory_.edge_row + (p.pair - pair_begin_);
-      const Vec below = both ? Load(sums + kStemLanes) : Lowest();
-      Vec most = Max(Max(Load(row), Load(sums)), below);
-      Store(row, below);
-      most = Select(inside, most, Lowest());
-      const Vec with_left = Max(most, ShiftUp(*edge, most));
-      StoreMask(edge - (kStemLanes - 1), last, most);
-      const Vec bias = a_.bias == nullptr ? Zero() : Set1(a_.bias[channel]);
-      const Vec sum = Add(Max(Evens(with_left, with_left), Odds(most, most)), bias);
-      StoreMask(y + channel * a_.y_plane, stored, Min(high, Max(low, sum)));
-    }
+    const float* sums = sums_ + r * kStemSumsRow;
+    float* row = row_ + r * kStemLanes;
+    float* edge = edge_ + r * memory_.edge_row;
+    const Vec below = both_ ? Load(sums + kStemLanes) : Lowest();
+    Vec most = Max(Max(Load(row), Load(sums)), below);
+    Store(row, below);
+    most = Select(inside_, most, Lowest());
+    const Vec with_left = Max(most, ShiftUp(*edge, most));
+    StoreMask(edge - (kStemLanes - 1), last, most);
+    const Vec sum =
+        Add(Max(Evens(with_left, with_left), Odds(most, most)), Set1(bias_[r * bias_step_]));
+    StoreMask(y_ + r * a_.y_plane, stored_, Min(Set1(high_), Max(Set1(low_), sum)));
   }
 
   const StemArgs& a_;
-  float* const y_;
+  float* const out_;
   const StemMemory& memory_;
   const int64_t row_floats_;  // of a strip
-  int64_t pair_begin_ = 0;    // of the band
   float low_, high_;
+  // Of what is being ended.
+  int next_ = 0, rows_ = 0;  // channels
+  bool row_before_ = false;
+  bool both_ = false;  // output rows exist
+  const float* sums_ = nullptr;
+  const float* bias_ = nullptr;
+  int bias_step_ = 0;
+  Mask inside_, stored_;
+  SpmmTile tile_;
+  float* y_ = nullptr;
+  float* row_ = nullptr;
+  float* edge_ = nullptr;
 };
 
 // What the vector unit does while tile registers sum up.
@@ -307,7 +302,7 @@ struct StemChores {
     for (; count > 0; --count) cutter.Cut();
   }
   inline void Do() {
-    if (const int due = ends_pace.Due(); due > 0 && ends.pending.used) ends.End(due);
+    if (const int due = ends_pace.Due(); due > 0) ends.End(due);
     if (const int due = cutter_pace.Due(); due > 0) Cut(due);
   }
 };
@@ -316,6 +311,7 @@ struct StemChores {
 template <int kStride>
 SRT_NOINLINE void PlainSums(const StemArgs& a, const float* x, const StemStrip& s, int64_t row,
                             int32_t channel, int rows, float* sums) {
+  using Inputs = StemInputs<kStride>;
   const int64_t column = s.strip * kStemLanes;
   x += s.image * a.x_image + column * kStride - a.pad_w;
   for (int r = 0; r < rows; ++r) {
@@ -328,7 +324,7 @@ SRT_NOINLINE void PlainSums(const StemArgs& a, const float* x, const StemStrip& 
         const float* from = inside ? x + i * a.x_plane + in_row * a.in_w : x;
         for (int64_t kw = 0; kw < a.kernel_w; ++kw, ++w) {
           const Mask mask = inside ? LanesInside<kStride>(a, column, kw) : FirstN(0);
-          acc = Fma(Set1(*w), LoadWords<kStride>(from + kw, SpreadMask(mask), mask), acc);
+          acc = Fma(Set1(*w), Inputs::Load(from + kw, Inputs::From(mask)), acc);
         }
       }
     }
@@ -406,8 +402,7 @@ class StemRun {
     chores_.ends_pace.Set(kStemUnitRows, static_cast<int>(steps_ * kBetween));
     // What is pending is of the strip before, to the left of this one or in another band.
     chores_.ends.Finish();
-    chores_.ends.BeginRows(s);
-    chores_.ends.BeginEdge(s, s.pair_begin);
+    chores_.ends.BeginStrip(s);
     BeforeTileLoads();
     for (int64_t unit = 0; unit < units; ++unit) {
       const auto channel = static_cast<int32_t>(unit * kStemUnitRows);
@@ -424,7 +419,8 @@ class StemRun {
 
   const char* WordsOf(const StemStrip& s, const char* words, int64_t row) const {
     const int64_t from = row * a_.stride_h * a_.in_channels - s.first;
-    return words + (from % 2 * (s.words + kStemLanes) + from / 2 * a_.kernel_w) * kWordRow;
+    const int64_t set = s.words + kStemLanes;
+    return words + (from % 2 * set + from / 2 * a_.kernel_w) * kWordRow;
   }
 
   // The output row, and with it the one below unless it is the last or the row before all pairs.
@@ -447,16 +443,7 @@ class StemRun {
       }
     }
     chores_.ends.Finish();
-    StemSums* pending = &chores_.ends.pending;
-    pending->sums = sums;
-    pending->image = s.image;
-    pending->strip = s.strip;
-    pending->pair = row / 2;
-    pending->channel = channel;
-    pending->rows = rows;
-    pending->next = 0;
-    pending->used = true;
-    pending->row_before = row_before;
+    chores_.ends.Begin(s, row, row_before, channel, rows, sums);
   }
 
   SRT_NOINLINE void RunTwo(const char* w, const char* x, const char* more_x, bool more_rows,
