@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kMostChannels = 4;
 // Of what tile registers multiply, outputs and weights that exist.
 constexpr double kLeastUse = 0.5;
+// Without a pool, a single step hides too little of what ends its sums.
+constexpr int64_t kLeastSteps = 2;
 // The word rows of a strip, of which two lie in L2 beside the weights.
 constexpr int64_t kStripBytes = 128 * 1024;
 constexpr int64_t kMostWeights = 32 * 1024;
@@ -68,15 +70,16 @@ Status PlanBuilder::ChooseStem(const Window& w) {
   }
   const StemArgs args = ArgsOf(w, in_channels, channels);
   if (StemPackedFloats(args) > kMostWeights || UseOf(args) < kLeastUse) return Status::Ok();
-  planes_conv.kind = PlanesConv::Kind::kStem;
-  planes_conv.window = w;
   uint32_t pool = PlanesConv::kNoPool;
   Window pool_window;
   const UnaryFn fn = FusedActivation(n).fn;
   const bool ordered = fn == UnaryFn::kNone || fn == UnaryFn::kRelu || fn == UnaryFn::kClip;
-  if (ordered && FindPool(n.outputs[0], &pool, &pool_window) && IsStemPool(pool_window)) {
-    planes_conv.pool = pool;
-  }
+  const bool pools =
+      ordered && FindPool(n.outputs[0], &pool, &pool_window) && IsStemPool(pool_window);
+  if (!pools && StemSteps(args) < kLeastSteps) return Status::Ok();
+  planes_conv.kind = PlanesConv::Kind::kStem;
+  planes_conv.window = w;
+  if (pools) planes_conv.pool = pool;
   return Status::Ok();
 }
 
@@ -127,7 +130,7 @@ Status LowerStem(PlanBuilder* b) {
     return b->Fail(StatusCode::kUnsupported, "no kernel for this instruction set");
   }
   NodePlan& info = b->info();
-  info.compute_format = "dense16";
+  info.compute_format = "dense";
   info.packed_bytes = floats * sizeof(float);
   snprintf(info.reason, sizeof(info.reason), "%d input planes, cut where they lie%s",
            args->in_channels, pool ? "; pools what it computes" : "");
