@@ -123,7 +123,7 @@ class PlanBuilder {
   uint32_t node_index = 0;
   const Node* node = nullptr;
   PlanesConv planes_conv;  // of the current node
-  Projection projection;  // of the last Linear that has been lowered to one
+  Projection projection;   // of the last Linear that has been lowered to one
 
  private:
   // A stretch of the arena, of one tensor or of several that are views or parts of one.

@@ -35,8 +35,7 @@ Status PlanBuilder::ChoosePlanesConv() {
   const Node& n = *node;
   if (n.op != Op::kConv) return Status::Ok();
   const Tensor& weight = graph.tensors[n.Input(1)];
-  if (weight.rank != 4 || n.Input(3) != kNoTensor ||
-      n.IntAttr(AttrKey::k_group, 1) != 1 ||
+  if (weight.rank != 4 || n.Input(3) != kNoTensor || n.IntAttr(AttrKey::k_group, 1) != 1 ||
       (options.format != kAnyFormat && options.format < kVectorFormat)) {
     return Status::Ok();
   }

@@ -61,10 +61,10 @@ Planes RandomPlanes(int number, Random* random) {
   if (p.numbers == Numbers::kInfiniteWeights) a.pad_h = a.pad_w = 0;  // would give NaN
   // Rows and columns that are missing behind the plane, or lie beyond every window.
   const int64_t missing = p.numbers == Numbers::kInfiniteWeights ? 0 : most;
-  a.in_h = std::max<int64_t>(1, (a.out_h - 1) * a.stride_h + a.kernel_h - a.pad_h -
-                                    random->Int(-2, missing));
-  a.in_w = std::max<int64_t>(1, (a.out_w - 1) * a.stride_w + a.kernel_w - a.pad_w -
-                                    random->Int(-2, missing));
+  a.in_h = std::max<int64_t>(
+      1, (a.out_h - 1) * a.stride_h + a.kernel_h - a.pad_h - random->Int(-2, missing));
+  a.in_w = std::max<int64_t>(
+      1, (a.out_w - 1) * a.stride_w + a.kernel_w - a.pad_w - random->Int(-2, missing));
   a.pooled_h = std::max<int64_t>(1, (a.out_h + 1) / 2 - random->Int(0, 1));
   a.pooled_w = std::max<int64_t>(1, (a.out_w + 1) / 2 - random->Int(0, 1));
   a.bands = static_cast<int32_t>(random->Int(1, StemPairs(a)));

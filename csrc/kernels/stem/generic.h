@@ -157,7 +157,7 @@ class WordCutter {
   const float* rows_[2];
   const Inside* inside_[2];
   int64_t in_row_ = 0, channel_ = 0;  // of the next row
-  Inside masks_[2][kStemMaxKernel];  // of a row that lies in the padding, and of others
+  Inside masks_[2][kStemMaxKernel];   // of a row that lies in the padding, and of others
   Vec check_;
 };
 
@@ -351,8 +351,8 @@ bool CutStemWeights(const StemArgs& a, char* to) {
 
 // One pair of output rows, or one row, of a strip.
 template <int kStride, bool kMoreRows, bool kMoreColumns>
-SRT_INLINE void StemProduct(const char* w, int64_t steps, const char* x,
-                            const char* more_x, StemChores<kStride>* chores) {
+SRT_INLINE void StemProduct(const char* w, int64_t steps, const char* x, const char* more_x,
+                            StemChores<kStride>* chores) {
   ZeroSums<kMoreRows, kMoreColumns>();
   for (int64_t step = 0; step < steps; ++step) {
     AddProducts<kMoreRows, kMoreColumns, kWordPiece, kWordRow>(w, w + kPiecesBytes, x, more_x,
@@ -409,8 +409,8 @@ class StemRun {
       const int rows =
           a_.channels - channel < kStemUnitRows ? a_.channels - channel : kStemUnitRows;
       const bool more_rows = 2 * unit + 1 < panels_;
-      if (s.row_before) RunRows(s, words, 2 * s.pair_begin - 1, true, channel, rows, more_rows,
-                                finite);
+      if (s.row_before)
+        RunRows(s, words, 2 * s.pair_begin - 1, true, channel, rows, more_rows, finite);
       for (int64_t pair = s.pair_begin; pair < s.pair_end; ++pair) {
         RunRows(s, words, 2 * pair, false, channel, rows, more_rows, finite);
       }
@@ -424,8 +424,8 @@ class StemRun {
   }
 
   // The output row, and with it the one below unless it is the last or the row before all pairs.
-  void RunRows(const StemStrip& s, const char* words, int64_t row, bool row_before,
-                          int32_t channel, int rows, bool more_rows, bool finite) {
+  void RunRows(const StemStrip& s, const char* words, int64_t row, bool row_before, int32_t channel,
+               int rows, bool more_rows, bool finite) {
     const bool both = !row_before && row + 1 < a_.out_h;
     float* sums = memory_.sums[turn_];
     turn_ ^= 1;

@@ -41,8 +41,8 @@ void PackStem(const StemArgs& a, float* to) {
             *to = 0.0f;
             if (channel >= a.channels || row >= rows) continue;
             const int64_t plane = channel * a.in_channels + row % a.in_channels;
-            *to = a.weights[(plane * a.kernel_h + row / a.in_channels) * a.kernel_w +
-                            k % a.kernel_w];
+            *to =
+                a.weights[(plane * a.kernel_h + row / a.in_channels) * a.kernel_w + k % a.kernel_w];
           }
         }
       }

@@ -31,7 +31,7 @@
 
 namespace sparsert {
 
-constexpr int kStemLanes = 16;     // output columns of a strip, and output channels of a panel
+constexpr int kStemLanes = 16;      // output columns of a strip, and output channels of a panel
 constexpr int kStemMaxKernel = 16;  // columns of the kernel
 
 struct StemArgs {
@@ -65,8 +65,8 @@ SRT_INLINE int64_t StemPanels(const StemArgs& a) {
   return (a.channels + kStemLanes - 1) / kStemLanes;
 }
 
-// Whether output rows begin an odd number of rows apart: then all pairs of neighbours are cut, those
-// that begin with the second, fourth, ... row after the others.
+// Whether output rows begin an odd number of rows apart: then all pairs of neighbours are cut,
+// those that begin with the second, fourth, ... row after the others.
 SRT_INLINE int64_t StemSets(const StemArgs& a) {
   return a.stride_h * a.in_channels % 2 == 0 ? 1 : 2;
 }
