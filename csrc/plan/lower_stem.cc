@@ -13,7 +13,8 @@ namespace {
 constexpr int64_t kMostChannels = 4;
 // Of what tile registers multiply, outputs and weights that exist.
 constexpr double kLeastUse = 0.5;
-// Without a pool, a single step hides too little of what ends its sums.
+// Without a pool there is less to gain, and a single step hides too little of what ends its sums.
+constexpr double kLeastUseAlone = 0.7;
 constexpr int64_t kLeastSteps = 2;
 // The word rows of a strip, of which two lie in L2 beside the weights.
 constexpr int64_t kStripBytes = 128 * 1024;
@@ -69,14 +70,15 @@ Status PlanBuilder::ChooseStem(const Window& w) {
     return Status::Ok();
   }
   const StemArgs args = ArgsOf(w, in_channels, channels);
-  if (StemPackedFloats(args) > kMostWeights || UseOf(args) < kLeastUse) return Status::Ok();
+  const double use = UseOf(args);
+  if (StemPackedFloats(args) > kMostWeights || use < kLeastUse) return Status::Ok();
   uint32_t pool = PlanesConv::kNoPool;
   Window pool_window;
   const UnaryFn fn = FusedActivation(n).fn;
   const bool ordered = fn == UnaryFn::kNone || fn == UnaryFn::kRelu || fn == UnaryFn::kClip;
   const bool pools =
       ordered && FindPool(n.outputs[0], &pool, &pool_window) && IsStemPool(pool_window);
-  if (!pools && StemSteps(args) < kLeastSteps) return Status::Ok();
+  if (!pools && (StemSteps(args) < kLeastSteps || use < kLeastUseAlone)) return Status::Ok();
   planes_conv.kind = PlanesConv::Kind::kStem;
   planes_conv.window = w;
   if (pools) planes_conv.pool = pool;

@@ -9,11 +9,11 @@ import sparsert
 from tests.suite.harness import ISAS, NETWORK, Case, check, random_weights, unique
 
 WEIGHTS = {
-    "seven": random_weights(40, 3, 7, 7),
-    "five": random_weights(48, 2, 5, 5),
+    "seven": random_weights(62, 3, 7, 7),
+    "five": random_weights(64, 2, 5, 5),
     "three": random_weights(64, 3, 3, 3),
-    "wide": random_weights(24, 1, 6, 8),
-    "bias": random_weights(40),
+    "wide": random_weights(32, 1, 8, 8),
+    "bias": random_weights(62),
 }
 CONV = "c = Conv<strides=[2,2], pads=[3,3,3,3]>(x, seven, bias)"
 POOL = "kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]"
@@ -72,7 +72,7 @@ def test_what_tile_registers_run(name: str) -> None:
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.9])
 def test_zeros_are_left_to_sparse_kernels(sparsity: float) -> None:
-    weights = {"w": random_weights(40, 3, 7, 7, sparsity=sparsity)}
+    weights = {"w": random_weights(62, 3, 7, 7, sparsity=sparsity)}
     case = Case("one", ["y = Conv<strides=[2,2]>(x, w)"], {"x": [1, 3, 64, 64]}, weights)
     model = sparsert.load(case.proto, threads=1, tune=False)
     assert ("stem" in str(model.explain())) == (sparsity == 0.0 and "amx" in ISAS)
