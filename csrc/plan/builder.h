@@ -11,10 +11,12 @@
 
 namespace sparsert {
 
-// Whether a Conv runs by rows, and the index of the pool that its step computes too.
-struct RowconvChoice {
+// Whether a Conv over few planes has a step that copies no tiles, and the index of the pool that it
+// computes too.
+struct PlanesConv {
   static constexpr uint32_t kNoPool = UINT32_MAX;
-  bool used = false;
+  enum class Kind : uint8_t { kNone, kRowconv, kStem };
+  Kind kind = Kind::kNone;
   uint32_t pool = kNoPool;
   Window window;
 };
@@ -120,8 +122,8 @@ class PlanBuilder {
 
   uint32_t node_index = 0;
   const Node* node = nullptr;
-  RowconvChoice rowconv;  // of the current node
-  Projection projection;  // of the last Linear that has been lowered to one
+  PlanesConv planes_conv;  // of the current node
+  Projection projection;   // of the last Linear that has been lowered to one
 
  private:
   // A stretch of the arena, of one tensor or of several that are views or parts of one.
@@ -154,10 +156,13 @@ class PlanBuilder {
   // Whether the inputs of a Concat already lie side by side, in order.
   bool IsJoined(const Node& n) const;
   Status LowerNode();
-  Status ChooseRowconv();
+  // Sets planes_conv.
+  Status ChoosePlanesConv();
+  Status ChooseRowconv(const Window& window);
+  Status ChooseStem(const Window& window);
   // Whether the current node, a Linear, is to become a Projection.
   bool IsProjection() const;
-  bool FindPool(uint32_t y, uint32_t* pool) const;
+  bool FindPool(uint32_t y, uint32_t* pool, Window* window) const;
   Status WriteGraphOutputs();
   Status AssignArena();
   Status NewBuffer(size_t bytes, IoRef* ref);
@@ -179,7 +184,8 @@ class PlanBuilder {
 
 // One function per group of ops, in lower_<group>.cc.
 Status LowerConv(PlanBuilder* b);         // Conv, ConvTranspose
-Status LowerRowconv(PlanBuilder* b);      // Conv, as chosen in b->rowconv
+Status LowerRowconv(PlanBuilder* b);      // Conv, as chosen in b->planes_conv
+Status LowerStem(PlanBuilder* b);         // the same
 Status LowerLinear(PlanBuilder* b);       // Linear
 Status LowerColumns(PlanBuilder* b);      // Linear with a feature-major operand
 Status LowerElementwise(PlanBuilder* b);  // Unary, Binary, PRelu, BatchNormalization, Cast, ...

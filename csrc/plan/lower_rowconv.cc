@@ -3,7 +3,6 @@
 
 #include "kernels/rowconv/rowconv.h"
 #include "plan/builder.h"
-#include "plan/choose_spmm.h"
 
 namespace sparsert {
 namespace {
@@ -14,8 +13,6 @@ constexpr int64_t kMostTaps = 64;
 constexpr int64_t kFewChannels = 8;
 // The copied planes are read from L1 again for every channel.
 constexpr size_t kMostBytes = 24 * 1024;
-// Every weight is multiplied with, zero or not.
-constexpr double kLeastDensity = 0.5;
 // Output columns per lane of the vectors that hold them.
 constexpr double kLeastFill = 0.75;
 constexpr int kLanes = 16;
@@ -46,69 +43,33 @@ bool IsTwoByTwo(const Window& w) {
 
 }  // namespace
 
-// The node that alone reads `y`, a tensor of its own memory, if it is a 2 x 2 max-pool.
-bool PlanBuilder::FindPool(uint32_t y, uint32_t* pool) const {
-  if (output_of_[y] != kNoTensor || concat_parts_[y].whole != kNoTensor || feature_major_[y]) {
-    return false;
-  }
-  *pool = last_use_[y];
-  const Node& n = graph.nodes[*pool];
-  if (n.op != Op::kMaxPool || n.outputs.size != 1 || n.Input(0) != y) return false;
-  for (uint32_t i = node_index + 1; i < *pool; ++i) {
-    for (uint32_t t : graph.nodes[i].inputs) {
-      if (t == y) return false;
-    }
-  }
-  const uint32_t pooled = n.outputs[0];
-  Window w;
-  return concat_parts_[pooled].whole == kNoTensor && !feature_major_[pooled] &&
-         facts(y).shape.rank == 4 &&
-         ResolveWindow(n, facts(y).shape, n.IntsAttr(AttrKey::k_kernel_shape), &w).ok() &&
-         IsTwoByTwo(w);
-}
-
-Status PlanBuilder::ChooseRowconv() {
-  rowconv = RowconvChoice();
+Status PlanBuilder::ChooseRowconv(const Window& w) {
   const Node& n = *node;
-  const Tensor& weight = graph.tensors[n.Input(1)];
-  if (n.op != Op::kConv || weight.rank != 4 || n.Input(3) != kNoTensor ||
-      n.IntAttr(AttrKey::k_group, 1) != 1 ||
-      (options.format != kAnyFormat && options.format < kVectorFormat)) {
-    return Status::Ok();
-  }
-  const Shape& in = facts(n.Input(0)).shape;
-  Window w;
-  SRT_RETURN_IF_ERROR(ResolveWindow(n, in, {weight.dims + 2, 2}, &w));
-  const int64_t taps = in.dims[1] * w.kernel[0] * w.kernel[1];
-  for (int d = 0; d < 2; ++d) {
-    if (w.stride[d] != 1 || w.dilation[d] != 1) return Status::Ok();
-  }
+  const int64_t in_channels = facts(n.Input(0)).shape.dims[1];
+  const int64_t taps = in_channels * w.kernel[0] * w.kernel[1];
+  if (w.stride[0] != 1 || w.stride[1] != 1) return Status::Ok();
   const double fill = static_cast<double>(w.out[1]) /
                       static_cast<double>((w.out[1] + kLanes - 1) / kLanes * kLanes);
   if (w.kernel[0] * w.kernel[1] == 1 || taps > kMostTaps || fill < kLeastFill ||
-      RowconvScratch(ArgsOf(w, in.dims[1])) > kMostBytes) {
+      RowconvScratch(ArgsOf(w, in_channels)) > kMostBytes) {
     return Status::Ok();
   }
-  uint64_t nonzeros = 0;
-  SRT_RETURN_IF_ERROR(weights->NonZeros(n.Input(1), &nonzeros));
-  const int64_t channels = facts(n.outputs[0]).shape.dims[1];
-  const double all = static_cast<double>(channels * taps);
-  if (static_cast<double>(nonzeros) < kLeastDensity * all) return Status::Ok();
-  uint32_t pool = RowconvChoice::kNoPool;
-  const bool pools = FindPool(n.outputs[0], &pool);
-  if (!pools && channels > kFewChannels) return Status::Ok();
-  rowconv.used = true;
-  rowconv.window = w;
-  if (pools) rowconv.pool = pool;
+  uint32_t pool = PlanesConv::kNoPool;
+  Window pool_window;
+  const bool pools = FindPool(n.outputs[0], &pool, &pool_window) && IsTwoByTwo(pool_window);
+  if (!pools && facts(n.outputs[0]).shape.dims[1] > kFewChannels) return Status::Ok();
+  planes_conv.kind = PlanesConv::Kind::kRowconv;
+  planes_conv.window = w;
+  if (pools) planes_conv.pool = pool;
   return Status::Ok();
 }
 
 Status LowerRowconv(PlanBuilder* b) {
   const Node& node = *b->node;
-  const Window& window = b->rowconv.window;
-  const bool pool = b->rowconv.pool != RowconvChoice::kNoPool;
+  const Window& window = b->planes_conv.window;
+  const bool pool = b->planes_conv.pool != PlanesConv::kNoPool;
   const uint32_t x = node.Input(0);
-  const uint32_t y = pool ? b->graph.nodes[b->rowconv.pool].outputs[0] : node.outputs[0];
+  const uint32_t y = pool ? b->graph.nodes[b->planes_conv.pool].outputs[0] : node.outputs[0];
   const Shape& in = b->facts(x).shape;
   const Shape& out = b->facts(y).shape;
   RowconvArgs* args = nullptr;

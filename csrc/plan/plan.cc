@@ -167,15 +167,15 @@ Status PlanBuilder::LowerNode() {
     const bool packed = t == WeightsOf(n) || (t == n.Input(3) && n.op == Op::kRecurrent);
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
-  SRT_RETURN_IF_ERROR(ChooseRowconv());
+  SRT_RETURN_IF_ERROR(ChoosePlanesConv());
   const bool is_projection = IsProjection();
   if (is_projection) {
     plan->places[n.outputs[0]].placed = true;  // it has no memory
-  } else if (rowconv.pool == RowconvChoice::kNoPool) {
+  } else if (planes_conv.pool == PlanesConv::kNoPool) {
     SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
   } else {
     // The step writes what the pool makes of the node's output; that itself has no memory.
-    SRT_RETURN_IF_ERROR(PlaceOutputsOf(graph.nodes[rowconv.pool]));
+    SRT_RETURN_IF_ERROR(PlaceOutputsOf(graph.nodes[planes_conv.pool]));
     plan->places[n.outputs[0]].placed = true;
   }
   Describe(n);
@@ -193,7 +193,14 @@ Status PlanBuilder::LowerNode() {
   switch (n.op) {
     case Op::kConv:
     case Op::kConvTranspose:
-      return rowconv.used ? LowerRowconv(this) : LowerConv(this);
+      switch (planes_conv.kind) {
+        case PlanesConv::Kind::kRowconv:
+          return LowerRowconv(this);
+        case PlanesConv::Kind::kStem:
+          return LowerStem(this);
+        default:
+          return LowerConv(this);
+      }
     case Op::kLinear:
       return is_projection ? LowerProjection(this) : LowerLinear(this);
     case Op::kUnary:

@@ -146,19 +146,20 @@ inline void StorePieces(char* to, Vec first, Vec second, Mask lanes, Vec* check)
 
 // The same by cutting off what does not fit, in fewer operations and without overflow. Pieces have
 // the sign of their number then: as long as the other factors are rounded, what is left out of
-// products adds up to nothing.
+// products adds up to nothing. `kPiece`: bytes from one piece to the next.
 inline __m512i CutPiece(Vec* a) {
   const __m512i bits = _mm512_castps_si512(a->v);
   a->v =
       _mm512_sub_ps(a->v, _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-65536))));
   return bits;
 }
+template <int kPiece = kSquareBytes>
 inline void CutPieces(char* to, Vec first, Vec second, Mask lanes, Vec* check) {
   const __m512i upper = CutPiece(&first);
   StorePiece(to, upper, CutPiece(&second));
   const __m512i middle = CutPiece(&first);
-  StorePiece(to + kSquareBytes, middle, CutPiece(&second));
-  StorePiece(to + 2 * kSquareBytes, _mm512_castps_si512(first.v), _mm512_castps_si512(second.v));
+  StorePiece(to + kPiece, middle, CutPiece(&second));
+  StorePiece(to + 2 * kPiece, _mm512_castps_si512(first.v), _mm512_castps_si512(second.v));
   check->v = _mm512_mask3_fmadd_ps(first.v, second.v, check->v, lanes.m);
 }
 
@@ -178,37 +179,39 @@ inline void LoadWeightPieces(const char* w, const char* more, int piece) {
   _tile_loadd(4, w + piece * kSquareBytes, 64);
   if (kMore) _tile_loadd(5, more + piece * kSquareBytes, 64);
 }
-template <bool kMore>
+template <bool kMore, int kPiece, int kRow>
 inline void LoadColumnPieces(const char* x, const char* more, int piece) {
-  _tile_loadd(6, x + piece * kSquareBytes, 64);
-  if (kMore) _tile_loadd(7, more + piece * kSquareBytes, 64);
+  _tile_loadd(6, x + piece * kPiece, kRow);
+  if (kMore) _tile_loadd(7, more + piece * kPiece, kRow);
 }
 
 // Adds the product of 16 or 32 rows and 16 or 32 columns, each given by its pieces. Of their nine
 // products the three smallest, together below 2^-22 of the largest, are left out; the order of the
 // six takes the fewest loads. `between()` is called kBetween times on the way: what it has the
-// vector unit do takes no time of its own as long as it is short.
+// vector unit do takes no time of its own as long as it is short. `kPiece`, `kRow`: bytes between
+// pieces of columns, and between their pairs of K-rows.
 constexpr int kBetween = 6;
-template <bool kMoreRows, bool kMoreColumns, typename Between>
+template <bool kMoreRows, bool kMoreColumns, int kPiece = kSquareBytes, int kRow = 64,
+          typename Between>
 inline void AddProducts(const char* w, const char* more_w, const char* x, const char* more_x,
                         Between&& between) {
   LoadWeightPieces<kMoreRows>(w, more_w, 2);
-  LoadColumnPieces<kMoreColumns>(x, more_x, 0);
+  LoadColumnPieces<kMoreColumns, kPiece, kRow>(x, more_x, 0);
   AddPieces<kMoreRows, kMoreColumns>();
   between();
   LoadWeightPieces<kMoreRows>(w, more_w, 0);
   AddPieces<kMoreRows, kMoreColumns>();
   between();
-  LoadColumnPieces<kMoreColumns>(x, more_x, 2);
+  LoadColumnPieces<kMoreColumns, kPiece, kRow>(x, more_x, 2);
   AddPieces<kMoreRows, kMoreColumns>();
   between();
-  LoadColumnPieces<kMoreColumns>(x, more_x, 1);
+  LoadColumnPieces<kMoreColumns, kPiece, kRow>(x, more_x, 1);
   AddPieces<kMoreRows, kMoreColumns>();
   between();
   LoadWeightPieces<kMoreRows>(w, more_w, 1);
   AddPieces<kMoreRows, kMoreColumns>();
   between();
-  LoadColumnPieces<kMoreColumns>(x, more_x, 0);
+  LoadColumnPieces<kMoreColumns, kPiece, kRow>(x, more_x, 0);
   AddPieces<kMoreRows, kMoreColumns>();
   between();
 }

@@ -128,6 +128,11 @@ inline Vec ShiftIn(Vec a, float next) {
   const __m512i n = _mm512_castps_si512(_mm512_set1_ps(next));
   return {_mm512_castsi512_ps(_mm512_alignr_epi32(n, _mm512_castps_si512(a.v), 1))};
 }
+// `first`, then the lanes of a but the last one.
+inline Vec ShiftUp(float first, Vec a) {
+  const __m512i f = _mm512_castps_si512(_mm512_set1_ps(first));
+  return {_mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(a.v), f, 15))};
+}
 // A mask of lanes, spread to the floats that stride 2 reads for them.
 struct Stride2Mask {
   __mmask16 lo, hi;

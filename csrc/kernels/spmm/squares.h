@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "base/arch.h"
+#include "kernels/spmm/pace.h"
 #include "kernels/spmm/square_cutters.h"
 
 namespace sparsert {
@@ -108,25 +109,6 @@ SRT_NOINLINE void RunPlain(const SpmmTile& tile, const SquareBlock& b, int row, 
     }
   }
 }
-
-// Spreads work evenly over the calls of Due().
-class Pace {
- public:
-  void Set(int work, int calls) {
-    rate_ = calls == 0 ? 0 : (work * 256 + calls - 1) / calls;
-    credit_ = 0;
-  }
-  int Due() {
-    credit_ += rate_;
-    const int due = credit_ >> 8;
-    credit_ &= 255;
-    return due;
-  }
-
- private:
-  int rate_ = 0;
-  int credit_ = 0;
-};
 
 // What the vector unit does while tile registers sum up: it cuts the weights of the next panels and
 // X of the next block, and ends the sums before. Each part is short, so that products that are
