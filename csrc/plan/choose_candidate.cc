@@ -20,12 +20,14 @@ struct Effort {
   double behind;    // a candidate this much slower than the best after two rounds is out
   double share_ns;  // a longer run is cut to about this
 };
-constexpr Effort kAutoEffort = {1.6, 4, 1.15, 2e6};
+constexpr Effort kAutoEffort = {1.6, 6, 1.15, 2e6};
 constexpr Effort kFullEffort = {6.0, kMaxRounds, 3.0, 1e9};
 
-// Estimates for the budget: of one stored weight's packing, and of what comes before each run.
+// Estimates for the budget: of one stored weight's packing, and of what comes before each round of
+// runs, and before each run.
 constexpr double kPackNs = 6.0;
-constexpr double kEvictNs = 7e5;
+constexpr double kForgetNs = 7e5;
+constexpr double kReadNs = 5e4;
 
 // The cost model flatters sparse formats of bytes: they were measured up to 1.8 times as slow
 // beside dense ones as predicted. So a dense one predicted within this factor takes part as well.
@@ -69,13 +71,21 @@ int Wanted(const Contest& contest, Tune tune, const Effort& effort) {
 
 // How many candidates can be measured within `budget_ns`, best expected first.
 int Affordable(const Contest& contest, int wanted, const Effort& effort, double budget_ns) {
-  double needed = 0.0;
+  constexpr double kRounds = 2.0;
+  double needed = kRounds * kForgetNs;
   for (int i = 0; i < wanted; ++i) {
     const Candidate& c = contest.list[i];
-    needed += contest.stored[i] * kPackNs + 2.0 * (c.predicted_ns * Share(c, effort) + kEvictNs);
+    needed += contest.stored[i] * kPackNs + kRounds * (c.predicted_ns * Share(c, effort) + kReadNs);
     if (needed > budget_ns) return i;
   }
   return wanted;
+}
+
+// What a measured candidate is expected to take: layers alike tell as much as the layer itself, so
+// that a run that something else disturbed decides nothing.
+double Score(const Contest& contest, int i) {
+  const double alike = contest.alike[i];
+  return (contest.list[i].measured_ns + alike * contest.expected_ns[i]) / (1.0 + alike);
 }
 
 // A model whose weights take more comes from main memory in each run, not from the last cache.
@@ -118,6 +128,7 @@ Status MeasureInTurn(PlanBuilder* b, Contest* contest, int* candidates, const Ef
     double fastest = 0.0;
     while (runs < effort.rounds) {
       double ns = 0.0;
+      b->bench.Forget();
       SRT_RETURN_IF_ERROR(
           b->bench.Time(trial, FarWeights(b, trial), Share(contest->list[i], effort), clock, &ns));
       fastest = runs == 0 ? ns : std::min(fastest, ns);
@@ -127,7 +138,7 @@ Status MeasureInTurn(PlanBuilder* b, Contest* contest, int* candidates, const Ef
     }
     const double ns = std::max(1.0, Median(times, runs));
     contest->list[i].measured_ns = ns;
-    if (*best >= 0 && ns >= contest->list[*best].measured_ns) {
+    if (*best >= 0 && Score(*contest, i) >= Score(*contest, *best)) {
       DropAll(b, trial);
       continue;
     }
@@ -139,7 +150,7 @@ Status MeasureInTurn(PlanBuilder* b, Contest* contest, int* candidates, const Ef
   return Status::Ok();
 }
 
-// Times the first `candidates`; the losers' packings are dropped. Returns the fastest in *best.
+// Times the first `candidates`; the losers' packings are dropped. Returns the best score in *best.
 Status MeasureTogether(PlanBuilder* b, Contest* contest, int candidates, const Effort& effort,
                        double budget_ns, int* best) {
   uint64_t (*clock)() = b->options.clock;
@@ -158,7 +169,9 @@ Status MeasureTogether(PlanBuilder* b, Contest* contest, int candidates, const E
   int left = candidates;
   for (int round = 0; round < effort.rounds && left > 1; ++round) {
     if (round >= 2 && static_cast<double>(clock() - begin) > budget_ns) break;
-    for (int i = 0; i < candidates; ++i) {
+    b->bench.Forget();
+    for (int k = 0; k < candidates; ++k) {
+      const int i = (k + round) % candidates;
       if (!in[i]) continue;
       double ns = 0.0;
       SRT_RETURN_IF_ERROR(b->bench.Time(trials[i], FarWeights(b, trials[i]),
@@ -182,7 +195,7 @@ Status MeasureTogether(PlanBuilder* b, Contest* contest, int candidates, const E
     // A clock may stand still for a short run; 0 would mean "not measured".
     contest->list[i].measured_ns = std::max(1.0, Median(times[i], runs[i]));
     if (!in[i]) continue;
-    if (*best < 0 || contest->list[i].measured_ns < contest->list[*best].measured_ns) *best = i;
+    if (*best < 0 || Score(*contest, i) < Score(*contest, *best)) *best = i;
   }
   for (int i = 0; i < candidates; ++i) {
     if (i != *best) DropAll(b, trials[i]);

@@ -43,7 +43,7 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
 // pat4 of bytes: cycles of a panel's fifteen loops where so few tiles repeat their lengths that
 // branch predictors do not learn them.
 constexpr int kUnlearntTiles = 2;
-constexpr double kUnlearntCycles = 220.0;
+constexpr double kUnlearntCycles = 320.0;
 constexpr int64_t kMinBlockDepth = 32;
 constexpr int64_t kMaxBlockDepth = 1024;
 constexpr int64_t kMaxSquareDepth = 65536 - kSquareRows;

@@ -13,18 +13,27 @@ constexpr size_t kEvictBytes = 4 << 20;
 
 // Enough unpredictable branches to displace what a predictor has learnt of a layer.
 constexpr int kBranches = 196608;
+// At so many places in the code: those of a single one leave some of it.
+constexpr int kBranchPlaces = 32;
 
 // Whole vectors behind the last column that a kernel may read.
 constexpr size_t kSlackFloats = 16 * 8;
 
+void ReadLines(const volatile char* from, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += kCacheLine) static_cast<void>(from[at]);
+}
+
 // Walks over pseudo-random bits by branches that the compiler may not remove.
 void ConfuseBranches(uint64_t seed) {
   uint64_t bits = seed * 0x9e3779b97f4a7c15u + 1;
-  for (int i = 0; i < kBranches; ++i) {
+  for (int i = 0; i < kBranches; i += kBranchPlaces) {
     bits ^= bits << 13;
     bits ^= bits >> 7;
     bits ^= bits << 17;
-    if ((bits & 1) != 0) __asm__ __volatile__("" : "+r"(bits));
+#pragma GCC unroll 32
+    for (int k = 0; k < kBranchPlaces; ++k) {
+      if ((bits >> k & 1) != 0) __asm__ __volatile__("" : "+r"(bits));
+    }
   }
 }
 
@@ -38,6 +47,7 @@ Status TrialBench::Reserve(const size_t* floats) {
   if (evict_.empty()) SRT_RETURN_IF_ERROR(evict_.resize(kEvictBytes));
   for (int i = 0; i < kTrialBuffers; ++i) {
     Array<float>& buffer = buffers_[i];
+    used_[i] = floats[i];
     const size_t old = buffer.size();
     if (floats[i] == 0 || floats[i] + kSlackFloats <= old) continue;
     SRT_RETURN_IF_ERROR(buffer.resize(floats[i] + kSlackFloats));
@@ -48,10 +58,18 @@ Status TrialBench::Reserve(const size_t* floats) {
   return Status::Ok();
 }
 
-void TrialBench::Evict() {
-  const volatile char* line = evict_.data();
-  for (size_t at = 0; at < kEvictBytes; at += kCacheLine) static_cast<void>(line[at]);
+void TrialBench::Forget() {
+  if (warm_) return;
+  ReadLines(evict_.data(), kEvictBytes);
   ConfuseBranches(++runs_);
+}
+
+// What a cache may hold of it.
+void TrialBench::ReadInput(TrialBuffer buffer) {
+  const size_t bytes = used_[buffer] * sizeof(float);
+  const size_t read = std::min(bytes, kEvictBytes);
+  if (read != 0)
+    ReadLines(reinterpret_cast<const char*>(buffers_[buffer].data()) + bytes - read, read);
 }
 
 void TrialBench::RunOnce(const Trial& trial, int64_t first_items) {
@@ -83,7 +101,8 @@ Status TrialBench::Time(const Trial& trial, const Weights* far, double share, ui
   if (warm_) {
     RunOnce(trial, items);
   } else {
-    Evict();
+    ReadInput(kTrialR);
+    ReadInput(kTrialX);
     if (trial.settles) RunOnce(trial, first.items);
     for (const PackKey& key : trial.keys) {
       if (far != nullptr && key.tensor != kNoTensor) far->FlushPacked(key);

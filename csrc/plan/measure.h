@@ -47,25 +47,30 @@ class TrialBench {
  public:
   explicit TrialBench(const Allocator* allocator);
 
-  // Grows the buffers to [kTrialBuffers] floats each.
+  // Grows the buffers to [kTrialBuffers] floats each: what the next trials use.
   Status Reserve(const size_t* floats);
 
   // The whole model stays in cache from run to run.
   void set_warm(bool warm) { warm_ = warm; }
 
-  // Nanoseconds of one run on one thread, the weights cold: before it, their cache lines are
-  // evicted and the branch predictor is made to forget the layer, as the rest of a model would do;
-  // `far`: nullptr, or whose packings of the trial come from main memory; or, warm, the mean of a
-  // few runs after another one. Of a trial of one part only the first `share` of its items are run
-  // and the time is scaled up.
+  // Before each round of trials, which have weights and code of their own: evicts the cache lines
+  // of weights and makes the branch predictor forget the layer, as the rest of a model would do.
+  // Nothing where the model stays warm.
+  void Forget();
+
+  // Nanoseconds of one run on one thread: its weights cold, its inputs as if layers before had just
+  // written them; `far`: nullptr, or whose packings of the trial come from main memory; or, warm,
+  // the mean of a few runs after another one. Of a trial of one part only the first `share` of its
+  // items are run and the time is scaled up.
   Status Time(const Trial& trial, const Weights* far, double share, uint64_t (*clock)(),
               double* ns);
 
  private:
-  void Evict();
+  void ReadInput(TrialBuffer buffer);
   void RunOnce(const Trial& trial, int64_t first_items);
 
   Array<float> buffers_[kTrialBuffers];
+  size_t used_[kTrialBuffers] = {};  // floats of the current layer
   Array<char> scratch_;
   Array<char> evict_;
   uint64_t runs_ = 0;
