@@ -121,6 +121,9 @@ class PlanBuilder {
   uint32_t node_index = 0;
   const Node* node = nullptr;
   RowconvChoice rowconv;  // of the current node
+  // Index of the QElementwise that the step of the current node, a QConv, computes too.
+  static constexpr uint32_t kNoNode = UINT32_MAX;
+  uint32_t then = kNoNode;
   Projection projection;  // of the last Linear that has been lowered to one
 
  private:
@@ -153,9 +156,12 @@ class PlanBuilder {
   bool IsJoined(const Node& n) const;
   Status LowerNode();
   Status ChooseRowconv();
+  void ChooseThen();
   // Whether the current node, a Linear, is to become a Projection.
   bool IsProjection() const;
   bool FindPool(uint32_t y, uint32_t* pool) const;
+  // Whether one node alone reads an output of the current one that needs no memory of its own.
+  bool HasOneReader(uint32_t y, uint32_t* reader) const;
   Status WriteGraphOutputs();
   Status AssignArena();
   Status NewBuffer(size_t bytes, IoRef* ref);
