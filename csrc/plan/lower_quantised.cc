@@ -77,13 +77,10 @@ bool AreFinite(const float* values, int64_t count) {
 // Of a unit of the result: by how much a coarse activation may miss.
 constexpr float kCoarseUnits = 1.0f / 64;
 
-Status LowerQuantisedElementwise(PlanBuilder* b) {
-  const Node& node = *b->node;
-  const uint32_t x = node.Input(0);
+// All but the shape and strides of x.
+Status FillElementwise(PlanBuilder* b, const Node& node, QuantizeArgs* args) {
   const uint32_t r = node.Input(3);
   const uint32_t y = node.outputs[0];
-  QuantizeArgs* args = nullptr;
-  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
   const void* scales = nullptr;
   SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(1), &scales));
   const auto* scale = static_cast<const float*>(scales);
@@ -110,14 +107,8 @@ Status LowerQuantisedElementwise(PlanBuilder* b) {
   const bool is_gelu = args->act.fn == UnaryFn::kGelu || args->act.fn == UnaryFn::kGeluTanh;
   args->is_coarse =
       is_gelu && !args->y_is_float && args->y_factor * kCoarseGeluError < kCoarseUnits;
-  args->batch = b->facts(x).shape.dims[0];
-  args->planes = b->facts(x).shape.dims[1];
   args->channels = node.IntAttr(AttrKey::k_channels, 0);
-  args->columns = Columns(b->desc(x));
-  const Planes px = PlanesOf(b->desc(x));
   const Planes py = PlanesOf(b->desc(y));
-  args->x_image = px.image;
-  args->x_plane = px.plane;
   args->y_image = py.image;
   args->y_plane = py.plane;
   if (r != kNoTensor) {
@@ -126,12 +117,32 @@ Status LowerQuantisedElementwise(PlanBuilder* b) {
     args->b_plane = pr.plane;
     args->r_is_float = b->facts(r).dtype == DType::kF32;
   }
+  return Status::Ok();
+}
+
+Status LowerQuantisedElementwise(PlanBuilder* b) {
+  const Node& node = *b->node;
+  const uint32_t x = node.Input(0);
+  if (b->ref(x).kind == IoRef::kNone) {
+    b->info().compute_format = "fused";
+    snprintf(b->info().reason, sizeof(b->info().reason), "computed with its input");
+    return Status::Ok();
+  }
+  QuantizeArgs* args = nullptr;
+  SRT_RETURN_IF_ERROR(b->NewArgs(&args));
+  SRT_RETURN_IF_ERROR(FillElementwise(b, node, args));
+  args->batch = b->facts(x).shape.dims[0];
+  args->planes = b->facts(x).shape.dims[1];
+  args->columns = Columns(b->desc(x));
+  const Planes px = PlanesOf(b->desc(x));
+  args->x_image = px.image;
+  args->x_plane = px.plane;
   Kernel kernel;
   if (!SelectQuantize(QuantizeOp::kElementwise, b->options.isa, &kernel)) {
     return b->Fail(StatusCode::kInternal, "no kernel for these operands");
   }
   snprintf(b->info().reason, sizeof(b->info().reason), "bytes, a bias, a residual: one pass");
-  const IoRef io[] = {b->ref(x), b->ref(r), b->ref(y)};
+  const IoRef io[] = {b->ref(x), b->ref(node.Input(3)), b->ref(node.outputs[0])};
   const double elements = static_cast<double>(QuantizeItems(*args) * args->columns) * 4.0;
   const double ns = args->act.fn == UnaryFn::kNone ? 0.1 : 0.6;
   return b->AddStep(kernel, args, {io, 3}, QuantizeItems(*args), 0, elements * ns);
@@ -340,10 +351,14 @@ Status AddQtaps(PlanBuilder* b, int64_t channels, uint8_t zero, SpmmOperands* o)
 
 Status LowerQuantisedConv(PlanBuilder* b) {
   const Node& node = *b->node;
+  const Node* then = b->then == PlanBuilder::kNoNode ? nullptr : &b->graph.nodes[b->then];
   const uint32_t x = node.Input(0);
-  const uint32_t y = node.outputs[0];
+  const uint32_t y = then != nullptr ? then->outputs[0] : node.outputs[0];
   const bool at_run = node.op == Op::kQConvDynamic;
-  const uint32_t r = at_run ? node.Input(5) : node.op == Op::kQConv ? node.Input(4) : kNoTensor;
+  const uint32_t r = then != nullptr         ? then->Input(3)
+                     : at_run                ? node.Input(5)
+                     : node.op == Op::kQConv ? node.Input(4)
+                                             : kNoTensor;
   const Shape& in = b->facts(x).shape;
   const Tensor& weights = b->graph.tensors[node.Input(1)];
   const bool depthwise = IsQuantisedDepthwise(node, weights.dims, weights.rank);
@@ -356,7 +371,12 @@ Status LowerQuantisedConv(PlanBuilder* b) {
     q.zero = Quant(node, 1);
     q.low = Quant(node, 2);
     q.high = Quant(node, 3);
-    if (r != kNoTensor) {
+    if (then != nullptr) {
+      QuantizeArgs* end = nullptr;
+      SRT_RETURN_IF_ERROR(b->NewArgs(&end));
+      SRT_RETURN_IF_ERROR(FillElementwise(b, *then, end));
+      q.then = end;
+    } else if (r != kNoTensor) {
       q.r_zero = Quant(node, 4);
       q.out_zero = Quant(node, 5);
       q.out_low = Quant(node, 6);
@@ -431,6 +451,31 @@ Status LowerQuantisedConv(PlanBuilder* b) {
 }
 
 }  // namespace
+
+void PlanBuilder::ChooseThen() {
+  then = kNoNode;
+  const Node& n = *node;
+  if (n.op != Op::kQConv || n.Input(4) != kNoTensor || n.IntAttr(AttrKey::k_group, 1) != 1 ||
+      static_cast<DType>(n.IntAttr(AttrKey::k_to, 0)) == DType::kF32) {
+    return;
+  }
+  const uint32_t y = n.outputs[0];
+  const Tensor& w = graph.tensors[n.Input(1)];
+  const Shape& shape = facts(y).shape;
+  int64_t columns = 1;
+  for (int d = 2; d < shape.rank; ++d) columns *= shape.dims[d];
+  uint32_t reader = 0;
+  // Vectors have kernels of their own.
+  if (columns == 1 || IsQuantisedDepthwise(n, w.dims, w.rank) || !HasOneReader(y, &reader)) return;
+  const Node& next = graph.nodes[reader];
+  const uint32_t r = next.Input(3);
+  if (next.op != Op::kQElementwise || next.Input(0) != y || Quant(next, 0) != Quant(n, 1) ||
+      concat_parts_[next.outputs[0]].whole != kNoTensor ||
+      (r != kNoTensor && (r == y || !plan->places[r].placed))) {
+    return;
+  }
+  then = reader;
+}
 
 Status LowerQuantised(PlanBuilder* b) {
   const Node& node = *b->node;

@@ -150,6 +150,19 @@ Status PlanBuilder::FindLastUses() {
   return Status::Ok();
 }
 
+bool PlanBuilder::HasOneReader(uint32_t y, uint32_t* reader) const {
+  if (output_of_[y] != kNoTensor || concat_parts_[y].whole != kNoTensor || feature_major_[y]) {
+    return false;
+  }
+  *reader = last_use_[y];
+  for (uint32_t i = node_index + 1; i < *reader; ++i) {
+    for (uint32_t t : graph.nodes[i].inputs) {
+      if (t == y) return false;
+    }
+  }
+  return *reader > node_index;
+}
+
 bool PlanBuilder::UsedLater(const IoRef& arena) const {
   for (size_t t = 0; t < plan->places.size(); ++t) {
     const TensorPlace& place = plan->places[t];

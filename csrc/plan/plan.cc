@@ -168,14 +168,16 @@ Status PlanBuilder::LowerNode() {
     if (t != kNoTensor && !packed) SRT_RETURN_IF_ERROR(PlaceConstant(t));
   }
   SRT_RETURN_IF_ERROR(ChoosePlanesConv());
+  ChooseThen();
   const bool is_projection = IsProjection();
+  const uint32_t absorbed = planes_conv.pool != PlanesConv::kNoPool ? planes_conv.pool : then;
   if (is_projection) {
     plan->places[n.outputs[0]].placed = true;  // it has no memory
-  } else if (planes_conv.pool == PlanesConv::kNoPool) {
+  } else if (absorbed == kNoNode) {
     SRT_RETURN_IF_ERROR(PlaceOutputsOf(n));
   } else {
-    // The step writes what the pool makes of the node's output; that itself has no memory.
-    SRT_RETURN_IF_ERROR(PlaceOutputsOf(graph.nodes[planes_conv.pool]));
+    // The step writes what that node makes of this one's output, which itself has no memory.
+    SRT_RETURN_IF_ERROR(PlaceOutputsOf(graph.nodes[absorbed]));
     plan->places[n.outputs[0]].placed = true;
   }
   Describe(n);

@@ -125,6 +125,63 @@ void TakeRowsAtRun(const std::vector<int32_t>& weights, const std::vector<float>
   q->scale = nullptr;
 }
 
+// Elementwise behind a product, computed with it, against the same on the bytes that the product
+// alone has left in y.
+void RunThen(const Problem& p, const QspmmKernel& kernel, const QspmmArgs& product, Guarded* x,
+             Guarded* y, Random* random) {
+  Kernel elementwise;
+  Expect(SelectQuantize(QuantizeOp::kElementwise, kernel.kernel.isa, &elementwise), "a kernel");
+  static constexpr UnaryFn kFunctions[] = {UnaryFn::kNone, UnaryFn::kRelu, UnaryFn::kGelu,
+                                           UnaryFn::kGeluTanh};
+  QuantizeArgs then;
+  then.act.fn = kFunctions[random->Int(0, 3)];
+  then.is_coarse = random->Int(0, 1) == 1 && then.act.fn >= UnaryFn::kGelu;
+  then.r_is_float = random->Int(0, 1) == 1;
+  then.y_is_float = random->Int(0, 1) == 1;
+  then.batch = p.batch;
+  then.planes = Quads(p.rows);
+  then.channels = p.rows;
+  then.columns = p.columns;
+  then.x_image = product.product.y_image;
+  then.x_plane = product.product.y_row;
+  then.b_plane = p.columns + random->Int(0, 3);
+  then.b_image = then.b_plane * (then.r_is_float ? p.rows : then.planes);
+  then.y_plane = p.columns + random->Int(0, 3);
+  then.y_image = then.y_plane * (then.y_is_float ? p.rows : then.planes);
+  then.scale = static_cast<float>(random->Uniform(0.01, 0.1));
+  then.b_scale = static_cast<float>(random->Uniform(0.01, 0.1));
+  then.y_factor = static_cast<float>(random->Uniform(10.0, 50.0));
+  then.x_zero = product.zero;
+  then.b_zero = static_cast<int32_t>(random->Int(0, 255));
+  then.zero = static_cast<int32_t>(random->Int(0, 255));
+  then.low = random->Int(0, 1) == 1 ? then.zero : 0;
+  std::vector<float> bias(static_cast<size_t>(p.rows));
+  for (float& value : bias) value = static_cast<float>(random->Uniform(-2.0, 2.0));
+  if (random->Int(0, 1) == 1) then.bias = bias.data();
+  const float nan = std::nanf("");
+  Guarded r(p.batch * then.b_image, true, 0.0f);
+  Guarded want(p.batch * then.y_image, true, nan);
+  Guarded got(want.size(), true, nan);
+  for (int64_t i = 0; i < r.size(); ++i) {
+    for (int b = 0; b < 4; ++b) Bytes(&r)[4 * i + b] = SomeByte(random);
+    if (then.r_is_float) r[i] = Quarter(random, 4);
+  }
+  float* residual = random->Int(0, 2) == 0 ? nullptr : r.data();
+  Run(elementwise, &then, {y->data(), residual, want.data()}, QuantizeItems(then), 0);
+  QspmmArgs q = product;
+  q.then = &then;
+  q.product.r_image = then.b_image;
+  q.product.r_row = then.b_plane;
+  q.product.y_image = then.y_image;
+  q.product.y_row = then.y_plane;
+  Run(kernel.kernel, &q, {x->data(), residual, got.data(), nullptr}, SpmmItems(q.product),
+      QspmmScratch(q, kernel, p.block_depth));
+  ++checks;
+  if (std::memcmp(got.data(), want.data(), static_cast<size_t>(4 * got.size())) != 0) {
+    Fail("what is computed with the product differs from what is computed behind it");
+  }
+}
+
 void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Random* random) {
   if (SpmmHasSquares(kernel.format)) {  // blocks of whole ones
     p.block_depth = std::min(65520, (p.block_depth + kSquareRows - 1) / kSquareRows * kSquareRows);
@@ -286,6 +343,9 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
       }
     }
   }
+  if (!p.f32_output && !p.has_residual && p.groups == 1) {
+    RunThen(p, kernel, q, &x, &y, random);
+  }
 }
 
 // A problem whose sizes, blocking, splits, fusions and sparsity follow from `number`.
@@ -356,7 +416,8 @@ void TestEveryTile(const QspmmKernel& kernel, Random* random) {
             p.window.in[1] = p.window.out[1] = p.columns;
             p.block_depth = block_depth;
             p.f32_output = f32_output;
-            p.has_bias = p.has_residual = true;
+            p.has_bias = true;
+            p.has_residual = f32_output || !direct;
             RunProblem(p, kernel, MakeTiling(p.columns, kernel.lanes, vecs, vecs), random);
           }
         }

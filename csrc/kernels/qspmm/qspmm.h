@@ -14,8 +14,10 @@
 //   bytes with R: q as above; Y = clamp(round((q - zero) * sum_scale + (R - r_zero) * r_scale) +
 //          out_zero, out_low, out_high)
 //
-// where Y and R are laid out as X is, and magnitudes before rounding stay below 2^31. Signed bytes
-// are stored with 128 added, their zero points too.
+//   bytes with `then`: Y is what Elementwise (kernels/quantize) makes of q and R
+//
+// where bytes of Y and R are laid out as X is, and magnitudes before rounding stay below 2^31.
+// Signed bytes are stored with 128 added, their zero points too.
 //
 // Where only a run knows what the bytes of X stand for (`at_run`), the zero point of X, `start` and
 // `scale` are those of io[3], which QspmmRowScales fills in: see QspmmRows.
@@ -25,6 +27,7 @@
 // are written as its zero point.
 #pragma once
 
+#include "kernels/quantize/quantize.h"
 #include "kernels/spmm/spmm.h"
 
 namespace sparsert {
@@ -43,6 +46,9 @@ struct QspmmArgs {
   float sum_scale = 0.0f, r_scale = 0.0f;
   int32_t r_zero = 0;
   int32_t out_zero = 0, out_low = 0, out_high = 255;
+  // nullptr, or what becomes of the bytes, of one group: they are not stored. Of the shape and the
+  // strides there, those of the product count instead.
+  const QuantizeArgs* then = nullptr;
 };
 
 // What the rows of a product start from and are scaled by.

@@ -108,6 +108,9 @@ struct PendingSums {
 // store would hold up tile loads.
 constexpr int kEndedRows = 16;
 constexpr int kEndingSquares = 4;
+// The same where an activation takes as long as the product does.
+constexpr int kActivatedRows = 4;
+constexpr int kActivatingSquares = 2 * kSquareRows / kActivatedRows;
 
 template <int NV>
 SRT_INLINE void LoadPending(const PendingSums& p, int h, IntVec (&acc)[4][NV]) {
@@ -131,6 +134,10 @@ SRT_INLINE void EndSquareBytes(const PendingSums& p, int end_row) {
 // Rows up to `end_row`.
 template <int NV>
 SRT_NOINLINE void EndSquares(const PendingSums& p, int end_row) {
+  if (p.tile.args->then != nullptr) {
+    return EndThen(p.tile, p.row + p.done, end_row - p.done, kInOrder, p.sums + 32 * p.done, 32,
+                   NV);
+  }
   if (p.tile.args->f32_output) {
     for (int h = p.done; h < end_row; h += 4) {
       IntVec acc[4][NV];
@@ -170,14 +177,18 @@ SRT_INLINE void AddBlock(Weights* w, const SquareColumns& k, const char* x, cons
                          WeightsAhead* ahead, PendingSums* pending) {
   const int all = k.squares + (k.tail != nullptr);
   if (all == 0) return;
-  const int ending = all > kEndingSquares ? all - kEndingSquares : all;
+  const QuantizeArgs* then = pending->vecs == 0 ? nullptr : pending->tile.args->then;
+  const bool activates = then != nullptr && then->act.fn != UnaryFn::kNone;
+  const int end_squares = activates ? kActivatingSquares : kEndingSquares;
+  const int ended_rows = activates ? kActivatedRows : kEndedRows;
+  const int ending = all > end_squares ? all - end_squares : all;
   w->template Begin<kMoreRows>();
   for (int s = 0; s < k.squares; ++s) {
     w->template Next<kMoreRows>(s, s + 1 == all);
     ahead->Step();
     AddSquares<kMoreRows, kMoreColumns>(w->At(0, s), w->At(1, s), x, k.x_row);
     x += 16 * k.x_row;
-    if (s >= ending) EndPending(pending, kEndedRows);
+    if (s >= ending) EndPending(pending, ended_rows);
   }
   if (k.tail != nullptr) {
     w->template Next<kMoreRows>(k.squares, true);

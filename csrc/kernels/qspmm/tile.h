@@ -4,7 +4,7 @@
 
 #include "base/arch.h"
 #include "kernels/qspmm/qspmm.h"
-#include "simd/vec_math.h"
+#include "kernels/quantize/elementwise.h"
 
 namespace sparsert {
 namespace SRT_ISA {
@@ -142,8 +142,6 @@ SRT_INLINE void EndFloatRow(const QspmmTile& t, int row, const IntVec (&acc)[NV]
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) StoreColumn(t, y, first + v, nv, z[v]);
 }
-
-SRT_INLINE Vec Clamp(Vec a, Vec low, Vec high) { return Min(Max(a, low), high); }
 
 // Which of a panel's four rows each sum belongs to; rows that do not exist are counted on.
 struct PanelRows {
@@ -301,10 +299,57 @@ SRT_NOINLINE void EndStoredSums(const QspmmTile& t, int row, int rows, const Pan
   EndStoredRows(t, row, rows, panel, sums[0], NV);
 }
 
+// What Elementwise makes of panels in order of their rows, from `row` on, `rows` in all: sums in
+// memory, `step` from row to row and of `nv` vectors.
+SRT_NOINLINE inline void EndThen(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                                 const int32_t* sums, int step, int nv) {
+  const QspmmArgs& a = *t.args;
+  const QuantizeArgs& then = *a.then;
+  const ElementwiseEnd end = MakeElementwiseEnd(then);
+  const Vec low = Set1(static_cast<float>(a.low - a.zero));
+  const Vec high = Set1(static_cast<float>(a.high - a.zero));
+  int place[4];
+  for (int r = 0; r < 4; ++r) place[panel.of[r]] = r * step;
+  const int64_t r_rows = then.r_is_float ? 4 * t.r_row : t.r_row;
+  const int64_t y_rows = then.y_is_float ? 4 * t.y_row : t.y_row;
+  float* y = t.y + row / 4 * y_rows;
+  const float* r = t.r == nullptr ? nullptr : t.r + row / 4 * r_rows;
+  for (; rows > 0; rows -= 4, row += 4, sums += 4 * step, y += y_rows) {
+    const int channels = rows < 4 ? rows : 4;
+    Vec scale[4];
+    for (int k = 0; k < 4; ++k) scale[k] = Set1(k < channels ? t.scale[row + k] : 0.0f);
+    Vec shift[4];
+    LoadShifts(then.bias == nullptr ? nullptr : then.bias + row, channels, shift);
+    for (int v = 0; v < nv; ++v) {
+      const int64_t column = static_cast<int64_t>(v) * Vec::kLanes;
+      Vec z[4];
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) {
+        const Vec sum = ToFloats(LoadInts(sums + place[k] + column));
+        z[k] = Round(Clamp(Mul(sum, scale[k]), low, high));
+      }
+      const Mask lanes = t.partial && v + 1 == nv ? t.tail : FirstN(Vec::kLanes);
+      EndElementwise(end, z, shift, channels, r == nullptr ? nullptr : r + column, t.r_row, lanes,
+                     y + column, t.y_row);
+    }
+    if (r != nullptr) r += r_rows;
+  }
+}
+
 // What BeginPanel began.
 template <int NV>
 SRT_INLINE void EndPanel(const QspmmTile& t, int row, int rows, const PanelRows& panel,
                          const IntVec (&acc)[4][NV]) {
+  if (t.last && t.args->then != nullptr) {
+    alignas(64) int32_t sums[4 * NV * Vec::kLanes];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < NV; ++v) StoreInts(sums + (r * NV + v) * Vec::kLanes, acc[r][v]);
+    }
+    EndThen(t, row, rows < 4 ? rows : 4, panel, sums, NV * Vec::kLanes, NV);
+    return;
+  }
   if (Vec::kShortCode) {
     IntVec sums[4][NV];
 #pragma GCC unroll 4

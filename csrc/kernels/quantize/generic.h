@@ -5,13 +5,10 @@
 #include <cmath>
 
 #include "kernels/define.h"
-#include "kernels/quantize/quantize.h"
-#include "simd/vec_math.h"
+#include "kernels/quantize/elementwise.h"
 
 namespace sparsert {
 namespace SRT_ISA {
-
-SRT_INLINE Vec Clamp(Vec a, Vec low, Vec high) { return Min(Max(a, low), high); }
 
 struct Quantiser {
   Vec scale, inverse;
@@ -244,68 +241,29 @@ static void QLookup(const void* args_block, void* const* io, int64_t begin, int6
   }
 }
 
-struct Dequantiser {
-  CentredByte byte[4];
-  Vec scale;
-};
-
-static Dequantiser MakeDequantiser(int32_t zero, float scale) {
-  Dequantiser d;
-  for (int k = 0; k < 4; ++k) d.byte[k] = MakeCentredByte(k, zero);
-  d.scale = Set1(scale);
-  return d;
-}
-
-SRT_INLINE Vec Meaning(const Dequantiser& d, int k, Vec bytes) {
-  return Mul(Centre(bytes, d.byte[k]), d.scale);
-}
-
 // One packed plane of `channels` channels; r: nullptr, floats or bytes.
-static void ElementwisePlane(const QuantizeArgs& a, const float* x, const float* bias,
-                             const float* r, int channels, float* y) {
-  const Dequantiser of_x = MakeDequantiser(a.x_zero, a.scale);
-  const Dequantiser of_r = MakeDequantiser(a.b_zero, a.b_scale);
-  const Vec factor = Set1(a.y_factor);
-  const Vec low = Set1(static_cast<float>(a.low - a.zero));
-  const Vec high = Set1(static_cast<float>(a.high - a.zero));
-  const ByteRange range = MakeByteRange(a.zero, a.low, a.high);
-  const auto& tail_of_gelu = a.act.fn == UnaryFn::kGelu ? kGeluTail : kGeluTanhTail;
+static void ElementwisePlane(const QuantizeArgs& a, const ElementwiseEnd& end, const float* x,
+                             const float* bias, const float* r, int channels, float* y) {
+  CentredByte byte[4];
+  for (int k = 0; k < 4; ++k) byte[k] = MakeCentredByte(k, a.x_zero);
   Vec shift[4];
-  for (int k = 0; k < 4; ++k) {
-    shift[k] = bias != nullptr && k < channels ? Set1(bias[k]) : Zero();
-  }
+  LoadShifts(bias, channels, shift);
   for (int64_t i = 0; i < a.columns; i += Vec::kLanes) {
     const int64_t left = a.columns - i;
     const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
     const Vec bytes = LoadMask(x + i, tail);
     Vec z[4];
 #pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) z[k] = Add(Meaning(of_x, k, bytes), shift[k]);
-    if (r != nullptr && a.r_is_float) {
-      for (int k = 0; k < channels; ++k) z[k] = Add(z[k], LoadMask(r + k * a.b_plane + i, tail));
-    } else if (r != nullptr) {
-      const Vec other = LoadMask(r + i, tail);
-#pragma GCC unroll 4
-      for (int k = 0; k < 4; ++k) z[k] = Add(z[k], Meaning(of_r, k, other));
-    }
-    if (a.is_coarse) {
-#pragma GCC unroll 4
-      for (Vec& value : z) value = CoarseGelu(value, tail_of_gelu);
-    } else if (a.act.fn != UnaryFn::kNone) {
-      ApplyActivation(a.act, z, 4);
-    }
-    if (a.y_is_float) {
-      for (int k = 0; k < channels; ++k) StoreMask(y + k * a.y_plane + i, tail, z[k]);
-    } else {
-      for (Vec& value : z) value = Clamp(Mul(value, factor), low, high);
-      StoreMask(y + i, tail, RoundToBytes(z[0], z[1], z[2], z[3], range));
-    }
+    for (int k = 0; k < 4; ++k) z[k] = Centre(bytes, byte[k]);
+    EndElementwise(end, z, shift, channels, r == nullptr ? nullptr : r + i, a.b_plane, tail, y + i,
+                   a.y_plane);
   }
 }
 
 static void QElementwise(const void* args_block, void* const* io, int64_t begin, int64_t end,
                          void*) {
   const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  const ElementwiseEnd how = MakeElementwiseEnd(a);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.planes;
     const int64_t plane = item % a.planes;
@@ -315,7 +273,7 @@ static void QElementwise(const void* args_block, void* const* io, int64_t begin,
     if (r != nullptr) r += image * a.b_image + (a.r_is_float ? 4 * plane : plane) * a.b_plane;
     float* y = static_cast<float*>(io[2]) + image * a.y_image +
                (a.y_is_float ? 4 * plane : plane) * a.y_plane;
-    ElementwisePlane(a, x, a.bias == nullptr ? nullptr : a.bias + 4 * plane, r,
+    ElementwisePlane(a, how, x, a.bias == nullptr ? nullptr : a.bias + 4 * plane, r,
                      static_cast<int>(left < 4 ? left : 4), y);
   }
 }
