@@ -161,6 +161,8 @@ class PlanBuilder {
   Status PlacePart(uint32_t t);
   // The layout that the output of a Transpose has as a view of its input. False: it has to move.
   bool TransposedView(const Node& n, TensorDesc* desc) const;
+  // The same for a reshape of tensors that are not row-major.
+  bool ReshapedView(const Node& n, TensorDesc* desc) const;
   // Whether the inputs of a Concat already lie side by side, in order.
   bool IsJoined(const Node& n) const;
   Status LowerNode();

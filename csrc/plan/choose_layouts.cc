@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "graph/resolve.h"
+#include "plan/place_concats.h"
 
 namespace sparsert {
 namespace {
@@ -17,13 +18,24 @@ constexpr int64_t kMaxMatrixColumns = 512;
 
 bool IsMatrix(const Shape& shape) { return shape.rank == 2; }
 
+// Planes [N, C, ...] to [N, ..., C], or back, of at least two dimensions: others may be either.
+bool TurnsPlanes(const int* perm, int rank, bool back) {
+  bool turns = rank >= 4 && perm[0] == 0;
+  for (int d = 1; d < rank; ++d) {
+    const int from = back ? (d == 1 ? rank - 1 : d - 1) : (d == rank - 1 ? 1 : d + 1);
+    turns &= perm[d] == from;
+  }
+  return turns;
+}
+
 class Groups {
  public:
   Groups(const Graph& graph, const ShapeTable& table)
       : graph_(graph),
         table_(table),
         members_(table.facts.allocator()),
-        packs_(table.facts.allocator()) {}
+        packs_(table.facts.allocator()),
+        reshapes_(table.facts.allocator()) {}
 
   Status Build() {
     SRT_RETURN_IF_ERROR(members_.resize(graph_.tensors.size()));
@@ -45,14 +57,14 @@ class Groups {
         packs_[node.inputs[3]] = true;
       }
     }
-    for (const Node& node : graph_.nodes) Visit(node);
+    for (const Node& node : graph_.nodes) SRT_RETURN_IF_ERROR(Visit(node));
     // What holds for one member holds for its group: the root says it.
     for (uint32_t t = 0; t < members_.size(); ++t) {
       Member& root = members_[Root(t)];
       root.fits &= members_[t].fits;
       root.gains |= members_[t].gains;
     }
-    return Status::Ok();
+    return JoinReshapes();
   }
 
   bool IsFeatureMajor(uint32_t t) {
@@ -88,6 +100,28 @@ class Groups {
     return t;
   }
   void Join(uint32_t a, uint32_t b) { members_[Root(a)].parent = Root(b); }
+
+  // A reshape that keeps images and features is a view of a feature-major input: both are, or its
+  // output is not. A reshape of anything else is row-major.
+  Status JoinReshapes() {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (const Node* node : reshapes_) {
+        Member& y = members_[Root(node->outputs[0])];
+        if (!y.fits || members_[Root(node->inputs[0])].fits) continue;
+        y.fits = false;
+        changed = true;
+      }
+    }
+    for (const Node* node : reshapes_) {
+      const uint32_t x = Root(node->inputs[0]);
+      const uint32_t y = Root(node->outputs[0]);
+      if (x == y || !members_[y].fits) continue;
+      members_[y].gains |= members_[x].gains;
+      members_[x].parent = y;
+    }
+    return Status::Ok();
+  }
 
   // Matrices are columns between products and elementwise ops only.
   static bool TakesMatrices(Op op) {
@@ -147,7 +181,28 @@ class Groups {
     }
   }
 
-  void Visit(const Node& node) {
+  // The same planes seen otherwise: a view.
+  void VisitTurn(const Node& node) {
+    int perm[kMaxRank] = {};
+    if (!ResolvePermutation(NodeView(graph_, table_, node), perm).ok()) return;
+    const int rank = ShapeOf(node.inputs[0]).rank;
+    if (TurnsPlanes(perm, rank, false)) members_[node.outputs[0]].gains = true;
+    if (TurnsPlanes(perm, rank, true)) members_[node.inputs[0]].gains = true;
+  }
+
+  Status Visit(const Node& node) {
+    const uint32_t y = node.outputs[0];
+    if (IsReshape(node.op) && node.op != Op::kBitCast) {
+      RejectMatrices(node);
+      if (KeepsFeatures(ShapeOf(node.inputs[0]), ShapeOf(y))) return reshapes_.push_back(&node);
+      members_[y].fits = false;
+      return Status::Ok();
+    }
+    VisitOther(node);
+    return Status::Ok();
+  }
+
+  void VisitOther(const Node& node) {
     const uint32_t y = node.outputs[0];
     if (!TakesMatrices(node.op)) RejectMatrices(node);
     switch (node.op) {
@@ -162,6 +217,7 @@ class Groups {
         // behind the Transpose.
         if (packs_[y]) members_[node.inputs[0]].gains = true;
         if (packs_[node.inputs[0]]) members_[y].gains = true;
+        VisitTurn(node);
         return;
       // These read and write any layout.
       case Op::kSlice:
@@ -171,12 +227,6 @@ class Groups {
       case Op::kAttention:
       case Op::kLayerNormalization:
       case Op::kRMSNormalization:
-        return;
-      case Op::kReshape:
-      case Op::kFlatten:
-      case Op::kSqueeze:
-      case Op::kUnsqueeze:
-        members_[y].fits = false;
         return;
       case Op::kUnary:
         Join(node.inputs[0], y);
@@ -210,8 +260,9 @@ class Groups {
 
   const Graph& graph_;
   const ShapeTable& table_;
-  Array<Member> members_;  // [tensors]
-  Array<bool> packs_;      // [tensors] an op on packed bytes reads or writes it as floats
+  Array<Member> members_;        // [tensors]
+  Array<bool> packs_;            // [tensors] an op on packed bytes reads or writes it as floats
+  Array<const Node*> reshapes_;  // those that keep images and features
 };
 
 }  // namespace
@@ -229,6 +280,11 @@ int64_t PlaneStride(int64_t plane) {
   int64_t lines = (plane + 15) / 16;
   if (lines >= 8 && lines % 2 == 0) ++lines;
   return lines * 16;
+}
+
+bool KeepsFeatures(const Shape& from, const Shape& to) {
+  return from.rank >= 3 && to.rank >= 3 && from.dims[0] == to.dims[0] &&
+         from.dims[from.rank - 1] == to.dims[to.rank - 1];
 }
 
 TensorDesc FeatureMajorDesc(const Shape& shape) {

@@ -11,13 +11,16 @@ namespace sparsert {
 // columns. A matrix product then reads and
 // writes columns directly, and the Transpose between it and a convolution is a view.
 //
-// Tensors that elementwise ops connect share a layout. They are feature-major when one of them is
-// an operand of a Linear, or by a Transpose of an op on packed bytes, and no op among their users
-// needs them otherwise.
+// Tensors that elementwise ops, and reshapes of their columns, connect share a layout. They are
+// feature-major when one of them is an operand of a Linear, or by a Transpose planes or of an op on
+// packed bytes, and no op among their users needs them otherwise.
 Status ChooseLayouts(const Graph& graph, const ShapeTable& table, Array<bool>* feature_major);
 
 // Product of the dimensions between the first and the last; of a matrix, the first.
 int64_t ColumnsOf(const Shape& shape);
+
+// Whether a reshape leaves images and features as they are: only columns are counted otherwise.
+bool KeepsFeatures(const Shape& from, const Shape& to);
 
 // Elements between planes of this size.
 int64_t PlaneStride(int64_t plane);

@@ -48,9 +48,11 @@ Status PlanBuilder::View(uint32_t view, uint32_t of) {
   TensorPlace& to = plan->places[view];
   const TensorPlace& from = plan->places[of];
   const bool is_output = output_of_[view] != kNoTensor;
-  if (!is_output && from.desc.is_plain()) {
+  const bool is_shared = to.ref.kind == from.ref.kind && to.ref.index == from.ref.index &&
+                         to.ref.offset == from.ref.offset && from.ref.kind != IoRef::kConstant;
+  if (!is_output && (is_shared || from.desc.is_plain())) {
+    if (!is_shared) to.desc = PlainDesc(facts(view).dtype, facts(view).shape);
     to.ref = from.ref;
-    to.desc = PlainDesc(facts(view).dtype, facts(view).shape);
     snprintf(info().reason, sizeof(info().reason), "a view: shares its input's memory");
     info().compute_format = "view";
     return Status::Ok();
@@ -275,6 +277,28 @@ bool PlanBuilder::TransposedView(const Node& n, TensorDesc* desc) const {
   return feature_major_[y] ? IsFeatureMajor(*desc) : IsPlanes(*desc);
 }
 
+bool PlanBuilder::ReshapedView(const Node& n, TensorDesc* desc) const {
+  const uint32_t x = n.inputs[0];
+  const uint32_t y = n.outputs[0];
+  const TensorPlace& from = plan->places[x];
+  const Shape& shape = facts(y).shape;
+  const int rank = shape.rank;
+  if (from.ref.kind == IoRef::kConstant || n.op == Op::kBitCast) return false;
+  if (feature_major_[y]) {
+    *desc = FeatureMajorDesc(shape);
+    desc->strides[rank - 1] = from.desc.strides[from.desc.shape.rank - 1];
+  } else {
+    if (feature_major_[x] || from.desc.is_plain() || !IsPlanes(from.desc) || rank < 3 ||
+        shape.dims[0] != from.desc.shape.dims[0] || shape.dims[1] != from.desc.shape.dims[1]) {
+      return false;
+    }
+    *desc = PlainDesc(from.desc.dtype, shape);
+    desc->strides[1] = from.desc.strides[1];
+  }
+  desc->strides[0] = from.desc.strides[0];
+  return true;
+}
+
 Status PlanBuilder::PlaceOutputsOf(const Node& n) {
   for (size_t i = 0; i < n.outputs.size; ++i) {
     const uint32_t t = n.outputs[i];
@@ -308,6 +332,10 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
       continue;
     }
     if (n.op == Op::kTranspose && TransposedView(n, &place.desc)) {
+      place.ref = ref(n.inputs[0]);
+      continue;
+    }
+    if (IsReshape(n.op) && ReshapedView(n, &place.desc)) {
       place.ref = ref(n.inputs[0]);
       continue;
     }

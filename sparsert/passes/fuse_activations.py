@@ -26,6 +26,7 @@ from sparsert.passes.known_values import known_values
 Activation = tuple[str, float, float]  # name, alpha, beta
 
 _LAYERS = ("Conv", "ConvTranspose", "Linear", "BatchNormalization")
+_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 _BINARY = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max")
 _PLAIN = frozenset(
     "Relu HardSwish Sigmoid Tanh Exp Log Sqrt Abs Neg Reciprocal Floor Ceil Round Erf Sin Cos "
@@ -61,7 +62,7 @@ def run(model: ir.Model) -> None:
             continue
         if producer.outputs[0] in known:
             continue
-        producer = behind_moves(producer)
+        producer = _behind_shapes(behind_moves(producer))
         if not has_single_use(producer.outputs[0]) or "act" in producer.attributes:
             continue
         if is_op(producer, *_BINARY) and is_f32(producer.outputs[0]):
@@ -93,6 +94,18 @@ def behind_moves(node: ir.Node) -> ir.Node:
         if layer is not None and gives_floats(layer) and has_single_use(layer.outputs[0]):
             return layer
     return node
+
+
+def _behind_shapes(node: ir.Node) -> ir.Node:
+    """Returns the float layer whose only result a node brings into another shape, or the node."""
+    source = node
+    while is_op(source, "Transpose", *_RESHAPES) and has_single_use(source.outputs[0]):
+        value = source.inputs[0]
+        producer = None if value is None else value.producer()
+        if producer is None or producer.graph is not node.graph:
+            return node
+        source = producer
+    return source if is_op(source, *_LAYERS, domain=SPARSERT) else node
 
 
 def activation_of(node: ir.Node) -> Activation | None:

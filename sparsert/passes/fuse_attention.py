@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from sparsert.passes.graph_tools import (
     SPARSERT,
+    add_initializer,
     attribute,
+    constant,
     constant_scalar,
     dim_at,
     has_single_use,
     is_f32,
     is_op,
+    known_dims,
+    lazy_tensor,
     make_node,
     nodes_of,
     rank_of,
@@ -47,7 +52,9 @@ def _fuse(node: ir.Node, sums: dict[tuple[ir.Value, ir.Value], ir.Value]) -> Non
     masks: list[ir.Value] = []
     while scores is not None and not _is_product(scores.producer()):
         add = _only_producer(scores, "Add")
-        found = _scores_and_mask(add) if add is not None and len(masks) < 2 else None
+        found = None
+        if len(masks) < 2:
+            found = _windows_and_mask(scores) if add is None else _scores_and_mask(add)
         if found is None:
             return
         scores, mask = found
@@ -196,6 +203,46 @@ def _scores_and_mask(add: ir.Node) -> tuple[ir.Value, ir.Value] | None:
         if all(_same_dim(a, b) or b != 1 for a, b in zip(shape, scores.shape, strict=True)):
             return scores, mask
     return None
+
+
+def _windows_and_mask(value: ir.Value) -> tuple[ir.Value, ir.Value] | None:
+    """Returns scores [N * windows, ...] and a mask of them, where a constant is added per window.
+
+    The sum is Reshape(Reshape(scores, [N, windows, ...]) + mask, [N * windows, ...]).
+    """
+    join = _only_producer(value, "Reshape")
+    total = join.inputs[0] if join is not None else None
+    add = _only_producer(total, "Add") if total is not None else None
+    if add is None or total is None:
+        return None
+    for grouped, mask in (add.inputs, add.inputs[::-1]):
+        split = _only_producer(grouped, "Reshape") if grouped is not None else None
+        scores, tensor = split.inputs[0] if split is not None else None, constant(mask)
+        if scores is None or tensor is None or grouped is None or not is_f32(mask):
+            continue
+        sizes = known_dims(grouped, range(rank_of(grouped) or 0))
+        rows = known_dims(scores, range(rank_of(scores) or 0))
+        if not sizes or len(sizes) != 5 or [sizes[0] * sizes[1], *sizes[2:]] != rows:
+            continue
+        if known_dims(total, range(5)) != sizes or known_dims(value, range(4)) != rows:
+            continue
+        return scores, _mask_of_images(add, tensor, sizes[0], sizes[1])
+    return None
+
+
+def _mask_of_images(add: ir.Node, tensor: ir.TensorProtocol, images: int, windows: int) -> ir.Value:
+    """Returns [images * windows, ...] of a mask that broadcasts to [images, windows, ...]."""
+    shape = [1] * (5 - len(tensor.shape)) + list(tensor.shape.numpy())
+    inner = shape[2:]
+
+    def compute() -> np.ndarray:
+        apart = np.broadcast_to(tensor.numpy().reshape(shape), (images, windows, *inner))
+        return apart.reshape(-1, *inner)
+
+    graph = add.graph
+    assert isinstance(graph, ir.Graph)
+    name = f"{tensor.name}_of_windows"
+    return add_initializer(graph, name, lazy_tensor(compute, (images * windows, *inner), name))
 
 
 def _same_batch(q: ir.Value, k: ir.Value, v: ir.Value) -> bool:

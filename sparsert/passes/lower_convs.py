@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from sparsert.passes.graph_tools import (
     SPARSERT,
     attribute,
     constant,
+    has_single_use,
     input_at,
     is_f32,
     is_op,
+    known_dims,
+    lazy_tensor,
     make_node,
     nodes_of,
     replace_node,
@@ -20,7 +24,10 @@ from sparsert.passes.graph_tools import (
 
 
 def run(model: ir.Model) -> None:
-    """Lowers 1-D and 2-D f32 convolutions, in place; the others stay what they are."""
+    """Lowers 1-D and 2-D f32 convolutions, in place; the others stay what they are.
+
+    Outer taps that only ever meet padding, as dilated ones on small planes do, are left out.
+    """
     for node in nodes_of(model.graph):
         if is_op(node, "Conv", "ConvTranspose") and _is_native(node):
             inputs = [*node.inputs]
@@ -28,6 +35,8 @@ def run(model: ir.Model) -> None:
             if node.op_type == "ConvTranspose":
                 attributes["output_padding"] = attribute(node, "output_padding")
                 attributes["output_shape"] = attribute(node, "output_shape")
+            else:
+                _drop_taps_in_padding(node, attributes)
             replace_node(
                 node,
                 make_node(node.op_type, inputs, attributes, SPARSERT, node.name, node.outputs[0]),
@@ -43,6 +52,40 @@ def _is_native(node: ir.Node) -> bool:
         and (bias is None or constant(bias) is not None)
         and is_f32(node.outputs[0])
     )
+
+
+def _drop_taps_in_padding(node: ir.Node, attributes: dict[str, Any]) -> None:
+    """Takes taps off the weight, and their distance off the pads."""
+    x, weight = node.inputs[0], node.inputs[1]
+    assert weight is not None and weight.shape is not None
+    tensor, count = constant(weight), len(weight.shape) - 2
+    sizes = known_dims(x, range(2, 2 + count))
+    if tensor is None or sizes is None or attributes["auto_pad"] != "NOTSET":
+        return
+    if not has_single_use(weight):
+        return
+    kernel, pads = tensor.shape.numpy()[2:], list(attributes["pads"])
+    live = [slice(None), slice(None)]
+    for axis in range(count):
+        stride, dilation = attributes["strides"][axis], attributes["dilations"][axis]
+        begin, end = pads[axis], pads[count + axis]
+        starts = np.arange(
+            -begin, sizes[axis] + end - (kernel[axis] - 1) * dilation, stride, dtype=np.int64
+        )
+        at = starts[:, None] + np.arange(kernel[axis]) * dilation
+        taps = np.flatnonzero(np.any((at >= 0) & (at < sizes[axis]), axis=0))
+        first, last = (int(taps[0]), int(taps[-1])) if taps.size else (0, kernel[axis] - 1)
+        pads[axis] -= first * dilation
+        pads[count + axis] -= (kernel[axis] - 1 - last) * dilation
+        live.append(slice(first, last + 1))
+    shape = (*tensor.shape.numpy()[:2], *(part.stop - part.start for part in live[2:]))
+    if min(pads) < 0 or shape == tuple(tensor.shape.numpy()):
+        return
+    attributes["pads"] = pads
+    weight.const_value = lazy_tensor(
+        lambda: tensor.numpy()[tuple(live)], shape, weight.name or "weight"
+    )
+    weight.shape = weight.const_value.shape
 
 
 def _window_attributes(node: ir.Node, count: int) -> dict[str, Any]:

@@ -90,6 +90,33 @@ void TestGroups() {
     const uint32_t y = Linear(&t, c, 6, 9);
     EXPECT_CHOSEN(&t, {}, {x, a, b, c, y});
   }
+  {  // planes whose channels are normalised: seen as columns, without a product
+    TEST_GRAPH(t);
+    const uint32_t s = Relu(&t, t.Input({1, 6, 5, 5}));
+    const uint32_t h = t.Begin(Op::kTranspose).In(s).Attribute(K::k_perm, {0, 2, 3, 1}).Out();
+    const uint32_t u = t.Begin(Op::kLayerNormalization).In(h).In(t.Weights({6})).Out();
+    const uint32_t b = t.Begin(Op::kTranspose).In(u).Attribute(K::k_perm, {0, 3, 1, 2}).Out();
+    const uint32_t rows = t.Begin(Op::kTranspose).In(b).Attribute(K::k_perm, {0, 2, 1, 3}).Out();
+    Relu(&t, rows);
+    EXPECT_CHOSEN(&t, {h, u}, {s, b, rows});
+  }
+  {  // columns counted otherwise share a layout, unless one of the two has to be row-major
+    for (const bool rejects : {false, true}) {
+      TEST_GRAPH(t);
+      const uint32_t u = Linear(&t, t.Input({1, 30, 6}), 6, 9);
+      const uint32_t grid = t.Begin(Op::kReshape).In(u).In(t.IntVector({1, 5, 6, 9})).Out();
+      const uint32_t d = Add(&t, grid, t.Weights({9}));
+      if (rejects) Reduce(&t, d, 1);
+      const uint32_t line = t.Begin(Op::kReshape).In(d).In(t.IntVector({1, 30, 9})).Out();
+      const uint32_t m = Linear(&t, line, 9, 6);
+      Relu(&t, m);
+      if (rejects) {
+        EXPECT_CHOSEN(&t, {u}, {grid, d, line, m});
+      } else {
+        EXPECT_CHOSEN(&t, {u, grid, d, line}, {m});
+      }
+    }
+  }
   {  // a matrix: its rows are columns between products, not where others read them
     TEST_GRAPH(t);
     const uint32_t u = Linear(&t, t.Input({20, 6}), 6, 9);

@@ -99,6 +99,25 @@ def test_after_transposed_conv_and_batch_norm():
     assert_same(proto, model)
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_behind_other_shapes(used):
+    proto = build(
+        [
+            node("Conv", ["x", "w"], ["a"]),
+            node("Reshape", ["a", "line"], ["b"]),
+            node("Transpose", ["b"], ["c"], perm=[0, 2, 1]),
+            node("Gelu", ["c"], ["d"]),
+            node("Add", ["d", "c"] if used else ["d", "one"], ["y"]),
+        ],
+        {"x": (1, 3, 6, 6)},
+        ["y"],
+        {"w": weights(4, 3, 3, 3), "line": np.array([1, 4, 16]), "one": np.float32(1)},
+    )
+    model = apply(proto, *PASSES)
+    assert ("Gelu" in ops(model)) == used
+    assert_same(proto, model)
+
+
 def test_used_result_stays():
     proto = build(
         [

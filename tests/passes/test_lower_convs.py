@@ -33,6 +33,33 @@ def test_conv(x, w, attributes):
     assert_same(proto, model)
 
 
+@pytest.mark.parametrize(
+    ("size", "attributes", "kernel", "pads"),
+    [
+        # Only the middle tap of a dilation as large as the plane meets it.
+        ((6, 6), {"pads": [6] * 4, "dilations": [6, 6]}, (1, 1), [0] * 4),
+        ((6, 7), {"pads": [6] * 4, "dilations": [6, 6]}, (1, 3), [0, 6, 0, 6]),
+        ((6, 6), {"pads": [7, 5, 5, 7], "dilations": [6, 6]}, (2, 2), [1, 5, 5, 1]),
+        # A stride that skips what a tap would meet.
+        ((4, 9), {"pads": [3, 1, 3, 1], "dilations": [3, 1], "strides": [3, 2]}, None, None),
+        ((1, 1), {"pads": [1] * 4}, (1, 1), [0] * 4),
+    ],
+)
+def test_taps_in_padding_are_left_out(size, attributes, kernel, pads):
+    proto = build(
+        [node("Conv", ["x", "w"], ["y"], **attributes)],
+        {"x": (2, 4, *size)},
+        ["y"],
+        {"w": weights(6, 4, 3, 3)},
+    )
+    model = apply(proto, "lower_convs", "tidy_graph")
+    conv = next(iter(model.graph))
+    if kernel is not None:
+        assert tuple(conv.inputs[1].shape)[2:] == kernel
+        assert list(conv.attributes["pads"].value) == pads
+    assert_same(proto, model)
+
+
 TRANSPOSED = [
     ((1, 4, 5, 5), (4, 6, 2, 2), {"strides": [2, 2]}),
     ((2, 4, 5, 6), (4, 6, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),

@@ -129,6 +129,30 @@ def test_attention(case: Case) -> None:
     check(case)
 
 
+def windows(images: int, mask_shape: tuple[int, ...]) -> Case:
+    """Attention in four windows per image, each with a mask of its own on top of a bias."""
+    rows = (4 * images, HEADS, 5, SIZE)
+    nodes = ["t = MatMul(q, k)", "b = Add(t, bias)", "g = Reshape(b, apart)", "m = Add(mask, g)"]
+    nodes += ["u = Reshape(m, together)", "p = Softmax<axis=-1>(u)", "y = MatMul(p, v)"]
+    constants = {
+        "bias": random_weights(1, HEADS, 5, 5),
+        "mask": random_weights(*mask_shape, seed=1),
+        "apart": i64(-1, 4, HEADS, 5, 5),
+        "together": i64(4 * images, HEADS, 5, 5),
+    }
+    inputs = {"q": rows, "k": (4 * images, HEADS, SIZE, 5), "v": rows}
+    return Case(f"windows_{images}", nodes, inputs, constants, tolerance=FUNCTION)
+
+
+@pytest.mark.parametrize("mask_shape", [(4, 1, 5, 5), (1, 4, HEADS, 5, 5), (5, 5)], ids=str)
+@pytest.mark.parametrize("images", [1, 2])
+def test_masks_of_windows(images: int, mask_shape: tuple[int, ...]) -> None:
+    made = windows(images, mask_shape)
+    check(made)
+    rows = made.load(ENGINES[-1]).explain().to_dict()["rows"]
+    assert [row["op"] for row in rows if row["op"] in ("Attention", "Softmax")] == ["Attention"]
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_is_one_node(case: Case) -> None:
     model = sparsert.load(case.proto, tune=False, strict=True)

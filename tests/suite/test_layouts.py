@@ -33,6 +33,10 @@ CONSTANTS = {
     "inner": i64(2),
     "tokens": i64(0, F, SIDE * SIDE),
     "flat": i64(0, -1),
+    "line": i64(0, SIDE * SIDE, G),
+    "grid": i64(0, SIDE, SIDE, F),
+    "strip": i64(0, F, 3, -1),
+    "first_axis": i64(1),
     "heads": i64(0, SIDE, SIDE, 3, 3),
     "indices": i64(3, 0, 2),
     "begin": i64(2),
@@ -64,6 +68,14 @@ GRAPHS = {
     + ["m = MatMul(e, down)", *back("m")],
     "layer_norm": [*STEM, "g = LayerNormalization(h, gamma)", "u = MatMul(g, up)"]
     + ["y = ReduceMax<keepdims=0>(u, last)"],
+    "norm": [*STEM, "g = LayerNormalization(h, gamma)", *back("g")],
+    "columns": [*STEM, "u = MatMul(h, up)", "c = Reshape(u, line)", "r = Tanh(c)", "v = Add(r, c)"]
+    + ["m = MatMul(v, down)", "g = Reshape(m, grid)", *back("g")],
+    "columns_apart": [*STEM, "u = MatMul(h, up)", "c = Reshape(u, line)", "m = MatMul(c, down)"]
+    + ["r = ReduceMax(c, first_axis)", "y = Add(c, r)", "z = Relu(m)"],
+    "planes": [*STEM, "u = MatMul(h, up)", "m = MatMul(u, down)"]
+    + ["t = Transpose<perm=[0,3,1,2]>(m)", "p = Reshape(t, strip)"]
+    + ["y = Conv<group=9, pads=[1,1,1,1]>(p, dw)", "z = Reshape(p, tokens)"],
     "residual": [*STEM, "u = MatMul(h, up)", "m = MatMul(u, down)", "r = Add(m, h)", *back("r")],
     "softmax": [*STEM, "u = MatMul(h, up)", "p = Softmax<axis=-1>(u)", "m = MatMul(p, down)"]
     + ["l = LogSoftmax<axis=3>(m)", *back("l")],
@@ -110,6 +122,7 @@ GRAPHS = {
     "from_the_input": ["h = Transpose<perm=[0,2,3,1]>(w)", "u = MatMul(h, up)", "y = Relu(u)"],
 }
 OUTPUTS = {"inner_output": ("y", "z"), "split_channels": ("y", "o"), "mixer": ("y", "e")}
+OUTPUTS |= {"columns_apart": ("y", "z"), "planes": ("y", "z")}
 
 
 def make(name: str, batch: int) -> Case:
@@ -169,15 +182,25 @@ def test_layouts(case: Case) -> None:
     check(case)
 
 
-@pytest.mark.parametrize("name", ["block_1", "block_2", "residual_1", "softmax_2", "prelu_1"])
+NO_COPIES = ["block_1", "block_2", "residual_1", "softmax_2", "prelu_1", "norm_2", "columns_1"]
+NO_COPIES += ["columns_2"]
+
+
+@pytest.mark.parametrize("name", NO_COPIES)
 def test_a_block_copies_nothing(name: str) -> None:
     rows = BY_NAME[name].load(ENGINES[-1]).explain().to_dict()["rows"]
     for row in rows:
-        if row["op"] == "Transpose":
+        if row["op"] in ("Transpose", "Reshape"):
             assert row["compute_format"] == "view"
         if row["op"] == "Linear":
             assert row["step_count"] == 1
         assert "copy" not in row["kernel"]
+
+
+def test_planes_keep_their_stride_in_another_shape() -> None:
+    rows = BY_NAME["planes_2"].load(ENGINES[-1]).explain().to_dict()["rows"]
+    first = next(row for row in rows if row["op"] == "Reshape")
+    assert first["compute_format"] == "view"
 
 
 def test_products_of_matrices_copy_their_ends() -> None:
