@@ -122,16 +122,11 @@ class PlanBuilder {
 
   uint32_t node_index = 0;
   const Node* node = nullptr;
-<<<<<<< HEAD
   PlanesConv planes_conv;  // of the current node
-  Projection projection;   // of the last Linear that has been lowered to one
-=======
-  RowconvChoice rowconv;  // of the current node
   // Index of the QElementwise that the step of the current node, a QConv, computes too.
   static constexpr uint32_t kNoNode = UINT32_MAX;
   uint32_t then = kNoNode;
   Projection projection;  // of the last Linear that has been lowered to one
->>>>>>> bert8
 
  private:
   // A stretch of the arena, of one tensor or of several that are views or parts of one.
@@ -166,23 +161,17 @@ class PlanBuilder {
   // Whether the inputs of a Concat already lie side by side, in order.
   bool IsJoined(const Node& n) const;
   Status LowerNode();
-<<<<<<< HEAD
   // Sets planes_conv.
   Status ChoosePlanesConv();
   Status ChooseRowconv(const Window& window);
   Status ChooseStem(const Window& window);
-  // Whether the current node, a Linear, is to become a Projection.
-  bool IsProjection() const;
-  bool FindPool(uint32_t y, uint32_t* pool, Window* window) const;
-=======
-  Status ChooseRowconv();
+  // Sets `then`.
   void ChooseThen();
   // Whether the current node, a Linear, is to become a Projection.
   bool IsProjection() const;
-  bool FindPool(uint32_t y, uint32_t* pool) const;
+  bool FindPool(uint32_t y, uint32_t* pool, Window* window) const;
   // Whether one node alone reads an output of the current one that needs no memory of its own.
   bool HasOneReader(uint32_t y, uint32_t* reader) const;
->>>>>>> bert8
   Status WriteGraphOutputs();
   Status AssignArena();
   Status NewBuffer(size_t bytes, IoRef* ref);

@@ -13,17 +13,9 @@ constexpr double kLeastDensity = 0.5;
 
 // The node that alone reads `y`, a tensor of its own memory, if it is a max-pool.
 bool PlanBuilder::FindPool(uint32_t y, uint32_t* pool, Window* window) const {
-  if (output_of_[y] != kNoTensor || concat_parts_[y].whole != kNoTensor || feature_major_[y]) {
-    return false;
-  }
-  *pool = last_use_[y];
+  if (!HasOneReader(y, pool)) return false;
   const Node& n = graph.nodes[*pool];
   if (n.op != Op::kMaxPool || n.outputs.size != 1 || n.Input(0) != y) return false;
-  for (uint32_t i = node_index + 1; i < *pool; ++i) {
-    for (uint32_t t : graph.nodes[i].inputs) {
-      if (t == y) return false;
-    }
-  }
   const uint32_t pooled = n.outputs[0];
   return concat_parts_[pooled].whole == kNoTensor && !feature_major_[pooled] &&
          facts(y).shape.rank == 4 &&

@@ -43,25 +43,7 @@ bool IsTwoByTwo(const Window& w) {
 
 }  // namespace
 
-<<<<<<< HEAD
 Status PlanBuilder::ChooseRowconv(const Window& w) {
-=======
-// The node that alone reads `y`, a tensor of its own memory, if it is a 2 x 2 max-pool.
-bool PlanBuilder::FindPool(uint32_t y, uint32_t* pool) const {
-  if (!HasOneReader(y, pool)) return false;
-  const Node& n = graph.nodes[*pool];
-  if (n.op != Op::kMaxPool || n.outputs.size != 1 || n.Input(0) != y) return false;
-  const uint32_t pooled = n.outputs[0];
-  Window w;
-  return concat_parts_[pooled].whole == kNoTensor && !feature_major_[pooled] &&
-         facts(y).shape.rank == 4 &&
-         ResolveWindow(n, facts(y).shape, n.IntsAttr(AttrKey::k_kernel_shape), &w).ok() &&
-         IsTwoByTwo(w);
-}
-
-Status PlanBuilder::ChooseRowconv() {
-  rowconv = RowconvChoice();
->>>>>>> bert8
   const Node& n = *node;
   const int64_t in_channels = facts(n.Input(0)).shape.dims[1];
   const int64_t taps = in_channels * w.kernel[0] * w.kernel[1];
