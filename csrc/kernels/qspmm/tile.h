@@ -292,13 +292,6 @@ SRT_NOINLINE inline void EndStoredRows(const QspmmTile& t, int row, int rows,
   }
 }
 
-template <int NV>
-SRT_NOINLINE void EndStoredSums(const QspmmTile& t, int row, int rows, const PanelRows& panel,
-                                const IntVec (&sums)[4][NV]) {
-  if (t.last && !t.args->f32_output) return EndByteRows<NV>(t, row, rows, panel, sums);
-  EndStoredRows(t, row, rows, panel, sums[0], NV);
-}
-
 // What Elementwise makes of panels in order of their rows, from `row` on, `rows` in all: sums in
 // memory, `step` from row to row and of `nv` vectors.
 SRT_NOINLINE inline void EndThen(const QspmmTile& t, int row, int rows, const PanelRows& panel,
@@ -336,21 +329,22 @@ SRT_NOINLINE inline void EndThen(const QspmmTile& t, int row, int rows, const Pa
   }
 }
 
+template <int NV>
+SRT_NOINLINE void EndStoredSums(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                                const IntVec (&sums)[4][NV]) {
+  if (t.last && t.args->then != nullptr) {
+    return EndThen(t, row, rows < 4 ? rows : 4, panel, reinterpret_cast<const int32_t*>(sums[0]),
+                   NV * Vec::kLanes, NV);
+  }
+  if (t.last && !t.args->f32_output) return EndByteRows<NV>(t, row, rows, panel, sums);
+  EndStoredRows(t, row, rows, panel, sums[0], NV);
+}
+
 // What BeginPanel began.
 template <int NV>
 SRT_INLINE void EndPanel(const QspmmTile& t, int row, int rows, const PanelRows& panel,
                          const IntVec (&acc)[4][NV]) {
-  if (t.last && t.args->then != nullptr) {
-    alignas(64) int32_t sums[4 * NV * Vec::kLanes];
-#pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) {
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) StoreInts(sums + (r * NV + v) * Vec::kLanes, acc[r][v]);
-    }
-    EndThen(t, row, rows < 4 ? rows : 4, panel, sums, NV * Vec::kLanes, NV);
-    return;
-  }
-  if (Vec::kShortCode) {
+  if (Vec::kShortCode || (t.last && t.args->then != nullptr)) {
     IntVec sums[4][NV];
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
