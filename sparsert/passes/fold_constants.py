@@ -21,8 +21,9 @@ _OUTPUT_ELEMS = 1 << 16
 _MAX_GROWTH = 4
 _NEVER_FOLDED = frozenset(
     "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli "
-    "DynamicQuantizeLinear QuantizeLinear Conv ConvTranspose MatMul Gemm Dropout".split()
+    "DynamicQuantizeLinear QuantizeLinear Conv ConvTranspose Dropout".split()
 )
+_PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 
 def run(model: ir.Model) -> None:
@@ -61,7 +62,7 @@ def _should_fold(node: ir.Node) -> bool | None:
 
 
 def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
-    """Replaces a node over constants by an f32 initializer that is evaluated when read."""
+    """Replaces a node over constants by an f32 initializer; but for products, it is lazy."""
     if node.domain != "" or len(node.outputs) != 1 or not node.inputs:
         return
     output = node.outputs[0]
@@ -80,6 +81,8 @@ def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
     evaluate = evaluator(node, model.opset_imports[""])
     if evaluate is None:
         return
+    if node.op_type in _PRODUCTS and np.prod(shape, dtype=np.int64) > elems:
+        return
 
     def compute() -> np.ndarray:
         arrays = [None if tensor is None else tensor.numpy() for tensor in tensors]
@@ -89,7 +92,10 @@ def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
         return np.asarray(result).reshape(shape)
 
     name = output.name or "folded"
-    folded = add_initializer(model.graph, f"{name}_folded", lazy_tensor(compute, shape, name))
+    tensor = lazy_tensor(compute, shape, name)
+    # A product takes longer than a read should, and is not larger than what it is made of.
+    stored = ir.tensor(tensor.numpy(), name=name) if node.op_type in _PRODUCTS else tensor
+    folded = add_initializer(model.graph, f"{name}_folded", stored)
     output.replace_all_uses_with(folded)
 
 
