@@ -97,3 +97,22 @@ def test_products_of_constants_are_folded_unless_they_grow():
     model = apply(proto)
     assert sorted(ops(model)) == ["MatMul", "Mul", "Mul"]
     assert_same(proto, model)
+
+
+def test_parts_of_a_weight_are_weights():
+    # The projections of cross-attention, whose queries come from elsewhere.
+    proto = build(
+        [
+            node("Split", ["w", "sizes"], ["q", "kv"]),
+            node("Transpose", ["q"], ["qt"]),
+            node("Transpose", ["kv"], ["kvt"]),
+            node("MatMul", ["x", "qt"], ["a"]),
+            node("MatMul", ["x", "kvt"], ["b"]),
+        ],
+        {"x": (5, 1, 192)},
+        ["a", "b"],
+        {"w": weights(576, 192), "sizes": np.array([192, 384])},
+    )
+    model = apply(proto)
+    assert ops(model) == ["sparsert.Linear", "sparsert.Linear"]
+    assert_same(proto, model)
