@@ -36,8 +36,8 @@ inline int64_t PickItems(const PickArgs& args) { return args.tuples; }
 // One kernel for every instruction set.
 bool SelectPick(const PickArgs& args, Isa isa, Kernel* kernel);
 
-// Calls fn(t, place in x) for the tuples [begin, end) of io's `indices`; not for those with an index
-// outside, which it reports.
+// Calls fn(t, place in x) for the tuples [begin, end) of io's `indices`; not for those with an
+// index outside, which it reports.
 template <typename Index, typename Fn>
 void ForEachPlace(const PickArgs& args, const Index* indices, int64_t begin, int64_t end,
                   void* fault, Fn fn) {
