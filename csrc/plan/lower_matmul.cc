@@ -47,6 +47,23 @@ Matrix ResultOf(const TensorDesc& y, bool has_rows, bool has_columns, const Shap
   return m;
 }
 
+// Where every image meets the same right operand, the images' rows are one matrix of rows.
+void JoinRows(MatMulSizes* sizes, Matrix* left, const Matrix& right, Matrix* out) {
+  if (sizes->n != 1 && out->column != 1) return;
+  for (int d = sizes->batch.rank - 1; d >= 0 && right.batch[d] == 0; --d) {
+    const int64_t images = sizes->batch.dims[d];
+    if (sizes->m == 1) {
+      left->row = left->batch[d];
+      out->row = out->batch[d];
+    } else if (images != 1 &&
+               (left->batch[d] != sizes->m * left->row || out->batch[d] != sizes->m * out->row)) {
+      return;
+    }
+    sizes->m *= images;
+    sizes->batch.rank = d;
+  }
+}
+
 }  // namespace
 
 Status LowerMatMul(PlanBuilder* b) {
@@ -59,6 +76,7 @@ Status LowerMatMul(PlanBuilder* b) {
   Matrix left = MatrixOf(a_desc, true, node.IntAttr(AttrKey::k_trans_a, 0) != 0, sizes.batch);
   Matrix right = MatrixOf(b_desc, false, node.IntAttr(AttrKey::k_trans_b, 0) != 0, sizes.batch);
   Matrix out = ResultOf(b->desc(y), a_desc.shape.rank > 1, b_desc.shape.rank > 1, sizes.batch);
+  JoinRows(&sizes, &left, right, &out);
   IoRef left_ref = b->ref(node.Input(0));
   IoRef right_ref = b->ref(node.Input(1));
   // Vectors run along the columns. Where the rows of the result are contiguous instead, or it has

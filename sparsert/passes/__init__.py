@@ -31,6 +31,7 @@ PASSES: tuple[str, ...] = (
     "expand_quantizers",
     "lift_constants",
     "unroll_scans",
+    "lower_bags",
     "fold_constants",
     "convert_floats",
     "lower_integers",

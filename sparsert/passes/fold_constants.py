@@ -12,7 +12,16 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript import optimizer
 
-from sparsert.passes.graph_tools import add_initializer, constant, is_f32, lazy_tensor, nodes_of
+from sparsert.passes.graph_tools import (
+    add_initializer,
+    attribute,
+    constant,
+    dim_at,
+    is_f32,
+    is_op,
+    lazy_tensor,
+    nodes_of,
+)
 
 # Larger tensors are weights: computing with them at once would hold copies of them.
 _INPUT_ELEMS = 1 << 16
@@ -21,8 +30,9 @@ _OUTPUT_ELEMS = 1 << 16
 _MAX_GROWTH = 4
 _NEVER_FOLDED = frozenset(
     "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Multinomial Bernoulli "
-    "DynamicQuantizeLinear QuantizeLinear Conv ConvTranspose MatMul Gemm Dropout".split()
+    "DynamicQuantizeLinear QuantizeLinear Conv ConvTranspose Dropout".split()
 )
+_PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 
 def run(model: ir.Model) -> None:
@@ -45,7 +55,10 @@ def run(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     for node in nodes_of(model.graph):
-        _fold_lazily(node, model)
+        if is_op(node, "Split"):
+            _fold_split(node, model)
+        else:
+            _fold_lazily(node, model)
     common.RemoveUnusedNodesPass()(model)
 
 
@@ -61,7 +74,7 @@ def _should_fold(node: ir.Node) -> bool | None:
 
 
 def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
-    """Replaces a node over constants by an f32 initializer that is evaluated when read."""
+    """Replaces a node over constants by an f32 initializer; but for products, it is lazy."""
     if node.domain != "" or len(node.outputs) != 1 or not node.inputs:
         return
     output = node.outputs[0]
@@ -80,6 +93,8 @@ def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
     evaluate = evaluator(node, model.opset_imports[""])
     if evaluate is None:
         return
+    if node.op_type in _PRODUCTS and np.prod(shape, dtype=np.int64) > elems:
+        return
 
     def compute() -> np.ndarray:
         arrays = [None if tensor is None else tensor.numpy() for tensor in tensors]
@@ -89,8 +104,34 @@ def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
         return np.asarray(result).reshape(shape)
 
     name = output.name or "folded"
-    folded = add_initializer(model.graph, f"{name}_folded", lazy_tensor(compute, shape, name))
+    tensor = lazy_tensor(compute, shape, name)
+    # A product takes longer than a read should, and is not larger than what it is made of.
+    stored = ir.tensor(tensor.numpy(), name=name) if node.op_type in _PRODUCTS else tensor
+    folded = add_initializer(model.graph, f"{name}_folded", stored)
     output.replace_all_uses_with(folded)
+
+
+def _fold_split(node: ir.Node, model: ir.Model) -> None:
+    """Replaces the parts of an f32 constant by initializers that are cut out when read."""
+    whole = constant(node.inputs[0])
+    if whole is None or not is_f32(node.inputs[0]):
+        return
+    axis = attribute(node, "axis", 0) % max(len(whole.shape), 1)
+    sizes = [dim_at(output, axis) or 0 for output in node.outputs]
+    if sum(sizes) != whole.shape[axis] or any(y.is_graph_output() for y in node.outputs):
+        return
+    start = 0
+    for output, size in zip(node.outputs, sizes, strict=True):
+        place = (slice(None),) * axis + (slice(start, start + size),)
+        shape = [*whole.shape.numpy()[:axis], size, *whole.shape.numpy()[axis + 1 :]]
+        name = output.name or "part"
+
+        def cut(place: tuple[slice, ...] = place) -> np.ndarray:
+            return np.asarray(whole.numpy()[place])
+
+        part = add_initializer(model.graph, f"{name}_folded", lazy_tensor(cut, shape, name))
+        output.replace_all_uses_with(part)
+        start += size
 
 
 def evaluator(node: ir.Node, opset: int) -> Callable[..., Any] | None:

@@ -72,3 +72,47 @@ def test_the_first_of_several_outputs_is_folded():
     model = apply(proto)
     assert ops(model) == ["Mul"]
     assert_same(proto, model)
+
+
+def test_products_of_constants_are_folded_unless_they_grow():
+    # Learned positions through a layer's own weights: a table. A low-rank weight stays two factors.
+    proto = build(
+        [
+            node("MatMul", ["table", "w"], ["t"]),
+            node("Add", ["t", "b"], ["u"]),
+            node("Mul", ["x", "u"], ["v"]),
+            node("MatMul", ["left", "right"], ["p"]),
+            node("Mul", ["v", "p"], ["y"]),
+        ],
+        {"x": (1, 300)},
+        ["y"],
+        {
+            "table": weights(300, 256),
+            "w": weights(256, 300, seed=1),
+            "b": weights(300, seed=2),
+            "left": weights(300, 230, seed=3)[:, :100],
+            "right": weights(100, 300, seed=4),
+        },
+    )
+    model = apply(proto)
+    assert sorted(ops(model)) == ["MatMul", "Mul", "Mul"]
+    assert_same(proto, model)
+
+
+def test_parts_of_a_weight_are_weights():
+    # The projections of cross-attention, whose queries come from elsewhere.
+    proto = build(
+        [
+            node("Split", ["w", "sizes"], ["q", "kv"]),
+            node("Transpose", ["q"], ["qt"]),
+            node("Transpose", ["kv"], ["kvt"]),
+            node("MatMul", ["x", "qt"], ["a"]),
+            node("MatMul", ["x", "kvt"], ["b"]),
+        ],
+        {"x": (5, 1, 192)},
+        ["a", "b"],
+        {"w": weights(576, 192), "sizes": np.array([192, 384])},
+    )
+    model = apply(proto)
+    assert ops(model) == ["sparsert.Linear", "sparsert.Linear"]
+    assert_same(proto, model)

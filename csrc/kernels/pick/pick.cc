@@ -20,17 +20,16 @@ template <typename T, typename Index>
 static void PickRows(const PickArgs& args, void* const* io, int64_t begin, int64_t end) {
   const T* x = static_cast<const T*>(io[0]);
   const Index* indices = static_cast<const Index*>(io[1]);
-  T* y = static_cast<T*>(io[2]) + begin * args.row;
-  const size_t bytes = static_cast<size_t>(args.row) * sizeof(T);
-  for (int64_t t = begin; t < end; ++t, y += args.row) {
-    const int64_t place = PickPlace(args, indices, t, io[3]);
-    if (place < 0) continue;
-    if (args.row == 1) {
-      *y = x[place];
-    } else {
-      memcpy(y, x + place, bytes);
-    }
+  T* y = static_cast<T*>(io[2]);
+  if (args.row == 1) {
+    ForEachPlace(args, indices, begin, end, io[3],
+                 [=](int64_t t, int64_t place) { y[t] = x[place]; });
+    return;
   }
+  const int64_t row = args.row;
+  ForEachPlace(args, indices, begin, end, io[3], [=](int64_t t, int64_t place) {
+    memcpy(y + t * row, x + place, static_cast<size_t>(row) * sizeof(T));
+  });
 }
 
 void pick_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {

@@ -36,25 +36,40 @@ inline int64_t PickItems(const PickArgs& args) { return args.tuples; }
 // One kernel for every instruction set.
 bool SelectPick(const PickArgs& args, Isa isa, Kernel* kernel);
 
-// The place of tuple t of io's `indices` in x; -1 when an index is outside, which it reports.
-template <typename Index>
-int64_t PickPlace(const PickArgs& args, const Index* indices, int64_t t, void* fault) {
-  int64_t place = 0;
-  const Index* index = indices + t * args.depth;
-  for (int d = args.rank - 1; d >= 0; --d) {
-    place += t % args.dims[d] * args.base_stride[d];
-    t /= args.dims[d];
-  }
-  for (int j = 0; j < args.depth; ++j) {
-    int64_t at = static_cast<int64_t>(index[j]);
-    if (at < 0) at += args.size[j];
-    if (at < 0 || at >= args.size[j]) {
-      ReportIndex(fault, static_cast<int64_t>(index[j]), args.size[j], -args.size[j]);
-      return -1;
+// Calls fn(t, place in x) for the tuples [begin, end) of io's `indices`; not for those with an
+// index outside, which it reports.
+template <typename Index, typename Fn>
+void ForEachPlace(const PickArgs& args, const Index* indices, int64_t begin, int64_t end,
+                  void* fault, Fn fn) {
+  const int last = args.rank - 1;
+  const int64_t run = last < 0 ? 1 : args.dims[last];
+  const int64_t step = last < 0 ? 0 : args.base_stride[last];
+  const int depth = args.depth;
+  // Along the last dimension, the place moves by a step: no divisions.
+  for (int64_t t = begin; t < end;) {
+    int64_t base = t % run * step;
+    int64_t outer = t / run;
+    const int64_t stop = t + (run - t % run) < end ? t + (run - t % run) : end;
+    for (int d = last - 1; d >= 0; --d) {
+      base += outer % args.dims[d] * args.base_stride[d];
+      outer /= args.dims[d];
     }
-    place += at * args.stride[j];
+    for (; t < stop; ++t, base += step) {
+      const Index* index = indices + t * depth;
+      int64_t place = base;
+      int j = 0;
+      for (; j < depth; ++j) {
+        int64_t at = static_cast<int64_t>(index[j]);
+        if (at < 0) at += args.size[j];
+        if (at < 0 || at >= args.size[j]) {
+          ReportIndex(fault, static_cast<int64_t>(index[j]), args.size[j], -args.size[j]);
+          break;
+        }
+        place += at * args.stride[j];
+      }
+      if (j == depth) fn(t, place);
+    }
   }
-  return place;
 }
 
 }  // namespace sparsert

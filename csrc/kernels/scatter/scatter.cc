@@ -40,24 +40,22 @@ template <typename T, typename Index>
 void CopyRows(const ScatterArgs& args, void* const* io) {
   const PickArgs& places = args.places;
   const T* updates = static_cast<const T*>(io[1]);
-  for (int64_t t = 0; t < places.tuples; ++t) {
-    const int64_t place = PickPlace(places, static_cast<const Index*>(io[0]), t, io[3]);
-    if (place < 0) continue;
-    memcpy(static_cast<T*>(io[2]) + place, updates + t * places.row,
-           static_cast<size_t>(places.row) * sizeof(T));
-  }
+  T* y = static_cast<T*>(io[2]);
+  const auto copy = [&](int64_t t, int64_t place) {
+    memcpy(y + place, updates + t * places.row, static_cast<size_t>(places.row) * sizeof(T));
+  };
+  ForEachPlace(places, static_cast<const Index*>(io[0]), 0, places.tuples, io[3], copy);
 }
 
 template <typename T, typename Index>
 void CombineRows(const ScatterArgs& args, void* const* io) {
   const PickArgs& places = args.places;
-  for (int64_t t = 0; t < places.tuples; ++t) {
-    const int64_t place = PickPlace(places, static_cast<const Index*>(io[0]), t, io[3]);
-    if (place < 0) continue;
+  const auto combine = [&](int64_t t, int64_t place) {
     T* y = static_cast<T*>(io[2]) + place;
     const T* update = static_cast<const T*>(io[1]) + t * places.row;
     for (int64_t r = 0; r < places.row; ++r) y[r] = Combine(args.reduction, y[r], update[r]);
-  }
+  };
+  ForEachPlace(places, static_cast<const Index*>(io[0]), 0, places.tuples, io[3], combine);
 }
 
 template <typename Index>

@@ -13,6 +13,17 @@ static const Kernel kKernels[] = {
 #include "kernels/where/kernels.inc"
 };
 
+// A and B are 1 where a and b are read along the row, 0 where one element serves all of it: such
+// loops become vectors.
+template <typename T, int64_t A, int64_t B>
+static void ChooseRow(const uint8_t* condition, const T* a, const T* b, T* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const T yes = a[i * A];
+    const T no = b[i * B];
+    y[i] = condition[i] != 0 ? yes : no;
+  }
+}
+
 template <typename T>
 static void WhereRows(const WhereArgs& args, void* const* io, int64_t begin, int64_t end) {
   const int64_t* steps = args.loop.row_strides;
@@ -21,6 +32,11 @@ static void WhereRows(const WhereArgs& args, void* const* io, int64_t begin, int
     const T* a = static_cast<const T*>(io[1]) + offsets[2];
     const T* b = static_cast<const T*>(io[2]) + offsets[3];
     T* y = static_cast<T*>(io[3]) + offsets[0];
+    if (steps[0] == 1 && steps[1] == 1 && (steps[2] | steps[3]) == 1) {
+      if (steps[2] == 0) return ChooseRow<T, 0, 1>(condition, a, b, y, n);
+      if (steps[3] == 0) return ChooseRow<T, 1, 0>(condition, a, b, y, n);
+      if (steps[2] == steps[3]) return ChooseRow<T, 1, 1>(condition, a, b, y, n);
+    }
     for (int64_t i = 0; i < n; ++i) {
       y[i * steps[0]] = condition[i * steps[1]] != 0 ? a[i * steps[2]] : b[i * steps[3]];
     }
