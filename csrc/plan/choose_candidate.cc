@@ -180,12 +180,14 @@ Status MeasureTogether(PlanBuilder* b, Contest* contest, int candidates, const E
       times[i][runs[i]++] = ns;
     }
     if (round == 0) continue;
+    // Of more rounds, half of that says as much.
+    const double behind = 1.0 + (effort.behind - 1.0) / std::min(round, 2);
     double limit = 0.0;
     for (int i = 0; i < candidates; ++i) {
       if (in[i] && (limit == 0.0 || fastest[i] < limit)) limit = fastest[i];
     }
     for (int i = 0; i < candidates; ++i) {
-      if (!in[i] || fastest[i] <= limit * effort.behind) continue;
+      if (!in[i] || fastest[i] <= limit * behind) continue;
       in[i] = false;
       --left;
     }
