@@ -56,6 +56,7 @@ from sparsert.prune.until.sensitivity import (  # noqa: E402
     count_units,
     loss_at,
     measure_losses,
+    scale_losses,
 )
 from sparsert.report.cost_table import CostTable  # noqa: E402
 from sparsert.report.machine import describe_machine  # noqa: E402
@@ -449,7 +450,7 @@ class Loop:
             known: dict[tuple[LayerChoice, ...], float] = {}
 
             def harm(factors: Mapping[str, float]) -> float:
-                scaled = _scale(losses, factors)
+                scaled = scale_losses(losses, factors)
                 patterns = self._look_ahead(plan, scaled, aim)
                 chosen = self._choose(self._options(plan, scaled, patterns), aim)
                 key = tuple(chosen.values())
@@ -462,7 +463,7 @@ class Loop:
             seed = zlib.crc32(f"{settings.seed} {stage}".encode())
             return explore(self._names, harm, settings.trials, seed)
 
-        return _scale(losses, self._journal.once(stage, compute))
+        return scale_losses(losses, self._journal.once(stage, compute))
 
     def _measured(self, grid: Sequence[float]) -> list[float]:
         """Returns the sparsities of a layer's grid that are nearest to those of the table."""
@@ -586,16 +587,6 @@ class Loop:
             seed=settings.seed,
             journal=self._journal,
         )
-
-
-def _scale(losses: Losses, factors: Mapping[str, float]) -> Losses:
-    return {
-        name: {
-            pattern: [[sparsity, loss * factors.get(name, 1.0)] for sparsity, loss in rows]
-            for pattern, rows in patterns.items()
-        }
-        for name, patterns in losses.items()
-    }
 
 
 def _missing(settings: Settings, data: Any) -> list[str]:

@@ -145,6 +145,17 @@ def loss_at(rows: Sequence[Sequence[float]], sparsity: float, start: float) -> f
     return heights[place - 1] + share * (heights[place] - heights[place - 1])
 
 
+def scale_losses(losses: Losses, factors: Mapping[str, float]) -> Losses:
+    """Returns the losses of each layer times its factor, if it has one."""
+    return {
+        name: {
+            pattern: [[sparsity, loss * factors.get(name, 1.0)] for sparsity, loss in rows]
+            for pattern, rows in patterns.items()
+        }
+        for name, patterns in losses.items()
+    }
+
+
 @contextmanager
 def _pruned(layer: PrunableLayer, mask: Tensor) -> Iterator[None]:
     parameter = parameter_of(layer)
