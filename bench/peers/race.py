@@ -97,6 +97,7 @@ class Result(Timed):
     error: str = ""
     seconds: list[float] = dataclasses.field(default_factory=list)
     round_medians: list[float] = dataclasses.field(default_factory=list)
+    round_minima: list[float] = dataclasses.field(default_factory=list)
     load_seconds: float | None = None
     first_run_seconds: float | None = None
     peak_growth_bytes: int | None = None

@@ -55,7 +55,7 @@ def summarise(results: list[Result]) -> list[dict[str, Any]]:
         for r in heat:
             over_ort, over_dense, over_limited = speedups(heat, r)
             row = dataclasses.asdict(r)
-            del row["seconds"]
+            del row["seconds"], row["round_minima"]
             row["round_medians"] = [float(f"{s:.4g}") for s in r.round_medians]
             row.update(
                 runs=len(r.seconds),

@@ -14,7 +14,7 @@ import numpy as np
 
 from sparsert.report.cost_table import Cost, CostTable
 from sparsert.report.forecast import DENSE, Forecast
-from sparsert.report.race import Effort, Entrant, race
+from sparsert.report.race import Effort, Entrant, Result, race
 
 if TYPE_CHECKING:
     import onnx
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     Zeros = dict[str, np.ndarray]  # True at zeros, by layer
 
-QUICK = Effort(rounds=7, burst_seconds=0.06)
-CAREFUL = Effort(rounds=15, burst_seconds=0.15)
+# Short turns: what disturbs the machine comes and goes within tenths of a second.
+QUICK = Effort(rounds=30, least_rounds=7, burst_seconds=0.02)
+CAREFUL = Effort(rounds=150, least_rounds=15, burst_seconds=0.02)
 FILLING = 1e-3  # in the place of zeros
 DENSE_ORT, DENSE_OWN = "ONNX Runtime, dense", "sparsert, dense"
 
@@ -32,10 +33,13 @@ DENSE_ORT, DENSE_OWN = "ONNX Runtime, dense", "sparsert, dense"
 class Measured:
     """A whole module's run, timed in turns with the reference engine.
 
+    Each turn counts by its fastest run: what else runs on the host lengthens the others, and not
+    alike in both engines.
+
     Attributes:
-        seconds: median of its runs.
-        spread: distance of the quartiles over the median.
-        speedup: median over the rounds of the reference's time divided by this one's.
+        seconds: median over the turns.
+        spread: of all runs, the distance of the quartiles over the median.
+        speedup: median over the turns of the reference's time divided by this one's.
         reference_seconds, reference_spread: of the dense module in the reference engine.
         file_bytes: of the .sprt file.
     """
@@ -150,14 +154,7 @@ class ModuleBench:
         for result in (base, sparse):
             if result.error:
                 raise SparsertError(f"{result.name} failed: {result.error}")
-        return Measured(
-            seconds=sparse.median,
-            spread=sparse.spread,
-            speedup=sparse.speedup_over(base) or 0.0,
-            reference_seconds=base.median,
-            reference_spread=base.spread,
-            file_bytes=len(file),
-        )
+        return to_measured(sparse, base)
 
     def close(self) -> None:
         """Removes its files."""
@@ -202,6 +199,18 @@ class ModuleBench:
             convert(_plain_copy(module), path, example_inputs=self._example)
         else:
             convert(changed, path)
+
+
+def to_measured(result: Result, reference: Result) -> Measured:
+    """Returns what counts of two results of one race."""
+    return Measured(
+        seconds=result.undisturbed,
+        spread=result.spread,
+        speedup=result.undisturbed_speedup_over(reference) or 0.0,
+        reference_seconds=reference.undisturbed,
+        reference_spread=reference.spread,
+        file_bytes=result.file_bytes or 0,
+    )
 
 
 def _plain_copy(module: torch.nn.Module) -> torch.nn.Module:

@@ -15,8 +15,6 @@ import numpy as np
 from sparsert.report.turns import Timed, WorkerProcess, max_relative_error, runs_of_a_turn
 from sparsert.runtime.table import Table, format_bytes
 
-MIN_ROUNDS = 7
-
 
 @dataclass(frozen=True)
 class Entrant:
@@ -43,11 +41,26 @@ class Effort:
         rounds: turns of each engine.
         burst_seconds: about how long a turn lasts.
         runs: timed runs of each engine, at least one a turn; None: as many as the turns hold.
+        least_rounds: where a run of some engine is longer than a turn, there are fewer rounds in
+            the same time, but so many; None: as many.
     """
 
     rounds: int = 9
     burst_seconds: float = 0.3
     runs: int | None = None
+    least_rounds: int | None = None
+
+    def runs_for(self, run_seconds: float) -> int:
+        """How many runs of an engine make a turn if one takes about so long."""
+        if self.runs is not None:
+            return max(1, round(self.runs / self.rounds))
+        return runs_of_a_turn(self.burst_seconds, [run_seconds])
+
+    def rounds_for(self, run_seconds: float) -> int:
+        """How many rounds there are if the slowest engine's run takes so long."""
+        if self.least_rounds is None or run_seconds <= self.burst_seconds:
+            return self.rounds
+        return max(self.least_rounds, round(self.rounds * self.burst_seconds / run_seconds))
 
 
 @dataclass
@@ -56,7 +69,7 @@ class Result(Timed):
 
     Attributes:
         seconds: of every timed run; with pieces (chunk), a run is a pass over all of them.
-        round_medians: median seconds of each turn.
+        round_medians, round_minima: median and fewest seconds of each turn.
         outputs: of the check run.
         packed_bytes, memory_note: what sparsert tells of its memory.
     """
@@ -66,6 +79,7 @@ class Result(Timed):
     error: str = ""
     seconds: list[float] = field(default_factory=list)
     round_medians: list[float] = field(default_factory=list)
+    round_minima: list[float] = field(default_factory=list)
     load_seconds: float | None = None
     file_bytes: int | None = None
     peak_growth_bytes: int | None = None
@@ -136,7 +150,7 @@ def race(
         threads: for every engine.
         chunk: cut the feeds along the first dimension; a run is then a pass over all pieces.
         effort: how much to measure.
-        on_turn: called after every load and every turn: len(entrants) * (1 + rounds) times.
+        on_turn: called after every load and every turn: at most len(entrants) * (1 + rounds) times.
 
     Returns:
         One result per entrant, in order; an engine that failed has an `error`.
@@ -144,14 +158,14 @@ def race(
     effort = effort or Effort()
     results = [Result(e.name, threads, file_bytes=file_bytes(e.path)) for e in entrants]
     report = on_turn or (lambda: None)
-    workers: list[tuple[WorkerProcess, Result, int]] = []
+    workers: list[tuple[WorkerProcess, Result, float]] = []
     with tempfile.TemporaryDirectory(prefix="sparsert-race-") as folder:
         feeds_path = Path(folder, "feeds.npz")
         save_arrays(feeds_path, feeds)
         try:
             for entrant, result in zip(entrants, results, strict=True):
                 worker = _start_worker(threads)
-                workers.append((worker, result, 0))
+                workers.append((worker, result, 0.0))
                 load = {
                     "engine": entrant.engine,
                     "path": str(entrant.path),
@@ -161,12 +175,13 @@ def race(
                     "chunk": chunk,
                 }
                 with worker.floor():
-                    runs = _prepare(worker, result, load, Path(folder, "out.npz"), effort)
-                workers[-1] = worker, result, runs
+                    seconds = _prepare(worker, result, load, Path(folder, "out.npz"))
+                workers[-1] = worker, result, seconds
                 report()
-            for _ in range(effort.rounds):
-                for worker, result, runs in workers:
+            for _ in range(effort.rounds_for(max((s for _, _, s in workers), default=0.0))):
+                for worker, result, seconds in workers:
                     if not result.error:
+                        runs = effort.runs_for(seconds)
                         result.take_turn(worker, settle=0.01, warmups=1, runs=runs)
                     report()
         finally:
@@ -267,10 +282,8 @@ def _start_worker(threads: int) -> WorkerProcess:
     return WorkerProcess([sys.executable, "-m", "sparsert.report.worker"], env)
 
 
-def _prepare(
-    worker: WorkerProcess, result: Result, load: dict[str, Any], out: Path, effort: Effort
-) -> int:
-    """Loads, runs once, and finds how many runs make a turn; errors go into the result."""
+def _prepare(worker: WorkerProcess, result: Result, load: dict[str, Any], out: Path) -> float:
+    """Loads, and returns about how many seconds a run takes; errors go into the result."""
     reply = worker.ask_all(
         [
             ("load", load),
@@ -282,12 +295,10 @@ def _prepare(
     result.load_seconds = reply.get("load_seconds")
     if "error" in reply:
         result.error = reply["error"]
-        return 0
+        return 0.0
     with np.load(out, allow_pickle=False) as file:
         result.outputs = [file[name] for name in file.files]
     result.peak_growth_bytes = reply["peak_growth_bytes"]
     result.packed_bytes = reply.get("packed_bytes")
     result.memory_note = reply.get("memory_note", "")
-    if effort.runs is not None:
-        return max(1, round(effort.runs / effort.rounds))
-    return runs_of_a_turn(effort.burst_seconds, reply["seconds"])
+    return float(min(reply["seconds"]))

@@ -24,12 +24,13 @@ class Timed:
     Attributes:
         error: why there are none.
         seconds: of every timed run.
-        round_medians: median seconds of each turn.
+        round_medians, round_minima: median and fewest seconds of each turn.
     """
 
     error: str
     seconds: list[float]
     round_medians: list[float]
+    round_minima: list[float]
 
     @property
     def median(self) -> float:
@@ -43,8 +44,19 @@ class Timed:
 
     def speedup_over(self, other: Timed) -> float | None:
         """Median over the rounds of the other's time divided by this one's."""
-        pairs = list(zip(other.round_medians, self.round_medians, strict=False))
-        return statistics.median(o / s for o, s in pairs) if pairs else None
+        return _median_ratio(other.round_medians, self.round_medians)
+
+    @property
+    def undisturbed(self) -> float:
+        """Median over the rounds of the seconds of the fastest run.
+
+        What else runs on the host can only lengthen runs, and seldom lengthens all of a turn.
+        """
+        return statistics.median(self.round_minima)
+
+    def undisturbed_speedup_over(self, other: Timed) -> float | None:
+        """As speedup_over(), of the fastest runs of the turns."""
+        return _median_ratio(other.round_minima, self.round_minima)
 
     def take_turn(self, worker: WorkerProcess, *, settle: float, warmups: int, runs: int) -> None:
         """Adds `runs` timed runs, made `settle` seconds after the worker gets the floor."""
@@ -56,6 +68,7 @@ class Timed:
             return
         self.seconds += reply["seconds"]
         self.round_medians.append(statistics.median(reply["seconds"]))
+        self.round_minima.append(min(reply["seconds"]))
 
 
 def spread_of(seconds: Sequence[float]) -> float:
@@ -64,6 +77,11 @@ def spread_of(seconds: Sequence[float]) -> float:
         return 0.0
     low, _, high = statistics.quantiles(seconds, n=4)
     return (high - low) / statistics.median(seconds)
+
+
+def _median_ratio(others: Sequence[float], own: Sequence[float]) -> float | None:
+    pairs = list(zip(others, own, strict=False))
+    return statistics.median(other / mine for other, mine in pairs) if pairs else None
 
 
 def runs_of_a_turn(burst_seconds: float, seconds: Sequence[float]) -> int:

@@ -96,6 +96,7 @@ def test_a_race(files):
         assert not result.error
         assert result.error_against(ort) < 1e-4
         assert len(result.round_medians) == 2
+        assert result.round_minima[0] <= result.round_medians[0]
         assert result.median > 0
         assert result.speedup_over(ort) > 0
         assert result.packed_bytes > 0
@@ -129,13 +130,22 @@ def test_split_feeds():
     np.testing.assert_array_equal(pieces[2]["b"], [[8, 9]])
 
 
+def test_long_runs_make_fewer_rounds_where_that_is_asked_for():
+    effort = Effort(rounds=100, burst_seconds=0.02, least_rounds=9)
+    assert [effort.rounds_for(s) for s in (0.001, 0.02, 0.04, 5.0)] == [100, 100, 50, 9]
+    assert Effort(rounds=9).rounds_for(5.0) == 9
+    assert [effort.runs_for(s) for s in (0.001, 5.0)] == [20, 1]
+
+
 def test_figures_of_a_result():
-    a = Result("a", 1, seconds=[1.0, 2.0, 3.0], round_medians=[2.0, 2.0])
-    b = Result("b", 1, seconds=[4.0], round_medians=[4.0, 8.0])
+    a = Result("a", 1, seconds=[1.0, 2.0, 3.0], round_medians=[2.0, 2.0], round_minima=[1.0, 1.0])
+    b = Result("b", 1, seconds=[4.0], round_medians=[4.0, 8.0], round_minima=[4.0, 6.0])
     assert a.median == 2.0
     assert a.spread == 1.0
     assert b.spread == 0.0
     assert a.speedup_over(b) == 3.0
+    assert b.undisturbed == 5.0
+    assert a.undisturbed_speedup_over(b) == 5.0
     assert a.to_dict()["median"] == 2.0
 
 

@@ -76,7 +76,7 @@ def prune_until(
             module gets as fast as that allows.
         target_speedup: times as fast as the dense module in ONNX Runtime (if that is not
             installed: in sparsert).
-        target_latency: seconds of a run.
+        target_latency: seconds of a run that nothing else on the machine disturbs.
         target_bytes: of the .sprt file.
         data: batches, as in fine_tune(), that can be gone through again and again. To go on after a
             kill exactly as if it had not been, their order must come from torch's own generator,

@@ -191,7 +191,8 @@ class PruneUntilResult:
         columns = ["point", "score", "drop", "ms", "spread", "reference ms", "spread", "speedup"]
         columns += ["file", "on the front", ""]
         notes = [
-            f"reference: {self.reference}, timed in turns; speedup: median over the rounds",
+            f"reference: {self.reference}, timed in turns, which count by their fastest run; "
+            "speedup: median over the turns",
             self.reason,
             *self.costs.notes,
         ]
