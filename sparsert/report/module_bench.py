@@ -14,7 +14,7 @@ import numpy as np
 
 from sparsert.report.cost_table import Cost, CostTable
 from sparsert.report.forecast import DENSE, Forecast
-from sparsert.report.race import Effort, Entrant, Result, race
+from sparsert.report.race import CalmRaces, Effort, Entrant, Result
 
 if TYPE_CHECKING:
     import onnx
@@ -68,6 +68,7 @@ class ModuleBench:
         tune: as in sparsert.load().
         seed: of random zeros.
         seconds: about how long to time each pattern and sparsity of the table.
+        patience: seconds to wait in all for a machine as calm as it was, see CalmRaces.
 
     Attributes:
         reference: what the module is compared with.
@@ -82,12 +83,14 @@ class ModuleBench:
         tune: bool | str = "auto",
         seed: int = 0,
         seconds: float = 0.4,
+        patience: float = 300.0,
     ) -> None:
         self._example = example_inputs
         self._threads = threads
         self._tune = tune
         self._seed = seed
         self._seconds = seconds
+        self._races = CalmRaces(patience)
         self.reference = DENSE_OWN if find_spec("onnxruntime") is None else DENSE_ORT
         self._folder = tempfile.TemporaryDirectory(prefix="sparsert-bench-")
         self._dense = _plain_copy(module)  # what it is compared with, whatever becomes of it
@@ -150,7 +153,9 @@ class ModuleBench:
         feeds = self._feeds(NativeBackend(file, "the module", self._threads, tune=False).inputs)
         own = Entrant("sparsert", "sparsert", path, {"tune": self._tune})
         effort = CAREFUL if careful else QUICK
-        base, sparse = race([self._reference(), own], feeds, threads=self._threads, effort=effort)
+        base, sparse = self._races.race(
+            [self._reference(), own], feeds, threads=self._threads, effort=effort
+        )
         for result in (base, sparse):
             if result.error:
                 raise SparsertError(f"{result.name} failed: {result.error}")
