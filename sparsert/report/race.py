@@ -15,8 +15,6 @@ import numpy as np
 from sparsert.report.turns import Timed, WorkerProcess, max_relative_error, runs_of_a_turn
 from sparsert.runtime.table import Table, format_bytes
 
-MIN_ROUNDS = 7
-
 
 @dataclass(frozen=True)
 class Entrant:
