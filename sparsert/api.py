@@ -48,8 +48,8 @@ def load(
     """Loads a model and makes it ready to run.
 
     Args:
-        src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, or a
-            torch.nn.Module (with example_inputs).
+        src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, a
+            torch.nn.Module (with example_inputs), or a Keras model.
         backend: "native" (the C++ kernels), "capi" (the same in the C library), "numba" (kernels
             that Numba compiles, and NumPy for the other operators) or "numpy" (a slow interpreter,
             the reference). None: native, or, with a warning, the next of these that is there where
@@ -77,7 +77,8 @@ def load(
         ModelFormatError: the source is missing, corrupt or of an unknown type.
         UnsupportedOpError: an operator is not native (strict), or nothing here can run it.
         ShapeError: the graph's shapes contradict each other.
-        BackendError: the backend or instruction set is not available.
+        BackendError: the backend, the instruction set or a package that reads the source is not
+            available.
         LevelError: there is no such level.
         ValueError: an option is out of range.
 
@@ -151,6 +152,7 @@ def convert(
         UnsupportedOpError: lists every operator that is not native.
         ModelFormatError: the source is missing, corrupt or of an unknown type; levels that are not
             the same graph, or not nested: names the node or tensor, and the level.
+        BackendError: a package that reads the source is not installed.
         ValueError: unknown `weights`, f16 or levels for an ONNX file, or less than two levels.
         OSError: the file cannot be written.
 
@@ -240,7 +242,7 @@ def forecast(
         UnsupportedOpError: lists every operator that is not native.
         ModelFormatError: the source is missing, corrupt or of an unknown type.
         ShapeError: the feeds do not fit.
-        BackendError: the instruction set is not available.
+        BackendError: the instruction set or a package that reads the source is not available.
         ValueError: an option is out of range, a pattern or layer is unknown, or there are no
             weights to prune.
 

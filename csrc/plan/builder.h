@@ -72,6 +72,14 @@ class PlanBuilder {
   // Plain bytes of a tensor whose value is known now (constant or shape arithmetic).
   Status ConstantData(uint32_t tensor, const void** data);
 
+  // The same of floats; nullptr if there is no tensor.
+  Status ConstantFloats(uint32_t tensor, const float** data) {
+    const void* bytes = nullptr;
+    if (tensor != kNoTensor) SRT_RETURN_IF_ERROR(ConstantData(tensor, &bytes));
+    *data = static_cast<const float*>(bytes);
+    return Status::Ok();
+  }
+
   // A buffer that lives for the current node's steps only.
   Status Temporary(size_t bytes, IoRef* ref);
 

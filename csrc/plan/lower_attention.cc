@@ -50,9 +50,8 @@ Status ReadMask(PlanBuilder* b, uint32_t mask, const Shape& scores, AttentionStr
 }
 
 Status ReadSteps(PlanBuilder* b, uint32_t tensor, bool y_is_float, QattentionArgs* args) {
-  const void* data = nullptr;
-  SRT_RETURN_IF_ERROR(b->ConstantData(tensor, &data));
-  const auto* value = static_cast<const float*>(data);
+  const float* value = nullptr;
+  SRT_RETURN_IF_ERROR(b->ConstantFloats(tensor, &value));
   for (int i = 0; i < kAttentionSteps; ++i, value += 5) {
     const bool needs_scale = i == 3 || (i == 4 && !y_is_float);
     bool good = std::isfinite(value[0]) && std::isfinite(value[1]) && value[1] >= 0.0f &&

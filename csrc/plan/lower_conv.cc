@@ -65,13 +65,8 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
     args->r_image = pr.image;
     args->r_plane = pr.plane;
   }
-  const void* data = nullptr;
-  SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(1), &data));
-  args->weights = static_cast<const float*>(data);
-  if (node.Input(2) != kNoTensor) {
-    SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &data));
-    args->bias = static_cast<const float*>(data);
-  }
+  SRT_RETURN_IF_ERROR(b->ConstantFloats(node.Input(1), &args->weights));
+  SRT_RETURN_IF_ERROR(b->ConstantFloats(node.Input(2), &args->bias));
   args->act = FusedActivation(node);
 
   NodePlan& info = b->info();

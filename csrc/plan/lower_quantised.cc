@@ -81,9 +81,8 @@ constexpr float kCoarseUnits = 1.0f / 64;
 Status FillElementwise(PlanBuilder* b, const Node& node, QuantizeArgs* args) {
   const uint32_t r = node.Input(3);
   const uint32_t y = node.outputs[0];
-  const void* scales = nullptr;
-  SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(1), &scales));
-  const auto* scale = static_cast<const float*>(scales);
+  const float* scale = nullptr;
+  SRT_RETURN_IF_ERROR(b->ConstantFloats(node.Input(1), &scale));
   args->y_is_float = b->facts(y).dtype == DType::kF32;
   if (!AreFinite(scale, 3) || (!args->y_is_float && !(scale[2] > 0.0f))) {
     return b->Fail(StatusCode::kUnsupported, "the factors must be finite, the result's above 0");
@@ -98,11 +97,7 @@ Status FillElementwise(PlanBuilder* b, const Node& node, QuantizeArgs* args) {
     args->low = Quant(node, 3);
     args->high = Quant(node, 4);
   }
-  if (node.Input(2) != kNoTensor) {
-    const void* bias = nullptr;
-    SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &bias));
-    args->bias = static_cast<const float*>(bias);
-  }
+  SRT_RETURN_IF_ERROR(b->ConstantFloats(node.Input(2), &args->bias));
   args->act = FusedActivation(node);
   const bool is_gelu = args->act.fn == UnaryFn::kGelu || args->act.fn == UnaryFn::kGeluTanh;
   args->is_coarse =

@@ -131,12 +131,7 @@ Status RecurrentLayer::FillArgs() {
     targets[i]->alpha = static_cast<const float*>(parameters)[2 * i];
     targets[i]->beta = static_cast<const float*>(parameters)[2 * i + 1];
   }
-  if (node_.Input(7) != kNoTensor) {
-    const void* peephole = nullptr;
-    SRT_RETURN_IF_ERROR(b_->ConstantData(node_.Input(7), &peephole));
-    args_.peephole = static_cast<const float*>(peephole);
-  }
-  return Status::Ok();
+  return b_->ConstantFloats(node_.Input(7), &args_.peephole);
 }
 
 Status RecurrentLayer::RankMatrix(Matrix* matrix) {

@@ -145,11 +145,7 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
                              b->options.cpu.l2_bytes / 2;
   a->act = o.act;
   a->bias = o.bias_values;
-  if (o.bias != kNoTensor) {
-    const void* bias = nullptr;
-    SRT_RETURN_IF_ERROR(b->ConstantData(o.bias, &bias));
-    a->bias = static_cast<const float*>(bias);
-  }
+  if (o.bias != kNoTensor) SRT_RETURN_IF_ERROR(b->ConstantFloats(o.bias, &a->bias));
 
   const int32_t panels = packed->groups[0].panels;
   int64_t splits = (wanted + parallel - 1) / std::max<int64_t>(1, parallel);

@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "kernels/stem/stem.h"
-#include "plan/builder.h"
+#include "plan/planes_conv.h"
 
 namespace sparsert {
 namespace {
@@ -23,19 +23,9 @@ constexpr int64_t kMostWeights = 32 * 1024;
 constexpr double kStepNs = 150.0;
 
 StemArgs ArgsOf(const Window& w, int64_t in_channels, int64_t channels) {
-  StemArgs a;
-  a.channels = static_cast<int32_t>(channels);
-  a.in_channels = static_cast<int32_t>(in_channels);
-  a.kernel_h = w.kernel[0];
-  a.kernel_w = w.kernel[1];
+  auto a = PlanesArgsOf<StemArgs>(w, in_channels, channels);
   a.stride_h = w.stride[0];
   a.stride_w = w.stride[1];
-  a.pad_h = w.pad_begin[0];
-  a.pad_w = w.pad_begin[1];
-  a.in_h = w.in[0];
-  a.in_w = w.in[1];
-  a.out_h = w.out[0];
-  a.out_w = w.out[1];
   return a;
 }
 
@@ -48,13 +38,7 @@ double UseOf(const StemArgs& a) {
 
 // The pool that the kernel knows, of which every window has an output at its middle.
 bool IsStemPool(const Window& w) {
-  for (int d = 0; d < 2; ++d) {
-    if (w.kernel[d] != 3 || w.stride[d] != 2 || w.dilation[d] != 1 || w.pad_begin[d] != 1 ||
-        2 * (w.out[d] - 1) >= w.in[d]) {
-      return false;
-    }
-  }
-  return true;
+  return IsPoolOf(w, 3, 1) && 2 * (w.out[0] - 1) < w.in[0] && 2 * (w.out[1] - 1) < w.in[1];
 }
 
 }  // namespace
@@ -86,33 +70,15 @@ Status PlanBuilder::ChooseStem(const Window& w) {
 }
 
 Status LowerStem(PlanBuilder* b) {
-  const Node& node = *b->node;
-  const Window& window = b->planes_conv.window;
-  const bool pool = b->planes_conv.pool != PlanesConv::kNoPool;
-  const uint32_t x = node.Input(0);
-  const uint32_t y = pool ? b->graph.nodes[b->planes_conv.pool].outputs[0] : node.outputs[0];
-  const Shape& in = b->facts(x).shape;
-  const Shape& out = b->facts(y).shape;
   StemArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
-  *args = ArgsOf(window, in.dims[1], out.dims[1]);
-  args->batch = static_cast<int32_t>(out.dims[0]);
-  args->pool = pool;
-  if (pool) {
-    args->pooled_h = out.dims[2];
-    args->pooled_w = out.dims[3];
-  }
-  args->x_image = b->desc(x).strides[0];
-  args->x_plane = b->desc(x).strides[1];
-  args->y_image = b->desc(y).strides[0];
-  args->y_plane = b->desc(y).strides[1];
-  args->act = FusedActivation(node);
-  const void* data = nullptr;
-  SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(1), &data));
-  args->weights = static_cast<const float*>(data);
-  if (node.Input(2) != kNoTensor) {
-    SRT_RETURN_IF_ERROR(b->ConstantData(node.Input(2), &data));
-    args->bias = static_cast<const float*>(data);
+  SRT_RETURN_IF_ERROR(FillPlanesArgs(b, args));
+  args->stride_h = b->planes_conv.window.stride[0];
+  args->stride_w = b->planes_conv.window.stride[1];
+  const uint32_t y = PlanesConvOutput(*b);
+  if (args->pool) {
+    args->pooled_h = b->facts(y).shape.dims[2];
+    args->pooled_w = b->facts(y).shape.dims[3];
   }
   const auto floats = static_cast<size_t>(StemPackedFloats(*args));
   auto* packed = b->plan->memory.Allocate<float>(floats);
@@ -135,11 +101,11 @@ Status LowerStem(PlanBuilder* b) {
   info.compute_format = "dense";
   info.packed_bytes = floats * sizeof(float);
   snprintf(info.reason, sizeof(info.reason), "%d input planes, cut where they lie%s",
-           args->in_channels, pool ? "; pools what it computes" : "");
+           args->in_channels, args->pool ? "; pools what it computes" : "");
   const double units = static_cast<double>(args->batch) *
                        static_cast<double>((StemPanels(*args) + 1) / 2 * StemPairs(*args) *
                                            StemStrips(*args) * StemSteps(*args));
-  const IoRef io[] = {b->ref(x), b->ref(y)};
+  const IoRef io[] = {b->ref(b->node->Input(0)), b->ref(y)};
   return b->AddStep(kernel, args, {io, 2}, StemItems(*args), StemScratch(*args), units * kStepNs);
 }
 

@@ -82,11 +82,7 @@ Status WinogradLayer::FillArgs(WinogradArgs** out, PackKey* key) {
   a->y_image = o_.y_image;
   a->y_plane = o_.y_row;
   a->weights = packed->weights;
-  if (o_.bias != kNoTensor) {
-    const void* bias = nullptr;
-    SRT_RETURN_IF_ERROR(b_->ConstantData(o_.bias, &bias));
-    a->bias = static_cast<const float*>(bias);
-  }
+  SRT_RETURN_IF_ERROR(b_->ConstantFloats(o_.bias, &a->bias));
   a->act = o_.act;
   *out = a;
   return Status::Ok();

@@ -255,12 +255,6 @@ def weight_or_reason(value: ir.Value | None, axis: int) -> QuantisedWeight | str
     return QuantisedWeight(np.ascontiguousarray(levels, dtype), row_scale.astype(np.float64))
 
 
-def read_weight(value: ir.Value | None, axis: int) -> QuantisedWeight | None:
-    """Returns what weight_or_reason() does, or None."""
-    found = weight_or_reason(value, axis)
-    return None if isinstance(found, str) else found
-
-
 def _dequantised(value: ir.Value | None) -> tuple[NDArray[np.int16], NDArray[Any]] | str:
     """Returns integers without zero points, and scales that broadcast over them; or why not."""
     node = None if value is None else value.producer()

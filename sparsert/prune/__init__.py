@@ -335,6 +335,7 @@ def skip_blocks(
 
     Raises:
         ValueError: lists what is wrong with the arguments. The model is unchanged.
+        BackendError: PyTorch is not installed.
     """
     import_torch()
     from sparsert.prune.blocks import skip_residual_blocks

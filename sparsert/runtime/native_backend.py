@@ -188,7 +188,7 @@ class NativeBackend:
             functools.partial(_translate, label),
         )
         # (feeds) -> the outputs, by the plan of the last run; None if the feeds are not just what
-        # it takes (see Repeat in csrc/python/module.cc).
+        # it takes (see Repeat in csrc/python/repeat.h).
         self.run_again: Callable[[Any], list[np.ndarray] | None] = self._repeat.function
         # Inputs whose values a plan depends on: shapes, axes and the like.
         self._plan_inputs: list[int] = self._model.plan_inputs

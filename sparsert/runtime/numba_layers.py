@@ -13,7 +13,7 @@ from sparsert.kernels.lanes import LANES
 from sparsert.runtime.numba_geometry import MAX_SHAPES, Geometry
 from sparsert.runtime.numba_ops import Activation, Node, Step, makes
 from sparsert.runtime.numba_weights import Packed, arguments, pack
-from sparsert.runtime.numpy_functions import window_pads
+from sparsert.runtime.numpy_windows import window_pads
 
 if TYPE_CHECKING:
     from sparsert.runtime.numba_room import Room

@@ -12,7 +12,7 @@ from sparsert.kernels import planes
 from sparsert.kernels.lanes import LANES
 from sparsert.runtime.numba_geometry import MAX_SHAPES, Geometry
 from sparsert.runtime.numba_ops import Node, Step, StepWithoutWeights, makes
-from sparsert.runtime.numpy_functions import PoolWindows
+from sparsert.runtime.numpy_windows import PoolWindows
 
 if TYPE_CHECKING:
     from sparsert.runtime.numba_room import Room

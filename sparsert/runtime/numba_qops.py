@@ -21,7 +21,7 @@ from sparsert.runtime.numba_ops import (
     makes,
 )
 from sparsert.runtime.numba_qweights import as_matrix, of_one_column, pack_bytes
-from sparsert.runtime.numpy_functions import PoolWindows, window_pads
+from sparsert.runtime.numpy_windows import PoolWindows, window_pads
 from sparsert.runtime.packed_functions import range_of
 
 if TYPE_CHECKING:

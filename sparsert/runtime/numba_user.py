@@ -21,7 +21,7 @@ from sparsert.runtime.numba_ops import (
     make_step,
     read_node,
 )
-from sparsert.runtime.numpy_functions import window_pads
+from sparsert.runtime.numpy_windows import window_pads
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -10,6 +10,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops import op_loop
 
 from sparsert.runtime import numpy_functions as functions
+from sparsert.runtime import numpy_windows as windows
 from sparsert.runtime.numpy_sampling import deform_columns, grid_sample
 
 _Result = tuple[np.ndarray, ...]
@@ -33,17 +34,8 @@ class Conv(OpRun):
         residual: np.ndarray | None = None,
         **attributes: Any,
     ) -> _Result:
-        ones = [1] * (x.ndim - 2)
-        y = functions.conv(
-            x,
-            weight,
-            bias,
-            attributes.get("strides") or ones,
-            attributes.get("pads"),
-            attributes.get("dilations") or ones,
-            attributes.get("group") or 1,
-            attributes.get("auto_pad"),
-        )
+        window = windows.window_of(attributes, x.ndim - 2)
+        y = windows.conv(x, weight, bias, group=attributes.get("group") or 1, **window)
         return _activated(_with_residual(y, residual), attributes)
 
 
@@ -59,18 +51,14 @@ class ConvTranspose(OpRun):
         bias: np.ndarray | None = None,
         **attributes: Any,
     ) -> _Result:
-        ones = [1] * (x.ndim - 2)
-        y = functions.conv_transpose(
+        y = windows.conv_transpose(
             x,
             weight,
             bias,
-            attributes.get("strides") or ones,
-            attributes.get("pads"),
-            attributes.get("dilations") or ones,
-            attributes.get("group") or 1,
-            attributes.get("auto_pad"),
-            attributes.get("output_padding"),
-            attributes.get("output_shape"),
+            group=attributes.get("group") or 1,
+            output_padding=attributes.get("output_padding"),
+            output_shape=attributes.get("output_shape"),
+            **windows.window_of(attributes, x.ndim - 2),
         )
         return _activated(y, attributes)
 
@@ -273,32 +261,15 @@ def _unary_op(name: str) -> type[OpRun]:
 def _pool_op(name: str, kind: str) -> type[OpRun]:
     def _run(self: OpRun, x: np.ndarray, **attributes: Any) -> _Result:
         kernel = attributes["kernel_shape"]
-        ones = [1] * len(kernel)
-        y = functions.pool(
-            x,
-            kind,
-            kernel,
-            attributes.get("strides") or ones,
-            attributes.get("pads"),
-            attributes.get("dilations") or ones,
-            attributes.get("auto_pad"),
-            bool(attributes.get("ceil_mode")),
-            bool(attributes.get("count_include_pad")),
-        )
+        window = windows.window_of(attributes, len(kernel))
+        ceil_mode = bool(attributes.get("ceil_mode"))
+        include = bool(attributes.get("count_include_pad"))
+        y = windows.pool(x, kind, kernel, ceil_mode=ceil_mode, count_include_pad=include, **window)
         y = y.astype(x.dtype, copy=False)
         if len(self.onnx_node.output) == 1:
             return (y,)
-        places = functions.max_places(
-            x,
-            y,
-            kernel,
-            attributes.get("strides") or ones,
-            attributes.get("pads"),
-            attributes.get("dilations") or ones,
-            attributes.get("auto_pad"),
-            bool(attributes.get("storage_order")),
-        )
-        return y, places
+        column_major = bool(attributes.get("storage_order"))
+        return y, windows.max_places(x, y, kernel, column_major=column_major, **window)
 
     return type(name, (OpRun,), {"op_domain": "", "_run": _run})
 

@@ -8,6 +8,7 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from sparsert.runtime import numpy_functions as functions
+from sparsert.runtime import numpy_windows as windows
 from sparsert.runtime import packed_functions as packed
 
 _Result = tuple[np.ndarray, ...]
@@ -65,18 +66,9 @@ def _sums(x: np.ndarray, weight: np.ndarray, zero: int, attributes: dict[str, An
     """Returns the convolution of bytes, less their zero point, with i8 weights as int32."""
     weight = np.moveaxis(weight, -1, 1)
     group = attributes.get("group") or 1
-    ones = [1] * (x.ndim - 2)
-    levels = packed.unpack(x, weight.shape[1] * group)
-    return functions.conv(
-        packed.centred(levels, zero),
-        weight.astype(np.int32),
-        None,
-        attributes.get("strides") or ones,
-        attributes.get("pads"),
-        attributes.get("dilations") or ones,
-        group,
-        attributes.get("auto_pad"),
-    )
+    levels = packed.centred(packed.unpack(x, weight.shape[1] * group), zero)
+    window = windows.window_of(attributes, x.ndim - 2)
+    return windows.conv(levels, weight.astype(np.int32), None, group=group, **window)
 
 
 def _as_f32(
@@ -154,7 +146,7 @@ class QMaxPool(OpRun):
     def _run(self, x: np.ndarray, **attributes: Any) -> _Result:
         levels = packed.unpack(x)
         window = _window(attributes)
-        y = functions.pool(levels.astype(np.float32), "max", **window, count_include_pad=False)
+        y = windows.pool(levels.astype(np.float32), "max", **window, count_include_pad=False)
         return (packed.pack(np.maximum(y, 0).astype(np.uint8), 0),)
 
 
@@ -169,7 +161,7 @@ class QAveragePool(OpRun):
         if attributes.get("kernel_shape"):
             include = bool(attributes.get("count_include_pad"))
             window = {**_window(attributes), "count_include_pad": include}
-            total, count = functions.pool_sums(levels, **window)
+            total, count = windows.pool_sums(levels, **window)
         else:
             total = levels.sum(axis=tuple(range(2, x.ndim)), keepdims=True)
             count = np.array(np.prod(x.shape[2:]), np.float32)
@@ -246,15 +238,8 @@ class QAttention(OpRun):
 def _window(attributes: dict[str, Any]) -> dict[str, Any]:
     """Returns where the windows of a pool lie."""
     kernel = attributes["kernel_shape"]
-    ones = [1] * len(kernel)
-    return {
-        "kernel": kernel,
-        "strides": attributes.get("strides") or ones,
-        "pads": attributes.get("pads"),
-        "dilations": attributes.get("dilations") or ones,
-        "auto_pad": attributes.get("auto_pad"),
-        "ceil_mode": bool(attributes.get("ceil_mode")),
-    }
+    window = windows.window_of(attributes, len(kernel))
+    return {"kernel": kernel, "ceil_mode": bool(attributes.get("ceil_mode")), **window}
 
 
 PACKED_OPS: tuple[type[OpRun], ...] = (

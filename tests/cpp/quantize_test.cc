@@ -50,6 +50,19 @@ std::vector<Sizes> SomeSizes() {
   return list;
 }
 
+QuantizeArgs ArgsOf(const Sizes& s, const Layout& x, const Layout& y) {
+  QuantizeArgs a;
+  a.batch = s.batch;
+  a.planes = (s.channels + 3) / 4;
+  a.channels = s.channels;
+  a.columns = s.columns;
+  a.x_image = x.image;
+  a.x_plane = x.plane;
+  a.y_image = y.image;
+  a.y_plane = y.plane;
+  return a;
+}
+
 void Finite(QuantizeArgs* a, Random* random) {
   a->zero = static_cast<int32_t>(random->Int(0, 255));
   a->low = static_cast<int32_t>(random->Int(0, a->zero));
@@ -73,15 +86,7 @@ void TestConversions(Isa isa, Random* random) {
     Guarded x(lx.Size(s.batch, s.channels, s.columns), at_end, 0.0f);
     Guarded y(ly.Size(s.batch, planes, s.columns), at_end, nan);
     Guarded back(lx.Size(s.batch, s.channels, s.columns), at_end, nan);
-    QuantizeArgs a;
-    a.batch = s.batch;
-    a.planes = planes;
-    a.channels = s.channels;
-    a.columns = s.columns;
-    a.x_image = lx.image;
-    a.x_plane = lx.plane;
-    a.y_image = ly.image;
-    a.y_plane = ly.plane;
+    QuantizeArgs a = ArgsOf(s, lx, ly);
     a.scale = static_cast<float>(random->Uniform(0.01, 2.0));
     Finite(&a, random);
     for (int64_t i = 0; i < x.size(); ++i) {
@@ -145,15 +150,7 @@ void TestDynamic(Isa isa, Random* random) {
     const int64_t planes = (s.channels + 3) / 4;
     const Layout lx(s.channels, s.columns, s.padded, random);
     const Layout ly(planes, s.columns, s.padded, random);
-    QuantizeArgs a;
-    a.batch = s.batch;
-    a.planes = planes;
-    a.channels = s.channels;
-    a.columns = s.columns;
-    a.x_image = lx.image;
-    a.x_plane = lx.plane;
-    a.y_image = ly.image;
-    a.y_plane = ly.plane;
+    QuantizeArgs a = ArgsOf(s, lx, ly);
     a.parts = random->Int(1, 3);
     // What lies between planes is beyond the range.
     Guarded x(lx.Size(s.batch, s.channels, s.columns), true, 1e9f);

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "product_harness.h"
+#include "planes_reference.h"
 
 namespace sparsert {
 namespace test {
@@ -13,19 +13,8 @@ namespace {
 int64_t Planes(const RowconvArgs& a, int64_t channels) { return a.batch * channels; }
 
 double Sum(const RowconvArgs& a, const float* x, int64_t channel, int64_t h, int64_t w) {
-  double sum = a.bias == nullptr ? 0.0 : a.bias[channel];
-  const float* weight = a.weights + channel * a.in_channels * a.kernel_h * a.kernel_w;
-  for (int64_t i = 0; i < a.in_channels; ++i) {
-    for (int64_t kh = 0; kh < a.kernel_h; ++kh) {
-      for (int64_t kw = 0; kw < a.kernel_w; ++kw, ++weight) {
-        const int64_t ih = h + kh - a.pad_h;
-        const int64_t iw = w + kw - a.pad_w;
-        if (ih < 0 || ih >= a.in_h || iw < 0 || iw >= a.in_w) continue;
-        sum += static_cast<double>(*weight) * x[i * a.x_plane + ih * a.in_w + iw];
-      }
-    }
-  }
-  return sum;
+  double size = 0.0;
+  return PlanesSum(a, 1, 1, x, channel, h, w, &size);
 }
 
 void TestRowconv(const Kernel& kernel, int number, Random* random) {
@@ -85,34 +74,18 @@ void TestRowconv(const Kernel& kernel, int number, Random* random) {
   a.act = SomeActivation(number / 2);
   Run(kernel, &a, {x.data(), y.data()}, RowconvItems(a), RowconvScratch(a));
 
-  ++checks;
-  for (int64_t image = 0; image < a.batch; ++image) {
-    const float* in = x.data() + image * a.x_image;
-    for (int64_t c = 0; c < a.channels; ++c) {
-      for (int64_t i = 0; i < a.y_plane; ++i) {
-        const int64_t at = image * a.y_image + c * a.y_plane + i;
-        if (i >= plane) {
-          if (at < y.size() && !std::isnan(y[at])) return Fail("wrote behind a plane of Y");
-          continue;
-        }
-        const int64_t h = i / columns;
-        const int64_t w = i % columns;
-        double want = a.pool ? -HUGE_VAL : Sum(a, in, c, h, w);
-        bool has_nan = false;  // the square root of a negative sum, say: any of the four may win
-        for (int64_t k = 0; a.pool && k < 4; ++k) {
-          const double value = Activate(a.act, Sum(a, in, c, 2 * h + k / 2, 2 * w + k % 2));
-          has_nan |= std::isnan(value);
-          want = std::max(want, value);
-        }
-        if (has_nan) continue;
-        if (a.pool ? Near(y[at], want, 1e-4, 1e-4) : Matches(a.act, y[at], want)) continue;
-        std::snprintf(text, sizeof(text), "channel %lld, row %lld, column %lld: got %.9g, %.9g",
-                      static_cast<long long>(c), static_cast<long long>(h),
-                      static_cast<long long>(w), static_cast<double>(y[at]), want);
-        return Fail(text);
-      }
-    }
-  }
+  CheckPlanes(a, rows, columns, &x, &y,
+              [&](const float* in, int64_t c, int64_t h, int64_t w, float got, double* want) {
+                *want = a.pool ? -HUGE_VAL : Sum(a, in, c, h, w);
+                bool has_nan = false;  // root of a negative sum, say: any of the four may win
+                for (int64_t k = 0; a.pool && k < 4; ++k) {
+                  const double value = Activate(a.act, Sum(a, in, c, 2 * h + k / 2, 2 * w + k % 2));
+                  has_nan |= std::isnan(value);
+                  *want = std::max(*want, value);
+                }
+                if (has_nan) return true;
+                return a.pool ? Near(got, *want, 1e-4, 1e-4) : Matches(a.act, got, *want);
+              });
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "product_harness.h"
+#include "planes_reference.h"
 
 namespace sparsert {
 namespace test {
@@ -19,24 +19,8 @@ struct Planes {
   std::vector<float> weights, bias, packed;
 };
 
-// The sum before the activation, and the sum of its terms' sizes.
 double Sum(const StemArgs& a, const float* x, int64_t channel, int64_t h, int64_t w, double* size) {
-  double sum = a.bias == nullptr ? 0.0 : a.bias[channel];
-  *size = std::fabs(sum);
-  const float* weight = a.weights + channel * a.in_channels * a.kernel_h * a.kernel_w;
-  for (int64_t i = 0; i < a.in_channels; ++i) {
-    for (int64_t kh = 0; kh < a.kernel_h; ++kh) {
-      for (int64_t kw = 0; kw < a.kernel_w; ++kw, ++weight) {
-        const int64_t ih = h * a.stride_h + kh - a.pad_h;
-        const int64_t iw = w * a.stride_w + kw - a.pad_w;
-        if (ih < 0 || ih >= a.in_h || iw < 0 || iw >= a.in_w) continue;
-        const double term = static_cast<double>(*weight) * x[i * a.x_plane + ih * a.in_w + iw];
-        sum += term;
-        *size += std::fabs(term);
-      }
-    }
-  }
-  return sum;
+  return PlanesSum(a, a.stride_h, a.stride_w, x, channel, h, w, size);
 }
 
 Planes RandomPlanes(int number, Random* random) {
@@ -137,40 +121,24 @@ void TestStem(const Kernel& kernel, int number, Random* random) {
   FillNumbers(&planes, number, x.data(), random);
   Run(kernel, &a, {x.data(), y.data()}, StemItems(a), StemScratch(a));
 
-  ++checks;
   const bool exact = planes.numbers != Numbers::kFloats;
-  for (int64_t image = 0; image < a.batch; ++image) {
-    const float* in = x.data() + image * a.x_image;
-    for (int64_t c = 0; c < a.channels; ++c) {
-      for (int64_t i = 0; i < a.y_plane; ++i) {
-        const int64_t at = image * a.y_image + c * a.y_plane + i;
-        if (i >= plane) {
-          if (at < y.size() && !std::isnan(y[at])) return Fail("wrote behind a plane of Y");
-          continue;
-        }
-        const int64_t h = i / columns;
-        const int64_t w = i % columns;
-        double size = 0.0;
-        double sum = a.pool ? -HUGE_VAL : Sum(a, in, c, h, w, &size);
-        for (int64_t k = 0; a.pool && k < 9; ++k) {
-          const int64_t row = 2 * h + k / 3 - 1;
-          const int64_t column = 2 * w + k % 3 - 1;
-          if (row < 0 || row >= a.out_h || column < 0 || column >= a.out_w) continue;
-          double one = 0.0;
-          sum = std::max(sum, Sum(a, in, c, row, column, &one));
-          size = std::max(size, one);
-        }
-        const double error = std::fabs(y[at] - Activate(a.act, sum));
-        // Functions of sums that are not exact may jump, or be steep.
-        const bool loose = a.act.fn > UnaryFn::kRelu && a.act.fn != UnaryFn::kClip;
-        if (exact ? Matches(a.act, y[at], sum) : loose || error <= std::ldexp(size, -21)) continue;
-        std::snprintf(text, sizeof(text), "channel %d, row %d, column %d: got %.9g, sum %.9g",
-                      static_cast<int>(c), static_cast<int>(h), static_cast<int>(w),
-                      static_cast<double>(y[at]), sum);
-        return Fail(text);
-      }
-    }
-  }
+  // Functions of sums that are not exact may jump, or be steep.
+  const bool loose = a.act.fn > UnaryFn::kRelu && a.act.fn != UnaryFn::kClip;
+  CheckPlanes(a, rows, columns, &x, &y,
+              [&](const float* in, int64_t c, int64_t h, int64_t w, float got, double* sum) {
+                double size = 0.0;
+                *sum = a.pool ? -HUGE_VAL : Sum(a, in, c, h, w, &size);
+                for (int64_t k = 0; a.pool && k < 9; ++k) {
+                  const int64_t row = 2 * h + k / 3 - 1;
+                  const int64_t column = 2 * w + k % 3 - 1;
+                  if (row < 0 || row >= a.out_h || column < 0 || column >= a.out_w) continue;
+                  double one = 0.0;
+                  *sum = std::max(*sum, Sum(a, in, c, row, column, &one));
+                  size = std::max(size, one);
+                }
+                if (exact) return Matches(a.act, got, *sum);
+                return loose || std::fabs(got - Activate(a.act, *sum)) <= std::ldexp(size, -21);
+              });
 }
 
 }  // namespace

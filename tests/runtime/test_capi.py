@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import sys
-import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from onnx import TensorProto
 
 import sparsert
 from sparsert import capi
+from sparsert.capi_declarations import DECLARATIONS
 from sparsert.errors import BackendError, ModelFormatError, ShapeError
 from sparsert.runtime.native_backend import import_core
 from tests.api.models import image, small_cnn_file, two_in_two_out, with_fallback
 from tests.arm.write_cases import suite_cases
+from tests.runtime.callers import expect_from_many_callers_and_a_fork
 from tests.suite.harness import ISAS, build, i64
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,11 +57,11 @@ def test_declarations_are_those_of_the_header() -> None:
     lines = [line for line in header.splitlines() if not line.startswith("#")]
     lines += re.findall(r"^#define SRT_[A-Z_]+ \d+$", header, flags=re.MULTILINE)
     words = " ".join(lines).replace("SRT_API ", "").split()
-    assert sorted(words) == sorted(capi.DECLARATIONS.split())
+    assert sorted(words) == sorted(DECLARATIONS.split())
     # In the same order, but for the macros.
-    declared = [line for line in capi.DECLARATIONS.splitlines() if not line.startswith("#")]
+    declared = [line for line in DECLARATIONS.splitlines() if not line.startswith("#")]
     assert " ".join(declared).split() == words[: len(" ".join(declared).split())]
-    assert f"#define SRT_ABI_VERSION {capi.ABI_VERSION}" in capi.DECLARATIONS
+    assert f"#define SRT_ABI_VERSION {capi.ABI_VERSION}" in DECLARATIONS
 
 
 def test_cases_of_the_suite() -> None:
@@ -130,22 +131,7 @@ def test_many_callers_and_a_fork() -> None:
     model = sparsert.load(small_cnn_file(), backend="capi", threads=2, tune=False)
     x = image(2, 3, 16, 16)
     want = model(x).tobytes()
-    wrong: list[int] = []
-
-    def call(number: int) -> None:
-        if any(model(x).tobytes() != want for _ in range(50)):
-            wrong.append(number)
-
-    callers = [threading.Thread(target=call, args=(n,)) for n in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert not wrong
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if model(x).tobytes() == want else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    expect_from_many_callers_and_a_fork(model, x, want, runs=50)
 
 
 def test_memory_is_given_back() -> None:

@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import onnx
@@ -15,6 +14,7 @@ import pytest
 import sparsert
 from sparsert.errors import BackendError, LevelError
 from tests.api.models import small_cnn, with_fallback
+from tests.runtime.callers import expect_from_many_callers_and_a_fork
 from tests.suite.harness import NETWORK, SUM, assert_close, build, i64, make_session, random_weights
 
 pytest.importorskip("numba")
@@ -105,22 +105,7 @@ def test_threads_forks_and_pickles() -> None:
     model = small(threads=2)
     x = image(2, 3, 130, 130)  # enough work for threads
     want = model(x).tobytes()
-    wrong: list[int] = []
-
-    def call(number: int) -> None:
-        if any(model(x).tobytes() != want for _ in range(10)):
-            wrong.append(number)
-
-    callers = [threading.Thread(target=call, args=(n,)) for n in range(4)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert not wrong
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if model(x).tobytes() == want else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    expect_from_many_callers_and_a_fork(model, x, want, runs=10)
     copy = pickle.loads(pickle.dumps(model))
     assert type(copy._backend) is type(model._backend)
     assert copy(x).tobytes() == want
@@ -201,6 +186,7 @@ import numpy as np, sparsert
 from sparsert.kernels import rows
 from sparsert.kernels.lanes import LANES
 from tests.runtime.test_numba_backend import image, sparse_cnn
+from tests.runtime.callers import expect_from_many_callers_and_a_fork
 from tests.suite.harness import NETWORK, assert_close, make_session
 for n in (1, 3):
     x = image(n, 3, 9, 41)
