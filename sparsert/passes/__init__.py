@@ -23,6 +23,7 @@ PASSES: tuple[str, ...] = (
     "infer_shapes",
     "expand_functions",
     "lift_constants",
+    "restore_tokens",
     "infer_shapes",
     "drop_noops",
     "check_quantised",

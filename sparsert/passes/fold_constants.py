@@ -75,7 +75,9 @@ def _should_fold(node: ir.Node) -> bool | None:
 
 def _fold_lazily(node: ir.Node, model: ir.Model) -> None:
     """Replaces a node over constants by an f32 initializer; but for products, it is lazy."""
-    if node.domain != "" or len(node.outputs) != 1 or not node.inputs:
+    if node.domain != "" or not node.outputs or not node.inputs:
+        return
+    if any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         return
     output = node.outputs[0]
     tensors = [None if value is None else constant(value) for value in node.inputs]

@@ -41,6 +41,33 @@ def test_large_weights_are_transposed_lazily():
     assert_same(proto, model)
 
 
+def test_standardised_weights_are_folded():
+    """Torch standardises weights by a batch norm in training, whose other outputs nobody reads."""
+    proto = build(
+        [
+            node(
+                "BatchNormalization",
+                ["v", "g", "b", "b", "b"],
+                ["n", "mean", "var"],
+                training_mode=1,
+            ),
+            node("Reshape", ["n", "shape"], ["w"]),
+            node("Conv", ["x", "w"], ["y"]),
+        ],
+        {"x": (1, 3, 6, 6)},
+        ["y"],
+        {
+            "v": weights(1, 8, 27),
+            "g": weights(8, seed=1, sparsity=0),
+            "b": np.zeros(8, np.float32),
+            "shape": np.array([8, 3, 3, 3]),
+        },
+    )
+    model = apply(proto)
+    assert ops(model) == ["sparsert.Conv"]
+    assert_same(proto, model)
+
+
 def test_weight_normalisation_is_folded():
     proto = build(
         [

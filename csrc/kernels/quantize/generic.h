@@ -77,19 +77,25 @@ SRT_INLINE Quantiser MakeQuantiser(float scale, int32_t zero, int32_t low, int32
           MakeByteRange(zero, low, high)};
 }
 
+// How many items from this one on are one row of packed bytes: to the end of the image, or of the
+// items, where planes of one column lie side by side; else one.
+SRT_INLINE int64_t ItemsInRow(const QuantizeArgs& a, bool side_by_side, int64_t item, int64_t end) {
+  const int64_t left = a.planes - item % a.planes;
+  return !side_by_side ? 1 : end - item < left ? end - item : left;
+}
+
 static void QuantizeItemsOf(const QuantizeArgs& a, const Quantiser& q, const float* all_x,
                             float* all_y, int64_t begin, int64_t end) {
   const bool side_by_side = a.columns == 1 && a.x_plane == 1 && a.y_plane == 1;
-  for (int64_t item = begin; item < end; ++item) {
+  for (int64_t item = begin, count = 1; item < end; item += count) {
+    count = ItemsInRow(a, side_by_side, item, end);
     const int64_t image = item / a.planes;
     const int64_t plane = item % a.planes;
     const int64_t channels = a.channels - 4 * plane;
     const float* x = all_x + image * a.x_image + 4 * plane * a.x_plane;
     float* y = all_y + image * a.y_image + plane * a.y_plane;
-    if (side_by_side) {  // to the end of the image, or of the items
-      const int64_t planes = end - item < a.planes - plane ? end - item : a.planes - plane;
-      QuantizeChannels(q, x, channels < 4 * planes ? channels : 4 * planes, y);
-      item += planes - 1;
+    if (side_by_side) {
+      QuantizeChannels(q, x, channels < 4 * count ? channels : 4 * count, y);
     } else {
       QuantizePlane(q, x, a.x_plane, static_cast<int>(channels < 4 ? channels : 4), a.columns, y);
     }
@@ -171,14 +177,47 @@ SRT_INLINE void DequantizeRow(const QuantizeArgs& a, int r, const float* x, floa
   }
 }
 
+// The reverse of QuantizeChannels.
+SRT_INLINE void DequantizeChannels(const QuantizeArgs& a, const float* x, int64_t channels,
+                                   float* y) {
+  constexpr int kLanes = Vec::kLanes;
+  CentredByte byte[4];
+  for (int r = 0; r < 4; ++r) byte[r] = MakeCentredByte(r, a.x_zero);
+  const Vec scale = Set1(a.scale);
+  for (int64_t i = 0; i < channels; i += 4 * kLanes) {
+    const int64_t words = (channels - i + 3) / 4;
+    const Vec v = LoadMask(x + i / 4, FirstN(static_cast<int>(words < kLanes ? words : kLanes)));
+    Vec z[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) z[r] = Mul(Centre(v, byte[r]), scale);
+    const Vec even[2] = {ZipLower(z[0], z[2]), ZipUpper(z[0], z[2])};
+    const Vec odd[2] = {ZipLower(z[1], z[3]), ZipUpper(z[1], z[3])};
+    const Vec out[4] = {ZipLower(even[0], odd[0]), ZipUpper(even[0], odd[0]),
+                        ZipLower(even[1], odd[1]), ZipUpper(even[1], odd[1])};
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const int64_t left = channels - i - k * kLanes;
+      if (left <= 0) break;
+      StoreMask(y + i + k * kLanes, FirstN(static_cast<int>(left < kLanes ? left : kLanes)),
+                out[k]);
+    }
+  }
+}
+
 static void Dequantize(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
-  for (int64_t item = begin; item < end; ++item) {
+  const bool side_by_side = a.columns == 1 && a.x_plane == 1 && a.y_plane == 1;
+  for (int64_t item = begin, count = 1; item < end; item += count) {
+    count = ItemsInRow(a, side_by_side, item, end);
     const int64_t image = item / a.planes;
     const int64_t plane = item % a.planes;
     const int64_t channels = a.channels - 4 * plane;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
     float* y = static_cast<float*>(io[1]) + image * a.y_image + 4 * plane * a.y_plane;
+    if (side_by_side) {
+      DequantizeChannels(a, x, channels < 4 * count ? channels : 4 * count, y);
+      continue;
+    }
     for (int r = 0; r < 4 && r < channels; ++r) DequantizeRow(a, r, x, y + r * a.y_plane);
   }
 }
@@ -207,14 +246,18 @@ static void QAdd(const void* args_block, void* const* io, int64_t begin, int64_t
   s.low = Set1(static_cast<float>(args.low - args.zero));
   s.high = Set1(static_cast<float>(args.high - args.zero));
   const ByteRange range = MakeByteRange(args.zero, args.low, args.high);
-  for (int64_t item = begin; item < end; ++item) {
+  const bool side_by_side =
+      args.columns == 1 && args.x_plane == 1 && args.b_plane == 1 && args.y_plane == 1;
+  for (int64_t item = begin, count = 1; item < end; item += count) {
+    count = ItemsInRow(args, side_by_side, item, end);
+    const int64_t columns = side_by_side ? count : args.columns;
     const int64_t image = item / args.planes;
     const int64_t plane = item % args.planes;
     const float* a = static_cast<const float*>(io[0]) + image * args.x_image + plane * args.x_plane;
     const float* b = static_cast<const float*>(io[1]) + image * args.b_image + plane * args.b_plane;
     float* y = static_cast<float*>(io[2]) + image * args.y_image + plane * args.y_plane;
-    for (int64_t i = 0; i < args.columns; i += Vec::kLanes) {
-      const int64_t left = args.columns - i;
+    for (int64_t i = 0; i < columns; i += Vec::kLanes) {
+      const int64_t left = columns - i;
       const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
       const Vec av = LoadMask(a + i, tail);
       const Vec bv = LoadMask(b + i, tail);
@@ -228,13 +271,16 @@ static void QAdd(const void* args_block, void* const* io, int64_t begin, int64_t
 static void QLookup(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
   const ByteTable table = LoadTable(a.table);
-  for (int64_t item = begin; item < end; ++item) {
+  const bool side_by_side = a.columns == 1 && a.x_plane == 1 && a.y_plane == 1;
+  for (int64_t item = begin, count = 1; item < end; item += count) {
+    count = ItemsInRow(a, side_by_side, item, end);
+    const int64_t columns = side_by_side ? count : a.columns;
     const int64_t image = item / a.planes;
     const int64_t plane = item % a.planes;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
     float* y = static_cast<float*>(io[1]) + image * a.y_image + plane * a.y_plane;
-    for (int64_t i = 0; i < a.columns; i += Vec::kLanes) {
-      const int64_t left = a.columns - i;
+    for (int64_t i = 0; i < columns; i += Vec::kLanes) {
+      const int64_t left = columns - i;
       const Mask tail = FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes));
       StoreMask(y + i, tail, LookUp(table, LoadMask(x + i, tail)));
     }
