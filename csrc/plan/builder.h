@@ -3,6 +3,8 @@
 
 #include <new>
 
+#include "kernels/dwconv/dwconv.h"
+#include "kernels/spmm/spmm.h"
 #include "plan/build_taps.h"
 #include "plan/measure.h"
 #include "plan/place_concats.h"
@@ -34,6 +36,21 @@ struct Projection {
   double predicted_ns = 0.0;
 };
 
+// A step over planes that may as well run a few rows of them at a time.
+struct PlaneStep {
+  uint32_t step = 0;
+  const DwconvArgs* depthwise = nullptr;  // or:
+  const SpmmArgs* product = nullptr;
+  int lanes = 0;
+  int64_t height = 0, width = 0;  // of the product's planes
+};
+
+// A step to be inserted: it moves rows that are still needed to a buffer's beginning.
+struct MovedRows {
+  uint32_t before = 0;  // the step that writes behind them
+  Step step;
+};
+
 class PlanBuilder {
  public:
   PlanBuilder(const Graph& graph, const PlanOptions& options, Weights* weights, Plan* plan)
@@ -50,7 +67,8 @@ class PlanBuilder {
         concat_parts_(plan->steps.allocator()),
         feature_major_(plan->steps.allocator()),
         is_packed_(plan->steps.allocator()),
-        taps_(plan->steps.allocator()) {}
+        taps_(plan->steps.allocator()),
+        plane_steps_(plan->steps.allocator()) {}
 
   const Graph& graph;
   const PlanOptions& options;
@@ -115,6 +133,9 @@ class PlanBuilder {
 
   Status Taps(const Window& window, bool transposed, bool phased, const Tiling& tiling,
               TapTable* table);
+
+  // Says that the last step is one over planes.
+  Status NotePlaneStep(PlaneStep step);
 
   NodePlan& info() { return plan->nodes[node_index]; }
   Status Fail(StatusCode code, const char* what) const;  // names the current node
@@ -181,6 +202,15 @@ class PlanBuilder {
   // Whether one node alone reads an output of the current one that needs no memory of its own.
   bool HasOneReader(uint32_t y, uint32_t* reader) const;
   Status WriteGraphOutputs();
+  // Lets steps over large planes take turns.
+  Status ShareBands();
+  bool MayTakeTurns(const PlaneStep& step) const;
+  // Whether what one step writes is nothing but the input of the other, and large.
+  bool IsPassedOn(const PlaneStep& from, const PlaneStep& to) const;
+  Status TakeTurns(const PlaneStep* steps, int count, int64_t rows, Array<MovedRows>* moves);
+  // For what step k passes on.
+  Status AddMove(const PlaneStep* steps, int count, int64_t rows, int k, Array<MovedRows>* moves);
+  Status InsertMoves(const Array<MovedRows>& moves);
   Status AssignArena();
   Status NewBuffer(size_t bytes, IoRef* ref);
   // The matrix that the node's kernel reads in a form of its own; kNoTensor: there is none.
@@ -197,6 +227,7 @@ class PlanBuilder {
   Array<bool> feature_major_;       // [tensors]
   Array<bool> is_packed_;           // [tensors] holds packed bytes: planes, as floats have them
   Array<TapsEntry> taps_;
+  Array<PlaneStep> plane_steps_;
 };
 
 // One function per group of ops, in lower_<group>.cc.

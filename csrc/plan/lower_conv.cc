@@ -76,7 +76,11 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
            "depthwise: %.0f weights per channel, bound by reading activations", taps);
   const IoRef io[] = {b->ref(x), b->ref(r), b->ref(y)};
   const double work_ns = static_cast<double>(DwconvItems(*args)) * tiling.vecs * taps * 0.5;
-  return b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), 0, work_ns);
+  SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), 0, work_ns));
+  PlaneStep step;
+  step.depthwise = args;
+  step.lanes = lanes;
+  return b->NotePlaneStep(step);
 }
 
 }  // namespace

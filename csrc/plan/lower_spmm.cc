@@ -302,8 +302,15 @@ Status SpmmLayer::Lower(int n) {
         AddRowScales(b_, o_, stats_.rows * stats_.groups, choice.kernel.byte_offset, &rows));
   }
   const IoRef io[] = {o_.x, o_.r, o_.y, rows};
-  return b_->AddStep(choice.kernel.kernel, whole, {io, 4}, SpmmItems(*args),
-                     ScratchOf(choice, whole), choice.predicted_ns);
+  SRT_RETURN_IF_ERROR(b_->AddStep(choice.kernel.kernel, whole, {io, 4}, SpmmItems(*args),
+                                  ScratchOf(choice, whole), choice.predicted_ns));
+  if (o_.quantised != nullptr || SpmmHasSquares(choice.kernel.format)) return Status::Ok();
+  PlaneStep step;
+  step.product = args;
+  step.lanes = choice.kernel.lanes;
+  step.height = o_.window.out[0];
+  step.width = o_.window.out[1];
+  return b_->NotePlaneStep(step);
 }
 
 size_t SpmmLayer::x_floats() const { return static_cast<size_t>(o_.batch * o_.x_image); }

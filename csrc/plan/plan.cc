@@ -366,6 +366,7 @@ Status PlanBuilder::Build() {
     if (!work_.empty()) work_left_ -= work_[i];
   }
   SRT_RETURN_IF_ERROR(WriteGraphOutputs());
+  SRT_RETURN_IF_ERROR(ShareBands());
   return AssignArena();
 }
 

@@ -50,6 +50,13 @@ inline IoRef Shifted(IoRef ref, int64_t elements, DType dtype) {
 
 constexpr int kMaxStepIo = 8;
 
+// What a step does in one band of rows of its planes.
+struct StepBand {
+  const void* args = nullptr;
+  int64_t items = 0;
+  size_t shift[kMaxStepIo] = {};  // bytes further on than the step's io
+};
+
 struct Step {
   Kernel kernel;
   const void* args = nullptr;
@@ -60,6 +67,10 @@ struct Step {
   int64_t items = 0;
   int64_t chunk = 1;         // items a thread takes at a time
   size_t scratch_bytes = 0;  // per thread
+  // Steps that take turns, band by band, so that what they pass on stays in cache: the first one's
+  // `turns` says how many they are. All have as many bands.
+  int32_t turns = 1;
+  Span<StepBand> bands;  // empty: the step runs once
 };
 
 // What explain() says of a node.

@@ -58,41 +58,78 @@ struct RunFault {
   uint32_t node = 0;
 };
 
+// A run's memory: of one slice, with its arena at `base`.
+struct Memory {
+  char* base;
+  const void* const* inputs;
+  void* const* outputs;
+  int64_t slice;
+  IndexFault* fault;
+};
+
+// Where the step's tensors lie; `shift`: nullptr, or further bytes of each.
+void Resolve(const Step& step, const Memory& memory, const size_t* shift, void** io) {
+  for (int i = 0; i < step.io_count; ++i) {
+    const IoRef& ref = step.io[i];
+    size_t offset = ref.offset + static_cast<size_t>(memory.slice) * ref.slice_bytes;
+    if (shift != nullptr) offset += shift[i];
+    switch (ref.kind) {
+      case IoRef::kNone:
+        io[i] = nullptr;
+        break;
+      case IoRef::kArena:
+        io[i] = memory.base + offset;
+        break;
+      case IoRef::kConstant:
+        io[i] = const_cast<char*>(static_cast<const char*>(ref.constant)) + offset;
+        break;
+      case IoRef::kInput:
+        io[i] = const_cast<char*>(static_cast<const char*>(memory.inputs[ref.index])) + offset;
+        break;
+      case IoRef::kOutput:
+        io[i] = static_cast<char*>(memory.outputs[ref.index]) + offset;
+        break;
+      case IoRef::kFault:
+        io[i] = memory.fault;
+        break;
+    }
+  }
+}
+
+// Steps that take turns, `step` the first of them, on the calling thread.
+void RunTurns(const Step* step, const Memory& memory, char* scratch, uint64_t* step_ns,
+              uint64_t (*clock)()) {
+  for (size_t n = 0; n < step->bands.size; ++n) {
+    for (int32_t turn = 0; turn < step->turns; ++turn) {
+      const StepBand& band = step[turn].bands[n];
+      if (band.items == 0) continue;
+      void* io[kMaxStepIo];
+      Resolve(step[turn], memory, band.shift, io);
+      const uint64_t begin = step_ns != nullptr ? clock() : 0;
+      step[turn].kernel.run(band.args, io, 0, band.items, scratch);
+      if (step_ns != nullptr) step_ns[turn] += clock() - begin;
+    }
+  }
+}
+
 // The whole model on one slice of the batch, at `base` of the arena, up to the first fault. `team`:
 // nullptr for the calling thread alone. `step_ns`: nullptr, or to be added to.
 void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* inputs,
               void* const* outputs, Team* team, RunFault* fault, uint64_t* step_ns,
               uint64_t (*clock)()) {
   IndexFault own;
+  const Memory memory = {base, inputs, outputs, slice, &own};
+  char* scratch = base + plan.tensor_bytes;
   for (size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
-    void* io[kMaxStepIo];
-    for (int i = 0; i < step.io_count; ++i) {
-      const IoRef& ref = step.io[i];
-      const size_t offset = ref.offset + static_cast<size_t>(slice) * ref.slice_bytes;
-      switch (ref.kind) {
-        case IoRef::kNone:
-          io[i] = nullptr;
-          break;
-        case IoRef::kArena:
-          io[i] = base + offset;
-          break;
-        case IoRef::kConstant:
-          io[i] = const_cast<char*>(static_cast<const char*>(ref.constant)) + offset;
-          break;
-        case IoRef::kInput:
-          io[i] = const_cast<char*>(static_cast<const char*>(inputs[ref.index])) + offset;
-          break;
-        case IoRef::kOutput:
-          io[i] = static_cast<char*>(outputs[ref.index]) + offset;
-          break;
-        case IoRef::kFault:
-          io[i] = &own;
-          break;
-      }
+    if (!step.bands.empty()) {
+      RunTurns(&step, memory, scratch, step_ns != nullptr ? step_ns + s : nullptr, clock);
+      s += step.turns - 1;
+      continue;
     }
+    void* io[kMaxStepIo];
+    Resolve(step, memory, nullptr, io);
     const uint64_t begin = step_ns != nullptr ? clock() : 0;
-    char* scratch = base + plan.tensor_bytes;
     if (team != nullptr && step.chunk < step.items) {
       StepRun run = {&step, io, scratch, plan.scratch_bytes};
       team->Settle();
