@@ -171,15 +171,47 @@ SRT_INLINE void DequantizeRow(const QuantizeArgs& a, int r, const float* x, floa
   }
 }
 
+// Channels side by side: one column.
+SRT_INLINE void DequantizeChannels(const QuantizeArgs& a, const float* x, int64_t channels,
+                                   float* y) {
+  constexpr int kLanes = Vec::kLanes;
+  CentredByte byte[4];
+  for (int r = 0; r < 4; ++r) byte[r] = MakeCentredByte(r, a.x_zero);
+  const Vec scale = Set1(a.scale);
+  for (int64_t i = 0; i < channels; i += 4 * kLanes) {
+    const int64_t groups = (channels - i + 3) / 4;
+    const Mask mask = FirstN(static_cast<int>(groups < kLanes ? groups : kLanes));
+    const Vec bytes = LoadMask(x + i / 4, mask);
+    Vec z[4];
+    for (int r = 0; r < 4; ++r) z[r] = Mul(Centre(bytes, byte[r]), scale);
+    const Vec even[2] = {ZipLower(z[0], z[2]), ZipUpper(z[0], z[2])};
+    const Vec odd[2] = {ZipLower(z[1], z[3]), ZipUpper(z[1], z[3])};
+    for (int k = 0; k < 4; ++k) {
+      const int64_t left = channels - i - k * kLanes;
+      if (left <= 0) break;
+      const Vec out =
+          k % 2 == 0 ? ZipLower(even[k / 2], odd[k / 2]) : ZipUpper(even[k / 2], odd[k / 2]);
+      StoreMask(y + i + k * kLanes, FirstN(static_cast<int>(left < kLanes ? left : kLanes)), out);
+    }
+  }
+}
+
 static void Dequantize(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const QuantizeArgs& a = *static_cast<const QuantizeArgs*>(args_block);
+  const bool side_by_side = a.columns == 1 && a.x_plane == 1 && a.y_plane == 1;
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.planes;
     const int64_t plane = item % a.planes;
     const int64_t channels = a.channels - 4 * plane;
     const float* x = static_cast<const float*>(io[0]) + image * a.x_image + plane * a.x_plane;
     float* y = static_cast<float*>(io[1]) + image * a.y_image + 4 * plane * a.y_plane;
-    for (int r = 0; r < 4 && r < channels; ++r) DequantizeRow(a, r, x, y + r * a.y_plane);
+    if (side_by_side) {  // to the end of the image, or of the items
+      const int64_t planes = end - item < a.planes - plane ? end - item : a.planes - plane;
+      DequantizeChannels(a, x, channels < 4 * planes ? channels : 4 * planes, y);
+      item += planes - 1;
+    } else {
+      for (int r = 0; r < 4 && r < channels; ++r) DequantizeRow(a, r, x, y + r * a.y_plane);
+    }
   }
 }
 
