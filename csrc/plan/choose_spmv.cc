@@ -45,6 +45,10 @@ double PermFill(double density, bool bytes) {
   return std::max(0.25, 1.0 - (bytes ? 0.012 : 0.018) / density);
 }
 
+bool PermsBytes(const SpmvProblem& problem) {
+  return problem.bytes && !PermStoresGroups(problem.weights.nnz, problem.nonzero_bytes);
+}
+
 double StoredWeights(SpmvFormat format, const SpmvProblem& problem) {
   const MatrixStats& weights = problem.weights;
   switch (format) {
@@ -57,7 +61,7 @@ double StoredWeights(SpmvFormat format, const SpmvProblem& problem) {
     case SpmvFormat::kBsr16:
       return 16.0 * static_cast<double>(weights.columns16);
     case SpmvFormat::kPerm:
-      return static_cast<double>(problem.bytes ? problem.nonzero_bytes / 4 : weights.nnz);
+      return static_cast<double>(PermsBytes(problem) ? problem.nonzero_bytes / 4 : weights.nnz);
     default:
       return static_cast<double>(weights.nnz);
   }
@@ -100,10 +104,11 @@ int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
       bytes = choice.stored * (4.0 + 2.0 / block_rows);
       step = bsr ? BlockCycles(block_rows, vector_lanes) : GatherCycles(vector_lanes);
     } else if (perm) {
-      const double fill = PermFill(std::max(1.0, choice.stored) / weights, p.bytes);
+      const bool single = PermsBytes(p);
+      const double fill = PermFill(std::max(1.0, choice.stored) / weights, single);
       vectors = choice.stored / vector_lanes / fill;
-      bytes = vectors * ((p.bytes ? 8.0 : 5.0) * vector_lanes + 4.0);
-      step = p.bytes ? 2.5 : 9.0;
+      bytes = vectors * ((single ? 8.0 : 5.0) * vector_lanes + 4.0);
+      step = single ? 2.5 : p.bytes ? 4.5 : 9.0;
     }
     const double compute = vectors * step + slices * 40.0;
     const bool few = bytes <= kFewLimit;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/qspmv/qspmv.h"
+
 namespace sparsert {
 namespace {
 
@@ -141,7 +143,17 @@ class RowBytes {
   int8_t bytes_[4] = {};
 };
 
-// The weights of a row of floats, one after the other.
+uint64_t NonZeroBytes(const Csr& w) {
+  uint64_t count = 0;
+  for (float group : w.values) {
+    int8_t bytes[4];
+    memcpy(bytes, &group, sizeof(bytes));
+    for (int8_t byte : bytes) count += byte != 0;
+  }
+  return count;
+}
+
+// The weights of a row of floats, or its groups of four bytes, one after the other.
 class RowFloats {
  public:
   RowFloats() = default;
@@ -197,7 +209,7 @@ uint64_t FirstColumn(const Array<Row>& rows) {
   return first;
 }
 
-// Vectors of perm, of floats: a multiple of kPermVectors.
+// Vectors of perm, of floats or groups of four bytes: a multiple of kPermVectors.
 Status PermuteFloats(uint64_t last_stretch, Array<RowFloats>* rows, PackedSpmv* packed) {
   const size_t lanes = rows->size();
   for (uint64_t first = FirstColumn(*rows); first != UINT64_MAX; first = FirstColumn(*rows)) {
@@ -222,7 +234,7 @@ Status PermuteFloats(uint64_t last_stretch, Array<RowFloats>* rows, PackedSpmv* 
   return Status::Ok();
 }
 
-// The same of bytes.
+// The same of single bytes.
 Status PermuteBytes(uint64_t last_stretch, Array<RowBytes>* rows, PackedSpmv* packed) {
   for (uint64_t first = FirstColumn(*rows); first != UINT64_MAX; first = FirstColumn(*rows)) {
     const uint64_t stretch = std::min(first / 4, last_stretch);
@@ -323,8 +335,11 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
   SRT_RETURN_IF_ERROR(packed->row_of.resize(padded_rows));
   for (size_t i = 0; i < padded_rows; ++i) packed->row_of[i] = static_cast<uint32_t>(i);
   const int32_t block_rows = SpmvBlockRows(format);
+  m.whole_groups =
+      bytes && format == SpmvFormat::kPerm && PermStoresGroups(w.nnz(), NonZeroBytes(w));
+  const bool perm_bytes = bytes && !m.whole_groups;
   if (format == SpmvFormat::kPerm) {
-    SRT_RETURN_IF_ERROR(SortRows(w, 1, bytes, packed));
+    SRT_RETURN_IF_ERROR(SortRows(w, 1, perm_bytes, packed));
   } else if (block_rows != 0 && block_rows < lanes) {
     SRT_RETURN_IF_ERROR(SortRows(w, block_rows, false, packed));
   }
@@ -340,8 +355,9 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
   if (format == SpmvFormat::kBits) {
     SRT_RETURN_IF_ERROR(PackBits(w, lanes, packed));
   } else if (format == SpmvFormat::kPerm) {
-    SRT_RETURN_IF_ERROR(bytes ? PackPerm<RowBytes>(w, lanes, kPermGroups, &PermuteBytes, packed)
-                              : PackPerm<RowFloats>(w, lanes, kPermFloats, &PermuteFloats, packed));
+    SRT_RETURN_IF_ERROR(perm_bytes
+                            ? PackPerm<RowBytes>(w, lanes, kPermGroups, &PermuteBytes, packed)
+                            : PackPerm<RowFloats>(w, lanes, kPermFloats, &PermuteFloats, packed));
   } else if (format == SpmvFormat::kDense) {
     SRT_RETURN_IF_ERROR(packed->values.resize(padded_rows * w.cols));
     for (int64_t row = 0; row < w.rows; ++row) {

@@ -213,10 +213,11 @@ def test_layer(name: str, engine: Engine, size: int) -> None:
             assert (units > 0).sum() <= max(1, 0.05 * units.size)
 
 
-def _vectors(zeros: float, inputs: int) -> onnx.ModelProto:
-    """A product with one vector, of which a share of the weights is 0."""
+def _vectors(zeros: float, inputs: int, block: int) -> onnx.ModelProto:
+    """A product with one vector, of which a share of the weights is 0, `block` inputs at a time."""
     layers = Layers().start().weight((inputs, 87)).bias(87)
-    keep = np.random.default_rng(7).random((inputs, 87)) >= zeros
+    keep = np.random.default_rng(7).random((-(-inputs // block), 87)) >= zeros
+    keep = keep.repeat(block, axis=0)[:inputs]
     keep[:, 5] = zeros == 0
     layers.constants["w"] *= keep
     layers.add("MatMul", ["xd", "wd"], "p").add("Add", ["p", "b"], "a")
@@ -229,8 +230,14 @@ def test_formats_of_vectors(forced: str, engine: Engine, monkeypatch: pytest.Mon
     if not engine.is_native:
         pytest.skip("has no formats")
     monkeypatch.setenv("SPARSERT_FORMAT", forced)
-    for zeros, inputs in ((0.0, 40), (0.7, 131), (0.95, 1021), (1.0, 260)):
-        proto = _vectors(zeros, inputs)
+    for zeros, inputs, block in (
+        (0.0, 40, 1),
+        (0.7, 131, 1),
+        (0.95, 1021, 1),
+        (0.9, 1021, 4),
+        (1.0, 260, 1),
+    ):
+        proto = _vectors(zeros, inputs, block)
         exact = sparsert.load(proto, backend="numpy", strict=True)
         model = sparsert.load(bytes(exact._native_file()), **dict(engine.options))
         for size in (1, 3):

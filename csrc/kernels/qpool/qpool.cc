@@ -101,11 +101,15 @@ void MeanPool(const void* args_block, void* const* io, int64_t begin, int64_t en
         TapsInside(left + a.pad_begin[1], a.dilation[1], a.kernel[1], a.ends[1], &padded_first,
                    &padded_columns);
         ByteSums sums;
-        for (int64_t k = first_row; k < first_row + rows; ++k) {
-          sums.Add(x + (top + k * a.dilation[0]) * a.in[1] + left + first * a.dilation[1], columns,
-                   a.dilation[1]);
-        }
         const int64_t elements = rows * columns;
+        if (columns == a.in[1] && a.dilation[0] == 1 && a.dilation[1] == 1) {
+          sums.Add(x + (top + first_row) * a.in[1], elements, 1);  // whole rows
+        } else {
+          for (int64_t k = first_row; k < first_row + rows; ++k) {
+            sums.Add(x + (top + k * a.dilation[0]) * a.in[1] + left + first * a.dilation[1],
+                     columns, a.dilation[1]);
+          }
+        }
         const int64_t count = a.count_padding ? padded_rows * padded_columns : elements;
         *y++ = MeanBytes(a, sums, elements, std::max<int64_t>(1, count));
       }

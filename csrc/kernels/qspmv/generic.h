@@ -77,45 +77,52 @@ inline float Limit(float a, int low, int high) {
   return above < static_cast<float>(high) ? above : static_cast<float>(high);
 }
 
-// One row's sum as its byte.
-inline uint8_t ByteOf(const QspmmArgs& q, float z, const uint8_t* r) {
+// One row's sum and residual as their byte.
+inline uint8_t ByteOf(const QspmmArgs& q, float z, uint8_t r) {
   float centred = std::nearbyint(Limit(z, q.low - q.zero, q.high - q.zero));
-  if (r == nullptr) return static_cast<uint8_t>(static_cast<int>(centred) + q.zero);
   const float sum = centred * q.sum_scale;
-  const float residual = static_cast<float>(*r - q.r_zero) * q.r_scale;
+  const float residual = static_cast<float>(r - q.r_zero) * q.r_scale;
   centred = std::nearbyint(Limit(sum + residual, q.out_low - q.out_zero, q.out_high - q.out_zero));
   return static_cast<uint8_t>(static_cast<int>(centred) + q.out_zero);
 }
 
-// What becomes of the sums of a slice's rows, which may stand in any order.
+// What becomes of the sums of a slice's rows, which may stand in any order; those that do not exist
+// stand last.
 __attribute__((noinline)) void EndSortedSlice(const QspmvArgs& a, const QspmmRows& rows, int slice,
                                               const float* r, float* y, IntVec total) {
   const QspmmArgs& q = a.output;
-  const PackedSlices& m = a.weights;
-  const uint32_t* row_of = m.row_of + static_cast<size_t>(slice) * Vec::kLanes;
+  const int first = slice * Vec::kLanes;
+  const uint32_t* row_of = a.weights.row_of + first;
+  const int left = a.weights.rows - first;
+  const int count = left < Vec::kLanes ? left : Vec::kLanes;
+  const Mask mask = FirstN(count);
+  const auto gather = [&](const void* of_rows) {
+    return GatherMask(static_cast<const float*>(of_rows), reinterpret_cast<const int32_t*>(row_of),
+                      mask);
+  };
+  const IntVec sums = AddInts(total, ToInts(gather(rows.start)));
+  Vec z = Mul(ToFloats(sums), gather(rows.scale));
+  alignas(64) float lanes[Vec::kLanes];
+  if (q.f32_output) {
+    if (q.product.bias != nullptr) z = Add(z, gather(q.product.bias));
+    if (r != nullptr) z = Add(z, gather(r));
+    ApplyActivation(q.product.act, &z, 1);
+    Store(lanes, z);
+    for (int l = 0; l < count; ++l) y[row_of[l]] = lanes[l];
+    return;
+  }
   auto* y_bytes = reinterpret_cast<uint8_t*>(y);
-  alignas(64) int32_t sums[Vec::kLanes];
-  StoreInts(sums, total);
-  float z[Vec::kLanes] = {};
-  for (int l = 0; l < Vec::kLanes; ++l) {
-    const uint32_t row = row_of[l];
-    if (row >= static_cast<uint32_t>(m.rows)) continue;
-    z[l] = static_cast<float>(sums[l] + rows.start[row]) * rows.scale[row];
-    if (q.f32_output) {
-      if (q.product.bias != nullptr) z[l] += q.product.bias[row];
-      if (r != nullptr) z[l] += r[row];
-    } else {
-      y_bytes[row] =
-          ByteOf(q, z[l], r == nullptr ? nullptr : reinterpret_cast<const uint8_t*>(r) + row);
+  if (r != nullptr) {
+    const auto* r_bytes = reinterpret_cast<const uint8_t*>(r);
+    Store(lanes, z);
+    for (int l = 0; l < count; ++l) {
+      y_bytes[row_of[l]] = ByteOf(q, lanes[l], r_bytes[row_of[l]]);
     }
+    return;
   }
-  if (!q.f32_output) return;
-  Vec out = LoadU(z);
-  ApplyActivation(q.product.act, &out, 1);
-  StoreU(z, out);
-  for (int l = 0; l < Vec::kLanes; ++l) {
-    if (row_of[l] < static_cast<uint32_t>(m.rows)) y[row_of[l]] = z[l];
-  }
+  Store(lanes, RoundToBytes(z, z, z, z, MakeByteRange(q.zero, q.low, q.high)));
+  const auto* bytes = reinterpret_cast<const uint8_t*>(lanes);
+  for (int l = 0; l < count; ++l) y_bytes[row_of[l]] = bytes[4 * l];
 }
 
 // The same where the rows follow each other.

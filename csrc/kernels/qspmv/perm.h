@@ -1,4 +1,5 @@
-// SpmvFormat::kPerm of bytes. Include after generic.h, where there is PermuteBytes.
+// SpmvFormat::kPerm of bytes. Include after generic.h, where there are PermuteBytes and
+// PermuteFloats.
 #pragma once
 
 #include <cstring>
@@ -9,7 +10,32 @@ namespace sparsert {
 namespace SRT_ISA {
 namespace {
 
+// Groups of four bytes in the place of floats (see kernels/spmv/perm.h).
+inline IntVec PermGroupsSlice(const PackedSlices& m, int slice, const float* x) {
+  float whole[kPermFloats] = {};  // x, where it is shorter than a stretch
+  if (m.cols < kPermFloats) {
+    memcpy(whole, x, static_cast<size_t>(m.cols) * sizeof(float));
+    x = whole;
+  }
+  constexpr int kPlaceFloats = kPermVectors * Vec::kLanes / 4;
+  const uint64_t end = m.offsets[slice + 1];
+  const float* w = m.values + m.offsets[slice] * (Vec::kLanes + kPlaceFloats / kPermVectors);
+  IntVec acc[kPermVectors] = {SetInts(0), SetInts(0), SetInts(0), SetInts(0)};
+  for (uint64_t i = m.offsets[slice]; i < end; i += kPermVectors) {
+    const auto* places = reinterpret_cast<const uint8_t*>(w);
+    w += kPlaceFloats;
+#pragma GCC unroll 4
+    for (int u = 0; u < kPermVectors; ++u) {
+      const Vec xs = PermuteFloats(x + m.widths[i + u], places + u * Vec::kLanes);
+      acc[u] = Dot(ToBytes(xs), LoadLaneWeights(w + u * Vec::kLanes), acc[u]);
+    }
+    w += kPermVectors * Vec::kLanes;
+  }
+  return AddInts(AddInts(acc[0], acc[1]), AddInts(acc[2], acc[3]));
+}
+
 inline IntVec PermSlice(const PackedSlices& m, int slice, const float* x) {
+  if (m.whole_groups) return PermGroupsSlice(m, slice, x);
   float whole[kPermGroups] = {};  // x, where it is shorter than a stretch
   if (m.cols < kPermGroups) {
     memcpy(whole, x, static_cast<size_t>(m.cols) * sizeof(float));

@@ -18,6 +18,12 @@ struct QspmvArgs {
   QspmmArgs output;                         // `product`: only bias and act
 };
 
+// Whether perm stores groups of four bytes whole, 5 bytes for each, or bytes that are not 0, 2
+// bytes for each.
+constexpr bool PermStoresGroups(uint64_t groups, uint64_t nonzero_bytes) {
+  return 5 * groups < 2 * nonzero_bytes;
+}
+
 inline int64_t QspmvItems(const QspmvArgs& a) { return static_cast<int64_t>(a.batch) * a.chunks; }
 
 // `lanes` gets the rows of a slice; `byte_offset` as QspmmKernel's. SpmvFormat::kPerm needs a CPU

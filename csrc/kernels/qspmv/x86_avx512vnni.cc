@@ -6,4 +6,6 @@
 // And so is the algorithm.
 #include "kernels/qspmv/generic.h"
 // Bytes are permuted here alone.
+#include "simd/perm_avx512.h"
+// And the walk over them.
 #include "kernels/qspmv/perm.h"

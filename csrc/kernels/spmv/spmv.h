@@ -12,9 +12,9 @@
 // is multiplied as in a dense matrix.
 // Dense: a slice stores every column; x[k] is broadcast.
 // Perm: rows sorted as in sell; a slice is a sequence of vectors that hold each row's next non-zero
-// (of bytes, see qspmv.h: its next four), as far as it lies in a stretch of x, and where in it: x
-// is permuted in registers. The stretch of a vector begins where the row that is farthest behind
-// has come to.
+// (of bytes, see qspmv.h: its next four, or its next group of four), as far as it lies in a stretch
+// of x, and where in it: x is permuted in registers. The stretch of a vector begins where the row
+// that is farthest behind has come to.
 //
 // io: X [batch][x_row], [R or nullptr] [batch][r_row], Y [batch][y_row]. A work item is one
 // (vector, chunk of slices).
@@ -53,6 +53,7 @@ struct PackedSlices {
   int32_t cols = 0;
   int32_t slices = 0;
   int32_t col_blocks = 1;            // sell, bsr: K is cut so that ids fit 16 bits
+  bool whole_groups = false;         // perm of bytes: as floats, with groups in their place
   const uint32_t* row_of = nullptr;  // [slices * lanes] row of each lane; >= rows: none
   const float* bias = nullptr;       // [slices * lanes] in lane order, or nullptr
   // sell, bsr: [col_blocks][slices]. perm: [vectors] of groups of x before the stretch.
@@ -67,7 +68,7 @@ struct PackedSlices {
   const uint8_t* bits = nullptr;
   // sell, bsr: [sum of widths][lanes]; bits: the non-zeros and `lanes` more; dense:
   // [slices][cols][lanes]; perm: of each four vectors 4 * lanes bytes of PermPlace(), then the
-  // weights; of bytes, of each vector as many places in its stretch as weights, then these.
+  // weights; of single bytes, of each vector as many places in its stretch as weights, then these.
   const float* values = nullptr;
 };
 
@@ -75,14 +76,15 @@ constexpr int SpmvMaskBytes(int lanes) { return lanes > 8 ? 2 : 1; }
 
 constexpr int64_t kSpmvColBlock = 65536;
 
-// The stretch of x of a vector of SpmvFormat::kPerm: floats, or groups of four bytes.
+// The stretch of x of a vector of SpmvFormat::kPerm: of floats or whole groups, and the groups of
+// single bytes.
 constexpr int kPermFloats = 64;
 constexpr int kPermGroups = 32;
-// Of floats, vectors of a slice come by fours; those left over are empty.
+// Of floats and whole groups, vectors of a slice come by fours; those left over are empty.
 constexpr int kPermVectors = 4;
 
-// Where in its stretch of floats a weight's x stands; 0: it has none. The highest bit says which
-// half, for one shuffle reaches no farther.
+// Where in its stretch of floats or groups a weight's x stands; 0: it has none. The highest bit
+// says which half, for one shuffle reaches no farther.
 constexpr uint8_t PermPlace(int at) {
   return static_cast<uint8_t>((at & 31) | 0x40 | (at >= 32 ? 0x80 : 0));
 }
