@@ -294,8 +294,9 @@ SRT_NOINLINE inline void EndStoredRows(const QspmmTile& t, int row, int rows,
 
 // What Elementwise makes of panels in order of their rows, from `row` on, `rows` in all: sums in
 // memory, `step` from row to row and of `nv` vectors.
-SRT_NOINLINE inline void EndThen(const QspmmTile& t, int row, int rows, const PanelRows& panel,
-                                 const int32_t* sums, int step, int nv) {
+template <bool kPlain>
+SRT_NOINLINE void EndThenRows(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                              const int32_t* sums, int step, int nv) {
   const QspmmArgs& a = *t.args;
   const QuantizeArgs& then = *a.then;
   const ElementwiseEnd end = MakeElementwiseEnd(then);
@@ -322,10 +323,19 @@ SRT_NOINLINE inline void EndThen(const QspmmTile& t, int row, int rows, const Pa
         z[k] = Round(Clamp(Mul(sum, scale[k]), low, high));
       }
       const Mask lanes = t.partial && v + 1 == nv ? t.tail : FirstN(Vec::kLanes);
-      EndElementwise(end, z, shift, channels, r == nullptr ? nullptr : r + column, t.r_row, lanes,
-                     y + column, t.y_row);
+      EndElementwise<kPlain>(end, z, shift, channels, r == nullptr ? nullptr : r + column, t.r_row,
+                             lanes, y + column, t.y_row);
     }
     if (r != nullptr) r += r_rows;
+  }
+}
+
+SRT_INLINE void EndThen(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                        const int32_t* sums, int step, int nv) {
+  if (!Vec::kShortCode && IsPlainElementwise(*t.args->then)) {
+    EndThenRows<true>(t, row, rows, panel, sums, step, nv);
+  } else {
+    EndThenRows<false>(t, row, rows, panel, sums, step, nv);
   }
 }
 

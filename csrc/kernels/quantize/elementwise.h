@@ -41,8 +41,14 @@ SRT_INLINE void LoadShifts(const float* bias, int channels, Vec (&shift)[4]) {
   }
 }
 
+// Whether no function but a coarse one takes part.
+SRT_INLINE bool IsPlainElementwise(const QuantizeArgs& a) {
+  return a.is_coarse || a.act.fn == UnaryFn::kNone;
+}
+
 // `z`: bytes less their zero point. `r` (nullptr: none) and `y` are packed bytes, or floats with
-// planes of `channels` channels.
+// planes of `channels` channels. kPlain: IsPlainElementwise; z stays in registers then.
+template <bool kPlain>
 SRT_INLINE void EndElementwise(const ElementwiseEnd& end, Vec (&z)[4], const Vec (&shift)[4],
                                int channels, const float* r, int64_t r_plane, Mask tail, float* y,
                                int64_t y_plane) {
@@ -50,7 +56,10 @@ SRT_INLINE void EndElementwise(const ElementwiseEnd& end, Vec (&z)[4], const Vec
 #pragma GCC unroll 4
   for (int k = 0; k < 4; ++k) z[k] = Add(Mul(z[k], end.scale), shift[k]);
   if (r != nullptr && a.r_is_float) {
-    for (int k = 0; k < channels; ++k) z[k] = Add(z[k], LoadMask(r + k * r_plane, tail));
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      if (k < channels) z[k] = Add(z[k], LoadMask(r + k * r_plane, tail));
+    }
   } else if (r != nullptr) {
     const Vec bytes = LoadMask(r, tail);
 #pragma GCC unroll 4
@@ -59,14 +68,19 @@ SRT_INLINE void EndElementwise(const ElementwiseEnd& end, Vec (&z)[4], const Vec
     }
   }
   if (a.is_coarse) {
-    const auto& tail_of_gelu = a.act.fn == UnaryFn::kGelu ? kGeluTail : kGeluTanhTail;
+    const auto* tail_of_gelu = a.act.fn == UnaryFn::kGelu ? &kGeluTail : &kGeluTanhTail;
+    // Keeps the compiler from loading coefficients before a loop that has no registers for them.
+    __asm__("" : "+r"(tail_of_gelu));
 #pragma GCC unroll 4
-    for (Vec& value : z) value = CoarseGelu(value, tail_of_gelu);
-  } else if (a.act.fn != UnaryFn::kNone) {
+    for (Vec& value : z) value = CoarseGelu(value, *tail_of_gelu);
+  } else if (!kPlain && a.act.fn != UnaryFn::kNone) {
     ApplyActivation(a.act, z, 4);
   }
   if (a.y_is_float) {
-    for (int k = 0; k < channels; ++k) StoreMask(y + k * y_plane, tail, z[k]);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      if (k < channels) StoreMask(y + k * y_plane, tail, z[k]);
+    }
   } else {
 #pragma GCC unroll 4
     for (Vec& value : z) value = Clamp(Mul(value, end.factor), end.low, end.high);

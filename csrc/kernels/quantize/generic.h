@@ -288,6 +288,7 @@ static void QLookup(const void* args_block, void* const* io, int64_t begin, int6
 }
 
 // One packed plane of `channels` channels; r: nullptr, floats or bytes.
+template <bool kPlain>
 static void ElementwisePlane(const QuantizeArgs& a, const ElementwiseEnd& end, const float* x,
                              const float* bias, const float* r, int channels, float* y) {
   CentredByte byte[4];
@@ -301,8 +302,8 @@ static void ElementwisePlane(const QuantizeArgs& a, const ElementwiseEnd& end, c
     Vec z[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) z[k] = Centre(bytes, byte[k]);
-    EndElementwise(end, z, shift, channels, r == nullptr ? nullptr : r + i, a.b_plane, tail, y + i,
-                   a.y_plane);
+    EndElementwise<kPlain>(end, z, shift, channels, r == nullptr ? nullptr : r + i, a.b_plane, tail,
+                           y + i, a.y_plane);
   }
 }
 
@@ -319,8 +320,13 @@ static void QElementwise(const void* args_block, void* const* io, int64_t begin,
     if (r != nullptr) r += image * a.b_image + (a.r_is_float ? 4 * plane : plane) * a.b_plane;
     float* y = static_cast<float*>(io[2]) + image * a.y_image +
                (a.y_is_float ? 4 * plane : plane) * a.y_plane;
-    ElementwisePlane(a, how, x, a.bias == nullptr ? nullptr : a.bias + 4 * plane, r,
-                     static_cast<int>(left < 4 ? left : 4), y);
+    const float* bias = a.bias == nullptr ? nullptr : a.bias + 4 * plane;
+    const int channels = static_cast<int>(left < 4 ? left : 4);
+    if (!Vec::kShortCode && IsPlainElementwise(a)) {
+      ElementwisePlane<true>(a, how, x, bias, r, channels, y);
+    } else {
+      ElementwisePlane<false>(a, how, x, bias, r, channels, y);
+    }
   }
 }
 
