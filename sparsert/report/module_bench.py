@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Zeros = dict[str, np.ndarray]  # True at zeros, by layer
 
 # Short turns: what disturbs the machine comes and goes within tenths of a second.
-QUICK = Effort(rounds=30, least_rounds=7, burst_seconds=0.02)
+QUICK = Effort(rounds=50, least_rounds=7, burst_seconds=0.02)
 CAREFUL = Effort(rounds=150, least_rounds=15, burst_seconds=0.02)
 FILLING = 1e-3  # in the place of zeros
 DENSE_ORT, DENSE_OWN = "ONNX Runtime, dense", "sparsert, dense"
@@ -33,13 +33,13 @@ DENSE_ORT, DENSE_OWN = "ONNX Runtime, dense", "sparsert, dense"
 class Measured:
     """A whole module's run, timed in turns with the reference engine.
 
-    Each turn counts by its fastest run: what else runs on the host lengthens the others, and not
-    alike in both engines.
+    The turns count in which the machine was calm, each by its fastest run: what else runs on the
+    host lengthens the others, and not alike in both engines. See CalmRaces.
 
     Attributes:
-        seconds: median over the turns.
+        seconds: median over these turns.
         spread: of all runs, the distance of the quartiles over the median.
-        speedup: median over the turns of the reference's time divided by this one's.
+        speedup: median over these turns of the reference's time divided by this one's.
         reference_seconds, reference_spread: of the dense module in the reference engine.
         file_bytes: of the .sprt file.
     """
@@ -68,7 +68,7 @@ class ModuleBench:
         tune: as in sparsert.load().
         seed: of random zeros.
         seconds: about how long to time each pattern and sparsity of the table.
-        patience: seconds to wait in all for a machine as calm as it was, see CalmRaces.
+        patience: seconds to wait in all for a calm machine, see CalmRaces.
 
     Attributes:
         reference: what the module is compared with.

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from sparsert.report.turns import Timed, WorkerProcess, max_relative_error, runs
 from sparsert.runtime.table import Table, format_bytes
 
 BUSY = 1.15  # times what a run takes at best: more than the clock of a calm machine changes
-PAUSE = 5.0  # seconds until a race is run again
+MIN_CALM_ROUNDS, CALM_SHARE = 5, 0.1  # of a race's rounds, that count
+PAUSE = 3.0  # seconds until a race is run again
 
 
 @dataclass(frozen=True)
@@ -196,16 +197,20 @@ def race(
 
 
 class CalmRaces:
-    """Races that are run again while the machine is busier than it once was.
+    """Races of which only the rounds count in which the machine was calm.
 
     What else runs on the host slows engines down by different shares, so that even the ratio of
-    their times is not what it is on a calm machine.
+    their times is not what it is on a calm machine. A round counts if the first entrant's fastest
+    run, in this turn and in its next one, took little longer than its fastest run ever; a race that
+    has too few of them is run again.
 
     Args:
-        patience: seconds to spend on waiting and on races that do not count, in all.
+        patience: seconds to spend on waiting and on further races, in all. Then the calmest rounds
+            count.
+        best: what is known of the first entrant's fastest run.
 
     Attributes:
-        best: least undisturbed seconds of the first entrant so far.
+        best: the first entrant's fewest seconds so far.
     """
 
     def __init__(self, patience: float, best: float = math.inf) -> None:
@@ -215,21 +220,38 @@ class CalmRaces:
     def race(
         self, entrants: Sequence[Entrant], feeds: Mapping[str, np.ndarray], **options: Any
     ) -> list[Result]:
-        """As race(): the results of the calmest race."""
-        calmest: list[Result] = []
+        """As race(): results whose rounds are those that count, while `seconds` has all runs."""
+        joined: list[Result] = []
+        busy: list[float] = []  # the first entrant's seconds in and after each round
         while True:
             start = time.monotonic()
             results = race(entrants, feeds, **options)
             if any(result.error for result in results):
                 return results
-            seconds = results[0].undisturbed
-            self.best = min(self.best, seconds)
-            if not calmest or seconds < calmest[0].undisturbed:
-                calmest = results
-            if calmest[0].undisturbed <= self.best * BUSY or self._patience <= 0:
-                return calmest
+            own = results[0].round_minima
+            busy += [max(pair) for pair in zip(own, own[1:] + own[-1:], strict=True)]
+            for total, result in zip(joined, results, strict=False):
+                total.seconds += result.seconds
+                total.round_medians += result.round_medians
+                total.round_minima += result.round_minima
+            joined = joined or results
+            self.best = min(self.best, *own)
+            order = sorted(range(len(busy)), key=busy.__getitem__)
+            calm = sum(seconds <= self.best * BUSY for seconds in busy)
+            needed = max(MIN_CALM_ROUNDS, round(len(own) * CALM_SHARE))
+            if calm >= needed or self._patience <= 0:
+                return [_only(result, order[: max(calm, needed)]) for result in joined]
             time.sleep(PAUSE)
             self._patience -= time.monotonic() - start
+
+
+def _only(result: Result, rounds: Sequence[int]) -> Result:
+    medians, minima = result.round_medians, result.round_minima
+    return replace(
+        result,
+        round_medians=[medians[place] for place in rounds],
+        round_minima=[minima[place] for place in rounds],
+    )
 
 
 def race_table(title: str, results: Sequence[Result], reference: str | None = None) -> Table:

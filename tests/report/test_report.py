@@ -130,23 +130,40 @@ def test_split_feeds():
     np.testing.assert_array_equal(pieces[2]["b"], [[8, 9]])
 
 
-def test_races_on_a_busy_machine_are_run_again(monkeypatch):
-    race_module = sys.modules[Result.__module__]
-    times = iter([1.0, 1.3, 1.4, 1.05, 2.0, 1.2])
+def test_only_calm_rounds_of_a_race_count(monkeypatch):
+    races = iter(
+        [
+            ([1.4] * 9 + [1.0], [0.9] * 9 + [0.5]),
+            ([1.5] * 10, [0.1] * 10),
+            ([1.1] * 4 + [1.6] * 6, [0.6, 0.5, 0.6, 0.1] + [0.1] * 6),
+            ([1.5] * 5 + [1.05] * 5, [0.1] * 5 + [0.5] * 5),
+            ([1.9] * 5 + [1.8] * 5, [0.7] * 5 + [0.6] * 5),
+        ]
+    )
     pauses = []
 
     def timed(*_arguments):
-        return [Result("a", 1, seconds=[1.0], round_minima=[next(times)])]
+        return [
+            Result(name, 1, seconds=list(minima), round_medians=minima, round_minima=list(minima))
+            for name, minima in zip("ab", next(races), strict=True)
+        ]
 
-    monkeypatch.setattr(race_module, "race", timed)
-    monkeypatch.setattr(race_module.time, "sleep", pauses.append)
-    races = race_module.CalmRaces(patience=60.0)
-    assert races.race([], {})[0].undisturbed == 1.0  # nothing to compare it with
-    assert races.race([], {})[0].undisturbed == 1.05
-    assert len(pauses) == 2
-    impatient = race_module.CalmRaces(patience=0.0, best=1.0)
-    assert impatient.race([], {})[0].undisturbed == 2.0
-    assert len(pauses) == 2
+    module = sys.modules[Result.__module__]
+    monkeypatch.setattr(module, "race", timed)
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    calm = module.CalmRaces(patience=60.0)
+    # Of the first race one round is calm, of the third three: the fourth's next turn was not.
+    a, b = calm.race([], {})
+    assert len(pauses) == 3
+    assert sorted(a.round_minima) == [1.0, 1.05, 1.05, 1.05, 1.05, 1.05, 1.1, 1.1, 1.1]
+    assert sorted(b.round_minima) == [0.5] * 7 + [0.6] * 2
+    assert len(a.seconds) == 40
+    assert calm.best == 1.0
+    # Without patience, the calmest there are.
+    a, b = module.CalmRaces(patience=0.0, best=1.0).race([], {})
+    assert a.round_minima == [1.8] * 5
+    assert b.undisturbed == 0.6
+    assert len(pauses) == 3
 
 
 def test_long_runs_make_fewer_rounds_where_that_is_asked_for():
