@@ -1,13 +1,24 @@
-// Floats of a stretch of 64, by the bytes of PermPlace(). Include after vec_avx512.h.
+// Floats of a stretch of x, by the bytes of PermPlace(). Include after vec_avx512.h.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 namespace sparsert {
 namespace SRT_ISA {
 
+// Of `floats` ones of x at least N: x itself, or a copy in `whole` with zeros behind it.
+template <size_t N>
+inline const float* WholeStretch(const float* x, int64_t floats, float (&whole)[N]) {
+  if (floats >= static_cast<int64_t>(N)) return x;
+  memset(whole, 0, sizeof(whole));
+  memcpy(whole, x, static_cast<size_t>(floats) * sizeof(float));
+  return whole;
+}
+
+// Of a stretch of 64.
 inline Vec PermuteFloats(const float* x, const uint8_t* places) {
   const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(places));
   const __m512i index = _mm512_cvtepu8_epi32(bytes);

@@ -1,8 +1,6 @@
-// SpmvFormat::kPerm of bytes. Include after generic.h, where there are PermuteBytes and
-// PermuteFloats.
+// SpmvFormat::kPerm of bytes. Include after generic.h, where there are PermuteBytes,
+// PermuteFloats and WholeStretch.
 #pragma once
-
-#include <cstring>
 
 #include "kernels/qspmv/generic.h"
 
@@ -12,11 +10,8 @@ namespace {
 
 // Groups of four bytes in the place of floats (see kernels/spmv/perm.h).
 inline IntVec PermGroupsSlice(const PackedSlices& m, int slice, const float* x) {
-  float whole[kPermFloats] = {};  // x, where it is shorter than a stretch
-  if (m.cols < kPermFloats) {
-    memcpy(whole, x, static_cast<size_t>(m.cols) * sizeof(float));
-    x = whole;
-  }
+  float whole[kPermFloats];
+  x = WholeStretch(x, m.cols, whole);
   constexpr int kPlaceFloats = kPermVectors * Vec::kLanes / 4;
   const uint64_t end = m.offsets[slice + 1];
   const float* w = m.values + m.offsets[slice] * (Vec::kLanes + kPlaceFloats / kPermVectors);
@@ -36,11 +31,8 @@ inline IntVec PermGroupsSlice(const PackedSlices& m, int slice, const float* x) 
 
 inline IntVec PermSlice(const PackedSlices& m, int slice, const float* x) {
   if (m.whole_groups) return PermGroupsSlice(m, slice, x);
-  float whole[kPermGroups] = {};  // x, where it is shorter than a stretch
-  if (m.cols < kPermGroups) {
-    memcpy(whole, x, static_cast<size_t>(m.cols) * sizeof(float));
-    x = whole;
-  }
+  float whole[kPermGroups];
+  x = WholeStretch(x, m.cols, whole);
   const uint64_t end = m.offsets[slice + 1];
   uint64_t i = m.offsets[slice];
   const float* w = m.values + i * (2 * Vec::kLanes);

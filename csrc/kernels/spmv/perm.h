@@ -1,7 +1,6 @@
-// SpmvFormat::kPerm of floats. Include after generic.h, where there is PermuteFloats.
+// SpmvFormat::kPerm of floats. Include after generic.h, where there are PermuteFloats and
+// WholeStretch.
 #pragma once
-
-#include <cstring>
 
 #include "kernels/spmv/generic.h"
 
@@ -10,11 +9,8 @@ namespace SRT_ISA {
 namespace {
 
 inline Vec PermSlice(const PackedSlices& m, int slice, const float* x, Vec sum) {
-  float whole[kPermFloats] = {};  // x, where it is shorter than a stretch
-  if (m.cols < kPermFloats) {
-    memcpy(whole, x, static_cast<size_t>(m.cols) * sizeof(float));
-    x = whole;
-  }
+  float whole[kPermFloats];
+  x = WholeStretch(x, m.cols, whole);
   constexpr int kPlaces = kPermVectors * Vec::kLanes;  // bytes
   constexpr int kPlaceFloats = kPlaces / 4;
   Vec acc[kPermVectors] = {sum, Zero(), Zero(), Zero()};
