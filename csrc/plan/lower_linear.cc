@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "kernels/copy/copy.h"
 #include "plan/choose_spmv.h"
 #include "plan/lower_spmm.h"
+#include "plan/vector_columns.h"
 
 namespace sparsert {
 namespace {
@@ -22,28 +22,6 @@ constexpr int64_t kTrialSlices = 2;
 // Numbers of candidates: those of spmv, then those of spmm.
 constexpr int kFirstSpmm = kMaxSpmvChoices;
 
-// Matrix [rows, cols] with any strides, so that a copy can transpose it.
-TensorDesc MatrixDesc(int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride) {
-  TensorDesc desc;
-  desc.dtype = DType::kF32;
-  desc.shape.rank = 2;
-  desc.shape.dims[0] = rows;
-  desc.shape.dims[1] = cols;
-  desc.strides[0] = row_stride;
-  desc.strides[1] = col_stride;
-  return desc;
-}
-
-// The vectors of a slice, [count][size], as columns [size][count], each row padded to whole
-// vectors.
-struct Columns {
-  int64_t size, width;
-
-  TensorDesc vectors(int64_t count) const { return MatrixDesc(count, size, size, 1); }
-  TensorDesc columns(int64_t count) const { return MatrixDesc(count, size, 1, width); }
-  size_t floats() const { return static_cast<size_t>(size * width); }
-};
-
 int64_t SliceOf(int64_t batch, int64_t threads) {
   const int64_t most = kSliceVectors * threads;
   if (batch <= most + most / 2) return batch;
@@ -57,8 +35,8 @@ class MatrixLayer {
       : b_(b),
         o_(o),
         slice_(SliceOf(o.batch, b->options.threads)),
-        in_{b->graph.tensors[o.w].data.cols, (slice_ + 15) / 16 * 16},
-        out_{b->graph.tensors[o.w].data.rows, in_.width},
+        in_(b->graph.tensors[o.w].data.cols, slice_),
+        out_(b->graph.tensors[o.w].data.rows, slice_),
         spmm_(b, product_) {}
 
   Status Lower();
@@ -69,8 +47,6 @@ class MatrixLayer {
   Status PrepareSpmv(int n, Trial* trial);
   Status PrepareSpmm(int n, Trial* trial);
   Status FillSpmv(const SpmvChoice& choice, SpmvArgs** args, PackKey* key);
-  Status AddTranspose(Trial* trial, const TensorDesc& from_desc, TrialBuffer from,
-                      const TensorDesc& to_desc, TrialBuffer to);
   Status LowerSpmv(const SpmvChoice& choice);
   Status LowerSpmm(int n);
 
@@ -83,8 +59,8 @@ class MatrixLayer {
   PlanBuilder* b_;
   const LinearOperands& o_;
   const int64_t slice_;  // vectors that are multiplied together
-  Columns in_;
-  Columns out_;
+  VectorColumns in_;
+  VectorColumns out_;
   SpmvChoice spmv_[kMaxSpmvChoices];
   SpmmOperands product_;
   SpmmLayer spmm_;
@@ -114,9 +90,9 @@ Status MatrixLayer::EnterSpmm(Contest* contest) {
   product_.batch = 1;
   product_.columns = slice_;
   product_.may_be_direct = true;
-  product_.x_image = static_cast<int64_t>(in_.floats());
+  product_.x_image = in_.floats();
   product_.x_row = in_.width;
-  product_.y_image = static_cast<int64_t>(out_.floats());
+  product_.y_image = out_.floats();
   product_.y_row = out_.width;
   product_.r_image = o_.has_residual ? product_.y_image : 0;
   product_.r_row = o_.has_residual ? product_.y_row : 0;
@@ -170,36 +146,19 @@ Status MatrixLayer::PrepareSpmv(int n, Trial* trial) {
   return Status::Ok();
 }
 
-Status MatrixLayer::AddTranspose(Trial* trial, const TensorDesc& from_desc, TrialBuffer from,
-                                 const TensorDesc& to_desc, TrialBuffer to) {
-  CopyArgs* args = nullptr;
-  SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
-  *args = MakeCopyArgs(DType::kF32, from_desc.shape, from_desc.strides, 0, to_desc.strides, 0);
-  Trial::Part& part = trial->parts[trial->part_count++];
-  if (!SelectCopy(*args, b_->options.isa, &part.kernel)) {
-    return b_->Fail(StatusCode::kInternal, "no copy kernel");
-  }
-  part.args = args;
-  part.io[0] = from;
-  part.io[1] = to;
-  part.io_count = 2;
-  part.items = CopyItems(*args);
-  return Status::Ok();
-}
-
 Status MatrixLayer::PrepareSpmm(int n, Trial* trial) {
   const int64_t slices = slice_ < o_.batch ? kTrialSlices : 1;
   for (int64_t i = 0; i < slices; ++i) {
     SRT_RETURN_IF_ERROR(
-        AddTranspose(trial, in_.vectors(slice_), kTrialX, in_.columns(slice_), kTrialColumnsX));
+        AddTranspose(b_, in_.vectors(slice_), kTrialX, in_.columns(slice_), kTrialColumnsX, trial));
     if (o_.has_residual) {
-      SRT_RETURN_IF_ERROR(
-          AddTranspose(trial, out_.vectors(slice_), kTrialR, out_.columns(slice_), kTrialColumnsR));
+      SRT_RETURN_IF_ERROR(AddTranspose(b_, out_.vectors(slice_), kTrialR, out_.columns(slice_),
+                                       kTrialColumnsR, trial));
     }
     SRT_RETURN_IF_ERROR(spmm_.Prepare(n, kTrialColumnsX, kTrialColumnsR, kTrialColumnsY,
                                       &trial->parts[trial->part_count++], &trial->keys[0]));
-    SRT_RETURN_IF_ERROR(
-        AddTranspose(trial, out_.columns(slice_), kTrialColumnsY, out_.vectors(slice_), kTrialY));
+    SRT_RETURN_IF_ERROR(AddTranspose(b_, out_.columns(slice_), kTrialColumnsY, out_.vectors(slice_),
+                                     kTrialY, trial));
   }
   trial->share = static_cast<double>(slices * slice_) / static_cast<double>(o_.batch);
   return Status::Ok();
@@ -221,10 +180,13 @@ Status MatrixLayer::LowerSpmv(const SpmvChoice& choice) {
 Status MatrixLayer::LowerSpmm(int n) {
   // Feature-major activations: lanes = vectors of a slice. The last slice may have fewer of its
   // own; what is beside them in the buffers is multiplied too and goes nowhere.
-  SRT_RETURN_IF_ERROR(b_->Temporary(in_.floats() * sizeof(float), &product_.x));
-  SRT_RETURN_IF_ERROR(b_->Temporary(out_.floats() * sizeof(float), &product_.y));
+  SRT_RETURN_IF_ERROR(
+      b_->Temporary(static_cast<size_t>(in_.floats()) * sizeof(float), &product_.x));
+  SRT_RETURN_IF_ERROR(
+      b_->Temporary(static_cast<size_t>(out_.floats()) * sizeof(float), &product_.y));
   if (o_.has_residual) {
-    SRT_RETURN_IF_ERROR(b_->Temporary(out_.floats() * sizeof(float), &product_.r));
+    SRT_RETURN_IF_ERROR(
+        b_->Temporary(static_cast<size_t>(out_.floats()) * sizeof(float), &product_.r));
   }
   const auto vector_at = [](IoRef ref, int64_t vector, int64_t size) {
     ref.offset += static_cast<size_t>(vector * size) * sizeof(float);
@@ -257,9 +219,9 @@ Status MatrixLayer::Lower() {
   contest.buffer_floats[kTrialX] = static_cast<size_t>(o_.batch * in_.size);
   contest.buffer_floats[kTrialR] = o_.has_residual ? vectors_out : 0;
   contest.buffer_floats[kTrialY] = vectors_out;
-  contest.buffer_floats[kTrialColumnsX] = in_.floats();
-  contest.buffer_floats[kTrialColumnsR] = o_.has_residual ? out_.floats() : 0;
-  contest.buffer_floats[kTrialColumnsY] = out_.floats();
+  contest.buffer_floats[kTrialColumnsX] = static_cast<size_t>(in_.floats());
+  contest.buffer_floats[kTrialColumnsR] = static_cast<size_t>(o_.has_residual ? out_.floats() : 0);
+  contest.buffer_floats[kTrialColumnsY] = static_cast<size_t>(out_.floats());
   contest.prepare = &Prepare;
   contest.layer = this;
   int winner = 0;

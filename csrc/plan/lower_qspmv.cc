@@ -1,9 +1,10 @@
-// Products of packed bytes for one column: a vector at a time.
+// Products of packed bytes for one column: a vector at a time, or several as columns.
 #include "plan/lower_qspmv.h"
 
 #include <algorithm>
 
 #include "plan/choose_candidate.h"
+#include "plan/lower_qcolumns.h"
 
 namespace sparsert {
 namespace {
@@ -14,11 +15,37 @@ constexpr double kItemGroups = 16384.0;
 // Bytes of weights that no L2 holds from one run to the next.
 constexpr size_t kBeyondCache = 4 << 20;
 
+// Candidates of columns have numbers from here on.
+constexpr int kFirstColumns = kMaxSpmvChoices;
+
 class QspmvLayer {
  public:
-  QspmvLayer(PlanBuilder* b, const SpmmOperands& operands) : b_(b), o_(operands) {}
+  QspmvLayer(PlanBuilder* b, const SpmmOperands& operands, int64_t x_planes, int64_t y_planes)
+      : b_(b), o_(operands), columns_(b, operands, x_planes, y_planes) {}
 
   Status Lower() {
+    const int format = b_->options.format;
+    Contest contest;
+    if (MayUseSpmv(format, o_.batch)) SRT_RETURN_IF_ERROR(EnterVectors(&contest));
+    if (o_.batch > 1 && MayUseSpmm(format, o_.batch)) {
+      SRT_RETURN_IF_ERROR(columns_.Enter(kFirstColumns, &contest));
+    }
+    if (contest.count == 0) {
+      return b_->Fail(StatusCode::kUnsupported, "no matrix kernel in this build");
+    }
+    contest.buffer_floats[kTrialX] = static_cast<size_t>(o_.batch * o_.x_image);
+    contest.buffer_floats[kTrialR] = static_cast<size_t>(o_.batch * o_.r_image);
+    contest.buffer_floats[kTrialY] = static_cast<size_t>(o_.batch * o_.y_image);
+    contest.bytes = true;
+    contest.prepare = &Prepare;
+    contest.layer = this;
+    int winner = 0;
+    SRT_RETURN_IF_ERROR(ChooseCandidate(b_, &contest, &winner));
+    return winner < kFirstColumns ? LowerVectors(winner) : columns_.Lower(winner - kFirstColumns);
+  }
+
+ private:
+  Status EnterVectors(Contest* contest) {
     SpmvProblem problem;
     SRT_RETURN_IF_ERROR(b_->weights->Stats(o_.key, &problem.weights));
     SRT_RETURN_IF_ERROR(b_->weights->NonZeros(o_.key.tensor, &problem.nonzero_bytes));
@@ -28,23 +55,17 @@ class QspmvLayer {
     problem.bytes = true;
     problem.forced = ForcedSpmv(b_->options.format);
     count_ = PredictSpmv(problem, b_->options.isa, choices_);
-    Contest contest;
     for (int n = 0; n < count_; ++n) {
       Candidate c;
       c.format = SpmvFormatName(choices_[n].format);
       c.kernel = choices_[n].kernel.name;
       c.predicted_ns = choices_[n].predicted_ns;
-      contest.Add(c, n, choices_[n].stored);
+      contest->Add(c, n, choices_[n].stored);
     }
-    if (count_ == 0) return b_->Fail(StatusCode::kUnsupported, "no matrix kernel in this build");
-    contest.buffer_floats[kTrialX] = static_cast<size_t>(o_.batch * o_.x_image);
-    contest.buffer_floats[kTrialR] = static_cast<size_t>(o_.batch * o_.r_image);
-    contest.buffer_floats[kTrialY] = static_cast<size_t>(o_.batch * o_.y_image);
-    contest.bytes = true;
-    contest.prepare = &Prepare;
-    contest.layer = this;
-    int winner = 0;
-    SRT_RETURN_IF_ERROR(ChooseCandidate(b_, &contest, &winner));
+    return Status::Ok();
+  }
+
+  Status LowerVectors(int winner) {
     QspmvArgs* args = nullptr;
     PackKey key;
     SRT_RETURN_IF_ERROR(FillArgs(winner, &args, &key));
@@ -64,7 +85,6 @@ class QspmvLayer {
                        choices_[winner].predicted_ns);
   }
 
- private:
   Status FillArgs(int n, QspmvArgs** out, PackKey* key) {
     const SpmvChoice& choice = choices_[n];
     *key = o_.key;
@@ -98,6 +118,7 @@ class QspmvLayer {
 
   static Status Prepare(void* layer, int number, Trial* trial) {
     auto* self = static_cast<QspmvLayer*>(layer);
+    if (number >= kFirstColumns) return self->columns_.Prepare(number - kFirstColumns, trial);
     QspmvArgs* args = nullptr;
     SRT_RETURN_IF_ERROR(self->FillArgs(number, &args, &trial->keys[0]));
     Trial::Part& part = trial->parts[0];
@@ -117,6 +138,7 @@ class QspmvLayer {
 
   PlanBuilder* b_;
   const SpmmOperands& o_;
+  QcolumnsLayer columns_;
   int64_t rows_ = 0;
   SpmvChoice choices_[kMaxSpmvChoices];
   int count_ = 0;
@@ -124,8 +146,9 @@ class QspmvLayer {
 
 }  // namespace
 
-Status LowerQspmv(PlanBuilder* b, const SpmmOperands& operands) {
-  return QspmvLayer(b, operands).Lower();
+Status LowerQspmv(PlanBuilder* b, const SpmmOperands& operands, int64_t x_planes,
+                  int64_t y_planes) {
+  return QspmvLayer(b, operands, x_planes, y_planes).Lower();
 }
 
 }  // namespace sparsert

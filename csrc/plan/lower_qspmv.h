@@ -6,7 +6,9 @@
 
 namespace sparsert {
 
-// One column, one group, one tap; images are vectors. Chooses a format and appends the step.
-Status LowerQspmv(PlanBuilder* b, const SpmmOperands& operands);
+// One column, one group, one tap; images are vectors of `x_planes` groups of four bytes, and of
+// `y_planes` groups or floats of the result. Chooses a format, for one vector after the other or
+// for all as columns, and appends the steps.
+Status LowerQspmv(PlanBuilder* b, const SpmmOperands& operands, int64_t x_planes, int64_t y_planes);
 
 }  // namespace sparsert

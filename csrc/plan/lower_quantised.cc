@@ -435,7 +435,7 @@ Status LowerQuantisedConv(PlanBuilder* b) {
   // Channels of vectors must lie side by side.
   const bool is_vector = IsPointwise(o.window) && o.columns == 1 && groups == 1 && o.x_row == 1 &&
                          o.y_row == 1 && o.r_row <= 1;
-  if (is_vector) return LowerQspmv(b, o);
+  if (is_vector) return LowerQspmv(b, o, in.dims[1], group_planes);
   if (by_row_taps) {
     SRT_RETURN_IF_ERROR(AddQtaps(b, channels, q.fill, &o));
     q.fill = 0;  // no tap lies outside

@@ -164,7 +164,8 @@ def feeds_of(proto: onnx.ModelProto) -> list[dict[str, np.ndarray]]:
     """Ranges of both signs, of one, and of nothing but zeros; several sizes of batch."""
     dims = [d.dim_param or d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim]
     feeds = []
-    for size, low, high in ((1, -2.0, 5.0), (3, 0.5, 3.0), (2, -4.0, -1.0), (1, 0.0, 0.0)):
+    sizes = ((1, -2.0, 5.0), (3, 0.5, 3.0), (2, -4.0, -1.0), (1, 0.0, 0.0), (33, -1.0, 3.0))
+    for size, low, high in sizes:
         shape = [{"N": size, "T": 5}.get(dim, dim) for dim in dims]
         feeds.append({"x": np.random.default_rng(size).uniform(low, high, shape).astype(F32)})
     return feeds

@@ -252,6 +252,28 @@ def test_formats_of_vectors(forced: str, engine: Engine, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("engine", ENGINES_OF_BYTES, ids=str)
+@pytest.mark.parametrize("forced", ["", "csr2", "pat4", "dense"])
+def test_vectors_as_columns(forced: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors of a batch, a residual among them, are the columns of one product."""
+    if not engine.is_native:
+        pytest.skip("has no formats")
+    monkeypatch.setenv("SPARSERT_FORMAT", forced)
+    for size in (2, 16, 17, 100):
+        layers = Layers().start("x", "z").weight((131, 87)).bias(87)
+        layers.constants["w"] *= np.random.default_rng(7).random((131, 87)) >= 0.8
+        layers.add("MatMul", ["xd", "wd"], "p").add("Add", ["p", "b"], "a").middle("a", "am")
+        layers.add("Add", ["am", "zd"], "s").end("s")
+        proto = layers.model({"x": (size, 131), "z": (size, 87)})
+        exact = sparsert.load(proto, backend="numpy", strict=True)
+        model = sparsert.load(bytes(exact._native_file()), **dict(engine.options))
+        feeds = feeds_for(proto)
+        np.testing.assert_array_equal(model.run(None, feeds), exact.run(None, feeds))
+        (row,) = [row for row in model.explain().to_dict()["rows"] if row["weights"]]
+        if forced:
+            assert row["kernel"].startswith("qspmm_")
+
+
+@pytest.mark.parametrize("engine", ENGINES_OF_BYTES, ids=str)
 @pytest.mark.parametrize("name", NETS)
 def test_network(name: str, engine: Engine) -> None:
     model = on(engine, name)
