@@ -1,4 +1,4 @@
-// Descriptions of the vectors of a batch and of their columns, and the copies between them in trials.
+// The vectors of a batch and their columns as matrices, and the copies between them in trials.
 #include "plan/vector_columns.h"
 
 #include "kernels/copy/copy.h"
