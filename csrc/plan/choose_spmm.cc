@@ -68,6 +68,7 @@ constexpr int kMinSharedVecs = 4;
 // any4: what a row's last four and the longer row of its pair add, in fours; to turn a K-row of X.
 constexpr double kAny4Padding = 1.0;
 constexpr double kTurnCycles = 16.0;
+constexpr double kSlowAny4 = 1.7;  // where several instructions make a product of bytes
 
 constexpr int64_t kCsr4MinRows = 256;
 
@@ -198,14 +199,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       }
       case SpmmFormat::kAny4: {
         const double rows = groups * static_cast<double>(stats.rows * blocks);
-        stored = static_cast<double>(stats.bytes) / 4.0 + rows * kAny4Padding;
-        cycles = stored *
-                     (nv > 3.0   ? 8.0
-                      : nv > 2.0 ? 7.0
-                                 : 4.5) /
-                     BytesRate(choice.kernel.kernel.isa) +
-                 rows * (10.0 + 2.0 * nv) + groups * static_cast<double>(stats.depth) * kTurnCycles;
-        stored *= 2.0;
+        const double fours = static_cast<double>(stats.bytes) / 4.0 + rows * kAny4Padding;
+        const bool slow = BytesRate(choice.kernel.kernel.isa) < 1.0;
+        const double shuffles = nv > 3.0 ? 8.0 : nv > 2.0 ? 7.0 : 4.5;
+        stored = 2.0 * fours;
+        cycles = fours * shuffles * (slow ? kSlowAny4 : 1.0) + rows * (10.0 + 2.0 * nv) +
+                 groups * static_cast<double>(stats.depth) * kTurnCycles;
         break;
       }
       case SpmmFormat::kBsr4:

@@ -15,6 +15,9 @@ namespace {
 
 static_assert(kAny4Vecs == 4, "a row of bytes is a vector");
 
+// Weights are fetched so many fours ahead: each tile reads them anew, from L2 or beyond.
+constexpr int kAny4Ahead = 256;
+
 // `groups` K-rows of NV vectors become four rows of a vector each. TransposeTaps() moves what lies
 // at 16 * row + column to 4 * column + row: the third time, to where it was.
 template <int NV>
@@ -47,6 +50,8 @@ template <int NV>
 SRT_INLINE void AddFours(int n, const uint16_t*& id, const float*& w, const float* x,
                          IntVec (&a)[NV], IntVec (&b)[NV]) {
   for (int i = 0; i < n; ++i) {
+    __builtin_prefetch(id + 4 * kAny4Ahead);
+    __builtin_prefetch(w + kAny4Ahead);
     AddFour<NV>(x, id, w, a);
     AddFour<NV>(x, id + 4, w + 1, b);
     id += 8;
