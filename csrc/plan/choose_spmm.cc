@@ -28,7 +28,7 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
     const double shallow = cpu.fma_per_cycle > 1.0 ? 0.07 : 0.15;
     factor = density > shallow ? 0.9 : density > 0.07 ? 1.35 : 2.0;
     if (bytes) factor = density > 0.25 ? 0.65 : density > 0.15 ? 0.9 : 1.2;
-  } else if (bytes && format == SpmmFormat::kPat4) {
+  } else if (format == SpmmFormat::kAny4 || (bytes && format == SpmmFormat::kPat4)) {
     factor = 1.6;
   }
   // Few weights share what taps have copied. The copies stay in L1 beside the planes they come
@@ -64,6 +64,11 @@ constexpr double kCutSquareCycles = 150.0;
 constexpr double kCutCycles = 11.0;
 // Vectors that each thread's tile should have for one tile to be cut.
 constexpr int kMinSharedVecs = 4;
+
+// any4: what a row's last four and the longer row of its pair add, in fours; to turn a K-row of X.
+constexpr double kAny4Padding = 1.0;
+constexpr double kTurnCycles = 16.0;
+constexpr double kSlowAny4 = 1.7;  // where several instructions make a product of bytes
 
 constexpr int64_t kCsr4MinRows = 256;
 
@@ -137,7 +142,8 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
-    int64_t depth = SlabBytes(format, density, problem) / (choice.tiling.tile_vecs * lanes * 4);
+    const int32_t slab_vecs = format == SpmmFormat::kAny4 ? kAny4Vecs : choice.tiling.tile_vecs;
+    int64_t depth = SlabBytes(format, density, problem) / (slab_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
     if (SpmmHasSquares(format)) {
       const int64_t column_bytes = problem.bytes ? 4 : 6;  // floats in three pieces
@@ -189,6 +195,16 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         const bool learns = !problem.bytes || choice.tiling.tiles > kUnlearntTiles;
         cycles = nnz * nv / fma + static_cast<double>(stats.columns4) * 1.2 +
                  panels * ((learns ? 100.0 : kUnlearntCycles) + 4.0 * nv);
+        break;
+      }
+      case SpmmFormat::kAny4: {
+        const double rows = groups * static_cast<double>(stats.rows * blocks);
+        const double fours = static_cast<double>(stats.bytes) / 4.0 + rows * kAny4Padding;
+        const bool slow = BytesRate(choice.kernel.kernel.isa) < 1.0;
+        const double shuffles = nv > 3.0 ? 8.0 : nv > 2.0 ? 7.0 : 4.5;
+        stored = 2.0 * fours;
+        cycles = fours * shuffles * (slow ? kSlowAny4 : 1.0) + rows * (10.0 + 2.0 * nv) +
+                 groups * static_cast<double>(stats.depth) * kTurnCycles;
         break;
       }
       case SpmmFormat::kBsr4:
@@ -253,7 +269,7 @@ Status FormatFromName(const char* name, int* format) {
   }
   return Status::Error(StatusCode::kInvalidArgument,
                        "unknown compute format '%s'; known: dense, dense8, dense16, csr, csr2, "
-                       "csr4, pat4, bsr4, bsr8, bsr16, sell, bits, bits16, perm, winograd",
+                       "csr4, pat4, any4, bsr4, bsr8, bsr16, sell, bits, bits16, perm, winograd",
                        name);
 }
 

@@ -100,9 +100,10 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   const bool all_tiles = o.quantised != nullptr && SpmmHasSquares(choice.kernel.format) &&
                          (threads == 1 || direct) && columns_bytes <= b->options.cpu.l2_bytes / 4;
   const int64_t parallel = images * (all_tiles ? 1 : choice.tiling.tiles);
-  const int64_t wanted = threads == 1 ? 1 : threads * (direct ? 8 : 1);
-  const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
   const SpmmFormat format = choice.kernel.format;
+  const int64_t shares = !direct ? 1 : format == SpmmFormat::kAny4 ? 2 : 8;  // turns X for each
+  const int64_t wanted = threads == 1 ? 1 : threads * shares;
+  const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
   if (format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4) {
     const bool is_split = by_rows || parallel < wanted;
     key->pair_rows =

@@ -1,6 +1,8 @@
 // Counting of non-zeros and of the panel columns that hold them.
 #include "plan/matrix_stats.h"
 
+#include <cstring>
+
 namespace sparsert {
 
 MatrixStats FullStats(int64_t rows, int64_t cols, int32_t groups, uint64_t nnz) {
@@ -9,6 +11,7 @@ MatrixStats FullStats(int64_t rows, int64_t cols, int32_t groups, uint64_t nnz) 
   stats.rows = rows / groups;
   stats.depth = cols;
   stats.nnz = nnz;
+  stats.bytes = 4 * nnz;
   const auto columns = [&](int64_t panel_rows) {
     return static_cast<uint64_t>((stats.rows + panel_rows - 1) / panel_rows * groups * cols);
   };
@@ -35,6 +38,9 @@ Status ComputeStats(const Csr& w, int32_t groups, MatrixStats* stats) {
     panel.of8 += in_group % 8 == 0;
     panel.of16 += in_group % 16 == 0;
     for (uint32_t i = w.row_ptr[row]; i < w.row_ptr[row + 1]; ++i) {
+      uint32_t bits;
+      std::memcpy(&bits, &w.values[i], sizeof(bits));
+      for (; bits != 0; bits >>= 8) stats->bytes += (bits & 255u) != 0;
       Panel& last = seen[w.col_idx[i]];
       stats->columns4 += last.of4 != panel.of4;
       stats->columns8 += last.of8 != panel.of8;

@@ -11,6 +11,7 @@ struct MatrixStats {
   int64_t depth = 0;  // columns of W
   int32_t groups = 1;
   uint64_t nnz = 0;
+  uint64_t bytes = 0;     // where a weight is four of a byte each: those that are not zero
   uint64_t columns4 = 0;  // columns of 4-row panels with a non-zero
   uint64_t columns8 = 0;  // of 8-row panels
   uint64_t columns16 = 0;

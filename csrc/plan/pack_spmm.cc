@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "plan/pack_any4.h"
 #include "plan/pack_csr2.h"
 
 namespace sparsert {
@@ -203,6 +204,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   packed->format = format;
   packed->direct = direct;
   if (format == SpmmFormat::kCsr4) block_depth = std::min(block_depth, kCsr4BlockDepth);
+  if (format == SpmmFormat::kAny4) block_depth = std::min(block_depth, kAny4BlockDepth);
   packed->block_depth = block_depth;
   const bool paired = format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4;
   const int mr = paired ? pair_rows : SpmmPanelRows(format);
@@ -300,6 +302,11 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
                                              k_begin, k_end, row_next.data() + row, packed));
           continue;
         }
+        if (format == SpmmFormat::kAny4) {
+          SRT_RETURN_IF_ERROR(AppendAny4Panel(entries.data(), row_end.data() + row, panel_rows,
+                                              k_begin, k_end, row_next.data() + row, packed));
+          continue;
+        }
         if (paired) {
           SRT_RETURN_IF_ERROR(csr2.AppendPanel(entries.data(), row_end.data() + row, panel_rows, mr,
                                                k_begin, k_end, row_next.data() + row, packed));
@@ -370,7 +377,7 @@ void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32
         for (int r = 0; r < kCsrPanelRows; ++r) {
           stored += m.counts[(at * kCsrPanelRows + r) * 2 + 1];
         }
-      } else if (format == SpmmFormat::kCsr2) {
+      } else if (format == SpmmFormat::kCsr2 || format == SpmmFormat::kAny4) {
         const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (m.panel_rows / 2);
         for (int r = 0; r < m.panel_rows / 2; ++r) stored += 2u * (pair[r].both + pair[r].single);
       } else if (format == SpmmFormat::kCsr4) {

@@ -561,7 +561,8 @@ int main() {
   using namespace sparsert::test;  // NOLINT
   Random random(21);
   const SpmmFormat formats[] = {SpmmFormat::kDense, SpmmFormat::kDense8, SpmmFormat::kPat4,
-                                SpmmFormat::kCsr2,  SpmmFormat::kBsr4,   SpmmFormat::kBsr8};
+                                SpmmFormat::kCsr2,  SpmmFormat::kBsr4,   SpmmFormat::kBsr8,
+                                SpmmFormat::kAny4};
   const SpmmFormat squares[] = {SpmmFormat::kDense16, SpmmFormat::kBits16};
   int found = 0;
   for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon, Isa::kNeonDot}) {

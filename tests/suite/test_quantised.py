@@ -213,6 +213,18 @@ def test_layer(name: str, engine: Engine, size: int) -> None:
             assert (units > 0).sum() <= max(1, 0.05 * units.size)
 
 
+@pytest.mark.parametrize("engine", ENGINES_OF_BYTES, ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_by_any_four(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not engine.is_native:
+        pytest.skip("has no formats")
+    monkeypatch.setenv("SPARSERT_FORMAT", "any4")
+    test_layer(name, engine, 3)
+    kernels = [row["kernel"] for row in on(engine, name).explain().to_dict()["rows"]]
+    products = [kernel for kernel in kernels if kernel.startswith("qspmm_")]
+    assert all(kernel.startswith("qspmm_any4_i8_") for kernel in products)
+
+
 def _vectors(zeros: float, inputs: int, block: int) -> onnx.ModelProto:
     """A product with one vector, of which a share of the weights is 0, `block` inputs at a time."""
     layers = Layers().start().weight((inputs, 87)).bias(87)

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/arch.h"
+#include "kernels/qspmm/any4.h"
 #include "kernels/qspmm/micro_kernels.h"
 
 namespace sparsert {
@@ -41,6 +42,12 @@ void RunTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float
       t->x = scratch;
       t->x_row = NV * Vec::kLanes;
     }
+    if (Micro::kTurnsX) {
+      float* rows = scratch + SpmmFeedFloats(a, Vec::kLanes, m.block_depth);
+      const int depth = m.depth - block * m.block_depth;
+      TurnRows<NV>(t->x, t->x_row, depth < m.block_depth ? depth : m.block_depth, rows);
+      t->x = rows;
+    }
     t->block = block;
     t->first = block == 0;
     t->last = block + 1 >= m.blocks;
@@ -65,7 +72,8 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
     float* s = static_cast<float*>(scratch);
     // Scratch holds the sums of the item's rows.
     const int64_t row_begin = static_cast<int64_t>(t.panel_begin) * m.panel_rows;
-    t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth));
+    const int64_t turned = Micro::kTurnsX ? QspmmTurnedFloats(Vec::kLanes, m.block_depth) : 0;
+    t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth) + turned);
     if (m.blocks > 1) t.sums -= row_begin * vecs * Vec::kLanes;
     switch (vecs) {
 #define SRT_WIDTH(n)                                                                  \
@@ -121,6 +129,7 @@ SRT_DEFINE(Pat4)
 SRT_DEFINE(Bsr4)
 SRT_DEFINE(Bsr8)
 SRT_DEFINE(Dense8)
+SRT_DEFINE(Any4)
 #undef SRT_DEFINE
 #undef SRT_TABLE
 #undef SRT_TABLE_

@@ -56,6 +56,7 @@ SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const Qs
 }
 
 struct Pat4Micro {
+  static constexpr bool kTurnsX = false;
   template <int NV>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
@@ -98,18 +99,6 @@ SRT_INLINE void AddRow(const float* x, ByteWeights w, IntVec (&acc)[NV]) {
   for (int v = 0; v < NV; ++v) acc[v] = Dot(LoadBytes(x + v * Vec::kLanes), w, acc[v]);
 }
 
-// The rows of a panel of two pairs; those that do not exist stand where a pair has none.
-SRT_INLINE PanelRows RowsOf(const Csr2Pair* pair, int rows) {
-  PanelRows panel;
-  int missing = rows;
-#pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) {
-    const bool exists = 2 * (r / 2) < rows && pair[r / 2].row[r % 2] != kNoRow;
-    panel.of[r] = exists ? pair[r / 2].row[r % 2] : missing++;
-  }
-  return panel;
-}
-
 template <int NV>
 SRT_INLINE void AddPair(const Csr2Pair& pair, const uint16_t*& id, const float*& w,
                         const QspmmTile& t, IntVec (&a)[NV], IntVec (&b)[NV]) {
@@ -136,6 +125,7 @@ SRT_INLINE void AddPair(const Csr2Pair& pair, const uint16_t*& id, const float*&
 // Panels of four rows, as two pairs (see Csr2Pair): their sums stay in registers until the four
 // rows become bytes.
 struct Csr2Micro {
+  static constexpr bool kTurnsX = false;
   template <int NV>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
@@ -161,6 +151,7 @@ struct Csr2Micro {
 // Panels of MR (4 or 8) rows whose stored columns are whole: blocks of MR x 4, or every column.
 template <int MR, bool kIndexed>
 struct PanelMicro {
+  static constexpr bool kTurnsX = false;
   template <int NV>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;

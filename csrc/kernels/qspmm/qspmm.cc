@@ -68,6 +68,10 @@ bool SelectQspmm(SpmmFormat format, Isa isa, QspmmKernel* kernel) {
 
 size_t QspmmScratch(const QspmmArgs& a, const QspmmKernel& kernel, int block_depth) {
   const size_t bytes = SpmmScratch(a.product, kernel.lanes, block_depth);
+  if (kernel.format == SpmmFormat::kAny4) {
+    return bytes +
+           static_cast<size_t>(QspmmTurnedFloats(kernel.lanes, block_depth)) * sizeof(float);
+  }
   if (!SpmmHasSquares(kernel.format)) return bytes;
   const SquareScratchFloats s = SquareScratchOf(a.product, block_depth);
   return bytes + static_cast<size_t>(s.slab + s.sums + s.tail + s.spread) * sizeof(float) -

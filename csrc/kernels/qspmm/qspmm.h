@@ -101,6 +101,13 @@ SRT_INLINE SquareScratchFloats SquareScratchOf(const SpmmArgs& a, int block_dept
           kSquareRows * columns, 2 * squares * kSquareRows * kLanes};
 }
 
+// Vectors of the widest tile of SpmmFormat::kAny4, and floats of scratch of a block's slab of X
+// turned to rows of bytes, of a vector each; partial sums of rows follow.
+constexpr int kAny4Vecs = 4;
+SRT_INLINE int64_t QspmmTurnedFloats(int lanes, int block_depth) {
+  return static_cast<int64_t>(block_depth) * 4 * lanes;
+}
+
 // Bytes of scratch per thread.
 size_t QspmmScratch(const QspmmArgs& a, const QspmmKernel& kernel, int block_depth);
 

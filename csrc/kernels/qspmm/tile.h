@@ -149,6 +149,18 @@ struct PanelRows {
 };
 constexpr PanelRows kInOrder = {{0, 1, 2, 3}};
 
+// The rows of a panel of two pairs; those that do not exist stand where a pair has none.
+SRT_INLINE PanelRows RowsOf(const Csr2Pair* pair, int rows) {
+  PanelRows panel;
+  int missing = rows;
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    const bool exists = 2 * (r / 2) < rows && pair[r / 2].row[r % 2] != kNoRow;
+    panel.of[r] = exists ? pair[r / 2].row[r % 2] : missing++;
+  }
+  return panel;
+}
+
 // How four rows and a residual become bytes.
 struct Residual {
   Vec low, high;  // of the sum's byte, less its zero point

@@ -42,8 +42,8 @@ bool SelectSpmm(SpmmFormat format, Isa isa, SpmmKernel* kernel) {
 }
 
 const char* SpmmFormatName(SpmmFormat format) {
-  static const char* const kNames[] = {"dense",  "csr",  "pat4", "bsr4",    "bsr8",
-                                       "dense8", "csr2", "csr4", "dense16", "bits16"};
+  static const char* const kNames[] = {"dense", "csr",  "pat4",    "bsr4",   "bsr8", "dense8",
+                                       "csr2",  "csr4", "dense16", "bits16", "any4"};
   return kNames[static_cast<int>(format)];
 }
 

@@ -44,17 +44,20 @@ enum class SpmmFormat : uint8_t {
   kCsr4 = 7,     // two such pairs of equal lengths at a time: see Csr4Group
   kDense16 = 8,  // 16-row panels, every weight, by squares of 16 K-rows
   kBits16 = 9,   // the same squares, with a mask of each one's bytes and those that are not 0
-  kCount = 10,
+  kAny4 = 10,    // of bytes alone: 4-row panels of two pairs, each row's non-zeros by fours
+  kCount = 11,
 };
 
-// Formats before this one have kernels for floats on every instruction set; the others on AMX.
+// Formats before this one have kernels for floats on every instruction set; the others on AMX or
+// not at all.
 constexpr int kFloatFormats = static_cast<int>(SpmmFormat::kDense16);
 
 constexpr int kCsrPanelRows = 64;
-constexpr int kCsr2PanelRows = 256;   // at most, and even
-constexpr int kCsr4PanelRows = 1024;  // at most, and a multiple of four
-constexpr int kCsr4BlockDepth = 256;  // at most: ids are bytes
-constexpr int kPatterns = 15;         // of a 4-row panel's column, the empty one left out
+constexpr int kCsr2PanelRows = 256;     // at most, and even
+constexpr int kCsr4PanelRows = 1024;    // at most, and a multiple of four
+constexpr int kCsr4BlockDepth = 256;    // at most: ids are bytes
+constexpr int kAny4BlockDepth = 16384;  // at most: ids count bytes of K-rows
+constexpr int kPatterns = 15;           // of a 4-row panel's column, the empty one left out
 
 // Two rows of a block: first the columns that both use, then of each row as many others, one of
 // either in turn. A row that has fewer is filled up with zeros.
@@ -91,12 +94,14 @@ struct PackedMatrix {
   int32_t panels = 0;
   // kDense: none. kCsr: [blocks][panels * 64] (row within the panel, non-zeros) pairs. kPat4:
   // [blocks][panels][15] columns per pattern 1..15 (bit r = row r). kBsr: [blocks][panels] columns.
-  // kCsr2: [blocks][panels][panel_rows / 2] Csr2Pair. kCsr4: [blocks][panels][panel_rows / 4]
-  // Csr4Group.
+  // kCsr2 and kAny4: [blocks][panels][panel_rows / 2] Csr2Pair. kCsr4: [blocks][panels][panel_rows
+  // / 4] Csr4Group.
   const uint16_t* counts = nullptr;
-  const uint16_t* ids = nullptr;            // K-row within the block, per stored column
-  const float* values = nullptr;            // per column, its rows in rising order
-  const uint32_t* id_offsets = nullptr;     // [blocks][panels], into ids
+  // K-row within the block, per stored column. kAny4: in turn of a pair's first and second row,
+  // four times, 4 * K-row + byte.
+  const uint16_t* ids = nullptr;
+  const float* values = nullptr;         // per column, its rows in rising order; kAny4: four bytes
+  const uint32_t* id_offsets = nullptr;  // [blocks][panels], into ids
   const uint32_t* value_offsets = nullptr;  // [blocks][panels], into values
   const uint32_t* channels = nullptr;       // by taps: [depth] input channel of each K-row
   const FeedRun* runs = nullptr;            // by taps: block after block
