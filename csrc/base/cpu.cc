@@ -162,7 +162,8 @@ CpuTraits DetectCpu(Isa isa) {
   if (l2 > 0) traits.l2_bytes = l2;
   if (amd && isa >= Isa::kAvx512 && __get_cpuid(1, &a, &b, &c, &d) != 0) {
     const unsigned family = (a >> 8 & 15u) + (a >> 20 & 255u);
-    if (family == 0x19) traits.fma_per_cycle = 1.0;  // Zen 4 halves its 512-bit vectors
+    traits.halves_vectors = family == 0x19;  // Zen 4, of 512 bits
+    if (traits.halves_vectors) traits.fma_per_cycle = 1.0;
   }
 #endif
   return traits;

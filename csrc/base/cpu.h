@@ -31,7 +31,8 @@ Isa BestIsa();
 struct CpuTraits {
   int64_t l1d_bytes = 32 * 1024;  // of one core
   int64_t l2_bytes = 1024 * 1024;
-  double fma_per_cycle = 2.0;  // vector multiply-adds of the instruction set that a core starts
+  double fma_per_cycle = 2.0;   // vector multiply-adds of the instruction set that a core starts
+  bool halves_vectors = false;  // its widest vectors take two steps: one multiply-add a cycle
 };
 CpuTraits DetectCpu(Isa isa);
 

@@ -13,6 +13,8 @@ namespace {
 // Only ratios between candidates matter to the choice; 3 GHz turns cycles into nanoseconds.
 constexpr double kNsPerCycle = 1.0 / 3.0;
 
+constexpr int64_t kLargePlane = 1024;  // columns
+
 // Bytes of a block's slab of X. A dense panel reads every row of it, so it must leave room in L1;
 // the fewer weights are left, the more a long block (fewer partial sums) is worth against rows that
 // come from L2. Factors measured on whole networks, with L1 of 32 and 48 KiB.
@@ -21,13 +23,21 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
   const CpuTraits& cpu = problem.cpu;
   const bool bytes = problem.bytes;
   const double l1 = static_cast<double>(cpu.l1d_bytes);
+  // With one multiply-add a cycle, a panel's rows take longer than L2 needs to send the next row of
+  // X: blocks are as deep as L2 allows beside the planes that taps copy from.
+  const bool slow_fma = cpu.halves_vectors && !bytes;
+  if (slow_fma && SpmmIsPanel(format)) return cpu.l2_bytes / (problem.direct ? 4 : 8);
   if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
   double factor = density > 0.2 ? 1.1 : 1.35;
+  if (slow_fma && !problem.direct) factor = 1.35;
   if (format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4) {
     // Two multiply-adds a cycle wait for X that is not in L1.
     const double shallow = cpu.fma_per_cycle > 1.0 ? 0.07 : 0.15;
     factor = density > shallow ? 0.9 : density > 0.07 ? 1.35 : 2.0;
     if (bytes) factor = density > 0.25 ? 0.65 : density > 0.15 ? 0.9 : 1.2;
+    // Large planes stream through L1 as well.
+    const bool streamed = problem.direct && problem.columns > kLargePlane;
+    if (slow_fma && density > shallow && !streamed) factor = problem.direct ? 1.1 : 1.2;
   } else if (format == SpmmFormat::kAny4 || (bytes && format == SpmmFormat::kPat4)) {
     factor = 1.6;
   }
@@ -85,7 +95,6 @@ int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double d
     const bool halved = sparse_csr2 && !problem.bytes && problem.direct && vecs == 8;
     return halved ? 4 : kernel.max_vecs;
   }
-  constexpr int64_t kLargePlane = 1024;
   return std::min(kernel.max_vecs, sparse_csr2 && problem.columns <= kLargePlane ? 4 : 6);
 }
 
