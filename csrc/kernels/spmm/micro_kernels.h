@@ -9,6 +9,15 @@
 namespace sparsert {
 namespace SRT_ISA {
 
+// Whether a micro-kernel's tiles may be StackedTile. Vectors of four lanes read few columns of a
+// row for each row's end.
+struct Stacks {
+  static constexpr bool kStacks = Vec::kLanes >= 8;
+};
+struct StacksNot {
+  static constexpr bool kStacks = false;
+};
+
 // One vector of a tile that is NV wide; with kLower, only the lower lanes of the last one are used.
 template <int NV, bool kLower>
 SRT_INLINE Vec LoadX(const float* x, int v) {
@@ -67,7 +76,7 @@ SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const Sp
   }
 }
 
-struct Pat4Micro {
+struct Pat4Micro : StacksNot {
   template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
@@ -118,7 +127,7 @@ SRT_INLINE void AddRow(Vec w, const float* x, Vec (&acc)[NV]) {
   for (int v = 0; v < NV; ++v) acc[v] = FmaX<NV, kLower>(w, LoadX<NV, kLower>(x, v), acc[v], v);
 }
 
-struct CsrMicro {
+struct CsrMicro : StacksNot {
   static constexpr int kRowsAhead = 6;
 
   template <int NV, bool kLower>
@@ -245,17 +254,17 @@ SRT_INLINE void AddTwos(const SpmmTile& t, const Csr2Pair& pair, const uint16_t*
   }
 }
 
-template <int NV>
-SRT_INLINE void FetchPair(const SpmmTile& t, int panel_row, const Csr2Pair& pair) {
+template <int NV, typename Tile>
+SRT_INLINE void FetchPair(const Tile& t, int panel_row, const Csr2Pair& pair) {
   FetchRow<NV>(t, panel_row + pair.row[0]);
   if (pair.row[1] != kNoRow) FetchRow<NV>(t, panel_row + pair.row[1]);
 }
 
-struct Csr2Micro {
+struct Csr2Micro : Stacks {
   static constexpr int kPairsAhead = 3;
 
-  template <int NV, bool kLower>
-  static void Run(const PackedMatrix& m, const SpmmTile& t) {
+  template <int NV, bool kLower, typename Tile>
+  static void Run(const PackedMatrix& m, const Tile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (m.panel_rows / 2);
     const uint16_t* id = m.ids + m.id_offsets[at];
@@ -354,7 +363,7 @@ SRT_INLINE void FetchGroup(const SpmmTile& t, int panel_row, const Csr4Group& gr
 
 // Half as many row ends as csr2, and successive groups of a large panel are equally long, so that
 // they are predicted.
-struct Csr4Micro {
+struct Csr4Micro : StacksNot {
   // Weights and ids of the next four groups or so: what is fetched earlier drives X from L1.
   static constexpr int kAhead = 256;
 
@@ -433,7 +442,7 @@ SRT_INLINE void AddByLanes(const float* w, const Vec (&x)[NV], Vec (&acc)[MR][NV
 
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
-struct PanelMicro {
+struct PanelMicro : StacksNot {
   template <int NV, bool kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
