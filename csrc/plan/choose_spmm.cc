@@ -68,7 +68,7 @@ constexpr int kMinSharedVecs = 4;
 // Stacks: floats of a vector at least, lanes computed for each of Y at most, and rows of Y at
 // least.
 constexpr int kMinStackLanes = 8;
-constexpr double kMaxStackLanes = 1.15;
+constexpr double kMaxStackLanes = 1.1;
 constexpr int64_t kMinStackRows = 4;
 
 constexpr int64_t kCsr4MinRows = 256;
@@ -93,20 +93,24 @@ int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double d
 // Cycles of a vector that is copied for a stack.
 constexpr double kStackFeedCycles = 3.0;
 
+// Lanes computed for a row of Y; half a vector costs half.
+double StackLanes(const Window& w, int lanes) {
+  const int64_t unit = lanes > kMinStackLanes ? lanes / 2 : lanes;
+  return static_cast<double>((w.out[1] + unit - 1) / unit * unit);
+}
+
 // Cuts Y into stacks as high as tiles are wide. False: it should not be, for too many lanes would
 // be empty or rows few.
 bool SetStacks(const SpmmProblem& problem, SpmmChoice* choice) {
+  // With two multiply-adds a cycle, networks gain nothing.
+  if (problem.cpu.fma_per_cycle > 1.0) return false;
   if (problem.window == nullptr || choice->kernel.lanes < kMinStackLanes) return false;
   const Window& w = *problem.window;
-  const int64_t vecs = (w.out[1] + choice->kernel.lanes - 1) / choice->kernel.lanes;
-  const double lanes = static_cast<double>(vecs * choice->kernel.lanes);
-  if (lanes > kMaxStackLanes * static_cast<double>(w.out[1]) || w.out[0] < kMinStackRows)
-    return false;
-  const int64_t high = (w.out[0] + choice->kernel.max_vecs - 1) / choice->kernel.max_vecs;
-  choice->stack_vecs = static_cast<int32_t>(vecs);
-  choice->tiling.vecs = static_cast<int32_t>(vecs * w.out[0]);
-  choice->tiling.tiles = static_cast<int32_t>(vecs * high);
-  choice->tiling.tile_vecs = static_cast<int32_t>((w.out[0] + high - 1) / high);
+  const double lanes = StackLanes(w, choice->kernel.lanes);
+  if (lanes > kMaxStackLanes * static_cast<double>(w.out[1])) return false;
+  if (w.out[0] < kMinStackRows || w.in[0] * w.in[1] > INT32_MAX / 2) return false;
+  choice->tiling =
+      MakeStackTiling(w, choice->kernel.lanes, choice->kernel.max_vecs, &choice->stack_vecs);
   return true;
 }
 
@@ -270,6 +274,9 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       cycles += groups * static_cast<double>(stats.depth / w.kernel[0]) * copied * kStackFeedCycles;
     } else if (!problem.direct) {
       cycles += groups * static_cast<double>(stats.depth) * nv * problem.feed_cost;
+    }
+    if (stacked) {
+      cycles *= StackLanes(*problem.window, lanes) / (choice.stack_vecs * lanes);
     }
     choice.predicted_ns =
         cycles * choice.tiling.tiles * static_cast<double>(problem.batch) * kNsPerCycle;

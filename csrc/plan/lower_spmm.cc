@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 namespace sparsert {
 namespace {
@@ -130,17 +131,7 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->direct = direct;
   a->by_blocks = all_tiles;
   if (choice.stack_vecs != 0) {
-    SpmmStack& s = a->stack;
-    s.row_vecs = choice.stack_vecs;
-    s.height = static_cast<int32_t>(o.window.out[0]);
-    s.width = static_cast<int32_t>(o.window.out[1]);
-    s.in_height = static_cast<int32_t>(o.window.in[0]);
-    s.in_width = static_cast<int32_t>(o.window.in[1]);
-    s.kernel_height = static_cast<int32_t>(o.window.kernel[0]);
-    s.kernel_width = static_cast<int32_t>(o.window.kernel[1]);
-    s.pad_top = static_cast<int32_t>(o.window.pad_begin[0]);
-    s.pad_left = static_cast<int32_t>(o.window.pad_begin[1]);
-    s.channels = choice.block_depth / o.key.taps;
+    a->stack = MakeStack(o.window, choice.stack_vecs, choice.block_depth / o.key.taps);
   } else if (!direct) {
     SRT_RETURN_IF_ERROR(
         b->Taps(o.window, o.key.by_transposed_taps(), o.phased, choice.tiling, &a->taps));
@@ -161,8 +152,9 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->fetch_weights = SpmmIsPanel(choice.kernel.format) &&
                      static_cast<int64_t>(packed->values.size_bytes()) > kFarBytes;
   a->weights = packed->groups.data();
-  a->fetch_x = direct && o.x_row * stats_.depth * static_cast<int64_t>(sizeof(float)) >
-                             b->options.cpu.l2_bytes / 2;
+  a->fetch_x = (direct || choice.stack_vecs != 0) &&
+               o.x_row * (stats_.depth / o.key.taps) * static_cast<int64_t>(sizeof(float)) >
+                   b->options.cpu.l2_bytes / 2;
   a->act = o.act;
   a->bias = o.bias_values;
   if (o.bias != kNoTensor) SRT_RETURN_IF_ERROR(b->ConstantFloats(o.bias, &a->bias));
@@ -317,6 +309,12 @@ Status SpmmLayer::Lower(int n) {
   // Bytes have fewer formats: then the choice is not the forced one, and says so.
   const auto format = static_cast<int>(choice.kernel.format);
   if (ForcedSpmm(b_->options.format) == format) ExplainForced(b_);
+  if (choice.stack_vecs != 0) {
+    NodePlan& info = b_->info();
+    const size_t said = strlen(info.reason);
+    snprintf(info.reason + said, sizeof(info.reason) - said, "; in stacks of %d rows",
+             choice.tiling.tile_vecs);
+  }
   IoRef rows;
   if (o_.params.kind != IoRef::kNone) {
     // Trials take the zero points and scales of the plan: they cost the same.

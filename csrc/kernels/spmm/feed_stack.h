@@ -35,18 +35,25 @@ void FeedStack(const SpmmArgs& a, const PackedMatrix& m, int block, const StackP
   end = end > rows ? rows : end < begin ? begin : end;
   for (int column = 0; column < s.kernel_width; ++column) {
     const int at = place.column - s.pad_left + column;
-    // The lanes [-at, in_width - at).
-    uint32_t bits = 0;
-    for (int l = 0; l < Vec::kLanes; ++l)
-      bits |= (at + l >= 0 && at + l < s.in_width ? 1u : 0u) << l;
-    const Mask mask = MaskFromBits(bits);
-    const bool whole = bits == (1u << Vec::kLanes) - 1;
+    // The lanes that lie inside: [low, high).
+    const int low = at < 0 ? (-at < Vec::kLanes ? -at : Vec::kLanes) : 0;
+    int high = s.in_width - at;
+    high = high > Vec::kLanes ? Vec::kLanes : high < low ? low : high;
+    const bool whole = high - low == Vec::kLanes;
+    const Mask mask = MaskFromBits(((1u << high) - 1) & ~((1u << low) - 1));
+    // The next stack begins with the last lines that this one reads: what it needs lies behind.
+    const bool fetch = a.fetch_x && column == 0;
     const float* from = x + first * a.x_row + static_cast<int64_t>(top + begin) * s.in_width + at;
     float* copy = to + column * to_row;
     for (int c = 0; c < channels; ++c) {
       const float* row = from;
       int i = 0;
       for (; i < begin; ++i) Store(copy + i * Vec::kLanes, Zero());
+      if (fetch) {
+        for (int r = begin; r < end; ++r) {
+          __builtin_prefetch(from + (r - begin) * s.in_width + 2 * Vec::kLanes, 0, 2);
+        }
+      }
       if (whole) {
         for (; i < end; ++i, row += s.in_width) Store(copy + i * Vec::kLanes, LoadU(row));
       } else {

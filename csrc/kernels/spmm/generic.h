@@ -17,7 +17,7 @@ struct BlockRange {
   int end;
 };
 
-template <typename Micro, int NV, bool kLower>
+template <typename Micro, int NV, int kLower>
 void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, BlockRange blocks,
              SpmmTile* t, float* scratch) {
   for (int block = blocks.begin; block < blocks.end; ++block) {
@@ -41,9 +41,10 @@ template <typename Micro, int NV>
 void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, BlockRange blocks,
              SpmmTile* t, float* scratch, bool lower) {
   if (Vec::kLowerLanes > 0 && lower) {
-    RunTile<Micro, NV, (Vec::kLowerLanes > 0)>(a, m, tile, x, blocks, t, scratch);
+    RunTile<Micro, NV, (Vec::kLowerLanes > 0 ? kLastLower : kNoneLower)>(a, m, tile, x, blocks, t,
+                                                                         scratch);
   } else {
-    RunTile<Micro, NV, false>(a, m, tile, x, blocks, t, scratch);
+    RunTile<Micro, NV, kNoneLower>(a, m, tile, x, blocks, t, scratch);
   }
 }
 
@@ -98,7 +99,7 @@ SRT_INLINE void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, Bloc
   }
 }
 
-template <typename Micro, int NV>
+template <typename Micro, int NV, int kLower>
 void RunStack(const SpmmArgs& a, const PackedMatrix& m, const StackPlace& place, const float* x,
               StackedTile* t, float* scratch) {
   t->x = scratch;
@@ -108,7 +109,18 @@ void RunStack(const SpmmArgs& a, const PackedMatrix& m, const StackPlace& place,
     t->block = block;
     t->first = block == 0;
     t->last = block + 1 >= m.blocks;
-    Micro::template Run<NV, false>(m, *t);
+    Micro::template Run<NV, kLower>(m, *t);
+  }
+}
+
+template <typename Micro, int NV>
+void RunStack(const SpmmArgs& a, const PackedMatrix& m, const StackPlace& place, const float* x,
+              StackedTile* t, float* scratch) {
+  if (Vec::kLowerLanes > 0 && a.stack.width - place.column <= Vec::kLowerLanes) {
+    RunStack<Micro, NV, (Vec::kLowerLanes > 0 ? kAllLower : kNoneLower)>(a, m, place, x, t,
+                                                                         scratch);
+  } else {
+    RunStack<Micro, NV, kNoneLower>(a, m, place, x, t, scratch);
   }
 }
 
@@ -186,20 +198,20 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     at.r = static_cast<const float*>(io[1]);
     if (at.r != nullptr) at.r += image * a.r_image + group * a.r_group;
     at.sums = feed + SpmmFeedFloats(a, Vec::kLanes, m.block_depth);
+    const int tile = a.by_rows ? part % tiles : part / a.splits;
     if constexpr (Micro::kStacks) {
       if (a.stack.row_vecs != 0) {
-        RunStack<Micro, kMaxVecs>(a, m, part / a.splits, at, &t, feed);
+        RunStack<Micro, kMaxVecs>(a, m, tile, at, &t, feed);
         continue;
       }
     }
     if (a.by_blocks) {
       for (int block = 0; block < m.blocks; ++block) {
-        for (int tile = 0; tile < a.tiles; ++tile) {
-          RunTile<Micro, kMaxVecs>(a, m, tile, {block, block + 1}, at, &t, feed);
+        for (int n = 0; n < a.tiles; ++n) {
+          RunTile<Micro, kMaxVecs>(a, m, n, {block, block + 1}, at, &t, feed);
         }
       }
     } else {
-      const int tile = a.by_rows ? part % tiles : part / a.splits;
       RunTile<Micro, kMaxVecs>(a, m, tile, {0, m.blocks}, at, &t, feed);
     }
   }

@@ -18,14 +18,24 @@ struct StacksNot {
   static constexpr bool kStacks = false;
 };
 
-// One vector of a tile that is NV wide; with kLower, only the lower lanes of the last one are used.
-template <int NV, bool kLower>
-SRT_INLINE Vec LoadX(const float* x, int v) {
-  return kLower && v == NV - 1 ? LoadLower(x + v * Vec::kLanes) : LoadU(x + v * Vec::kLanes);
+// Of which of a tile's vectors only the lower lanes are used: kLower.
+constexpr int kNoneLower = 0;
+constexpr int kLastLower = 1;
+constexpr int kAllLower = 2;
+
+template <int NV, int kLower>
+SRT_INLINE constexpr bool IsLower(int v) {
+  return kLower == kAllLower || (kLower == kLastLower && v == NV - 1);
 }
-template <int NV, bool kLower>
+
+// One vector of a tile that is NV wide.
+template <int NV, int kLower>
+SRT_INLINE Vec LoadX(const float* x, int v) {
+  return IsLower<NV, kLower>(v) ? LoadLower(x + v * Vec::kLanes) : LoadU(x + v * Vec::kLanes);
+}
+template <int NV, int kLower>
 SRT_INLINE Vec FmaX(Vec w, Vec x, Vec acc, int v) {
-  return kLower && v == NV - 1 ? FmaLower(w, x, acc) : Fma(w, x, acc);
+  return IsLower<NV, kLower>(v) ? FmaLower(w, x, acc) : Fma(w, x, acc);
 }
 
 // NEON: a multiply-add takes one factor from a lane of a Quad. Elsewhere it is broadcast as it is
@@ -58,7 +68,7 @@ SRT_INLINE void FetchWeights(const uint16_t* id, int ids, const float* w, int we
 }
 
 // Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
-template <int P, int NV, bool kLower>
+template <int P, int NV, int kLower>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const SpmmTile& t,
                            Vec (&acc)[4][NV]) {
   for (int i = 0; i < n; ++i) {
@@ -77,7 +87,7 @@ SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const Sp
 }
 
 struct Pat4Micro : StacksNot {
-  template <int NV, bool kLower>
+  template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const uint16_t* count = m.counts + at * kPatterns;
@@ -121,7 +131,7 @@ struct Pat4Micro : StacksNot {
 };
 
 // acc += w * one K-row of the tile.
-template <int NV, bool kLower>
+template <int NV, int kLower>
 SRT_INLINE void AddRow(Vec w, const float* x, Vec (&acc)[NV]) {
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) acc[v] = FmaX<NV, kLower>(w, LoadX<NV, kLower>(x, v), acc[v], v);
@@ -130,7 +140,7 @@ SRT_INLINE void AddRow(Vec w, const float* x, Vec (&acc)[NV]) {
 struct CsrMicro : StacksNot {
   static constexpr int kRowsAhead = 6;
 
-  template <int NV, bool kLower>
+  template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const uint16_t* count = m.counts + at * 2 * kCsrPanelRows;
@@ -203,7 +213,7 @@ struct CsrMicro : StacksNot {
 };
 
 // Two rows += their weights times one K-row of the tile.
-template <int NV, bool kLower>
+template <int NV, int kLower>
 SRT_INLINE void AddShared(Vec wa, Vec wb, const float* x, Vec (&a)[NV], Vec (&b)[NV]) {
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) {
@@ -215,7 +225,7 @@ SRT_INLINE void AddShared(Vec wa, Vec wb, const float* x, Vec (&a)[NV], Vec (&b)
 }
 
 // The columns of a pair of rows, by two of either kind: the most that four weights are enough for.
-template <int NV, bool kLower>
+template <int NV, int kLower>
 SRT_INLINE void AddTwos(const SpmmTile& t, const Csr2Pair& pair, const uint16_t*& id,
                         const float*& w, Vec (&a)[NV], Vec (&b)[NV]) {
   const TileRows x(t);
@@ -263,7 +273,7 @@ SRT_INLINE void FetchPair(const Tile& t, int panel_row, const Csr2Pair& pair) {
 struct Csr2Micro : Stacks {
   static constexpr int kPairsAhead = 3;
 
-  template <int NV, bool kLower, typename Tile>
+  template <int NV, int kLower, typename Tile>
   static void Run(const PackedMatrix& m, const Tile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (m.panel_rows / 2);
@@ -367,7 +377,7 @@ struct Csr4Micro : StacksNot {
   // Weights and ids of the next four groups or so: what is fetched earlier drives X from L1.
   static constexpr int kAhead = 256;
 
-  template <int NV, bool kLower>
+  template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const auto* group = reinterpret_cast<const Csr4Group*>(m.counts) + at * (m.panel_rows / 4);
@@ -443,7 +453,7 @@ SRT_INLINE void AddByLanes(const float* w, const Vec (&x)[NV], Vec (&acc)[MR][NV
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
 struct PanelMicro : StacksNot {
-  template <int NV, bool kLower>
+  template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const int depth = m.depth - t.block * m.block_depth;

@@ -106,21 +106,6 @@ struct PackedMatrix {
   const uint32_t* run_offsets = nullptr;    // by taps: [blocks + 1], into runs
 };
 
-// How a window of stride 1 is fed to tiles that are stacks: a vector of columns of each of several
-// successive rows of Y. All taps of a column of the kernel share a copy of the rows they read.
-struct SpmmStack {
-  int32_t row_vecs = 0;  // vectors of a row of Y; 0: tiles are not stacks
-  int32_t height = 0;    // of Y
-  int32_t width = 0;
-  int32_t in_height = 0;
-  int32_t in_width = 0;
-  int32_t kernel_height = 0;
-  int32_t kernel_width = 0;
-  int32_t pad_top = 0;
-  int32_t pad_left = 0;
-  int32_t channels = 0;  // of a block: K-rows in their order (channel, tap) of W
-};
-
 // Rows of the copy that the taps of a column of the kernel share.
 SRT_INLINE int32_t StackRows(int32_t tile_vecs, int32_t kernel_height) {
   return tile_vecs + kernel_height - 1;
@@ -139,7 +124,7 @@ struct SpmmArgs {
   bool by_blocks = false;      // an item is a row split: block by block, all its tiles
   bool fetch_ahead = false;    // R and Y are larger than what stays in L2: prefetch their rows
   bool fetch_weights = false;  // every tile reads many weights anew: prefetch them
-  bool fetch_x = false;        // X, read directly, is larger than what stays in L2
+  bool fetch_x = false;        // X, read directly or by stacks, is larger than what stays in L2
   TapTable taps;
   SpmmStack stack;
   // Strides in floats.
