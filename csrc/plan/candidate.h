@@ -13,6 +13,7 @@ struct Candidate {
   int32_t tiles = 1;          // that a row of columns is cut into
   int32_t tile_columns = 1;   // of the widest
   int32_t block_depth = 0;    // K-rows of a block; 0: K is not cut
+  bool stacked = false;       // tiles are stacks: see SpmmStack
 };
 
 constexpr int kMaxCandidates = 16;

@@ -80,6 +80,12 @@ constexpr double kAny4Padding = 1.0;
 constexpr double kTurnCycles = 16.0;
 constexpr double kSlowAny4 = 1.7;  // where several instructions make a product of bytes
 
+// Stacks: floats of a vector at least, lanes computed for each of Y at most, and rows of Y at
+// least.
+constexpr int kMinStackLanes = 8;
+constexpr double kMaxStackLanes = 1.1;
+constexpr int64_t kMinStackRows = 4;
+
 constexpr int64_t kCsr4MinRows = 256;
 
 // Vectors of a tile. A wide one reads and writes longer runs of a plane and broadcasts a weight for
@@ -98,6 +104,39 @@ int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double d
   return std::min(kernel.max_vecs, sparse_csr2 && problem.columns <= kLargePlane ? 4 : 6);
 }
 
+// Cycles of a vector that is copied for a stack.
+constexpr double kStackFeedCycles = 3.0;
+
+// Lanes computed for a row of Y; half a vector costs half.
+double StackLanes(const Window& w, int lanes) {
+  const int64_t unit = lanes > kMinStackLanes ? lanes / 2 : lanes;
+  return static_cast<double>((w.out[1] + unit - 1) / unit * unit);
+}
+
+// Cuts Y into stacks as high as tiles are wide. False: it should not be, for too many lanes would
+// be empty or rows few.
+bool SetStacks(const SpmmProblem& problem, SpmmChoice* choice) {
+  // With two multiply-adds a cycle, networks gain nothing.
+  if (problem.cpu.fma_per_cycle > 1.0) return false;
+  if (problem.window == nullptr || choice->kernel.lanes < kMinStackLanes) return false;
+  const Window& w = *problem.window;
+  const double lanes = StackLanes(w, choice->kernel.lanes);
+  if (lanes > kMaxStackLanes * static_cast<double>(w.out[1])) return false;
+  if (w.out[0] < kMinStackRows || w.in[0] * w.in[1] > INT32_MAX / 2) return false;
+  choice->tiling =
+      MakeStackTiling(w, choice->kernel.lanes, choice->kernel.max_vecs, &choice->stack_vecs);
+  return true;
+}
+
+// K-rows of a block of stacks whose copies have about so many bytes.
+int64_t StackDepth(int64_t slab, const SpmmChoice& choice, const SpmmProblem& problem) {
+  const Window& w = *problem.window;
+  const int64_t copy = w.kernel[1] * StackRows(choice.tiling.tile_vecs, w.kernel[0]) *
+                       choice.kernel.lanes * static_cast<int64_t>(sizeof(float));
+  const int64_t taps = w.kernel[0] * w.kernel[1];
+  return std::max<int64_t>(1, std::min(slab / copy, kMaxBlockDepth / taps)) * taps;
+}
+
 // Multiply-adds of groups of four bytes a cycle, over those of floats: without products of bytes
 // several instructions make one.
 double BytesRate(Isa isa) {
@@ -113,8 +152,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       static_cast<double>(stats.nnz) /
       (static_cast<double>(stats.rows * stats.groups) * static_cast<double>(stats.depth));
   const bool full = density >= kFullDensity;
-  for (int f = 0; f < static_cast<int>(SpmmFormat::kCount); ++f) {
+  for (int i = 0; i < kMaxSpmmChoices; ++i) {
     SpmmChoice choice;
+    const bool stacked = i == static_cast<int>(SpmmFormat::kCount);
+    const int f = stacked ? static_cast<int>(SpmmFormat::kCsr2) : i;
     const auto format = static_cast<SpmmFormat>(f);
     if (forced_format != kAnyFormat && f != forced_format) continue;
     const bool found = problem.bytes ? SelectQspmm(format, isa, &choice.kernel)
@@ -150,10 +191,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         uneven != 0) {
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
+    if (stacked && !SetStacks(problem, &choice)) continue;
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
     const int32_t slab_vecs = format == SpmmFormat::kAny4 ? kAny4Vecs : choice.tiling.tile_vecs;
     int64_t depth = SlabBytes(format, density, problem) / (slab_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
+    if (stacked) depth = StackDepth(SlabBytes(format, density, problem), choice, problem);
     if (SpmmHasSquares(format)) {
       const int64_t column_bytes = problem.bytes ? 4 : 6;  // floats in three pieces
       const int64_t row_bytes = choice.tiling.tile_vecs * lanes * column_bytes;
@@ -164,6 +207,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     const int64_t blocks = std::max<int64_t>(1, (stats.depth + depth - 1) / depth);
     // Blocks of about equal depth.
     depth = std::min<int64_t>(stats.depth, (stats.depth + blocks - 1) / blocks);
+    if (stacked) {
+      const int64_t taps = problem.window->kernel[0] * problem.window->kernel[1];
+      depth = (depth + taps - 1) / taps * taps;
+    }
     if (SpmmHasSquares(format) && blocks > 1) {
       const int64_t unit = problem.bytes ? kSquareRows : 2 * kSquareRows;
       depth = (depth + unit - 1) / unit * unit;
@@ -246,8 +293,15 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     }
     // Weights stream from L2 or beyond for every tile.
     cycles = std::max(cycles, stored * 6.0 / 16.0);
-    if (!problem.direct) {
+    if (stacked) {
+      const Window& w = *problem.window;
+      const auto copied = static_cast<double>(StackRows(choice.tiling.tile_vecs, w.kernel[0]));
+      cycles += groups * static_cast<double>(stats.depth / w.kernel[0]) * copied * kStackFeedCycles;
+    } else if (!problem.direct) {
       cycles += groups * static_cast<double>(stats.depth) * nv * problem.feed_cost;
+    }
+    if (stacked) {
+      cycles *= StackLanes(*problem.window, lanes) / (choice.stack_vecs * lanes);
     }
     choice.predicted_ns =
         cycles * choice.tiling.tiles * static_cast<double>(problem.batch) * kNsPerCycle;

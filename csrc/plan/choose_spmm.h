@@ -19,18 +19,21 @@ struct SpmmProblem {
   int64_t batch = 1;
   int threads = 1;
   bool direct = false;
-  bool bytes = false;      // qspmm instead of spmm
-  double feed_cost = 1.0;  // cycles per vector copied by the tile feed
+  bool bytes = false;              // qspmm instead of spmm
+  double feed_cost = 1.0;          // cycles per vector copied by the tile feed
+  const Window* window = nullptr;  // of stride 1: tiles may be stacks
 };
 
 struct SpmmChoice {
   QspmmKernel kernel;  // of spmm too
   Tiling tiling;
   int32_t block_depth = 0;
+  int32_t stack_vecs = 0;     // vectors of a row of Y if tiles are stacks (see SpmmStack), else 0
   double predicted_ns = 0.0;  // one thread
 };
 
-constexpr int kMaxSpmmChoices = static_cast<int>(SpmmFormat::kCount);
+// The last one: csr2 whose tiles are stacks.
+constexpr int kMaxSpmmChoices = static_cast<int>(SpmmFormat::kCount) + 1;
 
 // Candidates with their predicted times, best first. Returns their number. `forced_format`:
 // kAnyFormat, or the only SpmmFormat to consider.

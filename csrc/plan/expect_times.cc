@@ -11,7 +11,7 @@ namespace {
 constexpr double kAlike = 0.1;  // predicted times that differ by less are
 
 bool IsAlike(const Candidate& a, const Candidate& b) {
-  return a.tiles == b.tiles && strcmp(a.kernel, b.kernel) == 0 &&
+  return a.tiles == b.tiles && a.stacked == b.stacked && strcmp(a.kernel, b.kernel) == 0 &&
          std::abs(a.predicted_ns - b.predicted_ns) < kAlike * b.predicted_ns;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 namespace sparsert {
 namespace {
@@ -78,15 +79,23 @@ size_t SpmmLayer::ScratchOf(const SpmmChoice& choice, const void* whole) const {
   return QspmmScratch(*static_cast<const QspmmArgs*>(whole), choice.kernel, choice.block_depth);
 }
 
+void SpmmLayer::SetKey(const SpmmChoice& choice, PackKey* key) const {
+  const bool stacked = choice.stack_vecs != 0;
+  key->format = static_cast<int>(choice.kernel.format);
+  key->direct = o_.may_be_direct || stacked;
+  key->block_depth = choice.block_depth;
+  if (!stacked) return;
+  key->stack_width = static_cast<int32_t>(o_.window.kernel[1]);
+  key->stack_rows = StackRows(choice.tiling.tile_vecs, static_cast<int32_t>(o_.window.kernel[0]));
+}
+
 Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void** whole,
                            PackKey* key) {
   PlanBuilder* const b = b_;
   const SpmmOperands& o = o_;
   const bool direct = o.may_be_direct;
   *key = o.key;
-  key->format = static_cast<int>(choice.kernel.format);
-  key->direct = direct;
-  key->block_depth = choice.block_depth;
+  SetKey(choice, key);
 
   // Tiles are shared first; rows are split when there are too few of them, or planes too small. A
   // split of a tap-fed layer feeds the tile anew, one of a direct layer costs little and evens out
@@ -122,7 +131,9 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->columns = o.columns;
   a->direct = direct;
   a->by_blocks = all_tiles;
-  if (!direct) {
+  if (choice.stack_vecs != 0) {
+    a->stack = MakeStack(o.window, choice.stack_vecs, choice.block_depth / o.key.taps);
+  } else if (!direct) {
     SRT_RETURN_IF_ERROR(
         b->Taps(o.window, o.key.by_transposed_taps(), o.phased, choice.tiling, &a->taps));
   }
@@ -142,8 +153,9 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->fetch_weights = SpmmIsPanel(choice.kernel.format) &&
                      static_cast<int64_t>(packed->values.size_bytes()) > kFarBytes;
   a->weights = packed->groups.data();
-  a->fetch_x = direct && o.x_row * stats_.depth * static_cast<int64_t>(sizeof(float)) >
-                             b->options.cpu.l2_bytes / 2;
+  a->fetch_x = (direct || choice.stack_vecs != 0) &&
+               o.x_row * (stats_.depth / o.key.taps) * static_cast<int64_t>(sizeof(float)) >
+                   b->options.cpu.l2_bytes / 2;
   a->act = o.act;
   a->bias = o.bias_values;
   if (o.bias != kNoTensor) SRT_RETURN_IF_ERROR(b->ConstantFloats(o.bias, &a->bias));
@@ -195,9 +207,7 @@ void SpmmLayer::ShareKept() {
   double kept_ns = 0.0;
   for (int n = 0; n < count_; ++n) {
     PackKey key = o_.key;
-    key.format = static_cast<int>(choices_[n].kernel.format);
-    key.direct = o_.may_be_direct;
-    key.block_depth = choices_[n].block_depth;
+    SetKey(choices_[n], &key);
     const int32_t depth = b_->weights->KeptDepth(key);
     if (depth == 0) continue;
     choices_[n].block_depth = depth;
@@ -211,6 +221,13 @@ void SpmmLayer::ShareKept() {
     choices_[left++] = choices_[n];
   }
   count_ = left;
+}
+
+bool SpmmLayer::MayStack() const {
+  const Window& w = o_.window;
+  return !o_.may_be_direct && !o_.phased && !o_.key.transposed && o_.quantised == nullptr &&
+         w.stride[0] == 1 && w.stride[1] == 1 && w.dilation[0] == 1 && w.dilation[1] == 1 &&
+         o_.key.taps == w.kernel[0] * w.kernel[1] && o_.columns == w.out[0] * w.out[1];
 }
 
 Status SpmmLayer::Rank() {
@@ -228,6 +245,7 @@ Status SpmmLayer::Rank() {
   problem.direct = o_.may_be_direct;
   problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
   problem.bytes = o_.quantised != nullptr;
+  if (MayStack()) problem.window = &o_.window;
   const int forced = ForcedSpmm(b_->options.format);
   count_ = RankSpmm(stats_, problem, b_->options.isa, forced, choices_);
   // Of bytes there are fewer formats.
@@ -245,6 +263,7 @@ Candidate SpmmLayer::CandidateOf(int n) const {
   c.tiles = choice.tiling.tiles;
   c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
   c.block_depth = choice.block_depth;
+  c.stacked = choice.stack_vecs != 0;
   return c;
 }
 
@@ -291,6 +310,12 @@ Status SpmmLayer::Lower(int n) {
   // Bytes have fewer formats: then the choice is not the forced one, and says so.
   const auto format = static_cast<int>(choice.kernel.format);
   if (ForcedSpmm(b_->options.format) == format) ExplainForced(b_);
+  if (choice.stack_vecs != 0) {
+    NodePlan& info = b_->info();
+    const size_t said = strlen(info.reason);
+    snprintf(info.reason + said, sizeof(info.reason) - said, "; in stacks of %d rows",
+             choice.tiling.tile_vecs);
+  }
   IoRef rows;
   if (o_.params.kind != IoRef::kNone) {
     // Trials take the zero points and scales of the plan: they cost the same.

@@ -58,6 +58,10 @@ class SpmmLayer {
 
  private:
   void ShareKept();
+  // Whether tiles may be stacks.
+  bool MayStack() const;
+  // What of a packing depends on the choice.
+  void SetKey(const SpmmChoice& choice, PackKey* key) const;
   // `whole`: what the kernel takes, which holds `args`.
   Status FillArgs(const SpmmChoice& choice, SpmmArgs** args, const void** whole, PackKey* key);
   size_t ScratchOf(const SpmmChoice& choice, const void* whole) const;

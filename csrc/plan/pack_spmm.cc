@@ -360,6 +360,13 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   return Status::Ok();
 }
 
+void StackIds(int32_t taps, int32_t width, int32_t rows, PackedSpmm* packed) {
+  for (uint16_t& id : packed->ids) {
+    const int32_t tap = id % taps;
+    id = static_cast<uint16_t>((id / taps * width + tap % width) * rows + tap / width);
+  }
+}
+
 void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32_t* bounds) {
   // Stored weights per panel, summed over the blocks, plus a constant for a panel's own cost.
   auto cost = [&](int32_t panel) {

@@ -65,6 +65,9 @@ class Hash {
   uint64_t hash_ = 0xcbf29ce484222325u;
 };
 
+// Stacks are told from other tiles by the sign.
+int32_t DepthOf(const Candidate& c) { return c.stacked ? -c.block_depth : c.block_depth; }
+
 bool Matches(const uint8_t* record, const Candidate& candidate) {
   char name[kNameBytes] = "";
   const size_t length = strlen(candidate.kernel);
@@ -72,7 +75,7 @@ bool Matches(const uint8_t* record, const Candidate& candidate) {
   memcpy(name, candidate.kernel, length);
   return memcmp(record, name, kNameBytes) == 0 &&
          Load<int32_t>(record + kNameBytes) == candidate.tiles &&
-         Load<int32_t>(record + kNameBytes + 4) == candidate.block_depth;
+         Load<int32_t>(record + kNameBytes + 4) == DepthOf(candidate);
 }
 
 double MeasuredNs(const uint8_t* record) { return Load<double>(record + kNameBytes + 8); }
@@ -178,7 +181,7 @@ size_t WriteTuning(const Plan& plan, void* buffer, size_t size) {
       strncpy(name, c.kernel, kNameBytes - 1);
       sink.Bytes(name, kNameBytes);
       sink.Put<int32_t>(c.tiles);
-      sink.Put<int32_t>(c.block_depth);
+      sink.Put<int32_t>(DepthOf(c));
       sink.Put<double>(c.measured_ns);
     }
   }

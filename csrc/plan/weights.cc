@@ -381,6 +381,9 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
       Free(packing);
       return status;
     }
+    if (key.stack_width != 0) {
+      StackIds(key.taps, key.stack_width, key.stack_rows, &packing->spmm);
+    }
     if (key.depthwise) {  // the last group has the rows that are left, whose planes alone exist
       Array<PackedMatrix>& groups = packing->spmm.groups;
       const auto before = static_cast<int64_t>(groups.size() - 1) * 4;

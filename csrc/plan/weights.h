@@ -48,6 +48,8 @@ struct PackKey {
   bool direct = false;
   int32_t block_depth = 0;
   int32_t pair_rows = 0;     // of a panel of SpmmFormat::kCsr2 or kCsr4
+  int32_t stack_width = 0;   // columns of a kernel fed by stacks; 0: no stacks
+  int32_t stack_rows = 0;    // see StackRows()
   int32_t lanes = 0;         // spmv
   int32_t panel_rows = 0;    // winograd: of a panel; 0 for the other kernels
   int32_t group_panels = 0;  // winograd
@@ -60,7 +62,8 @@ struct PackKey {
            transposed == o.transposed && phases == o.phases && vector == o.vector &&
            bytes == o.bytes && depthwise == o.depthwise && row_taps == o.row_taps &&
            bias == o.bias && format == o.format && direct == o.direct &&
-           block_depth == o.block_depth && pair_rows == o.pair_rows && lanes == o.lanes &&
+           block_depth == o.block_depth && pair_rows == o.pair_rows &&
+           stack_width == o.stack_width && stack_rows == o.stack_rows && lanes == o.lanes &&
            panel_rows == o.panel_rows && group_panels == o.group_panels;
   }
 };

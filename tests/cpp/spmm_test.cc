@@ -18,6 +18,7 @@ struct Problem {
   int64_t channels = 1;  // of one group
   bool direct = false;
   bool transposed = false;
+  int32_t stack_vecs = 0;  // vectors of a row of Y if tiles are stacks
   Window window;
   int64_t columns = 1;
   int32_t block_depth = 1;
@@ -43,7 +44,10 @@ std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& t
       "density %.2f, sparsity %d",
       kernel.kernel.name, p.batch, p.groups, static_cast<long long>(p.rows),
       static_cast<long long>(p.channels),
-      p.direct ? "direct" : (p.transposed ? "transposed taps" : "taps"),
+      p.direct       ? "direct"
+      : p.transposed ? "transposed taps"
+      : p.stack_vecs ? "stacks"
+                     : "taps",
       static_cast<long long>(p.window.kernel[0]), static_cast<long long>(p.window.kernel[1]),
       static_cast<long long>(p.columns), tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits,
       p.by_blocks, p.has_bias, p.has_residual, static_cast<int>(p.act.fn), p.density,
@@ -64,8 +68,14 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   PackedSpmm packed(allocator);
   const int32_t pair_rows =
       kernel.format == SpmmFormat::kCsr4 ? (p.pair_rows + 3) / 4 * 4 : p.pair_rows;
-  Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct, p.block_depth,
-                pair_rows, &packed));
+  const bool stacked = p.stack_vecs != 0;
+  Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct || stacked,
+                p.block_depth, pair_rows, &packed));
+  if (stacked) {
+    const auto width = static_cast<int32_t>(p.window.kernel[1]);
+    const auto height = static_cast<int32_t>(p.window.kernel[0]);
+    StackIds(static_cast<int32_t>(taps), width, StackRows(tiling.tile_vecs, height), &packed);
+  }
 
   SpmmArgs a;
   a.batch = p.batch;
@@ -76,8 +86,11 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.columns = p.columns;
   a.direct = p.direct;
   Bump bump(allocator);
-  if (!p.direct)
+  if (stacked) {
+    a.stack = MakeStack(p.window, p.stack_vecs, p.block_depth / static_cast<int32_t>(taps));
+  } else if (!p.direct) {
     Must(BuildTaps(p.window, p.transposed, PlaneLayout(p.window, false), tiling, &bump, &a.taps));
+  }
 
   // Direct rows may be read up to a whole vector; by taps nothing behind the plane may be.
   const int64_t plane = p.window.in[0] * p.window.in[1];
@@ -123,7 +136,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.split_panels = bounds.data();
   a.by_rows = p.by_rows;
   a.fetch_x = a.fetch_ahead = a.fetch_weights = p.fetches;
-  a.by_blocks = p.by_blocks && !squares;
+  a.by_blocks = p.by_blocks && !squares && !stacked;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
       squares ? SpmmSquareScratch(a, p.block_depth) : SpmmScratch(a, kernel.lanes, p.block_depth));
@@ -238,6 +251,40 @@ void TestEveryTile(const SpmmKernel& kernel, Random* random) {
           Expect(tiling.tile_vecs == vecs && tiling.tiles == 1, "one tile of the width asked for");
           RunProblem(p, kernel, tiling, random);
         }
+      }
+    }
+  }
+}
+
+// Stacks of every height, of whole vectors and of parts, in one block and several.
+void TestStacks(const SpmmKernel& kernel, Random* random) {
+  int number = 0;
+  for (int high = 1; high <= kernel.max_vecs; ++high) {
+    const int64_t lanes = kernel.lanes;
+    for (const int64_t wide :
+         {int64_t{1}, lanes / 2, lanes / 2 + 1, lanes, lanes + lanes / 2, 2 * lanes + 3}) {
+      for (const int64_t size : {1, 3, 5}) {
+        Problem p = SomeProblem(number++, wide, random);
+        p.direct = p.transposed = false;
+        p.window = Window();
+        p.window.spatial_rank = 2;
+        for (int d = 0; d < 2; ++d) {
+          p.window.kernel[d] = std::max<int64_t>(1, size - (number + d) % 2);
+          p.window.pad_begin[d] = random->Int(0, static_cast<int>(p.window.kernel[d]));
+          p.window.pad_end[d] = random->Int(0, static_cast<int>(p.window.kernel[d]));
+          p.window.out[d] = d == 1 ? wide : random->Int(1, 2 * high + 1);
+          // Not below 1: then Y is larger instead.
+          const int64_t pads = p.window.pad_begin[d] + p.window.pad_end[d];
+          p.window.in[d] = std::max<int64_t>(1, p.window.out[d] + p.window.kernel[d] - 1 - pads);
+          p.window.out[d] = p.window.in[d] + pads - p.window.kernel[d] + 1;
+        }
+        if (p.window.out[0] < 1 || p.window.out[1] < 1) continue;
+        p.columns = p.window.out[0] * p.window.out[1];
+        const auto taps = static_cast<int32_t>(p.window.kernel[0] * p.window.kernel[1]);
+        p.block_depth = taps * static_cast<int32_t>(number % 2 == 0 ? p.channels : 2);
+        const Tiling tiling = MakeStackTiling(p.window, kernel.lanes, high, &p.stack_vecs);
+        Expect(tiling.tile_vecs <= high, "a stack is higher than asked for");
+        RunProblem(p, kernel, tiling, random);
       }
     }
   }
@@ -417,6 +464,7 @@ int main() {
              "every format but csr4 on NEON has a kernel on every ISA");
       if (!found) continue;
       TestEveryTile(kernel, &random);
+      if (kernel.format == SpmmFormat::kCsr2 && kernel.lanes >= 8) TestStacks(kernel, &random);
       TestWidths(kernel, &random);
       TestDeep(kernel, &random);
       TestLargePanels(kernel, &random);

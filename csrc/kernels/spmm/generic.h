@@ -4,6 +4,7 @@
 
 #include "base/arch.h"
 #include "kernels/spmm/feed.h"
+#include "kernels/spmm/feed_stack.h"
 #include "kernels/spmm/micro_kernels.h"
 
 namespace sparsert {
@@ -16,7 +17,7 @@ struct BlockRange {
   int end;
 };
 
-template <typename Micro, int NV, bool kLower>
+template <typename Micro, int NV, int kLower>
 void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, BlockRange blocks,
              SpmmTile* t, float* scratch) {
   for (int block = blocks.begin; block < blocks.end; ++block) {
@@ -40,9 +41,10 @@ template <typename Micro, int NV>
 void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, BlockRange blocks,
              SpmmTile* t, float* scratch, bool lower) {
   if (Vec::kLowerLanes > 0 && lower) {
-    RunTile<Micro, NV, (Vec::kLowerLanes > 0)>(a, m, tile, x, blocks, t, scratch);
+    RunTile<Micro, NV, (Vec::kLowerLanes > 0 ? kLastLower : kNoneLower)>(a, m, tile, x, blocks, t,
+                                                                         scratch);
   } else {
-    RunTile<Micro, NV, false>(a, m, tile, x, blocks, t, scratch);
+    RunTile<Micro, NV, kNoneLower>(a, m, tile, x, blocks, t, scratch);
   }
 }
 
@@ -97,6 +99,74 @@ SRT_INLINE void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, Bloc
   }
 }
 
+template <typename Micro, int NV, int kLower>
+void RunStack(const SpmmArgs& a, const PackedMatrix& m, const StackPlace& place, const float* x,
+              StackedTile* t, float* scratch) {
+  t->x = scratch;
+  t->x_row = Vec::kLanes;
+  for (int block = 0; block < m.blocks; ++block) {
+    FeedStack<NV>(a, m, block, place, x, scratch);
+    t->block = block;
+    t->first = block == 0;
+    t->last = block + 1 >= m.blocks;
+    Micro::template Run<NV, kLower>(m, *t);
+  }
+}
+
+template <typename Micro, int NV>
+void RunStack(const SpmmArgs& a, const PackedMatrix& m, const StackPlace& place, const float* x,
+              StackedTile* t, float* scratch) {
+  if (Vec::kLowerLanes > 0 && a.stack.width - place.column <= Vec::kLowerLanes) {
+    RunStack<Micro, NV, (Vec::kLowerLanes > 0 ? kAllLower : kNoneLower)>(a, m, place, x, t,
+                                                                         scratch);
+  } else {
+    RunStack<Micro, NV, kNoneLower>(a, m, place, x, t, scratch);
+  }
+}
+
+// As RunTile, all blocks of a tile that is a stack.
+template <typename Micro, int kMaxVecs>
+SRT_INLINE void RunStack(const SpmmArgs& a, const PackedMatrix& m, int tile, const SpmmOrigin& at,
+                         StackedTile* t, float* scratch) {
+  const SpmmStack& s = a.stack;
+  const int stacks = a.tiles / s.row_vecs;
+  StackPlace place;
+  place.row = static_cast<int>(static_cast<int64_t>(tile / s.row_vecs) * s.height / stacks);
+  place.column = tile % s.row_vecs * Vec::kLanes;
+  const int vecs =
+      static_cast<int>((tile / s.row_vecs + int64_t{1}) * s.height / stacks) - place.row;
+  const int left = s.width - place.column;
+  t->partial = left < Vec::kLanes;
+  t->tail = FirstN(left);
+  t->y_vec = s.width;
+  const int64_t offset = static_cast<int64_t>(place.row) * s.width + place.column;
+  t->y = at.y + offset;
+  t->r = at.r == nullptr ? nullptr : at.r + offset;
+  t->sums = at.sums;
+  if (m.blocks > 1) {
+    t->sums -= static_cast<int64_t>(t->panel_begin) * m.panel_rows * vecs * Vec::kLanes;
+  }
+  switch (vecs) {
+#define SRT_HEIGHT(n)                                                          \
+  case n:                                                                      \
+    if (n <= kMaxVecs) {                                                       \
+      RunStack<Micro, (n <= kMaxVecs ? n : 1)>(a, m, place, at.x, t, scratch); \
+    }                                                                          \
+    break;
+    SRT_HEIGHT(1)
+    SRT_HEIGHT(2)
+    SRT_HEIGHT(3)
+    SRT_HEIGHT(4)
+    SRT_HEIGHT(5)
+    SRT_HEIGHT(6)
+    SRT_HEIGHT(7)
+    SRT_HEIGHT(8)
+#undef SRT_HEIGHT
+    default:
+      break;
+  }
+}
+
 template <typename Micro, int kMaxVecs>
 SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_t end,
                         void* scratch) {
@@ -110,7 +180,7 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     const int64_t image = item / parts / a.groups;
     const PackedMatrix& m = a.weights[group];
     const int32_t* bounds = a.split_panels + static_cast<int64_t>(group) * (a.splits + 1);
-    SpmmTile t;
+    StackedTile t;
     t.panel_begin = bounds[split];
     t.panel_end = bounds[split + 1];
     if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
@@ -128,14 +198,20 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     at.r = static_cast<const float*>(io[1]);
     if (at.r != nullptr) at.r += image * a.r_image + group * a.r_group;
     at.sums = feed + SpmmFeedFloats(a, Vec::kLanes, m.block_depth);
+    const int tile = a.by_rows ? part % tiles : part / a.splits;
+    if constexpr (Micro::kStacks) {
+      if (a.stack.row_vecs != 0) {
+        RunStack<Micro, kMaxVecs>(a, m, tile, at, &t, feed);
+        continue;
+      }
+    }
     if (a.by_blocks) {
       for (int block = 0; block < m.blocks; ++block) {
-        for (int tile = 0; tile < a.tiles; ++tile) {
-          RunTile<Micro, kMaxVecs>(a, m, tile, {block, block + 1}, at, &t, feed);
+        for (int n = 0; n < a.tiles; ++n) {
+          RunTile<Micro, kMaxVecs>(a, m, n, {block, block + 1}, at, &t, feed);
         }
       }
     } else {
-      const int tile = a.by_rows ? part % tiles : part / a.splits;
       RunTile<Micro, kMaxVecs>(a, m, tile, {0, m.blocks}, at, &t, feed);
     }
   }

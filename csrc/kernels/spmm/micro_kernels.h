@@ -9,14 +9,33 @@
 namespace sparsert {
 namespace SRT_ISA {
 
-// One vector of a tile that is NV wide; with kLower, only the lower lanes of the last one are used.
-template <int NV, bool kLower>
-SRT_INLINE Vec LoadX(const float* x, int v) {
-  return kLower && v == NV - 1 ? LoadLower(x + v * Vec::kLanes) : LoadU(x + v * Vec::kLanes);
+// Whether a micro-kernel's tiles may be StackedTile. Vectors of four lanes read few columns of a
+// row for each row's end.
+struct Stacks {
+  static constexpr bool kStacks = Vec::kLanes >= 8;
+};
+struct StacksNot {
+  static constexpr bool kStacks = false;
+};
+
+// Of which of a tile's vectors only the lower lanes are used: kLower.
+constexpr int kNoneLower = 0;
+constexpr int kLastLower = 1;
+constexpr int kAllLower = 2;
+
+template <int NV, int kLower>
+SRT_INLINE constexpr bool IsLower(int v) {
+  return kLower == kAllLower || (kLower == kLastLower && v == NV - 1);
 }
-template <int NV, bool kLower>
+
+// One vector of a tile that is NV wide.
+template <int NV, int kLower>
+SRT_INLINE Vec LoadX(const float* x, int v) {
+  return IsLower<NV, kLower>(v) ? LoadLower(x + v * Vec::kLanes) : LoadU(x + v * Vec::kLanes);
+}
+template <int NV, int kLower>
 SRT_INLINE Vec FmaX(Vec w, Vec x, Vec acc, int v) {
-  return kLower && v == NV - 1 ? FmaLower(w, x, acc) : Fma(w, x, acc);
+  return IsLower<NV, kLower>(v) ? FmaLower(w, x, acc) : Fma(w, x, acc);
 }
 
 // NEON: a multiply-add takes one factor from a lane of a Quad. Elsewhere it is broadcast as it is
@@ -49,7 +68,7 @@ SRT_INLINE void FetchWeights(const uint16_t* id, int ids, const float* w, int we
 }
 
 // Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
-template <int P, int NV, bool kLower>
+template <int P, int NV, int kLower>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const SpmmTile& t,
                            Vec (&acc)[4][NV]) {
   for (int i = 0; i < n; ++i) {
@@ -67,8 +86,8 @@ SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const Sp
   }
 }
 
-struct Pat4Micro {
-  template <int NV, bool kLower>
+struct Pat4Micro : StacksNot {
+  template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const uint16_t* count = m.counts + at * kPatterns;
@@ -112,16 +131,16 @@ struct Pat4Micro {
 };
 
 // acc += w * one K-row of the tile.
-template <int NV, bool kLower>
+template <int NV, int kLower>
 SRT_INLINE void AddRow(Vec w, const float* x, Vec (&acc)[NV]) {
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) acc[v] = FmaX<NV, kLower>(w, LoadX<NV, kLower>(x, v), acc[v], v);
 }
 
-struct CsrMicro {
+struct CsrMicro : StacksNot {
   static constexpr int kRowsAhead = 6;
 
-  template <int NV, bool kLower>
+  template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const uint16_t* count = m.counts + at * 2 * kCsrPanelRows;
@@ -194,7 +213,7 @@ struct CsrMicro {
 };
 
 // Two rows += their weights times one K-row of the tile.
-template <int NV, bool kLower>
+template <int NV, int kLower>
 SRT_INLINE void AddShared(Vec wa, Vec wb, const float* x, Vec (&a)[NV], Vec (&b)[NV]) {
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) {
@@ -206,7 +225,7 @@ SRT_INLINE void AddShared(Vec wa, Vec wb, const float* x, Vec (&a)[NV], Vec (&b)
 }
 
 // The columns of a pair of rows, by two of either kind: the most that four weights are enough for.
-template <int NV, bool kLower>
+template <int NV, int kLower>
 SRT_INLINE void AddTwos(const SpmmTile& t, const Csr2Pair& pair, const uint16_t*& id,
                         const float*& w, Vec (&a)[NV], Vec (&b)[NV]) {
   const TileRows x(t);
@@ -245,17 +264,17 @@ SRT_INLINE void AddTwos(const SpmmTile& t, const Csr2Pair& pair, const uint16_t*
   }
 }
 
-template <int NV>
-SRT_INLINE void FetchPair(const SpmmTile& t, int panel_row, const Csr2Pair& pair) {
+template <int NV, typename Tile>
+SRT_INLINE void FetchPair(const Tile& t, int panel_row, const Csr2Pair& pair) {
   FetchRow<NV>(t, panel_row + pair.row[0]);
   if (pair.row[1] != kNoRow) FetchRow<NV>(t, panel_row + pair.row[1]);
 }
 
-struct Csr2Micro {
+struct Csr2Micro : Stacks {
   static constexpr int kPairsAhead = 3;
 
-  template <int NV, bool kLower>
-  static void Run(const PackedMatrix& m, const SpmmTile& t) {
+  template <int NV, int kLower, typename Tile>
+  static void Run(const PackedMatrix& m, const Tile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * (m.panel_rows / 2);
     const uint16_t* id = m.ids + m.id_offsets[at];
@@ -354,11 +373,11 @@ SRT_INLINE void FetchGroup(const SpmmTile& t, int panel_row, const Csr4Group& gr
 
 // Half as many row ends as csr2, and successive groups of a large panel are equally long, so that
 // they are predicted.
-struct Csr4Micro {
+struct Csr4Micro : StacksNot {
   // Weights and ids of the next four groups or so: what is fetched earlier drives X from L1.
   static constexpr int kAhead = 256;
 
-  template <int NV, bool kLower>
+  template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const auto* group = reinterpret_cast<const Csr4Group*>(m.counts) + at * (m.panel_rows / 4);
@@ -433,8 +452,8 @@ SRT_INLINE void AddByLanes(const float* w, const Vec (&x)[NV], Vec (&acc)[MR][NV
 
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
-struct PanelMicro {
-  template <int NV, bool kLower>
+struct PanelMicro : StacksNot {
+  template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const int depth = m.depth - t.block * m.block_depth;

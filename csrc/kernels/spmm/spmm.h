@@ -8,7 +8,10 @@
 //   direct: from input plane k itself (1 x 1 convolution, stride 1; linear layers), or
 //   by taps: k stands for (channel, tap); a tile of columns is copied row by row into an L1-sized
 //     scratch through a TapTable, which serves every kernel size, stride, dilation and padding, and
-//     transposed convolutions.
+//     transposed convolutions; or
+//   by stacks: the same for windows of stride 1 in fewer copies (SpmmStack); ids of such weights
+//   are
+//     vectors of a block's copies.
 //
 // Columns are cut into tiles of up to `tile_vecs` vectors; K is cut into blocks of `block_depth`
 // rows so that a block's slab of X stays in L1. Partial sums between blocks live in scratch: kept
@@ -108,6 +111,11 @@ struct PackedMatrix {
   const uint32_t* run_offsets = nullptr;    // by taps: [blocks + 1], into runs
 };
 
+// Rows of the copy that the taps of a column of the kernel share.
+SRT_INLINE int32_t StackRows(int32_t tile_vecs, int32_t kernel_height) {
+  return tile_vecs + kernel_height - 1;
+}
+
 struct SpmmArgs {
   int32_t batch = 1;
   int32_t groups = 1;
@@ -121,8 +129,9 @@ struct SpmmArgs {
   bool by_blocks = false;      // an item is a row split: block by block, all its tiles
   bool fetch_ahead = false;    // R and Y are larger than what stays in L2: prefetch their rows
   bool fetch_weights = false;  // every tile reads many weights anew: prefetch them
-  bool fetch_x = false;        // X, read directly, is larger than what stays in L2
+  bool fetch_x = false;        // X, read directly or by stacks, is larger than what stays in L2
   TapTable taps;
+  SpmmStack stack;
   // Strides in floats.
   int64_t x_image = 0, x_group = 0, x_row = 0;
   int64_t r_image = 0, r_group = 0, r_row = 0;
@@ -142,6 +151,10 @@ SRT_INLINE int64_t SpmmItems(const SpmmArgs& a) {
 
 // Floats of the tap-fed tile of one block.
 SRT_INLINE int64_t SpmmFeedFloats(const SpmmArgs& a, int lanes, int block_depth) {
+  if (a.stack.row_vecs != 0) {
+    const int32_t rows = StackRows(a.tile_vecs, a.stack.kernel_height);
+    return static_cast<int64_t>(a.stack.channels) * a.stack.kernel_width * rows * lanes;
+  }
   return a.direct ? 0 : static_cast<int64_t>(block_depth) * a.tile_vecs * lanes;
 }
 

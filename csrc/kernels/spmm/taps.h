@@ -47,4 +47,19 @@ struct TapTable {
   int32_t tile_vecs = 0;  // row length of a tile; narrower tiles leave the rest unused
 };
 
+// How a window of stride 1 is fed to tiles that are stacks: a vector of columns of each of several
+// successive rows of Y. All taps of a column of the kernel share a copy of the rows they read.
+struct SpmmStack {
+  int32_t row_vecs = 0;  // vectors of a row of Y; 0: tiles are not stacks
+  int32_t height = 0;    // of Y
+  int32_t width = 0;
+  int32_t in_height = 0;
+  int32_t in_width = 0;
+  int32_t kernel_height = 0;
+  int32_t kernel_width = 0;
+  int32_t pad_top = 0;
+  int32_t pad_left = 0;
+  int32_t channels = 0;  // of a block: K-rows in their order (channel, tap) of W
+};
+
 }  // namespace sparsert

@@ -33,6 +33,28 @@ struct SpmmTile {
   Activation act;
 };
 
+// A tile of a vector of each of NV rows of a plane. `partial` and `tail` are of each vector.
+struct StackedTile : SpmmTile {
+  int64_t y_vec;  // from a vector to the next one, in Y and R
+};
+
+SRT_INLINE int64_t ColumnOf(const SpmmTile&, int v) { return v * Vec::kLanes; }
+SRT_INLINE int64_t ColumnOf(const StackedTile& t, int v) { return v * t.y_vec; }
+
+template <int NV>
+SRT_INLINE Vec LoadColumn(const StackedTile& t, const float* p, int v) {
+  return t.partial ? LoadMask(p + v * t.y_vec, t.tail) : LoadU(p + v * t.y_vec);
+}
+
+template <int NV>
+SRT_INLINE void StoreColumn(const StackedTile& t, float* p, int v, Vec a) {
+  if (t.partial) {
+    StoreMask(p + v * t.y_vec, t.tail, a);
+  } else {
+    StoreU(p + v * t.y_vec, a);
+  }
+}
+
 template <int NV>
 SRT_INLINE Vec LoadColumn(const SpmmTile& t, const float* p, int v) {
   if (v == NV - 1 && t.partial) return LoadMask(p + v * Vec::kLanes, t.tail);
@@ -49,15 +71,15 @@ SRT_INLINE void StoreColumn(const SpmmTile& t, float* p, int v, Vec a) {
 }
 
 // Asks for a row of R and of Y. Their planes lie apart by more than a hardware prefetcher follows.
-template <int NV>
-SRT_INLINE void FetchRow(const SpmmTile& t, int row) {
+template <int NV, typename Tile>
+SRT_INLINE void FetchRow(const Tile& t, int row) {
   const float* y = t.y + row * t.y_row;
 #pragma GCC unroll 8
-  for (int v = 0; v < NV; ++v) __builtin_prefetch(y + v * Vec::kLanes, 1);
+  for (int v = 0; v < NV; ++v) __builtin_prefetch(y + ColumnOf(t, v), 1);
   if (t.r == nullptr || t.r == t.y) return;
   const float* r = t.r + row * t.r_row;
 #pragma GCC unroll 8
-  for (int v = 0; v < NV; ++v) __builtin_prefetch(r + v * Vec::kLanes);
+  for (int v = 0; v < NV; ++v) __builtin_prefetch(r + ColumnOf(t, v));
 }
 
 // Asks for the partial sums of a row.
@@ -83,16 +105,16 @@ SRT_INLINE void BeginRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
 }
 
 // Activations other than Relu and Clip, on a row just stored.
-template <int NV>
-SRT_SHARED void ActivateRow(const SpmmTile& t, float* y) {
+template <int NV, typename Tile>
+SRT_SHARED void ActivateRow(const Tile& t, float* y) {
   Vec a[NV];
   for (int v = 0; v < NV; ++v) a[v] = LoadColumn<NV>(t, y, v);
   ApplyActivation(t.act, a, NV);
   for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, a[v]);
 }
 
-template <int NV>
-SRT_INLINE void EndRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
+template <int NV, typename Tile>
+SRT_INLINE void EndRow(const Tile& t, int row, Vec (&acc)[NV]) {
   if (!t.last) {
     float* sums = t.sums + row * (NV * Vec::kLanes);
 #pragma GCC unroll 8
