@@ -16,10 +16,12 @@ constexpr double kNsPerCycle = 1.0 / 3.0;
 // Bytes of a block's slab of X. A dense panel reads every row of it, so it must leave room in L1;
 // the fewer weights are left, the more a long block (fewer partial sums) is worth against rows that
 // come from L2. Factors measured on whole networks, with L1 of 32 and 48 KiB.
-// Products of bytes have fewer partial sums to keep than loops to begin: pat4 wants long blocks.
+// Products of bytes have fewer partial sums to keep than loops to begin: pat4 wants long blocks,
+// and both formats do where a dot product takes a cycle, in which L2 gives half a vector.
 int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem) {
   const CpuTraits& cpu = problem.cpu;
   const bool bytes = problem.bytes;
+  const bool one = cpu.fma_per_cycle == 1.0 && problem.columns > 16;
   const double l1 = static_cast<double>(cpu.l1d_bytes);
   if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
   double factor = density > 0.2 ? 1.1 : 1.35;
@@ -27,9 +29,9 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
     // Two multiply-adds a cycle wait for X that is not in L1.
     const double shallow = cpu.fma_per_cycle > 1.0 ? 0.07 : 0.15;
     factor = density > shallow ? 0.9 : density > 0.07 ? 1.35 : 2.0;
-    if (bytes) factor = density > 0.25 ? 0.65 : density > 0.15 ? 0.9 : 1.2;
+    if (bytes) factor = density > 0.25 ? 0.65 : one ? 2.0 : density > 0.15 ? 0.9 : 1.2;
   } else if (bytes && format == SpmmFormat::kPat4) {
-    factor = 1.6;
+    factor = one && density < 0.25 ? 2.4 : 1.6;
   }
   // Few weights share what taps have copied. The copies stay in L1 beside the planes they come
   // from.
