@@ -18,10 +18,12 @@ constexpr int64_t kLargePlane = 1024;  // columns
 // Bytes of a block's slab of X. A dense panel reads every row of it, so it must leave room in L1;
 // the fewer weights are left, the more a long block (fewer partial sums) is worth against rows that
 // come from L2. Factors measured on whole networks, with L1 of 32 and 48 KiB.
-// Products of bytes have fewer partial sums to keep than loops to begin: pat4 wants long blocks.
+// Products of bytes have fewer partial sums to keep than loops to begin: pat4 wants long blocks,
+// and both formats do where a dot product takes a cycle, in which L2 gives half a vector.
 int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem) {
   const CpuTraits& cpu = problem.cpu;
   const bool bytes = problem.bytes;
+  const bool one = cpu.fma_per_cycle == 1.0 && problem.columns > 16;
   const double l1 = static_cast<double>(cpu.l1d_bytes);
   // With one multiply-add a cycle, a panel's rows take longer than L2 needs to send the next row of
   // X: blocks are as deep as L2 allows beside the planes that taps copy from.
@@ -34,12 +36,14 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
     // Two multiply-adds a cycle wait for X that is not in L1.
     const double shallow = cpu.fma_per_cycle > 1.0 ? 0.07 : 0.15;
     factor = density > shallow ? 0.9 : density > 0.07 ? 1.35 : 2.0;
-    if (bytes) factor = density > 0.25 ? 0.65 : density > 0.15 ? 0.9 : 1.2;
+    if (bytes) factor = density > 0.25 ? 0.65 : one ? 2.0 : density > 0.15 ? 0.9 : 1.2;
     // Large planes stream through L1 as well.
     const bool streamed = problem.direct && problem.columns > kLargePlane;
     if (slow_fma && density > shallow && !streamed) factor = problem.direct ? 1.1 : 1.2;
-  } else if (format == SpmmFormat::kAny4 || (bytes && format == SpmmFormat::kPat4)) {
+  } else if (format == SpmmFormat::kAny4) {
     factor = 1.6;
+  } else if (bytes && format == SpmmFormat::kPat4) {
+    factor = one && density < 0.25 ? 2.4 : 1.6;
   }
   // Few weights share what taps have copied. The copies stay in L1 beside the planes they come
   // from.

@@ -89,6 +89,17 @@ inline Vec Centre(Vec bytes, CentredByte byte) {
   const __m256i one = _mm256_shuffle_epi8(_mm256_castps_si256(bytes.v), byte.place);
   return {_mm256_cvtepi32_ps(_mm256_sub_epi32(one, byte.zero))};
 }
+struct ScaledByte {
+  CentredByte byte;
+  Vec scale;
+};
+inline ScaledByte MakeScaledByte(int n, float scale) {
+  return {MakeCentredByte(n, 0), Set1(scale)};
+}
+inline Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
+  return Add(z, Mul(Centre(bytes, b.byte), b.scale));
+}
+constexpr bool kScalesBytesFaster = false;
 inline Vec RepeatFour(const float* p) {
   return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
 }

@@ -91,6 +91,17 @@ SRT_INLINE Vec Centre(Vec bytes, CentredByte byte) {
   const uint32x4_t one = vandq_u32(shifted, vdupq_n_u32(255));
   return {vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(one), byte.zero))};
 }
+struct ScaledByte {
+  CentredByte byte;
+  Vec scale;
+};
+SRT_INLINE ScaledByte MakeScaledByte(int n, float scale) {
+  return {MakeCentredByte(n, 0), Set1(scale)};
+}
+SRT_INLINE Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
+  return Add(z, Mul(Centre(bytes, b.byte), b.scale));
+}
+constexpr bool kScalesBytesFaster = false;
 SRT_INLINE Vec RepeatFour(const float* p) { return {vld1q_f32(p)}; }
 SRT_INLINE IntVec ToInts(Vec bits) { return {vreinterpretq_s32_f32(bits.v)}; }
 SRT_INLINE void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {

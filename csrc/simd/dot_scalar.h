@@ -105,6 +105,19 @@ inline Vec Centre(Vec bytes, CentredByte byte) {
   }
   return r;
 }
+// z plus a byte of each lane, whose zero point is 0, times `scale`. Whether that is faster than
+// with Centre().
+struct ScaledByte {
+  CentredByte byte;
+  Vec scale;
+};
+inline ScaledByte MakeScaledByte(int n, float scale) {
+  return {MakeCentredByte(n, 0), Set1(scale)};
+}
+inline Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
+  return Add(z, Mul(Centre(bytes, b.byte), b.scale));
+}
+constexpr bool kScalesBytesFaster = false;
 // p[0..3] in every four lanes.
 inline Vec RepeatFour(const float* p) { return LoadU(p); }
 inline IntVec ToInts(Vec bits) {

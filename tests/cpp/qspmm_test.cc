@@ -246,7 +246,7 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
   q.high = static_cast<int32_t>(random->Int(q.zero, 255));
   q.sum_scale = static_cast<float>(random->Uniform(0.2, 1.7));
   q.r_scale = static_cast<float>(random->Uniform(0.2, 1.7));
-  q.r_zero = static_cast<int32_t>(random->Int(0, 255));
+  q.r_zero = static_cast<int32_t>(random->Int(0, 1) == 0 ? 0 : random->Int(0, 255));
   q.out_zero = static_cast<int32_t>(random->Int(0, 255));
   q.out_low = random->Int(0, 1) == 1 ? q.out_zero : 0;
   if (random->Int(0, 2) == 0) q.zero = q.low = q.out_zero = q.out_low = 0;

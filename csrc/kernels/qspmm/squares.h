@@ -121,9 +121,9 @@ SRT_INLINE void LoadPending(const PendingSums& p, int h, IntVec (&acc)[4][NV]) {
   }
 }
 
-template <int NV, bool kResidual, bool kPlain>
+template <int NV, bool kResidual, bool kPlain, bool kScaled = false>
 SRT_INLINE void EndSquareBytes(const PendingSums& p, int end_row) {
-  const auto end = MakeByteEnd<kResidual, kPlain>(*p.tile.args, kInOrder);
+  const auto end = MakeByteEnd<kResidual, kPlain, kScaled>(*p.tile.args, kInOrder);
   for (int h = p.done; h < end_row; h += 4) {
     IntVec acc[4][NV];
     LoadPending<NV>(p, h, acc);
@@ -155,6 +155,8 @@ SRT_NOINLINE void EndSquares(const PendingSums& p, int end_row) {
       return EndSquareBytes<NV, true, false>(p, end_row);
     case ByteEndKind::kPlainResidual:
       return EndSquareBytes<NV, true, true>(p, end_row);
+    case ByteEndKind::kScaledResidual:
+      return EndSquareBytes<NV, true, true, true>(p, end_row);
   }
 }
 

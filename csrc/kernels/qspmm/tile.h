@@ -167,28 +167,34 @@ struct Residual {
   Vec sum_scale;
   Vec scale;
   CentredByte byte[4];
+  ScaledByte scaled[4];  // of a residual whose zero point is 0
 };
 
+template <bool kScaled>
 SRT_INLINE Vec AddResidual(const Residual& a, int r, Vec z, Vec bytes) {
-  const Vec centred = Round(Clamp(z, a.low, a.high));
-  return Add(Mul(centred, a.sum_scale), Mul(Centre(bytes, a.byte[r]), a.scale));
+  const Vec sum = Mul(Round(Clamp(z, a.low, a.high)), a.sum_scale);
+  if (kScaled) return AddScaledByte(sum, bytes, a.scaled[r]);
+  return Add(sum, Mul(Centre(bytes, a.byte[r]), a.scale));
 }
 
-// How the rows of a panel become bytes. Plain bytes need no zero point and no limits.
-template <bool kResidual, bool kPlain>
+// How the rows of a panel become bytes. Plain bytes need no zero point and no limits, scaled ones
+// are of a residual whose zero point is 0.
+template <bool kResidual, bool kPlain, bool kScaled = false>
 struct ByteEnd {
   static constexpr bool kHasResidual = kResidual;
   static constexpr bool kIsPlain = kPlain;
+  static constexpr bool kIsScaled = kScaled;
   ByteRange range;
   Residual add;  // kHasResidual
 };
 
-template <bool kResidual, bool kPlain>
-SRT_INLINE ByteEnd<kResidual, kPlain> MakeByteEnd(const QspmmArgs& a, const PanelRows& panel) {
+template <bool kResidual, bool kPlain, bool kScaled = false>
+SRT_INLINE ByteEnd<kResidual, kPlain, kScaled> MakeByteEnd(const QspmmArgs& a,
+                                                           const PanelRows& panel) {
   uint32_t order = 0;
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) order |= static_cast<uint32_t>(4 * r) << (8 * panel.of[r]);
-  ByteEnd<kResidual, kPlain> end;
+  ByteEnd<kResidual, kPlain, kScaled> end;
   if (!kResidual) {
     end.range = MakeByteRange(a.zero, a.low, a.high, order);
     return end;
@@ -199,12 +205,21 @@ SRT_INLINE ByteEnd<kResidual, kPlain> MakeByteEnd(const QspmmArgs& a, const Pane
   end.add.sum_scale = Set1(a.sum_scale);
   end.add.scale = Set1(a.r_scale);
 #pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) end.add.byte[r] = MakeCentredByte(panel.of[r], a.r_zero);
+  for (int r = 0; r < 4; ++r) {
+    end.add.byte[r] = MakeCentredByte(panel.of[r], a.r_zero);
+    end.add.scaled[r] = MakeScaledByte(panel.of[r], a.r_scale);
+  }
   return end;
 }
 
 // Bytes of sums alone have no residual to add and may be plain: which ByteEnd a tile wants.
-enum class ByteEndKind : uint8_t { kSums, kPlainSums, kResidual, kPlainResidual };
+enum class ByteEndKind : uint8_t {
+  kSums,
+  kPlainSums,
+  kResidual,
+  kPlainResidual,
+  kScaledResidual,  // plain bytes
+};
 
 SRT_INLINE ByteEndKind ByteEndOf(const QspmmTile& t) {
   const QspmmArgs& a = *t.args;
@@ -213,7 +228,9 @@ SRT_INLINE ByteEndKind ByteEndOf(const QspmmTile& t) {
     return is_plain ? ByteEndKind::kPlainSums : ByteEndKind::kSums;
   }
   const bool is_plain = a.out_zero == 0 && a.out_low == 0 && a.out_high == 255;
-  return is_plain ? ByteEndKind::kPlainResidual : ByteEndKind::kResidual;
+  if (!is_plain) return ByteEndKind::kResidual;
+  return kScalesBytesFaster && a.r_zero == 0 ? ByteEndKind::kScaledResidual
+                                             : ByteEndKind::kPlainResidual;
 }
 
 // The panel from `row` on, of whose rows `rows` exist; the others become the zero point, or with a
@@ -236,7 +253,7 @@ SRT_INLINE void StoreByteRows(const QspmmTile& t, int row, int rows, const Panel
     if (End::kHasResidual) {
       const Vec bytes = LoadColumn(t, r_bytes, v, NV);
 #pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) z[r] = AddResidual(end.add, r, z[r], bytes);
+      for (int r = 0; r < 4; ++r) z[r] = AddResidual<End::kIsScaled>(end.add, r, z[r], bytes);
     }
     StoreColumn(t, y, v, NV, RoundToBytes<End::kIsPlain>(z[0], z[1], z[2], z[3], end.range));
   }
@@ -255,6 +272,9 @@ SRT_INLINE void EndByteRows(const QspmmTile& t, int row, int rows, const PanelRo
       return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, false>(a, panel), acc);
     case ByteEndKind::kPlainResidual:
       return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, true>(a, panel), acc);
+    case ByteEndKind::kScaledResidual:
+      return StoreByteRows<NV>(t, row, rows, panel,
+                               MakeByteEnd<true, true, kScalesBytesFaster>(a, panel), acc);
   }
 }
 
