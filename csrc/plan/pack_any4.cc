@@ -1,8 +1,8 @@
 // Rows of a panel are paired by their numbers of non-zeros: the shorter one is filled up.
 #include "plan/pack_any4.h"
 
-#include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace sparsert {
 namespace {
@@ -51,8 +51,11 @@ Status AppendAny4Panel(const PackEntry* entries, const uint32_t* row_end, int ro
     uint8_t weight;
     while (counted.Next(&id, &weight)) ++count[r];
   }
-  std::sort(order, order + rows,
-            [&](int a, int b) { return count[a] != count[b] ? count[a] > count[b] : a < b; });
+  for (int r = 1; r < rows; ++r) {  // the longest first
+    for (int i = r; i > 0 && count[order[i]] > count[order[i - 1]]; --i) {
+      std::swap(order[i], order[i - 1]);
+    }
+  }
   Csr2Pair pairs[2];
   size_t fours = 0;
   for (int p = 0; p < 2; ++p) {
@@ -64,10 +67,10 @@ Status AppendAny4Panel(const PackEntry* entries, const uint32_t* row_end, int ro
     pairs[p] = {{row_of(0), row_of(1)}, 0, longest};
     fours += 2u * longest;
   }
-  SRT_RETURN_IF_ERROR(packed->counts.reserve_more(sizeof(pairs) / sizeof(uint16_t)));
+  constexpr size_t kCounts = 2 * (sizeof(Csr2Pair) / sizeof(uint16_t));
+  SRT_RETURN_IF_ERROR(packed->counts.reserve_more(kCounts));
   SRT_RETURN_IF_ERROR(packed->ids.reserve_more(4 * fours));
   SRT_RETURN_IF_ERROR(packed->values.reserve_more(fours));
-  constexpr size_t kCounts = sizeof(pairs) / sizeof(uint16_t);
   std::memcpy(packed->counts.extend_unchecked(kCounts), pairs, sizeof(pairs));
   for (int p = 0; p < 2; ++p) {
     uint16_t last[2] = {};  // a weight of zero reads what was read before
