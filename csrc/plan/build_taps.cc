@@ -119,33 +119,6 @@ void SetTiles(int32_t tiles, Tiling* tiling) {
   tiling->tile_vecs = (tiling->vecs + tiling->tiles - 1) / tiling->tiles;
 }
 
-Tiling MakeStackTiling(const Window& window, int lanes, int max_vecs, int32_t* row_vecs) {
-  const int64_t vecs = (window.out[1] + lanes - 1) / lanes;
-  const int64_t stacks = (window.out[0] + max_vecs - 1) / max_vecs;
-  Tiling t;
-  t.lanes = lanes;
-  t.vecs = static_cast<int32_t>(vecs * window.out[0]);
-  t.tiles = static_cast<int32_t>(vecs * stacks);
-  t.tile_vecs = static_cast<int32_t>((window.out[0] + stacks - 1) / stacks);
-  *row_vecs = static_cast<int32_t>(vecs);
-  return t;
-}
-
-SpmmStack MakeStack(const Window& window, int32_t row_vecs, int32_t channels) {
-  SpmmStack s;
-  s.row_vecs = row_vecs;
-  s.height = static_cast<int32_t>(window.out[0]);
-  s.width = static_cast<int32_t>(window.out[1]);
-  s.in_height = static_cast<int32_t>(window.in[0]);
-  s.in_width = static_cast<int32_t>(window.in[1]);
-  s.kernel_height = static_cast<int32_t>(window.kernel[0]);
-  s.kernel_width = static_cast<int32_t>(window.kernel[1]);
-  s.pad_top = static_cast<int32_t>(window.pad_begin[0]);
-  s.pad_left = static_cast<int32_t>(window.pad_begin[1]);
-  s.channels = channels;
-  return s;
-}
-
 PhaseLayout PlaneLayout(const Window& w, bool phased) {
   if (phased) return LayOutPhases(w.in[0], w.in[1], w.stride[0], w.stride[1]);
   PhaseLayout plane;

@@ -26,12 +26,6 @@ Tiling MakeTiling(int64_t columns, int lanes, int max_vecs, double preferred_vec
 // Cuts the same vectors into `tiles` tiles, at most one per vector.
 void SetTiles(int32_t tiles, Tiling* tiling);
 
-// Cuts Y into stacks (see SpmmStack) of at most `max_vecs` rows. `row_vecs`: vectors of a row.
-Tiling MakeStackTiling(const Window& window, int lanes, int max_vecs, int32_t* row_vecs);
-
-// How such a window is fed, in blocks of `channels`.
-SpmmStack MakeStack(const Window& window, int32_t row_vecs, int32_t channels);
-
 // How the input planes of a window lie: as they are, or split into the phases of its strides.
 PhaseLayout PlaneLayout(const Window& window, bool phased);
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "plan/choose_spmv.h"
+#include "plan/stacks.h"
 namespace sparsert {
 namespace {
 
@@ -122,7 +123,9 @@ double StackLanes(const Window& w, int lanes) {
 bool SetStacks(const SpmmProblem& problem, SpmmChoice* choice) {
   // With two multiply-adds a cycle, networks gain nothing.
   if (problem.cpu.fma_per_cycle > 1.0) return false;
-  if (problem.window == nullptr || choice->kernel.lanes < kMinStackLanes) return false;
+  if (!kHasStacks || problem.window == nullptr || choice->kernel.lanes < kMinStackLanes) {
+    return false;
+  }
   const Window& w = *problem.window;
   const double lanes = StackLanes(w, choice->kernel.lanes);
   if (lanes > kMaxStackLanes * static_cast<double>(w.out[1])) return false;
@@ -159,6 +162,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
   for (int i = 0; i < kMaxSpmmChoices; ++i) {
     SpmmChoice choice;
     const bool stacked = i == static_cast<int>(SpmmFormat::kCount);
+    if (stacked && !kHasStacks) break;
     const int f = stacked ? static_cast<int>(SpmmFormat::kCsr2) : i;
     const auto format = static_cast<SpmmFormat>(f);
     if (forced_format != kAnyFormat && f != forced_format) continue;
@@ -258,6 +262,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         break;
       }
       case SpmmFormat::kAny4: {
+        if (!kHasAny4) break;
         const double rows = groups * static_cast<double>(stats.rows * blocks);
         const double fours = static_cast<double>(stats.bytes) / 4.0 + rows * kAny4Padding;
         const bool slow = BytesRate(choice.kernel.kernel.isa) < 1.0;

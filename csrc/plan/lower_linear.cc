@@ -180,13 +180,10 @@ Status MatrixLayer::LowerSpmv(const SpmvChoice& choice) {
 Status MatrixLayer::LowerSpmm(int n) {
   // Feature-major activations: lanes = vectors of a slice. The last slice may have fewer of its
   // own; what is beside them in the buffers is multiplied too and goes nowhere.
-  SRT_RETURN_IF_ERROR(
-      b_->Temporary(static_cast<size_t>(in_.floats()) * sizeof(float), &product_.x));
-  SRT_RETURN_IF_ERROR(
-      b_->Temporary(static_cast<size_t>(out_.floats()) * sizeof(float), &product_.y));
+  SRT_RETURN_IF_ERROR(b_->Temporary(in_.bytes(), &product_.x));
+  SRT_RETURN_IF_ERROR(b_->Temporary(out_.bytes(), &product_.y));
   if (o_.has_residual) {
-    SRT_RETURN_IF_ERROR(
-        b_->Temporary(static_cast<size_t>(out_.floats()) * sizeof(float), &product_.r));
+    SRT_RETURN_IF_ERROR(b_->Temporary(out_.bytes(), &product_.r));
   }
   const auto vector_at = [](IoRef ref, int64_t vector, int64_t size) {
     ref.offset += static_cast<size_t>(vector * size) * sizeof(float);

@@ -62,18 +62,15 @@ Status QcolumnsLayer::Prepare(int n, Trial* trial) {
 
 Status QcolumnsLayer::Lower(int n) {
   const int64_t count = vectors_.batch;
-  const auto bytes = [](const VectorColumns& c) {
-    return static_cast<size_t>(c.floats()) * sizeof(float);
-  };
-  SRT_RETURN_IF_ERROR(b_->Temporary(bytes(in_), &product_.x));
+  SRT_RETURN_IF_ERROR(b_->Temporary(in_.bytes(), &product_.x));
   SRT_RETURN_IF_ERROR(b_->AddCopy(in_.vectors(count, vectors_.x_image), vectors_.x,
                                   in_.columns(count), product_.x));
   if (has_residual()) {
-    SRT_RETURN_IF_ERROR(b_->Temporary(bytes(out_), &product_.r));
+    SRT_RETURN_IF_ERROR(b_->Temporary(out_.bytes(), &product_.r));
     SRT_RETURN_IF_ERROR(b_->AddCopy(out_.vectors(count, vectors_.r_image), vectors_.r,
                                     out_.columns(count), product_.r));
   }
-  SRT_RETURN_IF_ERROR(b_->Temporary(bytes(out_), &product_.y));
+  SRT_RETURN_IF_ERROR(b_->Temporary(out_.bytes(), &product_.y));
   SRT_RETURN_IF_ERROR(layer_.Lower(n));
   return b_->AddCopy(out_.columns(count), product_.y, out_.vectors(count, vectors_.y_image),
                      vectors_.y);

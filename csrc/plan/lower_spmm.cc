@@ -5,8 +5,12 @@
 #include <cstdio>
 #include <cstring>
 
+#include "plan/stacks.h"
+
 namespace sparsert {
 namespace {
+
+bool IsStacked(const SpmmChoice& choice) { return kHasStacks && choice.stack_vecs != 0; }
 
 // Bytes from which on the planes of all output rows, or a layer's weights, count as far from L1.
 constexpr int64_t kFarBytes = 384 * 1024;
@@ -80,7 +84,7 @@ size_t SpmmLayer::ScratchOf(const SpmmChoice& choice, const void* whole) const {
 }
 
 void SpmmLayer::SetKey(const SpmmChoice& choice, PackKey* key) const {
-  const bool stacked = choice.stack_vecs != 0;
+  const bool stacked = IsStacked(choice);
   key->format = static_cast<int>(choice.kernel.format);
   key->direct = o_.may_be_direct || stacked;
   key->block_depth = choice.block_depth;
@@ -131,7 +135,7 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->columns = o.columns;
   a->direct = direct;
   a->by_blocks = all_tiles;
-  if (choice.stack_vecs != 0) {
+  if (IsStacked(choice)) {
     a->stack = MakeStack(o.window, choice.stack_vecs, choice.block_depth / o.key.taps);
   } else if (!direct) {
     SRT_RETURN_IF_ERROR(
@@ -153,7 +157,7 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->fetch_weights = SpmmIsPanel(choice.kernel.format) &&
                      static_cast<int64_t>(packed->values.size_bytes()) > kFarBytes;
   a->weights = packed->groups.data();
-  a->fetch_x = (direct || choice.stack_vecs != 0) &&
+  a->fetch_x = (direct || IsStacked(choice)) &&
                o.x_row * (stats_.depth / o.key.taps) * static_cast<int64_t>(sizeof(float)) >
                    b->options.cpu.l2_bytes / 2;
   a->act = o.act;
@@ -245,7 +249,7 @@ Status SpmmLayer::Rank() {
   problem.direct = o_.may_be_direct;
   problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
   problem.bytes = o_.quantised != nullptr;
-  if (MayStack()) problem.window = &o_.window;
+  if (kHasStacks && MayStack()) problem.window = &o_.window;
   const int forced = ForcedSpmm(b_->options.format);
   count_ = RankSpmm(stats_, problem, b_->options.isa, forced, choices_);
   // Of bytes there are fewer formats.
@@ -263,7 +267,7 @@ Candidate SpmmLayer::CandidateOf(int n) const {
   c.tiles = choice.tiling.tiles;
   c.tile_columns = choice.tiling.tile_vecs * choice.tiling.lanes;
   c.block_depth = choice.block_depth;
-  c.stacked = choice.stack_vecs != 0;
+  c.stacked = IsStacked(choice);
   return c;
 }
 
@@ -310,7 +314,7 @@ Status SpmmLayer::Lower(int n) {
   // Bytes have fewer formats: then the choice is not the forced one, and says so.
   const auto format = static_cast<int>(choice.kernel.format);
   if (ForcedSpmm(b_->options.format) == format) ExplainForced(b_);
-  if (choice.stack_vecs != 0) {
+  if (IsStacked(choice)) {
     NodePlan& info = b_->info();
     const size_t said = strlen(info.reason);
     snprintf(info.reason + said, sizeof(info.reason) - said, "; in stacks of %d rows",

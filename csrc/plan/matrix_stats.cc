@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "kernels/spmm/spmm.h"
+
 namespace sparsert {
 
 MatrixStats FullStats(int64_t rows, int64_t cols, int32_t groups, uint64_t nnz) {
@@ -40,7 +42,7 @@ Status ComputeStats(const Csr& w, int32_t groups, MatrixStats* stats) {
     for (uint32_t i = w.row_ptr[row]; i < w.row_ptr[row + 1]; ++i) {
       uint32_t bits;
       std::memcpy(&bits, &w.values[i], sizeof(bits));
-      for (; bits != 0; bits >>= 8) stats->bytes += (bits & 255u) != 0;
+      for (; kHasAny4 && bits != 0; bits >>= 8) stats->bytes += (bits & 255u) != 0;
       Panel& last = seen[w.col_idx[i]];
       stats->columns4 += last.of4 != panel.of4;
       stats->columns8 += last.of8 != panel.of8;

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#if !defined(SRT_ARM)  // see kHasAny4
+
 namespace sparsert {
 namespace {
 
@@ -91,3 +93,5 @@ Status AppendAny4Panel(const PackEntry* entries, const uint32_t* row_end, int ro
 }
 
 }  // namespace sparsert
+
+#endif

@@ -204,7 +204,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
   packed->format = format;
   packed->direct = direct;
   if (format == SpmmFormat::kCsr4) block_depth = std::min(block_depth, kCsr4BlockDepth);
-  if (format == SpmmFormat::kAny4) block_depth = std::min(block_depth, kAny4BlockDepth);
+  if (kHasAny4 && format == SpmmFormat::kAny4) block_depth = std::min(block_depth, kAny4BlockDepth);
   packed->block_depth = block_depth;
   const bool paired = format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4;
   const int mr = paired ? pair_rows : SpmmPanelRows(format);
@@ -302,7 +302,7 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
                                              k_begin, k_end, row_next.data() + row, packed));
           continue;
         }
-        if (format == SpmmFormat::kAny4) {
+        if (kHasAny4 && format == SpmmFormat::kAny4) {
           SRT_RETURN_IF_ERROR(AppendAny4Panel(entries.data(), row_end.data() + row, panel_rows,
                                               k_begin, k_end, row_next.data() + row, packed));
           continue;
@@ -358,13 +358,6 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
     m.run_offsets = packed->run_offsets.data() + s.run_offsets;
   }
   return Status::Ok();
-}
-
-void StackIds(int32_t taps, int32_t width, int32_t rows, PackedSpmm* packed) {
-  for (uint16_t& id : packed->ids) {
-    const int32_t tap = id % taps;
-    id = static_cast<uint16_t>((id / taps * width + tap % width) * rows + tap / width);
-  }
 }
 
 void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32_t* bounds) {

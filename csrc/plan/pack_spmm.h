@@ -60,10 +60,6 @@ Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat for
 constexpr uint32_t kDroppedColumn = 0xffffffffu;
 Status OrderTaps(int32_t taps, PackedSpmm* packed, PackedMatrix* m, Array<uint32_t>* place_of);
 
-// Ids of a packing that keeps every K-row, of blocks of whole channels, become those of stacks (see
-// FeedStack): `width` columns of the kernel, `rows` copied for each.
-void StackIds(int32_t taps, int32_t width, int32_t rows, PackedSpmm* packed);
-
 // Panel bounds that cut one group's work into `splits` parts of about equal stored weights:
 // `bounds` [splits + 1].
 void SplitPanels(const PackedMatrix& m, SpmmFormat format, int32_t splits, int32_t* bounds);

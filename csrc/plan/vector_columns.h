@@ -17,6 +17,7 @@ struct VectorColumns {
   TensorDesc vectors(int64_t count) const { return vectors(count, size); }
   TensorDesc columns(int64_t count) const;
   int64_t floats() const { return size * width; }
+  size_t bytes() const { return static_cast<size_t>(floats()) * sizeof(float); }
 };
 
 // Adds the copy of one into the other to a trial.

@@ -8,6 +8,7 @@
 
 #include "base/cpu.h"
 #include "base/platform.h"
+#include "plan/stacks.h"
 
 namespace sparsert {
 namespace {
@@ -381,7 +382,7 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
       Free(packing);
       return status;
     }
-    if (key.stack_width != 0) {
+    if (kHasStacks && key.stack_width != 0) {
       StackIds(key.taps, key.stack_width, key.stack_rows, &packing->spmm);
     }
     if (key.depthwise) {  // the last group has the rows that are left, whose planes alone exist

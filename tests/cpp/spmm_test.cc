@@ -5,6 +5,7 @@
 
 #include "plan/build_taps.h"
 #include "plan/pack_spmm.h"
+#include "plan/stacks.h"
 #include "product_harness.h"
 
 namespace sparsert {

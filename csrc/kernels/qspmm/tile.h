@@ -206,8 +206,11 @@ SRT_INLINE ByteEnd<kResidual, kPlain, kScaled> MakeByteEnd(const QspmmArgs& a,
   end.add.scale = Set1(a.r_scale);
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
-    end.add.byte[r] = MakeCentredByte(panel.of[r], a.r_zero);
-    end.add.scaled[r] = MakeScaledByte(panel.of[r], a.r_scale);
+    if (kScaled) {
+      end.add.scaled[r] = MakeScaledByte(panel.of[r], a.r_scale);
+    } else {
+      end.add.byte[r] = MakeCentredByte(panel.of[r], a.r_zero);
+    }
   }
   return end;
 }
@@ -273,8 +276,9 @@ SRT_INLINE void EndByteRows(const QspmmTile& t, int row, int rows, const PanelRo
     case ByteEndKind::kPlainResidual:
       return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, true>(a, panel), acc);
     case ByteEndKind::kScaledResidual:
-      return StoreByteRows<NV>(t, row, rows, panel,
-                               MakeByteEnd<true, true, kScalesBytesFaster>(a, panel), acc);
+      if constexpr (kScalesBytesFaster) {
+        return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, true, true>(a, panel), acc);
+      }
   }
 }
 

@@ -111,6 +111,15 @@ struct PackedMatrix {
   const uint32_t* run_offsets = nullptr;    // by taps: [blocks + 1], into runs
 };
 
+// Whether any kernel of this build knows stacks, of vectors of 8 lanes and more, and any4.
+#if defined(SRT_ARM)
+constexpr bool kHasStacks = false;
+constexpr bool kHasAny4 = false;
+#else
+constexpr bool kHasStacks = true;
+constexpr bool kHasAny4 = true;
+#endif
+
 // Rows of the copy that the taps of a column of the kernel share.
 SRT_INLINE int32_t StackRows(int32_t tile_vecs, int32_t kernel_height) {
   return tile_vecs + kernel_height - 1;
