@@ -69,7 +69,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   PackedSpmm packed(allocator);
   const int32_t pair_rows =
       kernel.format == SpmmFormat::kCsr4 ? (p.pair_rows + 3) / 4 * 4 : p.pair_rows;
-  const bool stacked = p.stack_vecs != 0;
+  const bool stacked = kHasStacks && p.stack_vecs != 0;
   Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct || stacked,
                 p.block_depth, pair_rows, &packed));
   if (stacked) {
@@ -465,7 +465,8 @@ int main() {
              "every format but csr4 on NEON has a kernel on every ISA");
       if (!found) continue;
       TestEveryTile(kernel, &random);
-      if (kernel.format == SpmmFormat::kCsr2 && kernel.lanes >= 8) TestStacks(kernel, &random);
+      if (kHasStacks && kernel.format == SpmmFormat::kCsr2 && kernel.lanes >= 8)
+        TestStacks(kernel, &random);
       TestWidths(kernel, &random);
       TestDeep(kernel, &random);
       TestLargePanels(kernel, &random);
