@@ -10,8 +10,7 @@
 //     scratch through a TapTable, which serves every kernel size, stride, dilation and padding, and
 //     transposed convolutions; or
 //   by stacks: the same for windows of stride 1 in fewer copies (SpmmStack); ids of such weights
-//   are
-//     vectors of a block's copies.
+//     are vectors of a block's copies.
 //
 // Columns are cut into tiles of up to `tile_vecs` vectors; K is cut into blocks of `block_depth`
 // rows so that a block's slab of X stays in L1. Partial sums between blocks live in scratch: kept
