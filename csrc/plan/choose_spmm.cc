@@ -33,7 +33,7 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
   if (SpmmIsDense(format)) return static_cast<int64_t>(std::min(0.75 * l1, 24.0 * 1024.0));
   double factor = density > 0.2 ? 1.1 : 1.35;
   if (slow_fma && !problem.direct) factor = 1.35;
-  if (format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4) {
+  if (format == SpmmFormat::kCsr2 || (format == SpmmFormat::kCsr4 && !(kHasAny4 && bytes))) {
     // Two multiply-adds a cycle wait for X that is not in L1.
     const double shallow = cpu.fma_per_cycle > 1.0 ? 0.07 : 0.15;
     factor = density > shallow ? 0.9 : density > 0.07 ? 1.35 : 2.0;
@@ -43,6 +43,8 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
     if (slow_fma && density > shallow && !streamed) factor = problem.direct ? 1.1 : 1.2;
   } else if (format == SpmmFormat::kAny4) {
     factor = 1.6;
+  } else if (kHasAny4 && bytes && format == SpmmFormat::kCsr4) {
+    factor = 0.75;
   } else if (bytes && format == SpmmFormat::kPat4) {
     factor = one && density < 0.25 ? 2.4 : 1.6;
   }
@@ -170,7 +172,9 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
                                      : SelectSpmm(format, isa, &choice.kernel);
     if (!found) continue;
     // Few rows have few partners of equal length; what taps feed gains too little to be measured.
-    const bool may_be_fours = stats.rows >= kCsr4MinRows && problem.direct;
+    // Of bytes: where a dot product takes as long as a load, which other formats hide less of.
+    const bool may_be_fours = stats.rows >= kCsr4MinRows && problem.direct &&
+                              (!kHasAny4 || !problem.bytes || problem.cpu.halves_vectors);
     if (format == SpmmFormat::kCsr4 && !may_be_fours && forced_format == kAnyFormat) continue;
     // Without zeros a sparse format is a dense one with needless indices.
     if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;
@@ -252,7 +256,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
                  groups * static_cast<double>(stats.rows * blocks) * (12.0 + 2.0 * nv);
         break;
       case SpmmFormat::kCsr4:
-        cycles = nnz * std::max(nv / fma * 1.08, 1.5) +
+        cycles = nnz * std::max(nv / fma * (kHasAny4 && problem.bytes ? 1.25 : 1.08), 1.5) +
                  groups * static_cast<double>(stats.rows * blocks) * (10.0 + 2.0 * nv);
         break;
       case SpmmFormat::kPat4: {

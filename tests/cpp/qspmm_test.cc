@@ -195,8 +195,10 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
   Csr csr(allocator);
   FillQuads(w, all_rows, p.channels, taps, &csr);
   PackedSpmm packed(allocator);
+  const int fours = random->Int(0, 1) == 0 ? 8 : kQspmmCsr4Rows;
+  const int pair_rows = kernel.format == SpmmFormat::kCsr4 ? fours : kQspmmCsr2Rows;
   Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct, p.block_depth,
-                kQspmmCsr2Rows, &packed));
+                pair_rows, &packed));
 
   QspmmArgs q;
   SpmmArgs& a = q.product;
@@ -562,7 +564,7 @@ int main() {
   Random random(21);
   const SpmmFormat formats[] = {SpmmFormat::kDense, SpmmFormat::kDense8, SpmmFormat::kPat4,
                                 SpmmFormat::kCsr2,  SpmmFormat::kBsr4,   SpmmFormat::kBsr8,
-                                SpmmFormat::kAny4};
+                                SpmmFormat::kAny4,  SpmmFormat::kCsr4};
   const SpmmFormat squares[] = {SpmmFormat::kDense16, SpmmFormat::kBits16};
   int found = 0;
   for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon, Isa::kNeonDot}) {
@@ -574,7 +576,7 @@ int main() {
     for (const SpmmFormat format : formats) {
       QspmmKernel kernel;
       const bool is_arm = isa == Isa::kNeon || isa == Isa::kNeonDot;
-      if (format == SpmmFormat::kAny4 && is_arm) continue;
+      if (is_arm && (format == SpmmFormat::kAny4 || format == SpmmFormat::kCsr4)) continue;
       if (!SelectQspmm(format, isa, &kernel) || kernel.kernel.isa != isa) {
         Fail("every format has a kernel on every instruction set");
         continue;

@@ -214,15 +214,18 @@ def test_layer(name: str, engine: Engine, size: int) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES_OF_BYTES, ids=str)
+@pytest.mark.parametrize("forced", ["any4", "csr4"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer_by_any_four(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layer_by_fours(
+    name: str, forced: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not engine.is_native:
         pytest.skip("has no formats")
-    monkeypatch.setenv("SPARSERT_FORMAT", "any4")
+    monkeypatch.setenv("SPARSERT_FORMAT", forced)
     test_layer(name, engine, 3)
     kernels = [row["kernel"] for row in on(engine, name).explain().to_dict()["rows"]]
     products = [kernel for kernel in kernels if kernel.startswith("qspmm_")]
-    assert all(k.startswith("qspmm_any4_i8_") or "_neon" in k for k in products)
+    assert all(k.startswith(f"qspmm_{forced}_i8_") or "_neon" in k for k in products)
 
 
 def _vectors(zeros: float, inputs: int, block: int) -> onnx.ModelProto:

@@ -60,7 +60,14 @@ SRT_INLINE void AddFours(int n, const uint16_t*& id, const float*& w, const floa
 }
 
 struct Any4Micro {
-  static constexpr bool kTurnsX = true;
+  static constexpr bool kPreparesX = true;
+
+  template <int NV>
+  static const float* PrepareX(const float* x, int64_t x_row, int depth, float* rows) {
+    TurnRows<NV>(x, x_row, depth, rows);
+    return rows;
+  }
+
   template <int NV>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;

@@ -7,6 +7,7 @@
 
 #include "base/arch.h"
 #include "kernels/qspmm/any4.h"
+#include "kernels/qspmm/csr4.h"
 #include "kernels/qspmm/micro_kernels.h"
 
 namespace sparsert {
@@ -42,11 +43,11 @@ void RunTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float
       t->x = scratch;
       t->x_row = NV * Vec::kLanes;
     }
-    if (Micro::kTurnsX) {
+    if constexpr (Micro::kPreparesX) {
       float* rows = scratch + SpmmFeedFloats(a, Vec::kLanes, m.block_depth);
-      const int depth = m.depth - block * m.block_depth;
-      TurnRows<NV>(t->x, t->x_row, depth < m.block_depth ? depth : m.block_depth, rows);
-      t->x = rows;
+      const int left = m.depth - block * m.block_depth;
+      const int depth = left < m.block_depth ? left : m.block_depth;
+      t->x = Micro::template PrepareX<NV>(t->x, t->x_row, depth, rows);
     }
     t->block = block;
     t->first = block == 0;
@@ -72,8 +73,10 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
     float* s = static_cast<float*>(scratch);
     // Scratch holds the sums of the item's rows.
     const int64_t row_begin = static_cast<int64_t>(t.panel_begin) * m.panel_rows;
-    const int64_t turned = Micro::kTurnsX ? QspmmTurnedFloats(Vec::kLanes, m.block_depth) : 0;
-    t.sums = reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth) + turned);
+    const int64_t prepared =
+        Micro::kPreparesX ? QspmmPreparedFloats(Vec::kLanes, m.block_depth) : 0;
+    t.sums =
+        reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth) + prepared);
     if (m.blocks > 1) t.sums -= row_begin * vecs * Vec::kLanes;
     switch (vecs) {
 #define SRT_WIDTH(n)                                                                  \
@@ -131,6 +134,7 @@ SRT_DEFINE(Bsr8)
 SRT_DEFINE(Dense8)
 #if !defined(SRT_ARM)  // not measured there, and small devices have the other formats
 SRT_DEFINE(Any4)
+SRT_DEFINE(Csr4)
 #endif
 #undef SRT_DEFINE
 #undef SRT_TABLE

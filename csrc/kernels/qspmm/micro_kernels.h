@@ -56,7 +56,7 @@ SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const Qs
 }
 
 struct Pat4Micro {
-  static constexpr bool kTurnsX = false;
+  static constexpr bool kPreparesX = false;
   template <int NV>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
@@ -125,7 +125,7 @@ SRT_INLINE void AddPair(const Csr2Pair& pair, const uint16_t*& id, const float*&
 // Panels of four rows, as two pairs (see Csr2Pair): their sums stay in registers until the four
 // rows become bytes.
 struct Csr2Micro {
-  static constexpr bool kTurnsX = false;
+  static constexpr bool kPreparesX = false;
   template <int NV>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
@@ -151,7 +151,7 @@ struct Csr2Micro {
 // Panels of MR (4 or 8) rows whose stored columns are whole: blocks of MR x 4, or every column.
 template <int MR, bool kIndexed>
 struct PanelMicro {
-  static constexpr bool kTurnsX = false;
+  static constexpr bool kPreparesX = false;
   template <int NV>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;

@@ -68,9 +68,14 @@ bool SelectQspmm(SpmmFormat format, Isa isa, QspmmKernel* kernel) {
 
 size_t QspmmScratch(const QspmmArgs& a, const QspmmKernel& kernel, int block_depth) {
   const size_t bytes = SpmmScratch(a.product, kernel.lanes, block_depth);
-  if (kernel.format == SpmmFormat::kAny4) {
-    return bytes +
-           static_cast<size_t>(QspmmTurnedFloats(kernel.lanes, block_depth)) * sizeof(float);
+  if (kHasAny4 && (kernel.format == SpmmFormat::kAny4 || kernel.format == SpmmFormat::kCsr4)) {
+    // One block of csr4 has sums in memory as well.
+    const int64_t panel =
+        kernel.format == SpmmFormat::kCsr4
+            ? static_cast<int64_t>(kQspmmCsr4Rows) * a.product.tile_vecs * kernel.lanes
+            : 0;
+    return bytes + static_cast<size_t>(QspmmPreparedFloats(kernel.lanes, block_depth) + panel) *
+                       sizeof(float);
   }
   if (!SpmmHasSquares(kernel.format)) return bytes;
   const SquareScratchFloats s = SquareScratchOf(a.product, block_depth);

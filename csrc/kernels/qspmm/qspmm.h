@@ -32,8 +32,9 @@
 
 namespace sparsert {
 
-// Rows of a panel of SpmmFormat::kCsr2 here: those whose bytes lie together.
+// Rows of a panel of SpmmFormat::kCsr2 here: those whose bytes lie together; and of kCsr4.
 constexpr int kQspmmCsr2Rows = 4;
+constexpr int kQspmmCsr4Rows = 64;
 
 struct QspmmArgs {
   SpmmArgs product;  // act, bias and R: of an f32 Y. y_group, r_group: planes of four rows, or rows
@@ -102,9 +103,10 @@ SRT_INLINE SquareScratchFloats SquareScratchOf(const SpmmArgs& a, int block_dept
 }
 
 // Vectors of the widest tile of SpmmFormat::kAny4, and floats of scratch of a block's slab of X
-// turned to rows of bytes, of a vector each; partial sums of rows follow.
+// turned to rows of bytes, of a vector each, or of kCsr4, whose tiles are narrower, side by side;
+// partial sums of rows follow.
 constexpr int kAny4Vecs = 4;
-SRT_INLINE int64_t QspmmTurnedFloats(int lanes, int block_depth) {
+SRT_INLINE int64_t QspmmPreparedFloats(int lanes, int block_depth) {
   return static_cast<int64_t>(block_depth) * 4 * lanes;
 }
 

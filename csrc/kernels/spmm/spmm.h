@@ -110,7 +110,8 @@ struct PackedMatrix {
   const uint32_t* run_offsets = nullptr;    // by taps: [blocks + 1], into runs
 };
 
-// Whether any kernel of this build knows stacks, of vectors of 8 lanes and more, and any4.
+// Whether any kernel of this build knows stacks, of vectors of 8 lanes and more, and any4 and, of
+// bytes, csr4.
 #if defined(SRT_ARM)
 constexpr bool kHasStacks = false;
 constexpr bool kHasAny4 = false;
