@@ -44,7 +44,7 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
   } else if (format == SpmmFormat::kAny4) {
     factor = 1.6;
   } else if (kHasAny4 && bytes && format == SpmmFormat::kCsr4) {
-    factor = 0.75;
+    factor = 1.0;
   } else if (bytes && format == SpmmFormat::kPat4) {
     factor = one && density < 0.25 ? 2.4 : 1.6;
   }

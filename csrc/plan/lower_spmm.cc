@@ -119,9 +119,9 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
   if (format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4) {
     const bool is_split = by_rows || parallel < wanted;
-    key->pair_rows = o.quantised == nullptr ? PairRows(format, stats_.rows, threads, is_split)
-                     : kHasAny4 && format == SpmmFormat::kCsr4 ? kQspmmCsr4Rows
-                                                               : kQspmmCsr2Rows;
+    const bool stores_rows = o.quantised != nullptr && !(kHasAny4 && format == SpmmFormat::kCsr4);
+    key->pair_rows =
+        stores_rows ? kQspmmCsr2Rows : PairRows(format, stats_.rows, threads, is_split);
   }
   const PackedSpmm* packed = nullptr;
   SRT_RETURN_IF_ERROR(b->weights->Spmm(*key, &packed));

@@ -195,7 +195,7 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
   Csr csr(allocator);
   FillQuads(w, all_rows, p.channels, taps, &csr);
   PackedSpmm packed(allocator);
-  const int fours = random->Int(0, 1) == 0 ? 8 : kQspmmCsr4Rows;
+  const int fours = random->Int(0, 1) == 0 ? 8 : kCsr4PanelRows;
   const int pair_rows = kernel.format == SpmmFormat::kCsr4 ? fours : kQspmmCsr2Rows;
   Must(PackSpmm(csr, p.groups, static_cast<int32_t>(taps), kernel.format, p.direct, p.block_depth,
                 pair_rows, &packed));

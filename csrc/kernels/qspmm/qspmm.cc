@@ -70,10 +70,10 @@ size_t QspmmScratch(const QspmmArgs& a, const QspmmKernel& kernel, int block_dep
   const size_t bytes = SpmmScratch(a.product, kernel.lanes, block_depth);
   if (kHasAny4 && (kernel.format == SpmmFormat::kAny4 || kernel.format == SpmmFormat::kCsr4)) {
     // One block of csr4 has sums in memory as well.
-    const int64_t panel =
-        kernel.format == SpmmFormat::kCsr4
-            ? static_cast<int64_t>(kQspmmCsr4Rows) * a.product.tile_vecs * kernel.lanes
-            : 0;
+    const int64_t panel = kernel.format == SpmmFormat::kCsr4
+                              ? static_cast<int64_t>(a.product.weights[0].panel_rows) *
+                                    a.product.tile_vecs * kernel.lanes
+                              : 0;
     return bytes + static_cast<size_t>(QspmmPreparedFloats(kernel.lanes, block_depth) + panel) *
                        sizeof(float);
   }

@@ -32,9 +32,8 @@
 
 namespace sparsert {
 
-// Rows of a panel of SpmmFormat::kCsr2 here: those whose bytes lie together; and of kCsr4.
+// Rows of a panel of SpmmFormat::kCsr2 here: those whose bytes lie together.
 constexpr int kQspmmCsr2Rows = 4;
-constexpr int kQspmmCsr4Rows = 64;
 
 struct QspmmArgs {
   SpmmArgs product;  // act, bias and R: of an f32 Y. y_group, r_group: planes of four rows, or rows
