@@ -30,45 +30,6 @@ SRT_INLINE void TransformPatch(const Vec (&d)[kWstemInputs], Vec (&out)[kWstemIn
 constexpr int kPointOf[kWstemInputs] = {0, 1, 2, 3, 4, 0, 1, 2, 4};
 SRT_INLINE int ParityOf(int input) { return input >= kWstemPoints ? 1 : 0; }
 
-// The sums of a panel's products at all points, of a strip of NV vectors. u, v: [points][K-rows] of
-// weights and of vectors; m: [points][kWstemRows] of vectors.
-template <int NV, bool kLower>
-void MultiplyPanel(const float* u, const float* v, int in_channels, float* m) {
-  constexpr int kFull = kLower ? NV - 1 : NV;
-  for (int column = 0; column < kWstemPoints; ++column) {
-    for (int row = 0; row < kWstemPoints; ++row) {
-      Vec acc[kWstemRows][NV];
-#pragma GCC unroll 4
-      for (int r = 0; r < kWstemRows; ++r) {
-#pragma GCC unroll 4
-        for (int i = 0; i < NV; ++i) acc[r][i] = Zero();
-      }
-      for (int k = WstemDepth(column, row, in_channels); k > 0; --k) {
-        Vec x[NV];
-#pragma GCC unroll 4
-        for (int i = 0; i < NV; ++i) {
-          x[i] = i < kFull ? Load(v + i * Vec::kLanes) : LoadLower(v + i * Vec::kLanes);
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < kWstemRows; ++r) {
-          const Vec w = Set1(u[r]);
-#pragma GCC unroll 4
-          for (int i = 0; i < NV; ++i) {
-            acc[r][i] = i < kFull ? Fma(w, x[i], acc[r][i]) : FmaLower(w, x[i], acc[r][i]);
-          }
-        }
-        u += kWstemRows;
-        v += NV * Vec::kLanes;
-      }
-#pragma GCC unroll 4
-      for (int r = 0; r < kWstemRows; ++r) {
-#pragma GCC unroll 4
-        for (int i = 0; i < NV; ++i, m += Vec::kLanes) Store(m, acc[r][i]);
-      }
-    }
-  }
-}
-
 // Of a patch, in the order row by row.
 struct Outputs {
   Vec at[4];
@@ -82,19 +43,88 @@ SRT_INLINE void TransformPoints(const Vec (&p)[kWstemPoints], Vec one, Vec* y0, 
   *y1 = Add(Fma(two, p[3], p[4]), Sub(p[1], p[2]));
 }
 
-// A^T M A, the points `apart` floats from each other.
-SRT_INLINE Outputs TransformSums(const float* m, int apart, Vec one) {
-  Vec t[2][kWstemPoints];
-#pragma GCC unroll 5
-  for (int column = 0; column < kWstemPoints; ++column) {
+SRT_INLINE Vec UnknownOne() {
+  Vec one = Set1(1.0f);
+  KeepInRegister(&one);
+  return one;
+}
+
+// A panel's products at a point, of a strip of NV vectors. u, v: K-rows of weights and of vectors.
+template <int NV, bool kLower>
+SRT_INLINE void MultiplyPoint(const float*& u, const float*& v, int depth,
+                              Vec (&acc)[kWstemRows][NV]) {
+  constexpr int kFull = kLower ? NV - 1 : NV;
+#pragma GCC unroll 4
+  for (int r = 0; r < kWstemRows; ++r) {
+#pragma GCC unroll 4
+    for (int i = 0; i < NV; ++i) acc[r][i] = Zero();
+  }
+  for (int k = depth; k > 0; --k) {
+    Vec x[NV];
+#pragma GCC unroll 4
+    for (int i = 0; i < NV; ++i) {
+      x[i] = i < kFull ? Load(v + i * Vec::kLanes) : LoadLower(v + i * Vec::kLanes);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kWstemRows; ++r) {
+      const Vec w = Set1(u[r]);
+#pragma GCC unroll 4
+      for (int i = 0; i < NV; ++i) {
+        acc[r][i] = i < kFull ? Fma(w, x[i], acc[r][i]) : FmaLower(w, x[i], acc[r][i]);
+      }
+    }
+    u += kWstemRows;
+    v += NV * Vec::kLanes;
+  }
+}
+
+// The floats of a vector of outputs between the two transforms: [columns of points][2 rows].
+constexpr int kHalfDone = 2 * kWstemPoints * kWstemLanes;
+
+// A panel's products at a column of points, transformed by A^T: `half` is [kWstemRows][NV] times
+// kHalfDone floats. u, v: [points][K-rows]; m: memory for four points' products.
+template <int NV, bool kLower>
+SRT_NOINLINE void MultiplyColumn(const float* u, const float* v, int column, int in_channels,
+                                 float* m, float* half) {
+  constexpr int kPoint = kWstemRows * NV * Vec::kLanes;
+  Vec acc[kWstemRows][NV];
+  for (int row = 0; row + 1 < kWstemPoints; ++row) {
+    MultiplyPoint<NV, kLower>(u, v, WstemDepth(column, row, in_channels), acc);
+    float* to = m + row * kPoint;
+#pragma GCC unroll 4
+    for (int r = 0; r < kWstemRows; ++r) {
+#pragma GCC unroll 4
+      for (int i = 0; i < NV; ++i, to += Vec::kLanes) Store(to, acc[r][i]);
+    }
+  }
+  MultiplyPoint<NV, kLower>(u, v, WstemDepth(column, kWstemPoints - 1, in_channels), acc);
+  const Vec one = UnknownOne();
+#pragma GCC unroll 4
+  for (int r = 0; r < kWstemRows; ++r) {
+#pragma GCC unroll 4
+    for (int i = 0; i < NV; ++i, m += Vec::kLanes, half += kHalfDone) {
+      const Vec p[kWstemPoints] = {Load(m), Load(m + kPoint), Load(m + 2 * kPoint),
+                                   Load(m + 3 * kPoint), acc[r][i]};
+      Vec y[2];
+      TransformPoints(p, one, &y[0], &y[1]);
+      Store(half, y[0]);
+      Store(half + Vec::kLanes, y[1]);
+    }
+  }
+}
+
+// The outputs of a vector of patches.
+SRT_INLINE Outputs TransformHalf(const float* half, Vec one) {
+  Outputs out;
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
     Vec p[kWstemPoints];
 #pragma GCC unroll 5
-    for (int row = 0; row < kWstemPoints; ++row, m += apart) p[row] = Load(m);
-    TransformPoints(p, one, &t[0][column], &t[1][column]);
+    for (int column = 0; column < kWstemPoints; ++column) {
+      p[column] = Load(half + (2 * column + i) * Vec::kLanes);
+    }
+    TransformPoints(p, one, &out.at[2 * i], &out.at[2 * i + 1]);
   }
-  Outputs out;
-  TransformPoints(t[0], one, &out.at[0], &out.at[1]);
-  TransformPoints(t[1], one, &out.at[2], &out.at[3]);
   return out;
 }
 
@@ -118,7 +148,8 @@ class WstemRun {
     ring_ = plain_ + floats_.plain;
     v_ = ring_ + floats_.ring;
     m_ = v_ + floats_.v;
-    row_ = m_ + floats_.m;
+    half_ = m_ + floats_.m;
+    row_ = half_ + floats_.half;
     edge_ = row_ + floats_.row;
     const bool clip = a.act.fn == UnaryFn::kClip;
     low_ = clip ? a.act.alpha : a.act.fn == UnaryFn::kRelu ? 0.0f : -__builtin_inff();
@@ -311,28 +342,35 @@ class WstemRun {
 
   template <int NV, bool kLower>
   void RunStrip(int64_t first_vec) {
-    const int64_t panel_floats = static_cast<int64_t>(kWstemRows) * kWstemProducts * a_.in_channels;
-    for (int64_t panel = 0; panel < WstemPanels(a_); ++panel) {
-      MultiplyPanel<NV, kLower>(a_.packed + panel * panel_floats, v_, a_.in_channels, m_);
-      if (a_.pool) {
-        EndPanel<NV, true>(panel, first_vec);
-      } else {
-        EndPanel<NV, false>(panel, first_vec);
+    const int64_t panels = WstemPanels(a_);
+    constexpr int64_t kPanelHalf = static_cast<int64_t>(kWstemRows) * NV * kHalfDone;
+    const float* u = a_.packed;
+    const float* v = v_;
+    for (int column = 0; column < kWstemPoints; ++column) {
+      const int depth = kWstemInputs * WstemParities(column) * a_.in_channels;
+      float* half = half_ + column * 2 * Vec::kLanes;
+      for (int64_t panel = 0; panel < panels; ++panel) {
+        MultiplyColumn<NV, kLower>(u, v, column, a_.in_channels, m_, half + panel * kPanelHalf);
+        u += depth * kWstemRows;
       }
+      v += depth * NV * Vec::kLanes;
+    }
+    if (a_.pool) {
+      EndStrip<NV, true>(first_vec);
+    } else {
+      EndStrip<NV, false>(first_vec);
     }
   }
 
   template <int NV, bool kPool>
-  SRT_NOINLINE void EndPanel(int64_t panel, int64_t first_vec) {
-    Vec one = Set1(1.0f);
-    KeepInRegister(&one);
-    const int64_t end = PanelEnd(panel);
-    const float* m = m_;
-    for (int64_t channel = panel * kWstemRows; channel < end; ++channel) {
+  SRT_NOINLINE void EndStrip(int64_t first_vec) {
+    const Vec one = UnknownOne();
+    const float* half = half_;
+    for (int64_t channel = 0; channel < a_.channels; ++channel) {
       Vec before = kPool ? Load(edge_ + channel * Vec::kLanes) : Zero();
 #pragma GCC unroll 4
-      for (int i = 0; i < NV; ++i, m += Vec::kLanes) {
-        const Outputs out = TransformSums(m, kWstemRows * NV * Vec::kLanes, one);
+      for (int i = 0; i < NV; ++i, half += kHalfDone) {
+        const Outputs out = TransformHalf(half, one);
         if (kPool) {
           EndPooled(channel, first_vec + i, out, &before);
         } else {
@@ -358,10 +396,6 @@ class WstemRun {
     }
   }
 
-  int64_t PanelEnd(int64_t panel) const {
-    const int64_t end = (panel + 1) * kWstemRows;
-    return end < a_.channels ? end : a_.channels;
-  }
   Vec BiasOf(int64_t channel) const { return a_.bias == nullptr ? Zero() : Set1(a_.bias[channel]); }
 
   inline void EndPair(int64_t channel, int64_t vec, const Outputs& sums) const {
@@ -415,6 +449,7 @@ class WstemRun {
   float* ring_;
   float* v_;
   float* m_;
+  float* half_;
   float* row_;
   float* edge_;
   float low_, high_;

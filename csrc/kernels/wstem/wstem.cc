@@ -60,11 +60,11 @@ bool PackWstem(const StemArgs& a, float* to) {
   for (int64_t i = 0; i < count; ++i) {
     if (!std::isfinite(a.weights[i])) return false;
   }
-  for (int64_t panel = 0; panel < WstemPanels(a); ++panel) {
-    for (int at = 0; at < kWstemPoints * kWstemPoints; ++at) {
-      const int column = at / kWstemPoints;
-      const int row = at % kWstemPoints;
-      const int parities = WstemParities(column);
+  for (int64_t at = 0; at < kWstemPoints * WstemPanels(a); ++at) {
+    const int column = static_cast<int>(at / WstemPanels(a));
+    const int64_t panel = at % WstemPanels(a);
+    const int parities = WstemParities(column);
+    for (int row = 0; row < kWstemPoints; ++row) {
       for (int k = 0; k < WstemDepth(column, row, a.in_channels); ++k) {
         const int both = k / a.in_channels;
         for (int r = 0; r < kWstemRows; ++r, ++to) {
@@ -89,7 +89,8 @@ WstemFloats WstemFloatsOf(const StemArgs& a) {
   s.plain = kWstemInputs * a.in_channels * s.phases;
   s.ring = kWstemInputs * a.in_channels * kWstemInputs * vecs * kWstemLanes;
   s.v = kWstemProducts * a.in_channels * strip;
-  s.m = kWstemPoints * kWstemPoints * kWstemRows * strip;
+  s.m = (kWstemPoints - 1) * kWstemRows * strip;
+  s.half = WstemPanels(a) * kWstemRows * 2 * kWstemPoints * strip;
   s.row = a.pool ? a.channels * vecs * 2 * kWstemLanes : 0;
   s.edge = a.pool ? a.channels * kWstemLanes : 0;
   return s;
@@ -97,7 +98,8 @@ WstemFloats WstemFloatsOf(const StemArgs& a) {
 
 size_t WstemScratch(const StemArgs& a) {
   const WstemFloats s = WstemFloatsOf(a);
-  return static_cast<size_t>(s.plain + s.ring + s.v + s.m + s.row + s.edge) * sizeof(float);
+  return static_cast<size_t>(s.plain + s.ring + s.v + s.m + s.half + s.row + s.edge) *
+         sizeof(float);
 }
 
 }  // namespace sparsert

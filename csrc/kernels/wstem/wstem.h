@@ -25,8 +25,9 @@
 // Gray, "Fast Algorithms for Convolutional Neural Networks", 2015.)
 //
 // A row of patches is computed at a time, in strips of up to four vectors of patches; its products
-// for a panel of output channels at a time. Where an input of the row of patches is infinite or
-// NaN, or a weight is, it is computed by direct summation.
+// column by column of points, so that L1 keeps the inputs that all output channels read, and what a
+// column adds to is kept in L2. Where an input of the row of patches is infinite or NaN, or a
+// weight is, it is computed by direct summation.
 //
 // io, work items and `pool` are those of stem.
 #pragma once
@@ -69,7 +70,7 @@ SRT_INLINE int64_t WstemPatchVecs(const StemArgs& a) {
   return ((columns + 1) / 2 + kWstemLanes - 1) / kWstemLanes;
 }
 
-// [panels][columns of points][rows of points][K-rows][kWstemRows]; K-rows in the order [parity of
+// [columns of points][panels][rows of points][K-rows][kWstemRows]; K-rows in the order [parity of
 // the row][parity of the column][channel].
 SRT_INLINE int64_t WstemPackedFloats(const StemArgs& a) {
   return WstemPanels(a) * kWstemRows * kWstemProducts * a.in_channels;
@@ -83,7 +84,8 @@ struct WstemFloats {
   int64_t plain;   // those of all rows of a row of patches
   int64_t ring;    // rows of X, transformed by columns: [9][channels][9][columns]
   int64_t v;       // transformed inputs of a strip
-  int64_t m;       // sums of a panel's products
+  int64_t m;       // a panel's products at four points
+  int64_t half;    // of all channels, between the two transforms of a strip's products
   int64_t row;     // pool: the last output row, [channels][vectors][even, odd]
   int64_t edge;    // pool: the odd columns of a strip's last vector, of each channel
 };
