@@ -161,12 +161,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
   const bool full = density >= kFullDensity;
   for (int i = 0; i < kMaxSpmmChoices; ++i) {
     SpmmChoice choice;
-    const bool stacked = i >= static_cast<int>(SpmmFormat::kCount);
+    const bool stacked = i == static_cast<int>(SpmmFormat::kCount);
     if (stacked && !kHasStacks) break;
-    const auto format = !stacked                                    ? static_cast<SpmmFormat>(i)
-                        : i == static_cast<int>(SpmmFormat::kCount) ? SpmmFormat::kCsr2
-                                                                    : SpmmFormat::kBsr4;
-    const int f = static_cast<int>(format);
+    const int f = stacked ? static_cast<int>(SpmmFormat::kCsr2) : i;
+    const auto format = static_cast<SpmmFormat>(f);
     if (forced_format != kAnyFormat && f != forced_format) continue;
     const bool found = problem.bytes ? SelectQspmm(format, isa, &choice.kernel)
                                      : SelectSpmm(format, isa, &choice.kernel);

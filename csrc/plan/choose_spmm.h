@@ -32,8 +32,8 @@ struct SpmmChoice {
   double predicted_ns = 0.0;  // one thread
 };
 
-// The last ones: csr2 and bsr4 whose tiles are stacks.
-constexpr int kMaxSpmmChoices = static_cast<int>(SpmmFormat::kCount) + (kHasStacks ? 2 : 1);
+// The last one: csr2 whose tiles are stacks.
+constexpr int kMaxSpmmChoices = static_cast<int>(SpmmFormat::kCount) + 1;
 
 // Candidates with their predicted times, best first. Returns their number. `forced_format`:
 // kAnyFormat, or the only SpmmFormat to consider.

@@ -456,12 +456,11 @@ SRT_INLINE void AddByLanes(const float* w, const Vec (&x)[NV], Vec (&acc)[MR][NV
 
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
-struct PanelMicro {
-  static constexpr bool kStacks = kIndexed && MR == 4 && Vec::kLanes >= 8;
+struct PanelMicro : StacksNot {
   static constexpr bool kJoins = MR == 4 && Vec::kLowerLanes >= MR;
 
-  template <int NV, int kLower, typename Tile>
-  static void Run(const PackedMatrix& m, const Tile& t) {
+  template <int NV, int kLower>
+  static void Run(const PackedMatrix& m, const SpmmTile& t) {
     constexpr bool kJoin = kLower == kJoined;
     constexpr int kWhole = kJoin ? NV - 1 : NV;
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;

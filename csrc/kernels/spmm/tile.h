@@ -153,8 +153,8 @@ SRT_INLINE void EndRow(const Tile& t, int row, Vec (&acc)[NV]) {
 }
 
 // EndRow for those of `rows` successive rows that exist, their sums in memory.
-template <int NV, typename Tile>
-SRT_SHARED void EndStoredRows(const Tile& t, int row, int rows, const Vec* sums) {
+template <int NV>
+SRT_SHARED void EndStoredRows(const SpmmTile& t, int row, int rows, const Vec* sums) {
   for (int r = 0; r < rows; ++r, sums += NV) {
     Vec acc[NV];
 #pragma GCC unroll 8
@@ -164,8 +164,8 @@ SRT_SHARED void EndStoredRows(const Tile& t, int row, int rows, const Vec* sums)
 }
 
 // The same for the rows of a panel, their sums in registers.
-template <int MR, int NV, int kWidth = NV, typename Tile>
-SRT_INLINE void EndRows(const Tile& t, int row, int rows, Vec (&acc)[MR][NV]) {
+template <int MR, int NV, int kWidth = NV>
+SRT_INLINE void EndRows(const SpmmTile& t, int row, int rows, Vec (&acc)[MR][NV]) {
   if (Vec::kShortCode) {
     Vec sums[MR][NV];
 #pragma GCC unroll 8
