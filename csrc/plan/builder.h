@@ -17,7 +17,7 @@ namespace sparsert {
 // computes too.
 struct PlanesConv {
   static constexpr uint32_t kNoPool = UINT32_MAX;
-  enum class Kind : uint8_t { kNone, kRowconv, kStem };
+  enum class Kind : uint8_t { kNone, kRowconv, kStem, kWstem };
   Kind kind = Kind::kNone;
   uint32_t pool = kNoPool;
   Window window;
@@ -194,6 +194,7 @@ class PlanBuilder {
   Status ChoosePlanesConv();
   Status ChooseRowconv(const Window& window);
   Status ChooseStem(const Window& window);
+  Status ChooseWstem(const Window& window);
   // Sets `then`.
   void ChooseThen();
   // Whether the current node, a Linear, is to become a Projection.
@@ -234,6 +235,7 @@ class PlanBuilder {
 Status LowerConv(PlanBuilder* b);         // Conv, ConvTranspose
 Status LowerRowconv(PlanBuilder* b);      // Conv, as chosen in b->planes_conv
 Status LowerStem(PlanBuilder* b);         // the same
+Status LowerWstem(PlanBuilder* b);        // the same
 Status LowerLinear(PlanBuilder* b);       // Linear
 Status LowerColumns(PlanBuilder* b);      // Linear with a feature-major operand
 Status LowerElementwise(PlanBuilder* b);  // Unary, Binary, PRelu, BatchNormalization, Cast, ...

@@ -1,5 +1,6 @@
 // The choice of a step that copies no tiles for a Conv over few planes, and of the pool behind it
 // that this step computes too.
+#include "kernels/wstem/wstem.h"
 #include "plan/builder.h"
 #include "plan/choose_spmm.h"
 
@@ -39,6 +40,8 @@ Status PlanBuilder::ChoosePlanesConv() {
   const auto all = static_cast<double>(weight.data.rows) * static_cast<double>(weight.data.cols);
   if (static_cast<double>(nonzeros) < kLeastDensity * all) return Status::Ok();
   SRT_RETURN_IF_ERROR(ChooseRowconv(w));
+  if (planes_conv.kind != PlanesConv::Kind::kNone) return Status::Ok();
+  if (kHasWstem) SRT_RETURN_IF_ERROR(ChooseWstem(w));
   return planes_conv.kind == PlanesConv::Kind::kNone ? ChooseStem(w) : Status::Ok();
 }
 

@@ -36,11 +36,6 @@ double UseOf(const StemArgs& a) {
   return outputs * weights / (units * static_cast<double>(StemSteps(a)) * (32.0 * 32.0 * 32.0));
 }
 
-// The pool that the kernel knows, of which every window has an output at its middle.
-bool IsStemPool(const Window& w) {
-  return IsPoolOf(w, 3, 1) && 2 * (w.out[0] - 1) < w.in[0] && 2 * (w.out[1] - 1) < w.in[1];
-}
-
 }  // namespace
 
 Status PlanBuilder::ChooseStem(const Window& w) {
@@ -58,10 +53,8 @@ Status PlanBuilder::ChooseStem(const Window& w) {
   if (StemPackedFloats(args) > kMostWeights || use < kLeastUse) return Status::Ok();
   uint32_t pool = PlanesConv::kNoPool;
   Window pool_window;
-  const UnaryFn fn = FusedActivation(n).fn;
-  const bool ordered = fn == UnaryFn::kNone || fn == UnaryFn::kRelu || fn == UnaryFn::kClip;
-  const bool pools =
-      ordered && FindPool(n.outputs[0], &pool, &pool_window) && IsStemPool(pool_window);
+  const bool pools = KeepsOrder(FusedActivation(n).fn) &&
+                     FindPool(n.outputs[0], &pool, &pool_window) && IsStemPool(pool_window);
   if (!pools && (StemSteps(args) < kLeastSteps || use < kLeastUseAlone)) return Status::Ok();
   planes_conv.kind = PlanesConv::Kind::kStem;
   planes_conv.window = w;
@@ -72,14 +65,8 @@ Status PlanBuilder::ChooseStem(const Window& w) {
 Status LowerStem(PlanBuilder* b) {
   StemArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
-  SRT_RETURN_IF_ERROR(FillPlanesArgs(b, args));
-  args->stride_h = b->planes_conv.window.stride[0];
-  args->stride_w = b->planes_conv.window.stride[1];
+  SRT_RETURN_IF_ERROR(FillStemArgs(b, args));
   const uint32_t y = PlanesConvOutput(*b);
-  if (args->pool) {
-    args->pooled_h = b->facts(y).shape.dims[2];
-    args->pooled_w = b->facts(y).shape.dims[3];
-  }
   const auto floats = static_cast<size_t>(StemPackedFloats(*args));
   auto* packed = b->plan->memory.Allocate<float>(floats);
   if (packed == nullptr) return Status::OutOfMemory("packed weights", floats * sizeof(float));

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/copy/copy.h"
+#include "kernels/wstem/wstem.h"
 #include "plan/batch_slices.h"
 #include "plan/builder.h"
 #include "plan/check_memory.h"
@@ -195,6 +196,7 @@ Status PlanBuilder::LowerNode() {
   switch (n.op) {
     case Op::kConv:
     case Op::kConvTranspose:
+      if (kHasWstem && planes_conv.kind == PlanesConv::Kind::kWstem) return LowerWstem(this);
       switch (planes_conv.kind) {
         case PlanesConv::Kind::kRowconv:
           return LowerRowconv(this);

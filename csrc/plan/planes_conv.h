@@ -1,4 +1,4 @@
-// What the steps of a Conv over few planes share, those of rowconv and of stem.
+// What the steps of a Conv over few planes share, those of rowconv, stem and wstem.
 #pragma once
 
 #include "plan/builder.h"
@@ -33,6 +33,15 @@ inline bool IsPoolOf(const Window& w, int64_t kernel, int64_t pad) {
   return true;
 }
 
+// The pool that stem and wstem know, of which every window has an output at its middle, and the
+// activations that they apply to its maxima.
+inline bool IsStemPool(const Window& w) {
+  return IsPoolOf(w, 3, 1) && 2 * (w.out[0] - 1) < w.in[0] && 2 * (w.out[1] - 1) < w.in[1];
+}
+inline bool KeepsOrder(UnaryFn fn) {
+  return fn == UnaryFn::kNone || fn == UnaryFn::kRelu || fn == UnaryFn::kClip;
+}
+
 // What the step writes: the output of the pool that it computes too, or of the current node.
 inline uint32_t PlanesConvOutput(const PlanBuilder& b) {
   const uint32_t pool = b.planes_conv.pool;
@@ -58,6 +67,20 @@ Status FillPlanesArgs(PlanBuilder* b, Args* a) {
   a->act = FusedActivation(node);
   SRT_RETURN_IF_ERROR(b->ConstantFloats(node.Input(1), &a->weights));
   return b->ConstantFloats(node.Input(2), &a->bias);
+}
+
+// The same, all but what is packed. Args: StemArgs.
+template <typename Args>
+Status FillStemArgs(PlanBuilder* b, Args* a) {
+  SRT_RETURN_IF_ERROR(FillPlanesArgs(b, a));
+  a->stride_h = b->planes_conv.window.stride[0];
+  a->stride_w = b->planes_conv.window.stride[1];
+  if (a->pool) {
+    const Shape& pooled = b->facts(PlanesConvOutput(*b)).shape;
+    a->pooled_h = pooled.dims[2];
+    a->pooled_w = pooled.dims[3];
+  }
+  return Status::Ok();
 }
 
 }  // namespace sparsert

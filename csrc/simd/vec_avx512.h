@@ -133,6 +133,11 @@ inline Vec ShiftUp(float first, Vec a) {
   const __m512i f = _mm512_castps_si512(_mm512_set1_ps(first));
   return {_mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(a.v), f, 15))};
 }
+// The last lane of `before`, then those of a but its last one.
+inline Vec ShiftUp(Vec before, Vec a) {
+  return {_mm512_castsi512_ps(
+      _mm512_alignr_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(before.v), 15))};
+}
 // A mask of lanes, spread to the floats that stride 2 reads for them.
 struct Stride2Mask {
   __mmask16 lo, hi;

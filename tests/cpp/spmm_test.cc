@@ -137,6 +137,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.split_panels = bounds.data();
   a.by_rows = p.by_rows;
   a.fetch_x = a.fetch_ahead = a.fetch_weights = p.fetches;
+  a.join_ends = !p.by_rows;
   a.by_blocks = p.by_blocks && !squares && !stacked;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),
@@ -232,17 +233,18 @@ void TestWidths(const SpmmKernel& kernel, Random* random) {
   }
 }
 
-// Every tile of exactly n vectors with a full and a cut last one, one block and several.
+// Every tile of exactly n vectors, the last one whole, cut, or of one column, one block and
+// several.
 void TestEveryTile(const SpmmKernel& kernel, Random* random) {
   for (int vecs = 1; vecs <= kernel.max_vecs; ++vecs) {
-    for (const bool cut : {false, true}) {
+    for (const int cut : {0, 1, kernel.lanes - 1}) {
       for (const int32_t block_depth : {5, 64}) {
         for (const bool direct : {false, true}) {
           Problem p;
           p.rows = 11;
           p.channels = 13;
           p.direct = direct;
-          p.columns = static_cast<int64_t>(vecs) * kernel.lanes - (cut ? 1 : 0);
+          p.columns = static_cast<int64_t>(vecs) * kernel.lanes - cut;
           p.window.in[1] = p.window.out[1] = p.columns;
           p.block_depth = block_depth;
           p.has_bias = p.has_residual = true;

@@ -1,10 +1,11 @@
-// stem over random planes, kernels and strides, with and without the pool, against a double
-// reference.
+// stem and wstem over random planes, kernels and strides, with and without the pool, against a
+// double reference.
 #include "kernels/stem/stem.h"
 
 #include <algorithm>
 #include <limits>
 
+#include "kernels/wstem/wstem.h"
 #include "planes_reference.h"
 
 namespace sparsert {
@@ -15,6 +16,7 @@ enum class Numbers { kQuarters, kFloats, kInfiniteInputs, kInfiniteWeights };
 
 struct Planes {
   StemArgs a;
+  bool patches;  // for wstem
   Numbers numbers;
   std::vector<float> weights, bias, packed;
 };
@@ -23,10 +25,12 @@ double Sum(const StemArgs& a, const float* x, int64_t channel, int64_t h, int64_
   return PlanesSum(a, a.stride_h, a.stride_w, x, channel, h, w, size);
 }
 
-Planes RandomPlanes(int number, Random* random) {
+Planes RandomPlanes(bool patches, int number, Random* random) {
   static const int64_t kWidths[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 40, 48, 49};
+  static const int64_t kPatchWidths[] = {1, 2, 3, 16, 17, 31, 32, 33, 49, 65, 96, 112, 129, 224};
   Planes p;
   StemArgs& a = p.a;
+  p.patches = patches;
   p.numbers = static_cast<Numbers>(std::max<int64_t>(0, random->Int(-4, 3)));
   a.pool = number % 2 == 0;
   a.batch = static_cast<int32_t>(random->Int(1, 3));
@@ -37,7 +41,9 @@ Planes RandomPlanes(int number, Random* random) {
   a.kernel_w = square ? 7 : number % 50 == 1 ? kStemMaxKernel : random->Int(1, 8);
   a.stride_h = random->Int(1, 3);
   a.stride_w = random->Int(1, 2);
-  a.out_w = kWidths[number / 2 % 14];
+  if (patches) a.kernel_h = a.kernel_w = kWstemKernel;
+  if (patches) a.stride_h = a.stride_w = 2;
+  a.out_w = (patches ? kPatchWidths : kWidths)[number / 2 % 14];
   a.out_h = random->Int(1, 17);
   const int64_t most = random->Int(0, 9) == 0 ? 40 : 3;
   a.pad_h = random->Int(0, most);
@@ -91,13 +97,20 @@ void FillNumbers(Planes* p, int number, float* x, Random* random) {
   }
   a.weights = p->weights.data();
   a.bias = number % 3 == 0 ? nullptr : p->bias.data();
+#if defined(SRT_X86)  // see kHasWstem
+  if (p->patches) {
+    p->packed.resize(static_cast<size_t>(WstemPackedFloats(a)));
+    a.packed = PackWstem(a, p->packed.data()) ? p->packed.data() : nullptr;
+    return;
+  }
+#endif
   p->packed.resize(static_cast<size_t>(StemPackedFloats(a)));
   PackStem(a, p->packed.data());
   a.packed = p->packed.data();
 }
 
-void TestStem(const Kernel& kernel, int number, Random* random) {
-  Planes planes = RandomPlanes(number, random);
+void TestStem(const Kernel& kernel, bool patches, int number, Random* random) {
+  Planes planes = RandomPlanes(patches, number, random);
   StemArgs& a = planes.a;
   char text[280];
   std::snprintf(
@@ -119,9 +132,15 @@ void TestStem(const Kernel& kernel, int number, Random* random) {
   Guarded x(a.batch * a.x_image - (a.x_plane - a.in_h * a.in_w), at_end, nan);
   Guarded y(a.batch * a.y_image - (a.y_plane - plane), at_end, nan);
   FillNumbers(&planes, number, x.data(), random);
-  Run(kernel, &a, {x.data(), y.data()}, StemItems(a), StemScratch(a));
+#if defined(SRT_X86)
+  const size_t scratch = patches ? WstemScratch(a) : StemScratch(a);
+#else
+  const size_t scratch = StemScratch(a);
+#endif
+  Run(kernel, &a, {x.data(), y.data()}, StemItems(a), scratch);
 
-  const bool exact = planes.numbers != Numbers::kFloats;
+  const bool exact = !patches && planes.numbers != Numbers::kFloats;
+  const int bits = patches ? 19 : 21;
   // Functions of sums that are not exact may jump, or be steep.
   const bool loose = a.act.fn > UnaryFn::kRelu && a.act.fn != UnaryFn::kClip;
   CheckPlanes(a, rows, columns, &x, &y,
@@ -137,7 +156,10 @@ void TestStem(const Kernel& kernel, int number, Random* random) {
                   size = std::max(size, one);
                 }
                 if (exact) return Matches(a.act, got, *sum);
-                return loose || std::fabs(got - Activate(a.act, *sum)) <= std::ldexp(size, -21);
+                // Rounding errors are those of a patch, of which the window may hold little.
+                if (patches) size += kWstemKernel * kWstemKernel * a.in_channels;
+                if (std::isinf(*sum)) return Matches(a.act, got, *sum);
+                return loose || std::fabs(got - Activate(a.act, *sum)) <= std::ldexp(size, -bits);
               });
 }
 
@@ -154,7 +176,15 @@ int main() {
   if (!IsaAvailable(Isa::kAmx) || !SelectStem(Isa::kAmx, &kernel)) {
     std::printf("skipped: no AMX for stem\n");
   } else {
-    for (int number = 0; number < 300; ++number) TestStem(kernel, number, &random);
+    for (int number = 0; number < 300; ++number) TestStem(kernel, false, number, &random);
   }
+#if defined(SRT_X86)  // see kHasWstem
+  Expect(!SelectWstem(Isa::kAvx2, &kernel), "AVX2 has no kernel");
+  if (!IsaAvailable(Isa::kAvx512) || !SelectWstem(Isa::kAvx512, &kernel)) {
+    std::printf("skipped: no AVX-512 for wstem\n");
+  } else {
+    for (int number = 0; number < 300; ++number) TestStem(kernel, true, number, &random);
+  }
+#endif
   return Finish("stem_test");
 }

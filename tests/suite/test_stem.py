@@ -1,4 +1,4 @@
-"""First convolutions in tile registers, and the 3 x 3 max-pools that their step computes too."""
+"""First convolutions in steps of their own, and the 3 x 3 max-pools that these compute too."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def test_zeros_are_left_to_sparse_kernels(sparsity: float) -> None:
     weights = {"w": random_weights(62, 3, 7, 7, sparsity=sparsity)}
     case = Case("one", ["y = Conv<strides=[2,2]>(x, w)"], {"x": [1, 3, 64, 64]}, weights)
     model = sparsert.load(case.proto, threads=1, tune=False)
-    assert ("stem" in str(model.explain())) == (sparsity == 0.0 and "amx" in ISAS)
+    runs = "stem" in str(model.explain())
+    assert not runs if sparsity else runs or "amx" not in ISAS  # wstem may
 
 
 def test_an_infinite_input_reaches_its_windows_alone() -> None:

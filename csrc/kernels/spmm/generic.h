@@ -36,11 +36,15 @@ void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x,
   }
 }
 
-// `lower`: the last vector's valid columns lie in its lower lanes.
+// `tail`: the last vector's valid columns.
 template <typename Micro, int NV>
 void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x, BlockRange blocks,
-             SpmmTile* t, float* scratch, bool lower) {
-  if (Vec::kLowerLanes > 0 && lower) {
+             SpmmTile* t, float* scratch, int tail) {
+  constexpr bool kMayJoin = Micro::kJoins && NV > 1;
+  if (kMayJoin && tail == 1 && a.join_ends) {
+    t->partial = false;
+    RunTile<Micro, NV, (kMayJoin ? kJoined : kNoneLower)>(a, m, tile, x, blocks, t, scratch);
+  } else if (Vec::kLowerLanes > 0 && tail <= Vec::kLowerLanes) {
     RunTile<Micro, NV, (Vec::kLowerLanes > 0 ? kLastLower : kNoneLower)>(a, m, tile, x, blocks, t,
                                                                          scratch);
   } else {
@@ -67,7 +71,6 @@ SRT_INLINE void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, Bloc
   t->partial = left < static_cast<int64_t>(vecs) * Vec::kLanes;
   const int tail = t->partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes;
   t->tail = FirstN(tail);
-  const bool lower = tail <= Vec::kLowerLanes;
   t->y = at.y + column;
   t->r = at.r == nullptr ? nullptr : at.r + column;
   // Scratch holds the sums of the item's rows, tile after tile if it computes them in turn.
@@ -79,11 +82,11 @@ SRT_INLINE void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, Bloc
   }
   const float* x = at.x + (a.direct ? column : 0);
   switch (vecs) {
-#define SRT_WIDTH(n)                                                                     \
-  case n:                                                                                \
-    if (n <= kMaxVecs) {                                                                 \
-      RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, x, blocks, t, scratch, lower); \
-    }                                                                                    \
+#define SRT_WIDTH(n)                                                                    \
+  case n:                                                                               \
+    if (n <= kMaxVecs) {                                                                \
+      RunTile<Micro, (n <= kMaxVecs ? n : 1)>(a, m, tile, x, blocks, t, scratch, tail); \
+    }                                                                                   \
     break;
     SRT_WIDTH(1)
     SRT_WIDTH(2)

@@ -9,19 +9,23 @@
 namespace sparsert {
 namespace SRT_ISA {
 
-// Whether a micro-kernel's tiles may be StackedTile. Vectors of four lanes read few columns of a
-// row for each row's end.
+// Whether a micro-kernel's tiles may be StackedTile, and whether it knows joined ends. Vectors of
+// four lanes read few columns of a row for each row's end.
 struct Stacks {
   static constexpr bool kStacks = Vec::kLanes >= 8;
+  static constexpr bool kJoins = false;
 };
 struct StacksNot {
   static constexpr bool kStacks = false;
+  static constexpr bool kJoins = false;
 };
 
-// Of which of a tile's vectors only the lower lanes are used: kLower.
+// Of which of a tile's vectors only the lower lanes are used, or that the ends of rows are joined:
+// kLower.
 constexpr int kNoneLower = 0;
 constexpr int kLastLower = 1;
 constexpr int kAllLower = 2;
+constexpr int kJoined = 3;
 
 template <int NV, int kLower>
 SRT_INLINE constexpr bool IsLower(int v) {
@@ -453,8 +457,12 @@ SRT_INLINE void AddByLanes(const float* w, const Vec (&x)[NV], Vec (&acc)[MR][NV
 // Panels of MR rows whose stored columns are whole: blocks of MR x 1, or every column (dense).
 template <int MR, bool kIndexed>
 struct PanelMicro : StacksNot {
+  static constexpr bool kJoins = MR == 4 && Vec::kLowerLanes >= MR;
+
   template <int NV, int kLower>
   static void Run(const PackedMatrix& m, const SpmmTile& t) {
+    constexpr bool kJoin = kLower == kJoined;
+    constexpr int kWhole = kJoin ? NV - 1 : NV;
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const int depth = m.depth - t.block * m.block_depth;
     const int block_depth = depth < m.block_depth ? depth : m.block_depth;
@@ -467,16 +475,18 @@ struct PanelMicro : StacksNot {
       if (t.last && t.ahead) {
         for (int r = 0; r < rows; ++r) FetchRow<NV>(t, row + r);
       }
-      Vec acc[MR][NV];
+      Vec acc[MR][kWhole];
 #pragma GCC unroll 8
       for (int r = 0; r < MR; ++r) {
         if (r < rows) {
-          BeginRow<NV>(t, row + r, acc[r]);
+          BeginRow<kWhole, NV>(t, row + r, acc[r]);
         } else {
 #pragma GCC unroll 8
-          for (int v = 0; v < NV; ++v) acc[r][v] = Zero();
+          for (int v = 0; v < kWhole; ++v) acc[r][v] = Zero();
         }
       }
+      Vec ends = Zero();
+      if constexpr (kJoin) ends = BeginJoined<NV>(t, row, rows);
       const int n = kIndexed ? *count++ : block_depth;
       const float* x = t.x;
       const bool fetch = t.fetch_x && p < t.panel_begin + (kIndexed ? kFetchingPanels : 1);
@@ -489,9 +499,9 @@ struct PanelMicro : StacksNot {
           for (int v = 0; v < NV; ++v) __builtin_prefetch(next + v * Vec::kLanes);
         }
         if (t.stream && i % (16 / MR) == 0) __builtin_prefetch(w + kWeightsAhead);
-        Vec xv[NV];
+        Vec xv[kWhole];
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) xv[v] = LoadX<NV, kLower>(x, v);
+        for (int v = 0; v < kWhole; ++v) xv[v] = LoadX<NV, kLower>(x, v);
         if constexpr (kFmaByLane) {
           AddByLanes<MR, NV>(w, xv, acc);
         } else {
@@ -499,13 +509,17 @@ struct PanelMicro : StacksNot {
           for (int r = 0; r < MR; ++r) {
             const Vec wv = Set1(w[r]);
 #pragma GCC unroll 8
-            for (int v = 0; v < NV; ++v) acc[r][v] = FmaX<NV, kLower>(wv, xv[v], acc[r][v], v);
+            for (int v = 0; v < kWhole; ++v) acc[r][v] = FmaX<NV, kLower>(wv, xv[v], acc[r][v], v);
+          }
+          if constexpr (kJoin) {
+            ends = FmaLower(LoadLowerMask(w, FirstN(MR)), Set1(x[kWhole * Vec::kLanes]), ends);
           }
         }
         w += MR;
         if (!kIndexed) x += t.x_row;
       }
-      EndRows<MR, NV>(t, row, rows, acc);
+      EndRows<MR, kWhole, NV>(t, row, rows, acc);
+      if constexpr (kJoin) EndJoined<NV>(t, row, rows, ends);
     }
   }
 };

@@ -90,15 +90,16 @@ SRT_INLINE void FetchSums(const SpmmTile& t, int row) {
   for (int v = 0; v < NV; ++v) __builtin_prefetch(sums + v * Vec::kLanes, 1);
 }
 
-// The sums of `row` before this block: the bias, or what earlier blocks left.
-template <int NV>
+// The sums of `row` before this block: the bias, or what earlier blocks left, kWidth vectors for
+// each row.
+template <int NV, int kWidth = NV>
 SRT_INLINE void BeginRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
   if (t.first) {
     const Vec b = t.bias != nullptr ? Set1(t.bias[row]) : Zero();
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) acc[v] = b;
   } else {
-    const float* sums = t.sums + row * (NV * Vec::kLanes);
+    const float* sums = t.sums + row * (kWidth * Vec::kLanes);
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) acc[v] = Load(sums + v * Vec::kLanes);
   }
@@ -113,10 +114,10 @@ SRT_SHARED void ActivateRow(const Tile& t, float* y) {
   for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, a[v]);
 }
 
-template <int NV, typename Tile>
+template <int NV, int kWidth = NV, typename Tile>
 SRT_INLINE void EndRow(const Tile& t, int row, Vec (&acc)[NV]) {
   if (!t.last) {
-    float* sums = t.sums + row * (NV * Vec::kLanes);
+    float* sums = t.sums + row * (kWidth * Vec::kLanes);
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) Store(sums + v * Vec::kLanes, acc[v]);
     return;
@@ -163,7 +164,7 @@ SRT_SHARED void EndStoredRows(const SpmmTile& t, int row, int rows, const Vec* s
 }
 
 // The same for the rows of a panel, their sums in registers.
-template <int MR, int NV>
+template <int MR, int NV, int kWidth = NV>
 SRT_INLINE void EndRows(const SpmmTile& t, int row, int rows, Vec (&acc)[MR][NV]) {
   if (Vec::kShortCode) {
     Vec sums[MR][NV];
@@ -177,8 +178,39 @@ SRT_INLINE void EndRows(const SpmmTile& t, int row, int rows, Vec (&acc)[MR][NV]
   }
 #pragma GCC unroll 8
   for (int r = 0; r < MR; ++r) {
-    if (r < rows) EndRow<NV>(t, row + r, acc[r]);
+    if (r < rows) EndRow<NV, kWidth>(t, row + r, acc[r]);
   }
+}
+
+// Joined ends: a tile's last vector has a single column, and the sums of this column of four
+// successive rows are one vector's lanes. Between blocks they lie where the first row's last vector
+// would.
+template <int NV>
+SRT_INLINE Vec BeginJoined(const SpmmTile& t, int row, int rows) {
+  if (!t.first) return Load(t.sums + (row * NV + NV - 1) * Vec::kLanes);
+  return t.bias != nullptr ? LoadMask(t.bias + row, FirstN(rows)) : Zero();
+}
+
+template <int NV>
+SRT_INLINE void EndJoined(const SpmmTile& t, int row, int rows, Vec acc) {
+  if (!t.last) {
+    Store(t.sums + (row * NV + NV - 1) * Vec::kLanes, acc);
+    return;
+  }
+  constexpr int kColumn = (NV - 1) * Vec::kLanes;
+  alignas(64) float sums[Vec::kLanes];
+  Store(sums, acc);
+  if (t.r != nullptr) {
+    for (int r = 0; r < rows; ++r) sums[r] += t.r[(row + r) * t.r_row + kColumn];
+  }
+  if (t.act.fn == UnaryFn::kRelu) {
+    for (int r = 0; r < rows; ++r) sums[r] = sums[r] < 0.0f ? 0.0f : sums[r];
+  } else if (t.act.fn != UnaryFn::kNone) {
+    Vec a[1] = {Load(sums)};
+    ActivateRegisters(t.act, a);
+    Store(sums, a[0]);
+  }
+  for (int r = 0; r < rows; ++r) t.y[(row + r) * t.y_row + kColumn] = sums[r];
 }
 
 }  // namespace SRT_ISA
