@@ -61,7 +61,7 @@ SRT_INLINE void AddFours(int n, const uint16_t*& id, const float*& w, const floa
 
 struct Any4Micro {
   static constexpr bool kTurnsX = true;
-  template <int NV>
+  template <int NV, bool>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * 2;
