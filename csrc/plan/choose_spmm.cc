@@ -16,12 +16,16 @@ constexpr double kNsPerCycle = 1.0 / 3.0;
 
 constexpr int64_t kLargePlane = 1024;  // columns
 
+// Sums that shallow blocks of bytes can keep between them, where L2 gives X at half the speed of
+// products: those of 7 x 7 planes.
+constexpr int64_t kFewSums = 32 * 1024;
+
 // Bytes of a block's slab of X. A dense panel reads every row of it, so it must leave room in L1;
 // the fewer weights are left, the more a long block (fewer partial sums) is worth against rows that
 // come from L2. Factors measured on whole networks, with L1 of 32 and 48 KiB.
 // Products of bytes have fewer partial sums to keep than loops to begin: pat4 wants long blocks,
 // and both formats do where a dot product takes a cycle, in which L2 gives half a vector.
-int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem) {
+int64_t SlabBytes(SpmmFormat format, double density, int64_t rows, const SpmmProblem& problem) {
   const CpuTraits& cpu = problem.cpu;
   const bool bytes = problem.bytes;
   const bool one = cpu.fma_per_cycle == 1.0 && problem.columns > 16;
@@ -38,6 +42,9 @@ int64_t SlabBytes(SpmmFormat format, double density, const SpmmProblem& problem)
     const double shallow = cpu.fma_per_cycle > 1.0 ? 0.07 : 0.15;
     factor = density > shallow ? 0.9 : density > 0.07 ? 1.35 : 2.0;
     if (bytes) factor = density > 0.25 ? 0.65 : one ? 2.0 : density > 0.15 ? 0.9 : 1.2;
+    if (HalvesVectors(cpu) && bytes && density > 0.15 && rows * problem.columns <= kFewSums) {
+      factor = std::min(factor, 1.0);
+    }
     // Large planes stream through L1 as well.
     const bool streamed = problem.direct && problem.columns > kLargePlane;
     if (slow_fma && density > shallow && !streamed) factor = problem.direct ? 1.1 : 1.2;
@@ -100,7 +107,8 @@ constexpr int64_t kCsr4MinRows = 256;
 // want the deepest ones, unless planes are so large that reading and writing them takes longer.
 int PreferredVecs(const SpmmKernel& kernel, const SpmmProblem& problem, double density) {
   const bool pairs = kernel.format == SpmmFormat::kCsr2 || kernel.format == SpmmFormat::kCsr4;
-  const bool sparse_csr2 = pairs && density < 0.15;
+  const bool slow_bytes = HalvesVectors(problem.cpu) && problem.bytes;
+  const bool sparse_csr2 = pairs && density < (slow_bytes ? 0.25 : 0.15);
   if (SpmmIsDense(kernel.format)) return kernel.max_vecs;
   if (problem.cpu.fma_per_cycle > 1.0) {
     // 128 tokens: partial sums of two tiles of blocks twice as deep are half as many.
@@ -206,9 +214,10 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     if (stacked && !SetStacks(problem, &choice)) continue;
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
     const int32_t slab_vecs = format == SpmmFormat::kAny4 ? kAny4Vecs : choice.tiling.tile_vecs;
-    int64_t depth = SlabBytes(format, density, problem) / (slab_vecs * lanes * 4);
+    const int64_t slab = SlabBytes(format, density, stats.rows, problem);
+    int64_t depth = slab / (slab_vecs * lanes * 4);
     depth = std::max(kMinBlockDepth, std::min(kMaxBlockDepth, depth));
-    if (stacked) depth = StackDepth(SlabBytes(format, density, problem), choice, problem);
+    if (stacked) depth = StackDepth(slab, choice, problem);
     if (SpmmHasSquares(format)) {
       const int64_t column_bytes = problem.bytes ? 4 : 6;  // floats in three pieces
       const int64_t row_bytes = choice.tiling.tile_vecs * lanes * column_bytes;

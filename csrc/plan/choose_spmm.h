@@ -13,6 +13,15 @@ namespace sparsert {
 // so close together that reading one fetches lines of the next, which another thread writes.
 inline bool SharedByPlanes(int64_t columns) { return columns <= 400; }
 
+// Whether half a vector takes half the time: of what is compiled here, x86 alone asks.
+inline bool HalvesVectors(const CpuTraits& cpu) {
+#if defined(SRT_ARM)
+  return static_cast<void>(cpu), false;
+#else
+  return cpu.halves_vectors;
+#endif
+}
+
 struct SpmmProblem {
   CpuTraits cpu;
   int64_t columns = 0;  // of one image

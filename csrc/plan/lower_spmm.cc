@@ -68,6 +68,7 @@ Status SpmmLayer::NewArgs(const SpmmChoice& choice, SpmmArgs** args, const void*
         static_cast<int32_t>(o_.row_start[r] + choice.kernel.byte_offset * o_.row_weights[r]);
   }
   bytes->start = start;
+  if (HalvesVectors(b_->options.cpu)) bytes->half_tails = true;
   *args = &bytes->product;
   *whole = bytes;
   return Status::Ok();

@@ -100,6 +100,9 @@ inline Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
   return Add(z, Mul(Centre(bytes, b.byte), b.scale));
 }
 constexpr bool kScalesBytesFaster = false;
+constexpr bool kHasHalfDots = false;
+inline ByteVec LoadHalfBytes(const float* p) { return LoadBytes(p); }
+inline IntVec DotHalf(ByteVec x, ByteWeights w, IntVec acc) { return Dot(x, w, acc); }
 inline Vec RepeatFour(const float* p) {
   return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
 }

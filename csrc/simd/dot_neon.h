@@ -102,6 +102,9 @@ SRT_INLINE Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
   return Add(z, Mul(Centre(bytes, b.byte), b.scale));
 }
 constexpr bool kScalesBytesFaster = false;
+constexpr bool kHasHalfDots = false;
+SRT_INLINE ByteVec LoadHalfBytes(const float* p) { return LoadBytes(p); }
+SRT_INLINE IntVec DotHalf(ByteVec x, ByteWeights w, IntVec acc) { return Dot(x, w, acc); }
 SRT_INLINE Vec RepeatFour(const float* p) { return {vld1q_f32(p)}; }
 SRT_INLINE IntVec ToInts(Vec bits) { return {vreinterpretq_s32_f32(bits.v)}; }
 SRT_INLINE void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {

@@ -118,6 +118,9 @@ inline Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
   return Add(z, Mul(Centre(bytes, b.byte), b.scale));
 }
 constexpr bool kScalesBytesFaster = false;
+constexpr bool kHasHalfDots = false;
+inline ByteVec LoadHalfBytes(const float* p) { return LoadBytes(p); }
+inline IntVec DotHalf(ByteVec x, ByteWeights w, IntVec acc) { return Dot(x, w, acc); }
 // p[0..3] in every four lanes.
 inline Vec RepeatFour(const float* p) { return LoadU(p); }
 inline IntVec ToInts(Vec bits) {

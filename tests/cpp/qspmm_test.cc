@@ -238,9 +238,9 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
       for (int b = 0; b < 4; ++b) Bytes(&r)[4 * i + b] = SomeByte(random);
     }
   }
-
   // Scales which send sums all over the range of bytes, and beyond it.
   const int x_zero = static_cast<int>(random->Int(0, 2) == 0 ? 0 : random->Int(0, 255));
+  q.half_tails = random->Int(0, 1) == 1;
   q.fill = static_cast<uint8_t>(x_zero);
   q.f32_output = p.f32_output;
   q.zero = static_cast<int32_t>(random->Int(0, 255));
@@ -393,7 +393,7 @@ void TestWidths(const QspmmKernel& kernel, Random* random) {
   for (int max = 1; max <= kernel.max_vecs; ++max) {
     const int64_t widest = static_cast<int64_t>(max) * kernel.lanes;
     const int64_t columns[] = {1,          kernel.lanes - 1, kernel.lanes, kernel.lanes + 1,
-                               widest - 1, widest,           widest + 3,   2 * widest + 1};
+                               widest - 1, widest,           widest + 8,   2 * widest + 1};
     for (const int64_t c : columns) {
       for (const double preferred : {1.0, static_cast<double>(max)}) {
         const Problem p = SomeProblem(number++, std::max<int64_t>(1, c), random);

@@ -68,7 +68,7 @@ struct Any4Micro {
     return rows;
   }
 
-  template <int NV>
+  template <int NV, bool>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * 2;

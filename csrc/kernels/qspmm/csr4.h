@@ -77,7 +77,7 @@ struct Csr4Micro {
     return slab;
   }
 
-  template <int NV>
+  template <int NV, bool>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     constexpr int kRow = NV * Vec::kLanes;
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;

@@ -21,7 +21,7 @@ void FeedTile(const SpmmArgs& a, const PackedMatrix& m, int block, int tile, con
 namespace SRT_ISA {
 namespace {
 
-template <typename Micro, int NV>
+template <typename Micro, int NV, bool kHalf>
 void RunTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float* x, QspmmTile* t,
              float* scratch) {
   const SpmmArgs& a = args.product;
@@ -52,8 +52,20 @@ void RunTile(const QspmmArgs& args, const PackedMatrix& m, int tile, const float
     t->block = block;
     t->first = block == 0;
     t->last = block + 1 >= m.blocks;
-    Micro::template Run<NV>(m, *t);
+    Micro::template Run<NV, kHalf>(m, *t);
   }
+}
+
+template <typename Micro, int NV>
+SRT_INLINE void RunTileOf(const QspmmArgs& args, const PackedMatrix& m, int tile, const float* x,
+                          QspmmTile* t, float* scratch) {
+  if constexpr (kHasHalfDots && !Micro::kPreparesX) {
+    const bool is_half = t->partial && args.product.columns % Vec::kLanes <= Vec::kLanes / 2;
+    if (args.half_tails && is_half) {
+      return RunTile<Micro, NV, true>(args, m, tile, x, t, scratch);
+    }
+  }
+  RunTile<Micro, NV, false>(args, m, tile, x, t, scratch);
 }
 
 template <typename Micro, int kMaxVecs>
@@ -79,9 +91,9 @@ SRT_INLINE void RunQspmm(const void* args, void* const* io, int64_t begin, int64
         reinterpret_cast<int32_t*>(s + SpmmFeedFloats(a, Vec::kLanes, m.block_depth) + prepared);
     if (m.blocks > 1) t.sums -= row_begin * vecs * Vec::kLanes;
     switch (vecs) {
-#define SRT_WIDTH(n)                                                                  \
-  case n:                                                                             \
-    if (n <= kMaxVecs) RunTile<Micro, (n <= kMaxVecs ? n : 1)>(q, m, tile, x, &t, s); \
+#define SRT_WIDTH(n)                                                                    \
+  case n:                                                                               \
+    if (n <= kMaxVecs) RunTileOf<Micro, (n <= kMaxVecs ? n : 1)>(q, m, tile, x, &t, s); \
     break;
       SRT_WIDTH(1)
       SRT_WIDTH(2)

@@ -19,7 +19,7 @@ SRT_INLINE void FetchWeights(const uint16_t* id, const uint16_t* id_end, const f
 }
 
 // Adds the products of `n` columns whose pattern P says which of the panel's 4 rows are non-zero.
-template <int P, int NV>
+template <int P, int NV, bool kHalf>
 SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const QspmmTile& t,
                            IntVec (&acc)[4][NV]) {
   // Beside the sums of a wide tile, registers hold a column's weights and one vector of X.
@@ -29,13 +29,13 @@ SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const Qs
     if (kHoldsX) {
       ByteVec xv[NV];
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);
+      for (int v = 0; v < NV; ++v) xv[v] = LoadX<NV, kHalf>(x, v);
 #pragma GCC unroll 4
       for (int r = 0; r < 4; ++r) {
         if ((P >> r & 1) == 0) continue;
         const ByteWeights wv = LoadWeights(w++);
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) acc[r][v] = Dot(xv[v], wv, acc[r][v]);
+        for (int v = 0; v < NV; ++v) acc[r][v] = DotX<NV, kHalf>(xv[v], wv, acc[r][v], v);
       }
       continue;
     }
@@ -46,10 +46,10 @@ SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const Qs
     }
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      const ByteVec xv = LoadBytes(x + v * Vec::kLanes);
+      const ByteVec xv = LoadX<NV, kHalf>(x, v);
 #pragma GCC unroll 4
       for (int r = 0; r < 4; ++r) {
-        if ((P >> r & 1) != 0) acc[r][v] = Dot(xv, wv[r], acc[r][v]);
+        if ((P >> r & 1) != 0) acc[r][v] = DotX<NV, kHalf>(xv, wv[r], acc[r][v], v);
       }
     }
   }
@@ -57,7 +57,7 @@ SRT_INLINE void AddPattern(int n, const uint16_t*& id, const float*& w, const Qs
 
 struct Pat4Micro {
   static constexpr bool kPreparesX = false;
-  template <int NV>
+  template <int NV, bool kHalf>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const uint16_t* count = m.counts + at * kPatterns;
@@ -70,21 +70,21 @@ struct Pat4Micro {
       const float* first_w = w;
       IntVec acc[4][NV];
       BeginPanel<NV>(t, row, rows, kInOrder, acc);
-      AddPattern<1, NV>(count[0], id, w, t, acc);
-      AddPattern<2, NV>(count[1], id, w, t, acc);
-      AddPattern<3, NV>(count[2], id, w, t, acc);
-      AddPattern<4, NV>(count[3], id, w, t, acc);
-      AddPattern<5, NV>(count[4], id, w, t, acc);
-      AddPattern<6, NV>(count[5], id, w, t, acc);
-      AddPattern<7, NV>(count[6], id, w, t, acc);
-      AddPattern<8, NV>(count[7], id, w, t, acc);
-      AddPattern<9, NV>(count[8], id, w, t, acc);
-      AddPattern<10, NV>(count[9], id, w, t, acc);
-      AddPattern<11, NV>(count[10], id, w, t, acc);
-      AddPattern<12, NV>(count[11], id, w, t, acc);
-      AddPattern<13, NV>(count[12], id, w, t, acc);
-      AddPattern<14, NV>(count[13], id, w, t, acc);
-      AddPattern<15, NV>(count[14], id, w, t, acc);
+      AddPattern<1, NV, kHalf>(count[0], id, w, t, acc);
+      AddPattern<2, NV, kHalf>(count[1], id, w, t, acc);
+      AddPattern<3, NV, kHalf>(count[2], id, w, t, acc);
+      AddPattern<4, NV, kHalf>(count[3], id, w, t, acc);
+      AddPattern<5, NV, kHalf>(count[4], id, w, t, acc);
+      AddPattern<6, NV, kHalf>(count[5], id, w, t, acc);
+      AddPattern<7, NV, kHalf>(count[6], id, w, t, acc);
+      AddPattern<8, NV, kHalf>(count[7], id, w, t, acc);
+      AddPattern<9, NV, kHalf>(count[8], id, w, t, acc);
+      AddPattern<10, NV, kHalf>(count[9], id, w, t, acc);
+      AddPattern<11, NV, kHalf>(count[10], id, w, t, acc);
+      AddPattern<12, NV, kHalf>(count[11], id, w, t, acc);
+      AddPattern<13, NV, kHalf>(count[12], id, w, t, acc);
+      AddPattern<14, NV, kHalf>(count[13], id, w, t, acc);
+      AddPattern<15, NV, kHalf>(count[14], id, w, t, acc);
       count += kPatterns;
       if (t.stream) FetchWeights(first_id, id, first_w, w);
       EndPanel<NV>(t, row, rows, kInOrder, acc);
@@ -93,13 +93,13 @@ struct Pat4Micro {
 };
 
 // acc += w * one K-row of the tile.
-template <int NV>
+template <int NV, bool kHalf>
 SRT_INLINE void AddRow(const float* x, ByteWeights w, IntVec (&acc)[NV]) {
 #pragma GCC unroll 8
-  for (int v = 0; v < NV; ++v) acc[v] = Dot(LoadBytes(x + v * Vec::kLanes), w, acc[v]);
+  for (int v = 0; v < NV; ++v) acc[v] = DotX<NV, kHalf>(LoadX<NV, kHalf>(x, v), w, acc[v], v);
 }
 
-template <int NV>
+template <int NV, bool kHalf>
 SRT_INLINE void AddPair(const Csr2Pair& pair, const uint16_t*& id, const float*& w,
                         const QspmmTile& t, IntVec (&a)[NV], IntVec (&b)[NV]) {
   for (int i = 0; i < pair.both; ++i) {
@@ -109,14 +109,14 @@ SRT_INLINE void AddPair(const Csr2Pair& pair, const uint16_t*& id, const float*&
     w += 2;
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) {
-      const ByteVec xv = LoadBytes(x + v * Vec::kLanes);
-      a[v] = Dot(xv, wa, a[v]);
-      b[v] = Dot(xv, wb, b[v]);
+      const ByteVec xv = LoadX<NV, kHalf>(x, v);
+      a[v] = DotX<NV, kHalf>(xv, wa, a[v], v);
+      b[v] = DotX<NV, kHalf>(xv, wb, b[v], v);
     }
   }
   for (int i = 0; i < pair.single; ++i) {
-    AddRow<NV>(t.x + id[0] * t.x_row, LoadWeights(w), a);
-    AddRow<NV>(t.x + id[1] * t.x_row, LoadWeights(w + 1), b);
+    AddRow<NV, kHalf>(t.x + id[0] * t.x_row, LoadWeights(w), a);
+    AddRow<NV, kHalf>(t.x + id[1] * t.x_row, LoadWeights(w + 1), b);
     id += 2;
     w += 2;
   }
@@ -126,7 +126,7 @@ SRT_INLINE void AddPair(const Csr2Pair& pair, const uint16_t*& id, const float*&
 // rows become bytes.
 struct Csr2Micro {
   static constexpr bool kPreparesX = false;
-  template <int NV>
+  template <int NV, bool kHalf>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const auto* pair = reinterpret_cast<const Csr2Pair*>(m.counts) + at * 2;
@@ -140,8 +140,8 @@ struct Csr2Micro {
       const float* first_w = w;
       IntVec acc[4][NV];
       BeginPanel<NV>(t, row, rows, panel, acc);
-      AddPair<NV>(pair[0], id, w, t, acc[0], acc[1]);
-      AddPair<NV>(pair[1], id, w, t, acc[2], acc[3]);
+      AddPair<NV, kHalf>(pair[0], id, w, t, acc[0], acc[1]);
+      AddPair<NV, kHalf>(pair[1], id, w, t, acc[2], acc[3]);
       if (t.stream) FetchWeights(first_id, id, first_w, w);
       EndPanel<NV>(t, row, rows, panel, acc);
     }
@@ -152,7 +152,7 @@ struct Csr2Micro {
 template <int MR, bool kIndexed>
 struct PanelMicro {
   static constexpr bool kPreparesX = false;
-  template <int NV>
+  template <int NV, bool kHalf>
   static void Run(const PackedMatrix& m, const QspmmTile& t) {
     const size_t at = static_cast<size_t>(t.block) * m.panels + t.panel_begin;
     const int depth = m.depth - t.block * m.block_depth;
@@ -175,12 +175,13 @@ struct PanelMicro {
         if (t.stream && i % (16 / MR) == 0) __builtin_prefetch(w + kWeightsAhead);
         ByteVec xv[NV];
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) xv[v] = LoadBytes(x + v * Vec::kLanes);
+        for (int v = 0; v < NV; ++v) xv[v] = LoadX<NV, kHalf>(x, v);
 #pragma GCC unroll 8
         for (int r = 0; r < MR; ++r) {
           const ByteWeights wv = LoadWeights(w + r);
 #pragma GCC unroll 8
-          for (int v = 0; v < NV; ++v) acc[r / 4][r % 4][v] = Dot(xv[v], wv, acc[r / 4][r % 4][v]);
+          for (int v = 0; v < NV; ++v)
+            acc[r / 4][r % 4][v] = DotX<NV, kHalf>(xv[v], wv, acc[r / 4][r % 4][v], v);
         }
         w += MR;
         if (!kIndexed) x += t.x_row;

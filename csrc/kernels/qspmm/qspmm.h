@@ -39,6 +39,7 @@ struct QspmmArgs {
   SpmmArgs product;  // act, bias and R: of an f32 Y. y_group, r_group: planes of four rows, or rows
   bool f32_output = false;
   bool at_run = false;             // fill, start and scale are not used
+  bool half_tails = false;         // half a vector takes half the time: see kHasHalfDots
   uint8_t fill = 0;                // X where a tap lies in the padding: its zero point
   const int32_t* start = nullptr;  // [groups * rows]
   const float* scale = nullptr;    // [groups * rows]

@@ -94,6 +94,22 @@ SRT_INLINE Vec LoadColumn(const QspmmTile& t, const float* p, int v, int nv) {
   return LoadU(p + v * Vec::kLanes);
 }
 
+// Vector v of NV of a K-row, and its products. With kHalf, the last one's upper half is not used.
+template <int NV, bool kHalf>
+SRT_INLINE ByteVec LoadX(const float* x, int v) {
+  if constexpr (kHasHalfDots) {
+    if (kHalf && v == NV - 1) return LoadHalfBytes(x + v * Vec::kLanes);
+  }
+  return LoadBytes(x + v * Vec::kLanes);
+}
+template <int NV, bool kHalf>
+SRT_INLINE IntVec DotX(ByteVec x, ByteWeights w, IntVec acc, int v) {
+  if constexpr (kHasHalfDots) {
+    if (kHalf && v == NV - 1) return DotHalf(x, w, acc);
+  }
+  return Dot(x, w, acc);
+}
+
 SRT_INLINE void StoreColumn(const QspmmTile& t, float* p, int v, int nv, Vec a) {
   if (v == nv - 1 && t.partial) {
     StoreMask(p + v * Vec::kLanes, t.tail, a);
