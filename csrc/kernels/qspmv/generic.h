@@ -277,7 +277,9 @@ SRT_INLINE void RunChunk(const QspmvArgs& a, const QspmmRows& rows, int64_t chun
   for (int v = 0; v < N; ++v) xs[v] = x + v * a.x_row;
   const int slice_end = static_cast<int>((chunk + 1) * m.slices / a.chunks);
   int slice = static_cast<int>(chunk * m.slices / a.chunks);
-  constexpr int kSlices = N == 1 || Format::kIsSorted ? Format::kSlices : SlicesOfGroup<N>();
+  constexpr int kSlices = N == 1 || Format::kIsSorted
+                              ? Format::kSlices
+                              : SlicesOfGroup<N, sizeof(ByteVec) / sizeof(Vec)>();
   if constexpr (kSlices > 1) {
     for (; slice + kSlices <= slice_end; slice += kSlices) {
       RunSlices<Format, kSlices>(a, rows, slice, xs, r, y);

@@ -97,11 +97,12 @@ constexpr uint8_t PermPlace(int at) {
 
 // Vectors of a group at most, and of one in this format and with this kernel.
 constexpr int kMaxSpmvGroup = 8;
+constexpr bool SpmvShares(SpmvFormat format) {
+  return format == SpmvFormat::kDense || format == SpmvFormat::kBits || format == SpmvFormat::kPerm;
+}
 constexpr int SpmvGroup(SpmvFormat format, Isa isa) {
 #if defined(SRT_X86)
-  const bool shares =
-      format == SpmvFormat::kDense || format == SpmvFormat::kBits || format == SpmvFormat::kPerm;
-  return shares && isa != Isa::kScalar ? kMaxSpmvGroup : 1;
+  return SpmvShares(format) && isa != Isa::kScalar ? kMaxSpmvGroup : 1;
 #else
   return (void)format, (void)isa, 1;
 #endif

@@ -43,10 +43,11 @@ SRT_INLINE void WithVectorCount(int count, Run run) {
   run(VectorCount<1>());
 }
 
-// Slices that share the broadcast elements of N vectors: as many sums as stay in registers.
-template <int N>
+// Slices that share the broadcast elements of N vectors: as many sums as stay in registers beside
+// weights of `kRegisters` a vector.
+template <int N, int kRegisters = 1>
 constexpr int SlicesOfGroup() {
-  constexpr int kSums = Vec::kRegisters >= 32 ? 24 : 8;
+  constexpr int kSums = Vec::kRegisters >= 32 ? 24 : kRegisters == 1 ? 10 : 8;
   return kSums / N >= 4 ? 4 : kSums / N >= 2 ? 2 : 1;
 }
 
