@@ -57,6 +57,7 @@ SRT_INLINE void PermGroup(const PackedSlices& m, int slice, const float* const (
   const uint64_t end = m.offsets[slice + 1];
   const float* w = m.values + m.offsets[slice] * (2 * Vec::kLanes);
   for (uint64_t i = m.offsets[slice]; i < end; i += kPermPair) {
+    FetchWeights<kPermPair * 2 * Vec::kLanes>(w);
     const uint32_t stretch = m.widths[i / kPermPair];
     Vec places[kPermPair];
     ByteWeights weights[kPermPair];
@@ -87,6 +88,7 @@ SRT_INLINE void PermGroupsGroup(const PackedSlices& m, int slice, const float* c
   const uint64_t end = m.offsets[slice + 1];
   const float* w = m.values + m.offsets[slice] * (Vec::kLanes + kPlaceFloats / kPermVectors);
   for (uint64_t i = m.offsets[slice]; i < end; i += kPermVectors) {
+    FetchWeights<kPlaceFloats + kPermVectors * Vec::kLanes>(w);
     const auto* bytes = reinterpret_cast<const uint8_t*>(w);
     w += kPlaceFloats;
 #pragma GCC unroll 2

@@ -40,6 +40,7 @@ SRT_INLINE void PermGroup(const PackedSlices& m, int slice, const float* const (
   const uint64_t end = m.offsets[slice + 1];
   const float* w = m.values + m.offsets[slice] * (Vec::kLanes + kPlaceFloats / kPermVectors);
   for (uint64_t i = m.offsets[slice]; i < end; i += kPermVectors) {
+    FetchWeights<kPlaceFloats + kPermVectors * Vec::kLanes>(w);
     const auto* bytes = reinterpret_cast<const uint8_t*>(w);
     w += kPlaceFloats;
 #pragma GCC unroll 2
