@@ -113,7 +113,8 @@ int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
                                : SelectSpmv(choice.format, isa, &choice.kernel, &choice.lanes);
     if (!found) continue;
     choice.stored = StoredWeights(choice.format, p);
-    if (p.groups) choice.group = EvenGroup(p.batch, SpmvGroup(choice.format, choice.kernel.isa));
+    if (kMaxSpmvGroup > 1 && p.groups)
+      choice.group = EvenGroup(p.batch, SpmvGroup(choice.format, choice.kernel.isa));
     const double slices = (rows + choice.lanes - 1) / choice.lanes;
     if (choice.format == SpmvFormat::kDense) vector_lanes = choice.lanes;
     double vectors = slices * static_cast<double>(p.weights.depth);
@@ -134,7 +135,8 @@ int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
       bytes = vectors * ((single ? 8.0 : 5.0) * vector_lanes + 4.0);
       step = single ? 2.5 : p.bytes ? 4.5 : 9.0;
     }
-    if (choice.group > 1) step = GroupCycles(p, choice.format, choice.kernel.isa, choice.group);
+    if (kMaxSpmvGroup > 1 && choice.group > 1)
+      step = GroupCycles(p, choice.format, choice.kernel.isa, choice.group);
     const double compute = vectors * step + slices * 40.0 * choice.group;
     const bool few = bytes <= kFewLimit;
     const double first = std::max(compute, bytes / (few ? kFewFarBytes : kFarBytes));
@@ -183,7 +185,8 @@ bool MayUseSpmm(int format, int64_t vectors) {
 
 int32_t SpmvChunks(const SpmvChoice& choice, int32_t slices, double item_weights) {
   auto items = static_cast<int64_t>(choice.stored / item_weights);
-  if (choice.group > 1) items = std::min<int64_t>(items, slices / kGroupSlices);
+  if (kMaxSpmvGroup > 1 && choice.group > 1)
+    items = std::min<int64_t>(items, slices / kGroupSlices);
   return static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(slices, items)));
 }
 

@@ -214,7 +214,7 @@ constexpr uint64_t kLineFloats = 16;
 // Vectors of perm, of floats or groups of four bytes: a multiple of kPermVectors.
 Status PermuteFloats(uint64_t last_stretch, Array<RowFloats>* rows, PackedSpmv* packed) {
   const size_t lanes = rows->size();
-  const bool pairs = packed->slices.perm_pairs;
+  const bool pairs = kMaxSpmvGroup > 1 && packed->slices.perm_pairs;
   const uint64_t stretch = pairs ? kPermPairFloats : kPermFloats;
   for (uint64_t first = FirstColumn(*rows); first != UINT64_MAX; first = FirstColumn(*rows)) {
     const size_t at = packed->values.size();
@@ -241,7 +241,7 @@ Status PermuteFloats(uint64_t last_stretch, Array<RowFloats>* rows, PackedSpmv* 
 
 // The same of single bytes.
 Status PermuteBytes(uint64_t last_stretch, Array<RowBytes>* rows, PackedSpmv* packed) {
-  const bool pairs = packed->slices.perm_pairs;
+  const bool pairs = kMaxSpmvGroup > 1 && packed->slices.perm_pairs;
   for (uint64_t first = FirstColumn(*rows); first != UINT64_MAX; first = FirstColumn(*rows)) {
     first /= 4;
     if (pairs) first -= first % kLineFloats;

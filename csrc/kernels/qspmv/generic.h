@@ -81,7 +81,10 @@ SRT_INLINE void DenseGroup(const PackedSlices& m, int slice, const float* const 
   for (int k = 0; k < m.cols; ++k, w += Vec::kLanes) {
     ByteWeights weights[S];
 #pragma GCC unroll 4
-    for (int s = 0; s < S; ++s) weights[s] = LoadLaneWeights(w + s * apart);
+    for (int s = 0; s < S; ++s) {
+      FetchWeights<Vec::kLanes>(w + s * apart);
+      weights[s] = LoadLaneWeights(w + s * apart);
+    }
 #pragma GCC unroll 8
     for (int v = 0; v < N; ++v) {
       const ByteVec xs = SetBytes(x[v] + k);

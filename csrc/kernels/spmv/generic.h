@@ -128,6 +128,9 @@ SRT_INLINE void MultiplyGroup(const Vec (&weights)[S], const float* const (&x)[N
   }
 }
 
+// Fewer vectors wait for memory, which dense weights of most layers come from.
+constexpr int kFetchVectors = 6;
+
 template <int S, int N>
 SRT_INLINE void DenseGroup(const PackedSlices& m, int slice, const float* const (&x)[N],
                            Vec (&sums)[S][N]) {
@@ -136,7 +139,10 @@ SRT_INLINE void DenseGroup(const PackedSlices& m, int slice, const float* const 
   for (int64_t k = 0; k < m.cols; ++k, w += Vec::kLanes) {
     Vec weights[S];
 #pragma GCC unroll 4
-    for (int s = 0; s < S; ++s) weights[s] = LoadU(w + s * apart);
+    for (int s = 0; s < S; ++s) {
+      if constexpr (N >= kFetchVectors) FetchWeights<Vec::kLanes>(w + s * apart);
+      weights[s] = LoadU(w + s * apart);
+    }
     MultiplyGroup(weights, x, k, sums);
   }
 }

@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/arch.h"
 #include "base/functions.h"
 #include "kernels/kernel.h"
 
@@ -96,16 +97,16 @@ constexpr uint8_t PermPlace(int at) {
 }
 
 // Vectors of a group at most, and of one in this format and with this kernel.
+#if defined(SRT_X86)
 constexpr int kMaxSpmvGroup = 8;
+#else
+constexpr int kMaxSpmvGroup = 1;
+#endif
 constexpr bool SpmvShares(SpmvFormat format) {
   return format == SpmvFormat::kDense || format == SpmvFormat::kBits || format == SpmvFormat::kPerm;
 }
 constexpr int SpmvGroup(SpmvFormat format, Isa isa) {
-#if defined(SRT_X86)
   return SpmvShares(format) && isa != Isa::kScalar ? kMaxSpmvGroup : 1;
-#else
-  return (void)format, (void)isa, 1;
-#endif
 }
 
 struct SpmvArgs {

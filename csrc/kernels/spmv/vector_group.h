@@ -43,15 +43,13 @@ SRT_INLINE void WithVectorCount(int count, Run run) {
   run(VectorCount<1>());
 }
 
-// Asks for the weights of later turns: a group of vectors reads them so slowly that hardware
-// fetches too few ahead.
-#ifndef AHEAD
-#define AHEAD 1024
-#endif
+// Asks for weights that are read later: hardware stops at the end of a page, and a group of vectors
+// does not read the next one soon enough to hide that.
+constexpr int kFetchAhead = 1024;
 template <int kFloats>
 SRT_INLINE void FetchWeights(const float* w) {
 #pragma GCC unroll 8
-  for (int i = 0; i < kFloats; i += 16) __builtin_prefetch(w + AHEAD + i);
+  for (int i = 0; i < kFloats; i += 16) __builtin_prefetch(w + kFetchAhead + i);
 }
 
 // Slices that share the broadcast elements of N vectors: as many sums as stay in registers beside
