@@ -137,11 +137,12 @@ int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
     }
     if (kMaxSpmvGroup > 1 && choice.group > 1)
       step = GroupCycles(p, choice.format, choice.kernel.isa, choice.group);
-    const double compute = vectors * step + slices * 40.0 * choice.group;
+    const int64_t group = kMaxSpmvGroup > 1 ? choice.group : 1;
+    const double compute = vectors * step + slices * 40.0 * static_cast<double>(group);
     const bool few = bytes <= kFewLimit;
     const double first = std::max(compute, bytes / (few ? kFewFarBytes : kFarBytes));
     const double next = std::max(compute, bytes / (few ? kNearBytes : kFarBytes));
-    const auto passes = static_cast<double>((p.batch + choice.group - 1) / choice.group);
+    const auto passes = static_cast<double>((p.batch + group - 1) / group);
     choice.predicted_ns = (first + next * (passes - 1.0)) * kNsPerCycle;
     if (f == p.forced) {
       choices[0] = choice;

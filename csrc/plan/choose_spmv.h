@@ -25,6 +25,9 @@ struct SpmvChoice {
   int32_t group = 1;          // vectors that share weights
   double stored = 0.0;        // weights that are packed
   double predicted_ns = 0.0;  // one thread
+
+  // See PackSpmv().
+  bool perm_pairs() const { return kMaxSpmvGroup > 1 && format == SpmvFormat::kPerm && group > 1; }
 };
 
 constexpr int kMaxSpmvChoices = static_cast<int>(SpmvFormat::kCount);

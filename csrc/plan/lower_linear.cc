@@ -117,13 +117,13 @@ Status MatrixLayer::FillSpmv(const SpmvChoice& choice, SpmvArgs** out, PackKey* 
   key->bias = o_.bias;
   key->format = static_cast<int>(choice.format);
   key->lanes = choice.lanes;
-  key->perm_pairs = choice.format == SpmvFormat::kPerm && choice.group > 1;
+  key->perm_pairs = choice.perm_pairs();
   const PackedSpmv* packed = nullptr;
   SRT_RETURN_IF_ERROR(b_->weights->Spmv(*key, &packed));
   SpmvArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
   args->batch = static_cast<int32_t>(o_.batch);
-  args->group = choice.group;
+  if (kMaxSpmvGroup > 1) args->group = choice.group;
   args->x_row = in_.size;
   args->r_row = args->y_row = out_.size;
   args->weights = packed->slices;

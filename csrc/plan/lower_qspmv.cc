@@ -92,13 +92,13 @@ class QspmvLayer {
     key->vector = true;
     key->format = static_cast<int>(choice.format);
     key->lanes = choice.lanes;
-    key->perm_pairs = choice.format == SpmvFormat::kPerm && choice.group > 1;
+    key->perm_pairs = choice.perm_pairs();
     const PackedSpmv* packed = nullptr;
     SRT_RETURN_IF_ERROR(b_->weights->Spmv(*key, &packed));
     QspmvArgs* args = nullptr;
     SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
     args->batch = static_cast<int32_t>(o_.batch);
-    args->group = choice.group;
+    if (kMaxSpmvGroup > 1) args->group = choice.group;
     args->x_row = o_.x_image;
     args->r_row = o_.r_image;
     args->y_row = o_.y_image;

@@ -119,7 +119,8 @@ struct SpmvArgs {
 };
 
 constexpr int64_t SpmvItemsOf(int32_t batch, int32_t group, int32_t chunks) {
-  return static_cast<int64_t>((batch + group - 1) / group) * chunks;
+  const int32_t groups = kMaxSpmvGroup > 1 ? (batch + group - 1) / group : batch;
+  return static_cast<int64_t>(groups) * chunks;
 }
 inline int64_t SpmvItems(const SpmvArgs& a) { return SpmvItemsOf(a.batch, a.group, a.chunks); }
 
