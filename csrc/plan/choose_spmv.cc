@@ -19,6 +19,9 @@ constexpr double kFewFarBytes = 20.0;
 constexpr double kNearBytes = 32.0;
 constexpr double kFewLimit = 1 << 20;
 
+// Slices of an item at least where groups of vectors go through several of them at a time.
+constexpr int64_t kGroupSlices = 4;
+
 // Cycles to gather one vector of `lanes` floats and multiply it.
 double GatherCycles(int lanes) { return lanes * (lanes >= 8 ? 1.0 : 1.5) + 1.0; }
 
@@ -39,10 +42,23 @@ constexpr double kCloseBits = 1.1;
 // bsr takes part where it stores at most this many weights for each non-zero: they lie in blocks.
 constexpr double kBlockWaste = 1.5;
 
+// Cycles of one vector of weights and a group of `vectors` that meet it, for each of the formats of
+// SpmvGroup().
+double GroupCycles(const SpmvProblem& p, SpmvFormat format, Isa isa, double vectors) {
+  switch (format) {
+    case SpmvFormat::kBits:
+      return SpreadCycles(isa) + vectors / std::min(1.0, p.cpu.fma_per_cycle);
+    case SpmvFormat::kPerm:
+      return 2.0 + 2.5 * vectors;
+    default:
+      return vectors / std::min(1.0, p.cpu.fma_per_cycle);
+  }
+}
+
 // Of perm, the share of slots that hold a weight: the fewer there are, the more often a row that is
 // far behind holds the others up.
-double PermFill(double density, bool bytes) {
-  return std::max(0.25, 1.0 - (bytes ? 0.012 : 0.018) / density);
+double PermFill(double density, bool bytes, bool short_stretches) {
+  return std::max(0.25, 1.0 - (bytes ? 0.012 : short_stretches ? 0.029 : 0.018) / density);
 }
 
 bool PermsBytes(const SpmvProblem& problem) {
@@ -65,6 +81,12 @@ double StoredWeights(SpmvFormat format, const SpmvProblem& problem) {
     default:
       return static_cast<double>(weights.nnz);
   }
+}
+
+// Vectors of the fewest groups of at most `most`.
+int32_t EvenGroup(int64_t batch, int64_t most) {
+  const int64_t groups = std::max<int64_t>(1, (batch + most - 1) / most);
+  return static_cast<int32_t>(std::max<int64_t>(1, (batch + groups - 1) / groups));
 }
 
 }  // namespace
@@ -91,6 +113,8 @@ int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
                                : SelectSpmv(choice.format, isa, &choice.kernel, &choice.lanes);
     if (!found) continue;
     choice.stored = StoredWeights(choice.format, p);
+    if (kMaxSpmvGroup > 1 && p.groups)
+      choice.group = EvenGroup(p.batch, SpmvGroup(choice.format, choice.kernel.isa));
     const double slices = (rows + choice.lanes - 1) / choice.lanes;
     if (choice.format == SpmvFormat::kDense) vector_lanes = choice.lanes;
     double vectors = slices * static_cast<double>(p.weights.depth);
@@ -105,16 +129,21 @@ int PredictSpmv(const SpmvProblem& p, Isa isa, SpmvChoice* choices) {
       step = bsr ? BlockCycles(block_rows, vector_lanes) : GatherCycles(vector_lanes);
     } else if (perm) {
       const bool single = PermsBytes(p);
-      const double fill = PermFill(std::max(1.0, choice.stored) / weights, single);
+      const double fill =
+          PermFill(std::max(1.0, choice.stored) / weights, single, choice.group > 1);
       vectors = choice.stored / vector_lanes / fill;
       bytes = vectors * ((single ? 8.0 : 5.0) * vector_lanes + 4.0);
       step = single ? 2.5 : p.bytes ? 4.5 : 9.0;
     }
-    const double compute = vectors * step + slices * 40.0;
+    if (kMaxSpmvGroup > 1 && choice.group > 1)
+      step = GroupCycles(p, choice.format, choice.kernel.isa, choice.group);
+    const int64_t group = kMaxSpmvGroup > 1 ? choice.group : 1;
+    const double compute = vectors * step + slices * 40.0 * static_cast<double>(group);
     const bool few = bytes <= kFewLimit;
     const double first = std::max(compute, bytes / (few ? kFewFarBytes : kFarBytes));
     const double next = std::max(compute, bytes / (few ? kNearBytes : kFarBytes));
-    choice.predicted_ns = (first + next * static_cast<double>(p.batch - 1)) * kNsPerCycle;
+    const auto passes = static_cast<double>((p.batch + group - 1) / group);
+    choice.predicted_ns = (first + next * (passes - 1.0)) * kNsPerCycle;
     if (f == p.forced) {
       choices[0] = choice;
       return 1;
@@ -153,6 +182,13 @@ bool MayUseSpmv(int format, int64_t vectors) {
 
 bool MayUseSpmm(int format, int64_t vectors) {
   return ForcedSpmm(format) == kAnyFormat ? format < kVectorFormat : vectors > 1;
+}
+
+int32_t SpmvChunks(const SpmvChoice& choice, int32_t slices, double item_weights) {
+  auto items = static_cast<int64_t>(choice.stored / item_weights);
+  if (kMaxSpmvGroup > 1 && choice.group > 1)
+    items = std::min<int64_t>(items, slices / kGroupSlices);
+  return static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(slices, items)));
 }
 
 double TransposeNs(double elements) { return 50.0 + elements; }

@@ -10,7 +10,8 @@ namespace sparsert {
 struct SpmvProblem {
   CpuTraits cpu;
   MatrixStats weights;         // of one group
-  int64_t batch = 1;           // vectors, one after the other
+  int64_t batch = 1;           // vectors
+  bool groups = false;         // by groups that share weights, where a kernel can; else in turn
   bool bytes = false;          // qspmv instead of spmv
   uint64_t nonzero_bytes = 0;  // of qspmv
   int forced = -1;  // kAnyFormat, or the only SpmvFormat to consider, if there is a kernel
@@ -21,14 +22,21 @@ struct SpmvChoice {
   Kernel kernel;
   int lanes = 0;
   int byte_offset = 0;        // of qspmv
+  int32_t group = 1;          // vectors that share weights
   double stored = 0.0;        // weights that are packed
   double predicted_ns = 0.0;  // one thread
+
+  // See PackSpmv().
+  bool perm_pairs() const { return kMaxSpmvGroup > 1 && format == SpmvFormat::kPerm && group > 1; }
 };
 
 constexpr int kMaxSpmvChoices = static_cast<int>(SpmvFormat::kCount);
 
 // The formats that have a kernel and may pay, with their predicted times. Returns their number.
 int PredictSpmv(const SpmvProblem& problem, Isa isa, SpmvChoice* choices);
+
+// Items of `slices`: of about `item_weights` stored weights.
+int32_t SpmvChunks(const SpmvChoice& choice, int32_t slices, double item_weights);
 
 const char* SpmvFormatName(SpmvFormat format);  // "dense", "sell", "bits", "bsr4", ...
 

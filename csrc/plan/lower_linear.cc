@@ -73,6 +73,7 @@ Status MatrixLayer::EnterSpmv(Contest* contest) {
   SRT_RETURN_IF_ERROR(b_->weights->Stats(key, &problem.weights));
   problem.cpu = b_->options.cpu;
   problem.batch = o_.batch;
+  problem.groups = true;
   problem.forced = ForcedSpmv(b_->options.format);
   const int count = PredictSpmv(problem, b_->options.isa, spmv_);
   for (int n = 0; n < count; ++n) {
@@ -116,18 +117,18 @@ Status MatrixLayer::FillSpmv(const SpmvChoice& choice, SpmvArgs** out, PackKey* 
   key->bias = o_.bias;
   key->format = static_cast<int>(choice.format);
   key->lanes = choice.lanes;
+  key->perm_pairs = choice.perm_pairs();
   const PackedSpmv* packed = nullptr;
   SRT_RETURN_IF_ERROR(b_->weights->Spmv(*key, &packed));
   SpmvArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
   args->batch = static_cast<int32_t>(o_.batch);
+  if (kMaxSpmvGroup > 1) args->group = choice.group;
   args->x_row = in_.size;
   args->r_row = args->y_row = out_.size;
   args->weights = packed->slices;
   args->act = o_.act;
-  const auto items = static_cast<int64_t>(choice.stored / kItemWeights);
-  args->chunks =
-      static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(packed->slices.slices, items)));
+  args->chunks = SpmvChunks(choice, packed->slices.slices, kItemWeights);
   *out = args;
   return Status::Ok();
 }

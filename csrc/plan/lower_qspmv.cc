@@ -53,6 +53,7 @@ class QspmvLayer {
     problem.cpu = b_->options.cpu;
     problem.batch = o_.batch;
     problem.bytes = true;
+    problem.groups = true;
     problem.forced = ForcedSpmv(b_->options.format);
     count_ = PredictSpmv(problem, b_->options.isa, choices_);
     for (int n = 0; n < count_; ++n) {
@@ -91,11 +92,13 @@ class QspmvLayer {
     key->vector = true;
     key->format = static_cast<int>(choice.format);
     key->lanes = choice.lanes;
+    key->perm_pairs = choice.perm_pairs();
     const PackedSpmv* packed = nullptr;
     SRT_RETURN_IF_ERROR(b_->weights->Spmv(*key, &packed));
     QspmvArgs* args = nullptr;
     SRT_RETURN_IF_ERROR(b_->NewArgs(&args));
     args->batch = static_cast<int32_t>(o_.batch);
+    if (kMaxSpmvGroup > 1) args->group = choice.group;
     args->x_row = o_.x_image;
     args->r_row = o_.r_image;
     args->y_row = o_.y_image;
@@ -109,9 +112,7 @@ class QspmvLayer {
       start[r] = static_cast<int32_t>(o_.row_start[r] + choice.byte_offset * o_.row_weights[r]);
     }
     args->output.start = start;
-    const auto items = static_cast<int64_t>(choice.stored / kItemGroups);
-    args->chunks =
-        static_cast<int32_t>(std::max<int64_t>(1, std::min<int64_t>(packed->slices.slices, items)));
+    args->chunks = SpmvChunks(choice, packed->slices.slices, kItemGroups);
     *out = args;
     return Status::Ok();
   }

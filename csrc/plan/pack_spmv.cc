@@ -209,9 +209,13 @@ uint64_t FirstColumn(const Array<Row>& rows) {
   return first;
 }
 
+constexpr uint64_t kLineFloats = 16;
+
 // Vectors of perm, of floats or groups of four bytes: a multiple of kPermVectors.
 Status PermuteFloats(uint64_t last_stretch, Array<RowFloats>* rows, PackedSpmv* packed) {
   const size_t lanes = rows->size();
+  const bool pairs = kMaxSpmvGroup > 1 && packed->slices.perm_pairs;
+  const uint64_t stretch = pairs ? kPermPairFloats : kPermFloats;
   for (uint64_t first = FirstColumn(*rows); first != UINT64_MAX; first = FirstColumn(*rows)) {
     const size_t at = packed->values.size();
     const size_t place_floats = kPermVectors * lanes / 4;
@@ -219,13 +223,14 @@ Status PermuteFloats(uint64_t last_stretch, Array<RowFloats>* rows, PackedSpmv* 
     auto* places = reinterpret_cast<uint8_t*>(packed->values.data() + at);
     float* weights = packed->values.data() + at + place_floats;
     for (size_t i = 0; i < kPermVectors * lanes; ++i) {
-      if (i % lanes == 0) {
+      if (i % (pairs ? kPermPair * lanes : lanes) == 0) {
         first = FirstColumn(*rows);
+        if (pairs) first -= first % kLineFloats;
         first = first == UINT64_MAX ? 0 : std::min(first, last_stretch);
         SRT_RETURN_IF_ERROR(packed->widths.push_back(static_cast<uint32_t>(first)));
       }
       RowFloats& row = (*rows)[i % lanes];
-      if (row.done() || row.column() - first >= kPermFloats) continue;
+      if (row.done() || row.column() - first >= stretch) continue;
       places[i] = PermPlace(static_cast<int>(row.column() - first));
       weights[i] = row.value();
       row.Pass();
@@ -236,19 +241,24 @@ Status PermuteFloats(uint64_t last_stretch, Array<RowFloats>* rows, PackedSpmv* 
 
 // The same of single bytes.
 Status PermuteBytes(uint64_t last_stretch, Array<RowBytes>* rows, PackedSpmv* packed) {
+  const bool pairs = kMaxSpmvGroup > 1 && packed->slices.perm_pairs;
   for (uint64_t first = FirstColumn(*rows); first != UINT64_MAX; first = FirstColumn(*rows)) {
-    const uint64_t stretch = std::min(first / 4, last_stretch);
+    first /= 4;
+    if (pairs) first -= first % kLineFloats;
+    const uint64_t stretch = std::min(first, last_stretch);
     SRT_RETURN_IF_ERROR(packed->widths.push_back(static_cast<uint32_t>(stretch)));
-    const size_t at = packed->values.size();
-    SRT_RETURN_IF_ERROR(packed->values.resize(at + 2 * rows->size()));
-    auto* places = reinterpret_cast<uint8_t*>(packed->values.data() + at);
-    uint8_t* weights = places + 4 * rows->size();
-    for (size_t i = 0; i < 4 * rows->size(); ++i) {
-      RowBytes& row = (*rows)[i / 4];
-      if (row.done() || row.column() - 4 * stretch >= 4 * kPermGroups) continue;
-      places[i] = static_cast<uint8_t>(row.column() - 4 * stretch);
-      weights[i] = static_cast<uint8_t>(row.value());
-      row.Pass();
+    for (int n = 0; n < (pairs ? kPermPair : 1); ++n) {
+      const size_t at = packed->values.size();
+      SRT_RETURN_IF_ERROR(packed->values.resize(at + 2 * rows->size()));
+      auto* places = reinterpret_cast<uint8_t*>(packed->values.data() + at);
+      uint8_t* weights = places + 4 * rows->size();
+      for (size_t i = 0; i < 4 * rows->size(); ++i) {
+        RowBytes& row = (*rows)[i / 4];
+        if (row.done() || row.column() - 4 * stretch >= 4 * kPermGroups) continue;
+        places[i] = static_cast<uint8_t>(row.column() - 4 * stretch);
+        weights[i] = static_cast<uint8_t>(row.value());
+        row.Pass();
+      }
     }
   }
   return Status::Ok();
@@ -267,7 +277,8 @@ Status PackPerm(const Csr& w, int32_t lanes, int64_t stretch, Permute permute, P
       rows[l] = Row(w, packed->row_of[slice * rows.size() + l]);
     }
     SRT_RETURN_IF_ERROR(permute(last_stretch, &rows, packed));
-    packed->offsets[slice + 1] = packed->widths.size();
+    const auto vectors = static_cast<uint64_t>(packed->slices.perm_pairs ? kPermPair : 1);
+    packed->offsets[slice + 1] = packed->widths.size() * vectors;
   }
   return Status::Ok();
 }
@@ -324,7 +335,7 @@ Status PackColumns(const Csr& w, int32_t lanes, int32_t block_rows, PackedSpmv* 
 }  // namespace
 
 Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lanes,
-                PackedSpmv* packed, bool bytes) {
+                PackedSpmv* packed, bool bytes, bool perm_pairs) {
   packed->format = format;
   PackedSlices& m = packed->slices;
   m.rows = static_cast<int32_t>(w.rows);
@@ -338,6 +349,7 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
   m.whole_groups =
       bytes && format == SpmvFormat::kPerm && PermStoresGroups(w.nnz(), NonZeroBytes(w));
   const bool perm_bytes = bytes && !m.whole_groups;
+  m.perm_pairs = perm_pairs;
   if (format == SpmvFormat::kPerm) {
     SRT_RETURN_IF_ERROR(SortRows(w, 1, perm_bytes, packed));
   } else if (block_rows != 0 && block_rows < lanes) {
@@ -355,9 +367,10 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
   if (format == SpmvFormat::kBits) {
     SRT_RETURN_IF_ERROR(PackBits(w, lanes, packed));
   } else if (format == SpmvFormat::kPerm) {
-    SRT_RETURN_IF_ERROR(perm_bytes
-                            ? PackPerm<RowBytes>(w, lanes, kPermGroups, &PermuteBytes, packed)
-                            : PackPerm<RowFloats>(w, lanes, kPermFloats, &PermuteFloats, packed));
+    SRT_RETURN_IF_ERROR(
+        perm_bytes ? PackPerm<RowBytes>(w, lanes, kPermGroups, &PermuteBytes, packed)
+                   : PackPerm<RowFloats>(w, lanes, perm_pairs ? kPermPairFloats : kPermFloats,
+                                         &PermuteFloats, packed));
   } else if (format == SpmvFormat::kDense) {
     SRT_RETURN_IF_ERROR(packed->values.resize(padded_rows * w.cols));
     for (int64_t row = 0; row < w.rows; ++row) {

@@ -28,8 +28,9 @@ struct PackedSpmv {
   }
 };
 
-// `bias`: [rows] or nullptr. `bytes`: a value is four of them.
+// `bias`: [rows] or nullptr. `bytes`: a value is four of them. `perm_pairs`: perm is for groups
+// of vectors.
 Status PackSpmv(const Csr& weights, const float* bias, SpmvFormat format, int32_t lanes,
-                PackedSpmv* packed, bool bytes = false);
+                PackedSpmv* packed, bool bytes = false, bool perm_pairs = false);
 
 }  // namespace sparsert

@@ -413,8 +413,9 @@ Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
     const auto* bias = static_cast<const float*>(data);
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
     DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
-    const Status status = full ? PackDenseSpmv(&rows, bias, key.lanes, &packing->spmv)
-                               : PackSpmv(*csr, bias, format, key.lanes, &packing->spmv, key.bytes);
+    const Status status =
+        full ? PackDenseSpmv(&rows, bias, key.lanes, &packing->spmv)
+             : PackSpmv(*csr, bias, format, key.lanes, &packing->spmv, key.bytes, key.perm_pairs);
     if (!status.ok()) {
       Free(packing);
       return status;

@@ -51,6 +51,7 @@ struct PackKey {
   int32_t stack_width = 0;   // columns of a kernel fed by stacks; 0: no stacks
   int32_t stack_rows = 0;    // see StackRows()
   int32_t lanes = 0;         // spmv
+  bool perm_pairs = false;   // see PackSpmv
   int32_t panel_rows = 0;    // winograd: of a panel; 0 for the other kernels
   int32_t group_panels = 0;  // winograd
 
@@ -64,7 +65,8 @@ struct PackKey {
            bias == o.bias && format == o.format && direct == o.direct &&
            block_depth == o.block_depth && pair_rows == o.pair_rows &&
            stack_width == o.stack_width && stack_rows == o.stack_rows && lanes == o.lanes &&
-           panel_rows == o.panel_rows && group_panels == o.group_panels;
+           perm_pairs == o.perm_pairs && panel_rows == o.panel_rows &&
+           group_panels == o.group_panels;
   }
 };
 

@@ -44,12 +44,13 @@ inline IntVec DotHalf(ByteVec x, ByteWeights w, IntVec acc) {
 }
 // Of x[0 .. 127], in bytes, the ones that `index` names. For CPUs with AVX512-VBMI only, which is
 // why the compiler is not told of it.
-inline ByteVec PermuteBytes(const float* x, const float* index) {
-  __m512i picked = _mm512_loadu_si512(index);
-  __asm__("vpermi2b %2, %1, %0"
-          : "+v"(picked)
-          : "v"(_mm512_loadu_si512(x)), "v"(_mm512_loadu_si512(x + 16)));
+inline ByteVec PermuteBytes(Vec low, Vec high, Vec index) {
+  __m512i picked = _mm512_castps_si512(index.v);
+  __asm__("vpermi2b %2, %1, %0" : "+v"(picked) : "v"(low.v), "v"(high.v));
   return {picked};
+}
+inline ByteVec PermuteBytes(const float* x, Vec index) {
+  return PermuteBytes(LoadU(x), LoadU(x + 16), index);
 }
 inline IntVec AddInts(IntVec a, IntVec b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline Vec ToFloats(IntVec a) { return {_mm512_cvtepi32_ps(a.v)}; }

@@ -31,5 +31,22 @@ inline Vec PermuteFloats(const float* x, const uint8_t* places) {
   return {_mm512_mask_mov_ps(low, upper, high)};
 }
 
+// Of a stretch of 32: a weight without a place gets any of them.
+struct ShortPlaces {
+  __m512i index;
+  __mmask16 used;
+};
+inline ShortPlaces LoadShortPlaces(const uint8_t* places) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(places));
+  return {_mm512_cvtepu8_epi32(bytes), _mm_movepi8_mask(_mm_slli_epi16(bytes, 1))};
+}
+inline Vec PermuteShort(Vec low, Vec high, ShortPlaces places) {
+  return {_mm512_permutex2var_ps(low.v, places.index, high.v)};
+}
+// The same with 0 where a weight has no place.
+inline Vec PermuteShortUsed(Vec low, Vec high, ShortPlaces places) {
+  return {_mm512_maskz_permutex2var_ps(places.used, low.v, places.index, high.v)};
+}
+
 }  // namespace SRT_ISA
 }  // namespace sparsert

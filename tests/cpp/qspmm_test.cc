@@ -428,7 +428,7 @@ void TestEveryTile(const QspmmKernel& kernel, Random* random) {
   }
 }
 
-// qspmv: a vector at a time, in every format, all outputs.
+// qspmv: groups of vectors, in every format, all outputs.
 void TestVectors(SpmvFormat format, Isa isa, Random* random) {
   Kernel kernel;
   int lanes = 0;
@@ -449,11 +449,15 @@ void TestVectors(SpmvFormat format, Isa isa, Random* random) {
     Csr csr(allocator);
     FillQuads(w, p.rows, p.channels, 1, &csr);
     PackedSpmv packed(allocator);
-    Must(PackSpmv(csr, nullptr, format, lanes, &packed, true));
+    const int64_t most = number % 3 == 0 ? 1 : SpmvGroup(format, isa);
+    const auto group = static_cast<int32_t>(random->Int(1, most));
+    if (most > 1) p.batch = static_cast<int32_t>(random->Int(1, 2 * most));
+    Must(PackSpmv(csr, nullptr, format, lanes, &packed, true, group > 1));
     const int x_zero = static_cast<int>(random->Int(0, 255));
     QspmvArgs a;
     QspmmArgs& q = a.output;
     a.batch = p.batch;
+    a.group = group;
     a.chunks = static_cast<int32_t>(std::min<int64_t>(packed.slices.slices, random->Int(1, 3)));
     a.x_row = Quads(p.channels);
     a.y_row = a.r_row = p.f32_output ? p.rows : Quads(p.rows);

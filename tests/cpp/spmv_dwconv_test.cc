@@ -25,10 +25,13 @@ void TestSpmv(const Kernel& kernel, SpmvFormat format, int lanes, int64_t rows, 
   Csr csr(allocator);
   FillCsr(w, rows, cols, &csr);
   PackedSpmv packed(allocator);
-  Must(PackSpmv(csr, has_bias ? bias.data() : nullptr, format, lanes, &packed));
+  const int64_t most = number % 3 == 0 ? 1 : SpmvGroup(format, kernel.isa);
+  const auto group = static_cast<int32_t>(random->Int(1, most));
+  Must(PackSpmv(csr, has_bias ? bias.data() : nullptr, format, lanes, &packed, false, group > 1));
 
   SpmvArgs a;
-  a.batch = static_cast<int32_t>(random->Int(1, 4));
+  a.batch = static_cast<int32_t>(random->Int(1, most > 1 ? 2 * most : 4));
+  a.group = group;
   a.chunks = static_cast<int32_t>(random->Int(1, packed.slices.slices));
   a.x_row = cols;
   a.r_row = rows + 1;

@@ -3,6 +3,7 @@
 
 #include "base/arch.h"
 #include "kernels/spmv/spmv.h"
+#include "kernels/spmv/vector_group.h"
 #include "kernels/spmv/walk_bits.h"
 #include "simd/vec_math.h"
 
@@ -101,12 +102,76 @@ inline Vec BitsSlice(const PackedSlices& m, int slice, const float* x, Vec sum) 
   return sums[0];
 }
 
-// Of formats that RunSpmv handles itself.
-inline Vec NoSlice(const PackedSlices&, int, const float*, Vec sum) { return sum; }
-
 SRT_INLINE Vec BeginSlice(const PackedSlices& m, int slice) {
   return m.bias == nullptr ? Zero() : LoadU(m.bias + static_cast<size_t>(slice) * Vec::kLanes);
 }
+
+// What the sums of S successive slices and N vectors start from.
+template <int S, int N>
+SRT_INLINE void BeginGroup(const PackedSlices& m, int slice, Vec (&sums)[S][N]) {
+#pragma GCC unroll 4
+  for (int s = 0; s < S; ++s) {
+    const Vec begin = BeginSlice(m, slice + s);
+#pragma GCC unroll 8
+    for (int v = 0; v < N; ++v) sums[s][v] = begin;
+  }
+}
+
+template <int S, int N>
+SRT_INLINE void MultiplyGroup(const Vec (&weights)[S], const float* const (&x)[N], int64_t k,
+                              Vec (&sums)[S][N]) {
+#pragma GCC unroll 8
+  for (int v = 0; v < N; ++v) {
+    const Vec xs = Set1(x[v][k]);
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) sums[s][v] = Fma(weights[s], xs, sums[s][v]);
+  }
+}
+
+// Fewer vectors wait for memory, which dense weights of most layers come from.
+constexpr int kFetchVectors = 6;
+
+template <int S, int N>
+SRT_INLINE void DenseGroup(const PackedSlices& m, int slice, const float* const (&x)[N],
+                           Vec (&sums)[S][N]) {
+  const int64_t apart = static_cast<int64_t>(m.cols) * Vec::kLanes;
+  const float* w = m.values + slice * apart;
+  for (int64_t k = 0; k < m.cols; ++k, w += Vec::kLanes) {
+    Vec weights[S];
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) {
+      if constexpr (N >= kFetchVectors) FetchWeights<Vec::kLanes>(w + s * apart);
+      weights[s] = LoadU(w + s * apart);
+    }
+    MultiplyGroup(weights, x, k, sums);
+  }
+}
+
+template <int S, int N>
+SRT_INLINE void BitsGroup(const PackedSlices& m, int slice, const float* const (&x)[N],
+                          Vec (&sums)[S][N]) {
+  const SliceMask* masks[S];
+  const float* w[S];
+#pragma GCC unroll 4
+  for (int s = 0; s < S; ++s) {
+    masks[s] =
+        reinterpret_cast<const SliceMask*>(m.bits) + static_cast<int64_t>(slice + s) * m.cols;
+    w[s] = m.values + m.offsets[slice + s];
+  }
+  for (int64_t k = 0; k < m.cols; ++k) {
+    Vec weights[S];
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) {
+      const uint32_t mask = masks[s][k];
+      weights[s] = Spread(w[s], mask);
+      w[s] += CountBits(mask);
+    }
+    MultiplyGroup(weights, x, k, sums);
+  }
+}
+
+// Of formats that RunSpmv handles itself.
+inline Vec NoSlice(const PackedSlices&, int, const float*, Vec sum) { return sum; }
 
 // Adds R, applies the activation and stores the rows of a slice.
 SRT_INLINE void EndSlice(const SpmvArgs& a, int slice, const float* r, float* y, Vec sum) {
@@ -136,6 +201,46 @@ __attribute__((noinline)) void EndSortedSlice(const SpmvArgs& a, int slice, cons
   }
 }
 
+// See perm.h.
+template <int N>
+SRT_INLINE void PermGroup(const PackedSlices& m, int slice, const float* const (&x)[N],
+                          Vec (&sums)[N]);
+
+// S successive slices of a group of N vectors.
+template <SpmvFormat kFormat, int S, int N>
+SRT_INLINE void RunGroupSlices(const SpmvArgs& a, int slice, const float* const (&x)[N],
+                               const float* r, float* y) {
+  Vec sums[S][N];
+  BeginGroup(a.weights, slice, sums);
+  if constexpr (kFormat == SpmvFormat::kDense) DenseGroup(a.weights, slice, x, sums);
+  if constexpr (kFormat == SpmvFormat::kBits) BitsGroup(a.weights, slice, x, sums);
+  if constexpr (kFormat == SpmvFormat::kPerm) PermGroup(a.weights, slice, x, sums[0]);
+  for (int s = 0; s < S; ++s) {
+    for (int v = 0; v < N; ++v) {
+      const float* rv = r == nullptr ? r : r + v * a.r_row;
+      if constexpr (kFormat == SpmvFormat::kPerm) {
+        EndSortedSlice(a, slice + s, rv, y + v * a.y_row, sums[s][v]);
+      } else {
+        EndSlice(a, slice + s, rv, y + v * a.y_row, sums[s][v]);
+      }
+    }
+  }
+}
+
+template <SpmvFormat kFormat, int N>
+SRT_INLINE void RunGroup(const SpmvArgs& a, int slice, int slice_end, const float* x,
+                         const float* r, float* y) {
+  const float* xs[N];
+  for (int v = 0; v < N; ++v) xs[v] = x + v * a.x_row;
+  constexpr int kSlices = kFormat == SpmvFormat::kPerm ? 1 : SlicesOfGroup<N>();
+  if constexpr (kSlices > 1) {
+    for (; slice + kSlices <= slice_end; slice += kSlices) {
+      RunGroupSlices<kFormat, kSlices>(a, slice, xs, r, y);
+    }
+  }
+  for (; slice < slice_end; ++slice) RunGroupSlices<kFormat, 1>(a, slice, xs, r, y);
+}
+
 // `slice_sums` adds the products of one slice of one vector to its sums; formats that store columns
 // have no use for it.
 template <SpmvFormat kFormat, typename SliceSums>
@@ -143,7 +248,7 @@ void RunSpmv(const void* args, void* const* io, int64_t begin, int64_t end, Slic
   const SpmvArgs& a = *static_cast<const SpmvArgs*>(args);
   const PackedSlices& m = a.weights;
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t vector = item / a.chunks;
+    const int64_t vector = item / a.chunks * a.group;
     const int64_t chunk = item % a.chunks;
     const float* x = static_cast<const float*>(io[0]) + vector * a.x_row;
     const float* r =
@@ -151,6 +256,15 @@ void RunSpmv(const void* args, void* const* io, int64_t begin, int64_t end, Slic
     float* y = static_cast<float*>(io[2]) + vector * a.y_row;
     const int slice_end = static_cast<int>((chunk + 1) * m.slices / a.chunks);
     int slice = static_cast<int>(chunk * m.slices / a.chunks);
+    if constexpr (kHasGroups && SpmvShares(kFormat)) {
+      if (a.group > 1) {
+        const int64_t left = a.batch - vector;
+        WithVectorCount<true>(static_cast<int>(left < a.group ? left : a.group), [&](auto count) {
+          RunGroup<kFormat, count.value>(a, slice, slice_end, x, r, y);
+        });
+        continue;
+      }
+    }
     if constexpr (kFormat == SpmvFormat::kBits) {
       for (; slice + 2 <= slice_end; slice += 2) {
         Vec sums[2] = {BeginSlice(m, slice), BeginSlice(m, slice + 1)};

@@ -16,13 +16,14 @@
 // of x, and where in it: x is permuted in registers. The stretch of a vector begins where the row
 // that is farthest behind has come to.
 //
-// io: X [batch][x_row], [R or nullptr] [batch][r_row], Y [batch][y_row]. A work item is one
-// (vector, chunk of slices).
+// io: X [batch][x_row], [R or nullptr] [batch][r_row], Y [batch][y_row]. A work item is one (group
+// of vectors, chunk of slices): each weight is read once for all vectors of a group.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "base/arch.h"
 #include "base/functions.h"
 #include "kernels/kernel.h"
 
@@ -54,9 +55,10 @@ struct PackedSlices {
   int32_t slices = 0;
   int32_t col_blocks = 1;            // sell, bsr: K is cut so that ids fit 16 bits
   bool whole_groups = false;         // perm of bytes: as floats, with groups in their place
+  bool perm_pairs = false;           // perm for groups of vectors: see kPermPair
   const uint32_t* row_of = nullptr;  // [slices * lanes] row of each lane; >= rows: none
   const float* bias = nullptr;       // [slices * lanes] in lane order, or nullptr
-  // sell, bsr: [col_blocks][slices]. perm: [vectors] of groups of x before the stretch.
+  // sell, bsr: [col_blocks][slices]. perm: [vectors or pairs] of groups of x before the stretch.
   const uint32_t* widths = nullptr;
   const uint32_t* wholes = nullptr;  // sell, bsr: [col_blocks][slices] leading j that none misses
   // sell, bsr: [col_blocks][slices] into ids / parts and values / lanes. bits: [slices] into
@@ -80,6 +82,11 @@ constexpr int64_t kSpmvColBlock = 65536;
 // single bytes.
 constexpr int kPermFloats = 64;
 constexpr int kPermGroups = 32;
+// For groups of vectors of x, so many vectors of weights have one stretch, which begins at a whole
+// cache line if x does: fewer slots hold a weight, but its loads serve them all. It is of 32 floats
+// or groups, for one permutation to do.
+constexpr int kPermPair = 2;
+constexpr int kPermPairFloats = 32;
 // Of floats and whole groups, vectors of a slice come by fours; those left over are empty.
 constexpr int kPermVectors = 4;
 
@@ -89,15 +96,33 @@ constexpr uint8_t PermPlace(int at) {
   return static_cast<uint8_t>((at & 31) | 0x40 | (at >= 32 ? 0x80 : 0));
 }
 
+// Vectors of a group at most, and of one in this format and with this kernel.
+#if defined(SRT_X86)
+constexpr int kMaxSpmvGroup = 8;
+#else
+constexpr int kMaxSpmvGroup = 1;
+#endif
+constexpr bool SpmvShares(SpmvFormat format) {
+  return format == SpmvFormat::kDense || format == SpmvFormat::kBits || format == SpmvFormat::kPerm;
+}
+constexpr int SpmvGroup(SpmvFormat format, Isa isa) {
+  return SpmvShares(format) && isa != Isa::kScalar ? kMaxSpmvGroup : 1;
+}
+
 struct SpmvArgs {
   int32_t batch = 1;
+  int32_t group = 1;  // vectors, <= SpmvGroup()
   int32_t chunks = 1;
   int64_t x_row = 0, r_row = 0, y_row = 0;  // floats between vectors
   PackedSlices weights;
   Activation act;
 };
 
-inline int64_t SpmvItems(const SpmvArgs& a) { return static_cast<int64_t>(a.batch) * a.chunks; }
+constexpr int64_t SpmvItemsOf(int32_t batch, int32_t group, int32_t chunks) {
+  const int32_t groups = kMaxSpmvGroup > 1 ? (batch + group - 1) / group : batch;
+  return static_cast<int64_t>(groups) * chunks;
+}
+inline int64_t SpmvItems(const SpmvArgs& a) { return SpmvItemsOf(a.batch, a.group, a.chunks); }
 
 // `lanes` gets the rows of a slice.
 bool SelectSpmv(SpmvFormat format, Isa isa, Kernel* kernel, int* lanes);
