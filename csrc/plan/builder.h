@@ -43,6 +43,7 @@ struct PlaneStep {
   const SpmmArgs* product = nullptr;
   int lanes = 0;
   int64_t height = 0, width = 0;  // of the product's planes
+  bool squares = false;           // the product is of them: its columns are not rows
 };
 
 // A step to be inserted: it moves rows that are still needed to a buffer's beginning.
@@ -203,11 +204,16 @@ class PlanBuilder {
   // Whether one node alone reads an output of the current one that needs no memory of its own.
   bool HasOneReader(uint32_t y, uint32_t* reader) const;
   Status WriteGraphOutputs();
+  void AddToReason(uint32_t node_index, const char* format, ...);
+  // Says which layers SPARSERT_FORMAT does not reach.
+  void ExplainFormat();
   // Lets steps over large planes take turns.
   Status ShareBands();
-  bool MayTakeTurns(const PlaneStep& step) const;
-  // Whether what one step writes is nothing but the input of the other, and large.
-  bool IsPassedOn(const PlaneStep& from, const PlaneStep& to) const;
+  // nullptr: a step may take turns; "": it is not of those that ever do.
+  const char* WhyNoTurns(const PlaneStep& step) const;
+  // nullptr: what one step writes is nothing but the input of the other, and large; "": they are
+  // not neighbours.
+  const char* WhyNotPassedOn(const PlaneStep& from, const PlaneStep& to) const;
   Status TakeTurns(const PlaneStep* steps, int count, int64_t rows, Array<MovedRows>* moves);
   // For what step k passes on.
   Status AddMove(const PlaneStep* steps, int count, int64_t rows, int k, Array<MovedRows>* moves);

@@ -335,6 +335,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
   return count;
 }
 
+const char* FormatName(int format) {
+  if (format == kWinogradFormat) return kWinogradName;
+  return format < kWinogradFormat ? SpmmFormatName(static_cast<SpmmFormat>(format))
+                                  : SpmvFormatName(static_cast<SpmvFormat>(format - kVectorFormat));
+}
+
 Status FormatFromName(const char* name, int* format) {
   *format = kAnyFormat;
   if (name == nullptr || name[0] == '\0') return Status::Ok();

@@ -57,6 +57,8 @@ constexpr int kVectorFormat = kWinogradFormat + 1;
 // What a forced format leaves to RankSpmm().
 constexpr int ForcedSpmm(int format) { return format >= kWinogradFormat ? kAnyFormat : format; }
 
+// Any of those that may be forced.
+const char* FormatName(int format);
 // A format's number from its name; kAnyFormat for nullptr or "". kInvalidArgument names them all.
 Status FormatFromName(const char* name, int* format);
 

@@ -173,7 +173,7 @@ Status MatrixLayer::LowerSpmv(const SpmvChoice& choice) {
   SRT_RETURN_IF_ERROR(b_->weights->Spmv(key, &packed));
   b_->weights->Keep(key);
   b_->info().packed_bytes = packed->bytes();
-  if (ForcedSpmv(b_->options.format) == static_cast<int>(choice.format)) ExplainForced(b_);
+  ExplainForced(b_);
   const IoRef io[] = {o_.x, o_.r, o_.y};
   return b_->AddStep(choice.kernel, args, {io, 3}, SpmvItems(*args), 0, choice.predicted_ns);
 }

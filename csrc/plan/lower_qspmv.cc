@@ -74,8 +74,7 @@ class QspmvLayer {
     SRT_RETURN_IF_ERROR(b_->weights->Spmv(key, &packed));
     b_->weights->Keep(key);
     b_->info().packed_bytes = packed->bytes();
-    const int forced = ForcedSpmv(b_->options.format);
-    if (forced == static_cast<int>(choices_[winner].format)) ExplainForced(b_);
+    ExplainForced(b_);
     IoRef rows;
     if (o_.params.kind != IoRef::kNone) {
       args->output.at_run = true;

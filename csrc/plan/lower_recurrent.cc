@@ -305,9 +305,7 @@ Status RecurrentLayer::Append(int winner) {
       info.packed_bytes += packed->bytes();
     }
   }
-  const int forced =
-      args->group != 0 ? ForcedSpmm(b_->options.format) : ForcedSpmv(b_->options.format);
-  if (forced != kAnyFormat) ExplainForced(b_);
+  ExplainForced(b_);
   const size_t said = strlen(info.reason);
   if (args->group == 0) {
     snprintf(info.reason + said, sizeof(info.reason) - said, "; one sequence after the other");
@@ -448,7 +446,7 @@ Status LowerProjection(PlanBuilder* b) {
   const PackedSpmm* packed = nullptr;
   SRT_RETURN_IF_ERROR(b->weights->Spmm(key, &packed));
   b->weights->Keep(key);
-  if (ForcedSpmm(b->options.format) != kAnyFormat) ExplainForced(b);
+  ExplainForced(b);
   Projection& projection = b->projection;
   SRT_RETURN_IF_ERROR(b->Plain(n.Input(0), &projection.x));
   NodePlan& info = b->info();

@@ -45,6 +45,8 @@ double FeedCost(const Window& w, bool transposed, bool phased) {
 
 void ExplainForced(PlanBuilder* b) {
   NodePlan& info = b->info();
+  const int format = b->options.format;
+  if (format == kAnyFormat || strcmp(info.compute_format, FormatName(format)) != 0) return;
   const double total = static_cast<double>(info.weights);
   const double zeros = total > 0 ? 1.0 - static_cast<double>(info.nonzeros) / total : 0.0;
   snprintf(info.reason, sizeof(info.reason), "forced by SPARSERT_FORMAT at %.1f %% zeros",
@@ -316,9 +318,7 @@ Status SpmmLayer::Lower(int n) {
   SRT_RETURN_IF_ERROR(b_->weights->Spmm(key, &packed));
   b_->weights->Keep(key);
   b_->info().packed_bytes = packed->bytes();
-  // Bytes have fewer formats: then the choice is not the forced one, and says so.
-  const auto format = static_cast<int>(choice.kernel.format);
-  if (ForcedSpmm(b_->options.format) == format) ExplainForced(b_);
+  ExplainForced(b_);
   if (IsStacked(choice)) {
     NodePlan& info = b_->info();
     const size_t said = strlen(info.reason);
@@ -339,8 +339,9 @@ Status SpmmLayer::Lower(int n) {
   const IoRef io[] = {o_.x, o_.r, o_.y, rows};
   SRT_RETURN_IF_ERROR(b_->AddStep(choice.kernel.kernel, whole, {io, 4}, SpmmItems(*args),
                                   ScratchOf(choice, whole), choice.predicted_ns));
-  if (o_.quantised != nullptr || SpmmHasSquares(choice.kernel.format)) return Status::Ok();
+  if (o_.quantised != nullptr) return Status::Ok();
   PlaneStep step;
+  step.squares = SpmmHasSquares(choice.kernel.format);
   step.product = args;
   step.lanes = choice.kernel.lanes;
   step.height = o_.window.out[0];

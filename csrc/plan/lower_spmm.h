@@ -74,7 +74,7 @@ class SpmmLayer {
   int count_ = 0;
 };
 
-// What explain() says of a layer whose format is forced.
+// Says so where the chosen format is the forced one. Bytes, for one, have fewer formats.
 void ExplainForced(PlanBuilder* b);
 
 // Appends the step that makes `rows` (see QspmmRows) of the params of a product of bytes.

@@ -110,7 +110,7 @@ Status WinogradLayer::Lower() {
   SRT_RETURN_IF_ERROR(FillArgs(&args, &key));
   b_->weights->Keep(key);
   b_->info().packed_bytes = static_cast<uint64_t>(args->weights.floats()) * sizeof(float);
-  if (b_->options.format == kWinogradFormat) ExplainForced(b_);
+  ExplainForced(b_);
   const IoRef io[] = {o_.x, o_.r, o_.y};
   return b_->AddStep(choice_.kernel.kernel, args, {io, 3}, WinogradItems(*args),
                      LayOutWinogradScratch(*args, choice_.kernel.lanes).bytes,

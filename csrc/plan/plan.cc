@@ -2,6 +2,7 @@
 #include "plan/plan.h"
 
 #include <algorithm>
+#include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "plan/batch_slices.h"
 #include "plan/builder.h"
 #include "plan/check_memory.h"
+#include "plan/choose_spmm.h"
 
 namespace sparsert {
 namespace {
@@ -276,6 +278,26 @@ Status PlanBuilder::LowerNode() {
   }
 }
 
+void PlanBuilder::AddToReason(uint32_t node_index, const char* format, ...) {
+  NodePlan& p = plan->nodes[node_index];
+  const size_t said = strlen(p.reason);
+  va_list args;
+  va_start(args, format);
+  vsnprintf(p.reason + said, sizeof(p.reason) - said, format, args);
+  va_end(args);
+}
+
+void PlanBuilder::ExplainFormat() {
+  if (options.format == kAnyFormat) return;
+  const char* name = FormatName(options.format);
+  for (uint32_t i = 0; i < graph.nodes.size(); ++i) {
+    const NodePlan& p = plan->nodes[i];
+    if (!IsWeight(graph.nodes[i].op, 1) || p.kernel[0] == '\0') continue;
+    if (strcmp(p.compute_format, name) == 0) continue;
+    AddToReason(i, "; SPARSERT_FORMAT=%s is no format of this layer here", name);
+  }
+}
+
 Status PlanBuilder::WriteGraphOutputs() {
   for (size_t i = 0; i < graph.outputs.size; ++i) {
     const uint32_t t = graph.outputs[i];
@@ -368,6 +390,7 @@ Status PlanBuilder::Build() {
     if (!work_.empty()) work_left_ -= work_[i];
   }
   SRT_RETURN_IF_ERROR(WriteGraphOutputs());
+  ExplainFormat();
   SRT_RETURN_IF_ERROR(ShareBands());
   return AssignArena();
 }

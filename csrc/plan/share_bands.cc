@@ -109,22 +109,32 @@ Status PlanBuilder::NotePlaneStep(PlaneStep step) {
   return plane_steps_.push_back(step);
 }
 
-bool PlanBuilder::MayTakeTurns(const PlaneStep& s) const {
-  if (s.depthwise != nullptr) return s.depthwise->row_kernel != 0 && s.depthwise->batch == 1;
+const char* PlanBuilder::WhyNoTurns(const PlaneStep& s) const {
+  constexpr const char* kBatch = "a batch";
+  if (s.depthwise != nullptr) {
+    if (s.depthwise->row_kernel == 0) return "its window is not read row by row";
+    return s.depthwise->batch == 1 ? nullptr : kBatch;
+  }
   const SpmmArgs& m = *s.product;
-  return m.direct && m.batch == 1 && m.groups == 1 && m.splits == 1 && !m.by_blocks &&
-         m.columns == s.height * s.width;
+  if (s.squares) return "squares for AMX";
+  if (m.batch != 1) return kBatch;
+  if (!m.direct || m.groups != 1 || m.columns != s.height * s.width) return "";
+  return m.splits == 1 && !m.by_blocks ? nullptr : "its weights' rows are split";
 }
 
-bool PlanBuilder::IsPassedOn(const PlaneStep& from, const PlaneStep& to) const {
-  if (to.step != from.step + 1 || !MayTakeTurns(from) || !MayTakeTurns(to)) return false;
+const char* PlanBuilder::WhyNotPassedOn(const PlaneStep& from, const PlaneStep& to) const {
+  constexpr const char* kNoNeighbours = "";
+  if (to.step != from.step + 1) return kNoNeighbours;
   const Step& first = plan->steps[from.step];
   const Step& second = plan->steps[to.step];
   const IoRef& between = first.io[2];
   const IoRef& read = second.io[0];
   if (between.kind != IoRef::kArena || read.kind != IoRef::kArena || read.index != between.index ||
       read.offset != 0 || between.offset != 0) {
-    return false;
+    return kNoNeighbours;
+  }
+  for (const PlaneStep* s : {&from, &to}) {
+    if (const char* why = WhyNoTurns(*s)) return why;
   }
   int uses = 0;
   for (const Step& step : plan->steps) {
@@ -133,23 +143,29 @@ bool PlanBuilder::IsPassedOn(const PlaneStep& from, const PlaneStep& to) const {
       uses += io.kind == IoRef::kArena && io.index == between.index ? 1 : 0;
     }
   }
-  if (uses != 2) return false;
+  if (uses != 2) return "another layer reads the same";
   const double bytes = static_cast<double>(Bytes(OutRows(from) * OutWidth(from) * Channels(from)));
   const double share = kLargeShare * static_cast<double>(options.cpu.l2_bytes);
-  return bytes >= std::max(kLargeBytes, share);
+  if (bytes < std::max(kLargeBytes, share)) return "small planes";
+  return options.threads > 1 ? "several threads" : nullptr;
 }
 
 Status PlanBuilder::ShareBands() {
-  if (options.threads > 1) return Status::Ok();
   const auto limit = static_cast<size_t>(kBuffersShare * static_cast<double>(options.cpu.l2_bytes));
   Array<MovedRows> moves(plane_steps_.allocator());
   for (size_t i = 0; i < plane_steps_.size();) {
     Turns best = {&plane_steps_[i], 1};
     const size_t most = std::min<size_t>(kMaxTurns, plane_steps_.size() - i);
     for (int count = 2; count <= static_cast<int>(most); ++count) {
-      if (!IsPassedOn(plane_steps_[i + count - 2], plane_steps_[i + count - 1])) break;
+      const PlaneStep& reader = plane_steps_[i + count - 1];
+      const char* why = WhyNotPassedOn(plane_steps_[i + count - 2], reader);
       Turns turns = {&plane_steps_[i], count};
-      if (!turns.ChooseRows(limit)) break;
+      if (why == nullptr && !turns.ChooseRows(limit)) why = "L2 holds too few rows";
+      if (why != nullptr) {
+        if (*why != '\0')
+          AddToReason(plan->steps[reader.step].node, "; no turns with the layer before: %s", why);
+        break;
+      }
       best = turns;
     }
     if (best.count > 1) SRT_RETURN_IF_ERROR(TakeTurns(best.steps, best.count, best.rows, &moves));
@@ -221,10 +237,8 @@ Status PlanBuilder::TakeTurns(const PlaneStep* steps, int count, int64_t rows,
       }
     }
     step.bands = {of_bands, bands};
-    NodePlan& node_plan = plan->nodes[step.node];
-    const size_t said = strlen(node_plan.reason);
-    snprintf(node_plan.reason + said, sizeof(node_plan.reason) - said,
-             "; in turns with its neighbours, %d bands of rows", static_cast<int>(bands));
+    AddToReason(step.node, "; in turns with its neighbours, %d bands of rows",
+                static_cast<int>(bands));
     if (!is_last) {
       buffers_[step.io[2].index].bytes = Bytes(stride * Channels(steps[k])) + 2 * kCacheLine;
     }

@@ -69,6 +69,7 @@ class ModuleBench:
         seed: of random zeros.
         seconds: about how long to time each pattern and sparsity of the table.
         patience: seconds to wait in all for a calm machine, see CalmRaces.
+        on_wait: called while it waits so, with the seconds of patience left.
 
     Attributes:
         reference: what the module is compared with.
@@ -84,13 +85,14 @@ class ModuleBench:
         seed: int = 0,
         seconds: float = 0.4,
         patience: float = 300.0,
+        on_wait: Callable[[float], None] | None = None,
     ) -> None:
         self._example = example_inputs
         self._threads = threads
         self._tune = tune
         self._seed = seed
         self._seconds = seconds
-        self._races = CalmRaces(patience)
+        self._races = CalmRaces(patience, on_wait=on_wait)
         self.reference = DENSE_OWN if find_spec("onnxruntime") is None else DENSE_ORT
         self._folder = tempfile.TemporaryDirectory(prefix="sparsert-bench-")
         self._dense = _plain_copy(module)  # what it is compared with, whatever becomes of it

@@ -208,14 +208,21 @@ class CalmRaces:
         patience: seconds to spend on waiting and on further races, in all. Then the calmest rounds
             count.
         best: what is known of the first entrant's fastest run.
+        on_wait: called whenever a race is to be run again, with the seconds of patience left.
 
     Attributes:
         best: the first entrant's fewest seconds so far.
     """
 
-    def __init__(self, patience: float, best: float = math.inf) -> None:
+    def __init__(
+        self,
+        patience: float,
+        best: float = math.inf,
+        on_wait: Callable[[float], None] | None = None,
+    ) -> None:
         self.best = best
         self._patience = patience
+        self._on_wait = on_wait or (lambda _seconds: None)
 
     def race(
         self, entrants: Sequence[Entrant], feeds: Mapping[str, np.ndarray], **options: Any
@@ -241,6 +248,7 @@ class CalmRaces:
             needed = max(MIN_CALM_ROUNDS, round(len(own) * CALM_SHARE))
             if calm >= needed or self._patience <= 0:
                 return [_only(result, order[: max(calm, needed)]) for result in joined]
+            self._on_wait(self._patience)
             time.sleep(PAUSE)
             self._patience -= time.monotonic() - start
 

@@ -151,10 +151,14 @@ def test_only_calm_rounds_of_a_race_count(monkeypatch):
     module = sys.modules[Result.__module__]
     monkeypatch.setattr(module, "race", timed)
     monkeypatch.setattr(module.time, "sleep", pauses.append)
-    calm = module.CalmRaces(patience=60.0)
+    waits: list[float] = []
+    calm = module.CalmRaces(patience=60.0, on_wait=waits.append)
     # Of the first race one round is calm, of the third three: the fourth's next turn was not.
     a, b = calm.race([], {})
     assert len(pauses) == 3
+    assert len(waits) == 3
+    assert waits == sorted(waits, reverse=True)
+    assert waits[0] == 60.0
     assert sorted(a.round_minima) == [1.0, 1.05, 1.05, 1.05, 1.05, 1.05, 1.1, 1.1, 1.1]
     assert sorted(b.round_minima) == [0.5] * 7 + [0.6] * 2
     assert len(a.seconds) == 40

@@ -49,3 +49,25 @@ def test_layers_in_turns(name: str) -> None:
     check(case, ONE_THREAD)
     rows = sparsert.load(case.proto, threads=1, tune=False).explain().to_dict()["rows"]
     assert sum("in turns" in row["reason"] for row in rows) == GRAPHS[name][1]
+
+
+@pytest.mark.parametrize(
+    ("why", "batch", "height", "threads"),
+    [
+        ("several threads", 1, HEIGHT, 2),
+        ("a batch", 3, HEIGHT, 1),
+        ("small planes", 1, 19, 1),
+        ("another layer reads the same", 1, HEIGHT, 1),
+    ],
+)
+def test_why_layers_take_no_turns(why: str, batch: int, height: int, threads: int) -> None:
+    nodes = list(GRAPHS["read twice" if "another" in why else "no padding"][0])
+    if batch > 1:  # which mixes the images: others are run one by one
+        nodes = [*nodes[:-1], nodes[-1].replace("y =", "z ="), "y = Transpose<perm=[1,0,2,3]>(z)"]
+    constants = {key: w for key, w in WEIGHTS.items() if key in " ".join(nodes)}
+    case = Case("why", nodes, {"x": [batch, 2, height, WIDTH]}, constants, tolerance=NETWORK)
+    model = sparsert.load(case.proto, threads=threads, tune=False)
+    reasons = [row["reason"] for row in model.explain().to_dict()["rows"]]
+    said = [reason for reason in reasons if f"no turns with the layer before: {why}" in reason]
+    assert said, reasons
+    assert not any("in turns" in reason for reason in reasons)

@@ -66,6 +66,24 @@ def test_forced_format_of_vectors(forced: str, isa: str, monkeypatch: pytest.Mon
     assert {why for kernel, why in used if kernel in vectors} == {"forced by SPARSERT_FORMAT"}
 
 
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
+@pytest.mark.parametrize("forced", ["any4", "dense16", "bits16", "perm"])
+def test_a_format_that_a_layer_does_not_have(
+    forced: str, isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planner chooses then, and explain() says so."""
+    monkeypatch.setenv("SPARSERT_FORMAT", forced)
+    case = test_conv.weight_cases()[0]
+    model = sparsert.load(case.file, isa=isa, threads=1)
+    for feeds, wanted in case.runs:
+        for got, want in zip(model.run(None, feeds), wanted, strict=True):
+            assert_close(got, want, case.tolerance, case.name)
+    (row,) = [row for row in model.explain().to_dict()["rows"] if row["weights"]]
+    assert row["compute_format"] != forced
+    assert f"SPARSERT_FORMAT={forced} is no format of this layer here" in row["reason"]
+    assert not row["reason"].startswith("forced")
+
+
 def test_unknown_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARSERT_FORMAT", "ellpack")
     case = next(case for case in CASES if isinstance(case, Case))

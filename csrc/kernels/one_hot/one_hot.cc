@@ -24,30 +24,45 @@ static int64_t Position(Index index, int64_t depth) {
   return at < 0 ? at + depth : at;
 }
 
-template <typename T, typename Index>
+// Indices are read a part at a time, so that their types and those of y need no code for each pair.
+constexpr int64_t kPart = 128;
+
+template <typename Index>
+static void Positions(const void* indices, int64_t first, int64_t n, int64_t depth, int64_t* at) {
+  const Index* index = static_cast<const Index*>(indices) + first;
+  for (int64_t i = 0; i < n; ++i) at[i] = Position(index[i], depth);
+}
+
+static void PositionsOf(const OneHotArgs& args, const void* indices, int64_t first, int64_t n,
+                        int64_t* at) {
+  SRT_DISPATCH_NUMBER(args.index_dtype, Index,
+                      return Positions<Index>(indices, first, n, args.depth, at))
+}
+
+template <typename T>
 static void Fill(const OneHotArgs& args, void* const* io, int64_t begin, int64_t end) {
   const T off = static_cast<const T*>(io[1])[0];
   const T on = static_cast<const T*>(io[1])[1];
-  for (int64_t o = begin; o < end; ++o) {
-    const Index* index = static_cast<const Index*>(io[0]) + o * args.inner;
-    T* y = static_cast<T*>(io[2]) + o * args.depth * args.inner;
-    for (int64_t k = 0; k < args.depth * args.inner; ++k) y[k] = off;
-    for (int64_t i = 0; i < args.inner; ++i) {
-      const int64_t at = Position(index[i], args.depth);
-      if (at >= 0) y[at * args.inner + i] = on;
+  T* y = static_cast<T*>(io[2]);
+  const int64_t slice = args.depth * args.inner;
+  for (int64_t i = begin * slice; i < end * slice; ++i) y[i] = off;
+  int64_t at[kPart];
+  for (int64_t i = begin * args.inner; i < end * args.inner; i += kPart) {
+    const int64_t left = end * args.inner - i;
+    const int64_t n = left < kPart ? left : kPart;
+    PositionsOf(args, io[0], i, n, at);
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t outer = (i + k) / args.inner;
+      const int64_t inner = (i + k) % args.inner;
+      if (at[k] >= 0) y[outer * slice + at[k] * args.inner + inner] = on;
     }
   }
-}
-
-template <typename Index>
-static void FillAny(const OneHotArgs& args, void* const* io, int64_t begin, int64_t end) {
-  SRT_DISPATCH_BYTES(args.element_bytes, T, return Fill<T, Index>(args, io, begin, end))
 }
 
 void one_hot_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end,
                         void*) {
   const OneHotArgs& args = *static_cast<const OneHotArgs*>(args_block);
-  SRT_DISPATCH_NUMBER(args.index_dtype, Index, return FillAny<Index>(args, io, begin, end))
+  SRT_DISPATCH_BYTES(args.element_bytes, T, return Fill<T>(args, io, begin, end))
 }
 
 int64_t OneHotItems(const OneHotArgs& args) { return args.outer; }

@@ -16,28 +16,24 @@ static const Kernel kKernels[] = {
 #include "kernels/pick/kernels.inc"
 };
 
-template <typename T, typename Index>
+template <typename T>
 static void PickRows(const PickArgs& args, void* const* io, int64_t begin, int64_t end) {
   const T* x = static_cast<const T*>(io[0]);
-  const Index* indices = static_cast<const Index*>(io[1]);
   T* y = static_cast<T*>(io[2]);
-  if (args.row == 1) {
-    ForEachPlace(args, indices, begin, end, io[3],
+  const int64_t row = args.row;
+  if (row == 1) {
+    ForEachPlace(args, io[1], begin, end, io[3],
                  [=](int64_t t, int64_t place) { y[t] = x[place]; });
     return;
   }
-  const int64_t row = args.row;
-  ForEachPlace(args, indices, begin, end, io[3], [=](int64_t t, int64_t place) {
+  ForEachPlace(args, io[1], begin, end, io[3], [=](int64_t t, int64_t place) {
     memcpy(y + t * row, x + place, static_cast<size_t>(row) * sizeof(T));
   });
 }
 
 void pick_any_scalar(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const PickArgs& args = *static_cast<const PickArgs*>(args_block);
-  if (args.index_dtype == DType::kI32) {
-    SRT_DISPATCH_BYTES(args.element_bytes, T, return PickRows<T, int32_t>(args, io, begin, end))
-  }
-  SRT_DISPATCH_BYTES(args.element_bytes, T, return PickRows<T, int64_t>(args, io, begin, end))
+  SRT_DISPATCH_BYTES(args.element_bytes, T, return PickRows<T>(args, io, begin, end))
 }
 
 static PickArgs PickOf(const TensorDesc& x, DType index_dtype) {

@@ -252,49 +252,117 @@ SRT_INLINE ByteEndKind ByteEndOf(const QspmmTile& t) {
                                              : ByteEndKind::kPlainResidual;
 }
 
+// Where four rows of bytes go, and what is the same for all their columns.
+struct ByteRows {
+  Vec scale[4];
+  float* y;
+  const float* r;  // End::kHasResidual
+};
+
+template <typename End>
+SRT_INLINE ByteRows MakeByteRows(const QspmmTile& t, int row, int rows, const PanelRows& panel) {
+  ByteRows to;
+#pragma GCC unroll 4
+  for (int r = 0; r < 4; ++r) {
+    to.scale[r] = Set1(panel.of[r] < rows ? t.scale[row + panel.of[r]] : 0.0f);
+  }
+  to.y = t.y + row / 4 * t.y_row;
+  to.r = End::kHasResidual ? t.r + row / 4 * t.r_row : nullptr;
+  return to;
+}
+
+// Vector v of a tile. partial: of its lanes, those of t.tail.
+template <typename End>
+SRT_INLINE void StoreByteColumn(const QspmmTile& t, const ByteRows& to, const End& end, int64_t v,
+                                bool partial, IntVec a, IntVec b, IntVec c, IntVec d) {
+  Vec z[4] = {Mul(ToFloats(a), to.scale[0]), Mul(ToFloats(b), to.scale[1]),
+              Mul(ToFloats(c), to.scale[2]), Mul(ToFloats(d), to.scale[3])};
+  if (End::kHasResidual) {
+    const float* r = to.r + v * Vec::kLanes;
+    const Vec bytes = partial ? LoadMask(r, t.tail) : LoadU(r);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) z[r] = AddResidual<End::kIsScaled>(end.add, r, z[r], bytes);
+  }
+  const Vec bytes = RoundToBytes<End::kIsPlain>(z[0], z[1], z[2], z[3], end.range);
+  float* y = to.y + v * Vec::kLanes;
+  if (partial) {
+    StoreMask(y, t.tail, bytes);
+  } else {
+    StoreU(y, bytes);
+  }
+}
+
 // The panel from `row` on, of whose rows `rows` exist; the others become the zero point, or with a
 // residual anything.
 template <int NV, typename End>
 SRT_INLINE void StoreByteRows(const QspmmTile& t, int row, int rows, const PanelRows& panel,
                               const End& end, const IntVec (&acc)[4][NV]) {
-  Vec scale[4];
-#pragma GCC unroll 4
-  for (int r = 0; r < 4; ++r) {
-    scale[r] = Set1(panel.of[r] < rows ? t.scale[row + panel.of[r]] : 0.0f);
-  }
-  float* y = t.y + row / 4 * t.y_row;
-  const float* r_bytes = End::kHasResidual ? t.r + row / 4 * t.r_row : nullptr;
+  const ByteRows to = MakeByteRows<End>(t, row, rows, panel);
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) {
-    Vec z[4];
-#pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) z[r] = Mul(ToFloats(acc[r][v]), scale[r]);
-    if (End::kHasResidual) {
-      const Vec bytes = LoadColumn(t, r_bytes, v, NV);
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) z[r] = AddResidual<End::kIsScaled>(end.add, r, z[r], bytes);
-    }
-    StoreColumn(t, y, v, NV, RoundToBytes<End::kIsPlain>(z[0], z[1], z[2], z[3], end.range));
+    StoreByteColumn(t, to, end, v, v == NV - 1 && t.partial, acc[0][v], acc[1][v], acc[2][v],
+                    acc[3][v]);
   }
+}
+
+// Sums of a tile of any width, in memory: [4][nv].
+struct StoredSums {
+  const IntVec* of;
+  int nv;
+};
+
+template <typename End>
+SRT_INLINE void StoreByteRows(const QspmmTile& t, int row, int rows, const PanelRows& panel,
+                              const End& end, const StoredSums& sums) {
+  const ByteRows to = MakeByteRows<End>(t, row, rows, panel);
+  const IntVec* a = sums.of;
+  const IntVec* b = a + sums.nv;
+  const IntVec* c = b + sums.nv;
+  const IntVec* d = c + sums.nv;
+  const int64_t whole = sums.nv - (t.partial ? 1 : 0);
+  int64_t v = 0;
+  for (; v < whole; ++v) {
+    __asm__("" : "+r"(v));  // one counter, and no pointers to move
+    StoreByteColumn(t, to, end, v, false, a[v], b[v], c[v], d[v]);
+  }
+  if (v < sums.nv) StoreByteColumn(t, to, end, v, true, a[v], b[v], c[v], d[v]);
+}
+
+// Sums: IntVec[4][NV] or StoredSums.
+template <typename Sums>
+SRT_INLINE void EndResidualRows(const QspmmTile& t, ByteEndKind kind, int row, int rows,
+                                const PanelRows& panel, const Sums& sums) {
+  const QspmmArgs& a = *t.args;
+  if (kind == ByteEndKind::kResidual) {
+    return StoreByteRows(t, row, rows, panel, MakeByteEnd<true, false>(a, panel), sums);
+  }
+  if constexpr (kScalesBytesFaster) {
+    if (kind == ByteEndKind::kScaledResidual) {
+      return StoreByteRows(t, row, rows, panel, MakeByteEnd<true, true, true>(a, panel), sums);
+    }
+  }
+  StoreByteRows(t, row, rows, panel, MakeByteEnd<true, true>(a, panel), sums);
+}
+
+// The same, one function for tiles of all widths: it is long.
+SRT_NOINLINE inline void EndStoredResiduals(const QspmmTile& t, int row, int rows,
+                                            const PanelRows& panel, const IntVec* sums, int nv) {
+  EndResidualRows(t, ByteEndOf(t), row, rows, panel, StoredSums{sums, nv});
 }
 
 template <int NV>
 SRT_INLINE void EndByteRows(const QspmmTile& t, int row, int rows, const PanelRows& panel,
                             const IntVec (&acc)[4][NV]) {
   const QspmmArgs& a = *t.args;
-  switch (ByteEndOf(t)) {
-    case ByteEndKind::kSums:
-      return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<false, false>(a, panel), acc);
-    case ByteEndKind::kPlainSums:
-      return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<false, true>(a, panel), acc);
-    case ByteEndKind::kResidual:
-      return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, false>(a, panel), acc);
-    case ByteEndKind::kPlainResidual:
-      return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, true>(a, panel), acc);
-    case ByteEndKind::kScaledResidual:
-      if constexpr (kScalesBytesFaster) {
-        return StoreByteRows<NV>(t, row, rows, panel, MakeByteEnd<true, true, true>(a, panel), acc);
-      }
+  const ByteEndKind kind = ByteEndOf(t);
+  if (kind == ByteEndKind::kSums) {
+    StoreByteRows(t, row, rows, panel, MakeByteEnd<false, false>(a, panel), acc);
+  } else if (kind == ByteEndKind::kPlainSums) {
+    StoreByteRows(t, row, rows, panel, MakeByteEnd<false, true>(a, panel), acc);
+  } else if (Vec::kShortCode) {
+    EndStoredResiduals(t, row, rows, panel, acc[0], NV);
+  } else {
+    EndResidualRows(t, kind, row, rows, panel, acc);
   }
 }
 
@@ -316,7 +384,7 @@ SRT_INLINE void BeginPanel(const QspmmTile& t, int row, int rows, const PanelRow
 template <int NV>
 SRT_INLINE void EndSums(const QspmmTile& t, int row, int rows, const PanelRows& panel,
                         const IntVec (&acc)[4][NV]) {
-  if (t.last && !t.args->f32_output) return EndByteRows<NV>(t, row, rows, panel, acc);
+  if (t.last && !t.args->f32_output) return EndByteRows(t, row, rows, panel, acc);
 #pragma GCC unroll 4
   for (int r = 0; r < 4; ++r) {
     if (panel.of[r] >= rows) continue;
@@ -328,7 +396,7 @@ SRT_INLINE void EndSums(const QspmmTile& t, int row, int rows, const PanelRows& 
   }
 }
 
-// What becomes no bytes of EndSums, of a tile of any width, the sums in memory: [4][nv].
+// What becomes no bytes of EndSums.
 SRT_NOINLINE inline void EndStoredRows(const QspmmTile& t, int row, int rows,
                                        const PanelRows& panel, const IntVec* sums, int nv) {
   for (int r = 0; r < 4; ++r, sums += nv) {
@@ -398,7 +466,7 @@ SRT_NOINLINE void EndStoredSums(const QspmmTile& t, int row, int rows, const Pan
     return EndThen(t, row, rows < 4 ? rows : 4, panel, reinterpret_cast<const int32_t*>(sums[0]),
                    NV * Vec::kLanes, NV);
   }
-  if (t.last && !t.args->f32_output) return EndByteRows<NV>(t, row, rows, panel, sums);
+  if (t.last && !t.args->f32_output) return EndByteRows(t, row, rows, panel, sums);
   EndStoredRows(t, row, rows, panel, sums[0], NV);
 }
 
@@ -413,7 +481,7 @@ SRT_INLINE void EndPanel(const QspmmTile& t, int row, int rows, const PanelRows&
 #pragma GCC unroll 8
       for (int v = 0; v < NV; ++v) sums[r][v] = acc[r][v];
     }
-    EndStoredSums<NV>(t, row, rows, panel, sums);
+    EndStoredSums(t, row, rows, panel, sums);
   } else {
     EndSums<NV>(t, row, rows, panel, acc);
   }

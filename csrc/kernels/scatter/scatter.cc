@@ -36,18 +36,19 @@ T Combine(ScatterReduction reduction, T a, T b) {
   }
 }
 
-template <typename T, typename Index>
 void CopyRows(const ScatterArgs& args, void* const* io) {
   const PickArgs& places = args.places;
-  const T* updates = static_cast<const T*>(io[1]);
-  T* y = static_cast<T*>(io[2]);
-  const auto copy = [&](int64_t t, int64_t place) {
-    memcpy(y + place, updates + t * places.row, static_cast<size_t>(places.row) * sizeof(T));
+  const auto* updates = static_cast<const char*>(io[1]);
+  auto* y = static_cast<char*>(io[2]);
+  const int64_t bytes = places.element_bytes;
+  const int64_t row_bytes = places.row * bytes;
+  const auto copy = [=](int64_t t, int64_t place) {
+    memcpy(y + place * bytes, updates + t * row_bytes, static_cast<size_t>(row_bytes));
   };
-  ForEachPlace(places, static_cast<const Index*>(io[0]), 0, places.tuples, io[3], copy);
+  ForEachPlace(places, io[0], 0, places.tuples, io[3], copy);
 }
 
-template <typename T, typename Index>
+template <typename T>
 void CombineRows(const ScatterArgs& args, void* const* io) {
   const PickArgs& places = args.places;
   const auto combine = [&](int64_t t, int64_t place) {
@@ -55,15 +56,7 @@ void CombineRows(const ScatterArgs& args, void* const* io) {
     const T* update = static_cast<const T*>(io[1]) + t * places.row;
     for (int64_t r = 0; r < places.row; ++r) y[r] = Combine(args.reduction, y[r], update[r]);
   };
-  ForEachPlace(places, static_cast<const Index*>(io[0]), 0, places.tuples, io[3], combine);
-}
-
-template <typename Index>
-void Rows(const ScatterArgs& args, void* const* io) {
-  if (args.reduction == ScatterReduction::kNone) {
-    SRT_DISPATCH_BYTES(args.places.element_bytes, T, return CopyRows<T, Index>(args, io))
-  }
-  SRT_DISPATCH_NUMBER(args.dtype, T, return CombineRows<T, Index>(args, io))
+  ForEachPlace(places, io[0], 0, places.tuples, io[3], combine);
 }
 
 }  // namespace
@@ -72,11 +65,8 @@ void scatter_any_scalar(const void* args_block, void* const* io, int64_t begin, 
                         void*) {
   const ScatterArgs& args = *static_cast<const ScatterArgs*>(args_block);
   if (begin >= end) return;
-  if (args.places.index_dtype == DType::kI32) {
-    Rows<int32_t>(args, io);
-  } else {
-    Rows<int64_t>(args, io);
-  }
+  if (args.reduction == ScatterReduction::kNone) return CopyRows(args, io);
+  SRT_DISPATCH_NUMBER(args.dtype, T, return CombineRows<T>(args, io))
 }
 
 bool SelectScatter(const ScatterArgs& args, Isa isa, Kernel* kernel) {

@@ -175,10 +175,14 @@ def prune_until(
             model, data, epochs=epochs, learning_rate=learning_rate, loss=loss, after_batch=after
         )
 
+    def wait(seconds: float) -> None:
+        if on_progress is not None:
+            on_progress(f"waiting for a calm machine, {max(0.0, seconds):.0f} s at most", 0.0)
+
     own = None
     if bench is None:
         example = first_sample(data) if example_inputs is None else example_inputs
-        bench = own = ModuleBench(model, example, threads=threads, seed=seed)
+        bench = own = ModuleBench(model, example, threads=threads, seed=seed, on_wait=wait)
     try:
         return Loop(
             model,
