@@ -203,7 +203,7 @@ def test_vectors_one_by_one_or_side_by_side(batch: int, sparsity: float, isa: st
         assert (("spmv", "sell") in names) == (sparsity > 0)
         if sparsity > 0:
             assert row["compute_format"] not in ("dense", "dense8")
-        if batch == 64 and isa != "scalar":
+        if batch == 64 and sparsity > 0 and isa != "scalar":  # dense, groups of vectors may win
             assert row["kernel"].startswith("spmm")
         if batch == 1 and sparsity == 0 and not tune:  # measured, either may win
             assert row["kernel"].startswith("spmv_dense")
