@@ -1,36 +1,14 @@
-// qspmm and qspmv in every format, instruction set, tile width and blocking against sums in 64
+// qspmm in every format, instruction set, tile width and blocking against sums in 64
 // bits. Results must match to the bit: sums are exact, and what follows rounds alike everywhere.
-#include "kernels/qspmv/qspmv.h"
+#include "kernels/qspmm/qspmm.h"
 
+#include "byte_products.h"
 #include "plan/build_taps.h"
 #include "plan/pack_spmm.h"
-#include "plan/pack_spmv.h"
-#include "product_harness.h"
 
 namespace sparsert {
 namespace test {
 namespace {
-
-struct Problem {
-  int32_t batch = 1;
-  int32_t groups = 1;
-  int64_t rows = 1;      // of one group
-  int64_t channels = 1;  // of one group
-  bool direct = false;
-  Window window;
-  int64_t columns = 1;
-  int32_t block_depth = 1;
-  int32_t splits = 1;
-  bool by_rows = false;
-  bool by_blocks = false;  // of squares alone
-  bool f32_output = false;
-  bool has_bias = false;
-  bool has_residual = false;
-  bool guard_at_end = true;
-  double density = 0.5;
-  Sparsity sparsity = Sparsity::kRandom;
-  Activation act;
-};
 
 std::string Describe(const Problem& p, const QspmmKernel& kernel, const Tiling& tiling) {
   char text[400];
@@ -46,83 +24,6 @@ std::string Describe(const Problem& p, const QspmmKernel& kernel, const Tiling& 
                 p.f32_output ? "floats" : "bytes", p.has_bias, p.has_residual, p.density,
                 static_cast<int>(p.sparsity));
   return text;
-}
-
-int64_t Quads(int64_t n) { return (n + 3) / 4; }
-
-uint8_t SomeByte(Random* random) {  // the ends often
-  const int64_t sort = random->Int(0, 9);
-  if (sort == 0) return 0;
-  if (sort == 1) return 255;
-  return static_cast<uint8_t>(random->Int(0, 255));
-}
-
-int8_t SomeWeight(Random* random) {
-  const int64_t sort = random->Int(0, 9);
-  if (sort == 0) return -128;
-  if (sort == 1) return 127;
-  return static_cast<int8_t>(random->Int(-128, 127));
-}
-
-// [groups * rows][channels * taps] signed bytes; the columns of `sparsity` are (channel, tap).
-std::vector<int8_t> RandomBytes(const Problem& p, int64_t taps, Random* random) {
-  const std::vector<float> mask =
-      RandomMatrix(p.groups * p.rows, p.channels * taps, p.density, p.sparsity, random);
-  std::vector<int8_t> w(mask.size());
-  for (size_t i = 0; i < w.size(); ++i) w[i] = mask[i] == 0.0f ? int8_t{0} : SomeWeight(random);
-  return w;
-}
-
-// Groups of four channels become the columns of a CSR matrix of (channels / 4, tap).
-void FillQuads(const std::vector<int8_t>& w, int64_t rows, int64_t channels, int64_t taps,
-               Csr* csr) {
-  csr->rows = rows;
-  csr->cols = Quads(channels) * taps;
-  Must(csr->row_ptr.push_back(0));
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t q = 0; q < Quads(channels); ++q) {
-      for (int64_t tap = 0; tap < taps; ++tap) {
-        int8_t quad[4] = {};
-        for (int64_t c = 4 * q; c < std::min(channels, 4 * q + 4); ++c) {
-          quad[c % 4] = w[static_cast<size_t>((r * channels + c) * taps + tap)];
-        }
-        uint32_t bits;
-        std::memcpy(&bits, quad, sizeof(bits));
-        if (bits == 0) continue;
-        float value;
-        std::memcpy(&value, quad, sizeof(value));
-        Must(csr->col_idx.push_back(static_cast<uint32_t>(q * taps + tap)));
-        Must(csr->values.push_back(value));
-      }
-    }
-    Must(csr->row_ptr.push_back(static_cast<uint32_t>(csr->values.size())));
-  }
-}
-
-uint8_t* Bytes(Guarded* floats) { return reinterpret_cast<uint8_t*>(floats->data()); }
-
-float Clamp(float a, int low, int high) {
-  return std::min(std::max(a, static_cast<float>(low)), static_cast<float>(high));
-}
-
-// Lets a product take the zero point, starts and scales of its rows from memory that
-// QspmmRowScales has filled; with a scale of X that is exact, `scale` stays what it is.
-void TakeRowsAtRun(const std::vector<int32_t>& weights, const std::vector<float>& scale,
-                   int byte_offset, int x_zero, QspmmArgs* q, Guarded* rows) {
-  constexpr float kStep = 0.25f;
-  std::vector<float> row_scale(scale);
-  for (float& s : row_scale) s /= kStep;
-  float params[2] = {kStep, static_cast<float>(x_zero)};
-  QspmmRowScalesArgs args;
-  args.rows = static_cast<int64_t>(scale.size());
-  args.weights = weights.data();
-  args.row_scale = row_scale.data();
-  args.byte_offset = byte_offset;
-  Run(QspmmRowScales(), &args, {params, rows->data()}, 1, 0);
-  q->at_run = true;
-  q->fill = static_cast<uint8_t>(x_zero + 1);
-  q->start = nullptr;
-  q->scale = nullptr;
 }
 
 // Elementwise behind a product, computed with it, against the same on the bytes that the product
@@ -350,44 +251,6 @@ void RunProblem(Problem p, const QspmmKernel& kernel, const Tiling& tiling, Rand
   }
 }
 
-// A problem whose sizes, blocking, splits, fusions and sparsity follow from `number`.
-Problem SomeProblem(int number, int64_t columns, Random* random) {
-  static const int64_t kRows[] = {1, 3, 4, 5, 8, 9, 17, 2, 7, 33, 65, 130};
-  static const int64_t kChannels[] = {1, 3, 4, 5, 8, 17, 35, 130};
-  static const int32_t kBlocks[] = {1, 3, 32, 4096};
-  static const double kDensities[] = {1.0, 0.5, 0.1, 0.9, 0.25};
-  static const Sparsity kSorts[] = {
-      Sparsity::kRandom,       Sparsity::kRowPanels, Sparsity::kRandom, Sparsity::kEmptyRows,
-      Sparsity::kEmptyColumns, Sparsity::kRandom,    Sparsity::kOne,    Sparsity::kNone};
-  Problem p;
-  p.rows = kRows[random->Int(0, 11)];
-  p.channels = kChannels[random->Int(0, 7)];
-  p.block_depth = kBlocks[number % 4];
-  p.density = kDensities[random->Int(0, 4)];
-  p.sparsity = kSorts[random->Int(0, 7)];
-  p.batch = static_cast<int32_t>(random->Int(1, 2));
-  p.groups = static_cast<int32_t>(number % 3 == 0 ? random->Int(2, 3) : 1);
-  p.splits = static_cast<int32_t>(random->Int(1, 4));
-  p.f32_output = random->Int(0, 2) == 0;
-  p.has_bias = random->Int(0, 1) == 1;
-  p.has_residual = random->Int(0, 2) == 0;
-  p.guard_at_end = random->Int(0, 1) == 1;
-  p.act = SomeActivation(number);
-  p.direct = random->Int(0, 1) == 0;
-  p.by_rows = random->Int(0, 1) == 1;
-  p.by_blocks = random->Int(0, 1) == 1;
-  if (p.direct) {
-    p.columns = columns;
-    p.window.in[1] = p.window.out[1] = columns;
-  } else {
-    p.rows = std::min<int64_t>(p.rows, 33);
-    p.channels = std::min<int64_t>(p.channels, 17);
-    p.window = RandomWindow(random, false, std::max<int64_t>(1, columns / 2));
-    p.columns = p.window.out[0] * p.window.out[1];
-  }
-  return p;
-}
-
 void TestWidths(const QspmmKernel& kernel, Random* random) {
   int number = static_cast<int>(random->Int(0, 1000));
   for (int max = 1; max <= kernel.max_vecs; ++max) {
@@ -428,117 +291,6 @@ void TestEveryTile(const QspmmKernel& kernel, Random* random) {
   }
 }
 
-// qspmv: groups of vectors, in every format, all outputs.
-void TestVectors(SpmvFormat format, Isa isa, Random* random) {
-  Kernel kernel;
-  int lanes = 0;
-  int byte_offset = 0;
-  if (!SelectQspmv(format, isa, &kernel, &lanes, &byte_offset) || kernel.isa != isa) {
-    if (format == SpmvFormat::kPerm) return;  // not of every CPU
-    return Fail("every format of vectors has a kernel on every instruction set");
-  }
-  const Allocator* allocator = DefaultAllocator();
-  for (int number = 0; number < 120; ++number) {
-    Problem p = SomeProblem(number, 1, random);
-    p.groups = 1;
-    p.direct = true;
-    if (number == 0) p.channels = 4 * (kSpmvColBlock + 5);  // two blocks of columns
-    context = std::string(kernel.name) + ": " + std::to_string(p.rows) + "x" +
-              std::to_string(p.channels) + ", number " + std::to_string(number);
-    const std::vector<int8_t> w = RandomBytes(p, 1, random);
-    Csr csr(allocator);
-    FillQuads(w, p.rows, p.channels, 1, &csr);
-    PackedSpmv packed(allocator);
-    const int64_t most = number % 3 == 0 ? 1 : SpmvGroup(format, isa);
-    const auto group = static_cast<int32_t>(random->Int(1, most));
-    if (most > 1) p.batch = static_cast<int32_t>(random->Int(1, 2 * most));
-    Must(PackSpmv(csr, nullptr, format, lanes, &packed, true, group > 1));
-    const int x_zero = static_cast<int>(random->Int(0, 255));
-    QspmvArgs a;
-    QspmmArgs& q = a.output;
-    a.batch = p.batch;
-    a.group = group;
-    a.chunks = static_cast<int32_t>(std::min<int64_t>(packed.slices.slices, random->Int(1, 3)));
-    a.x_row = Quads(p.channels);
-    a.y_row = a.r_row = p.f32_output ? p.rows : Quads(p.rows);
-    a.weights = packed.slices;
-    q.f32_output = p.f32_output;
-    q.zero = static_cast<int32_t>(random->Int(0, 255));
-    q.low = static_cast<int32_t>(random->Int(0, q.zero));
-    q.sum_scale = 0.75f;
-    q.r_scale = 1.25f;
-    q.r_zero = 100;
-    q.out_zero = 90;
-    q.out_low = 3;
-    q.out_high = 250;
-    Guarded x(p.batch * a.x_row, true, 0.0f);
-    Guarded r(p.batch * a.r_row, true, 0.0f);
-    Guarded y(p.batch * a.y_row, true, 0.0f);
-    for (int64_t i = 0; i < 4 * x.size(); ++i) Bytes(&x)[i] = SomeByte(random);
-    for (int64_t i = 0; i < r.size(); ++i) {
-      for (int b = 0; b < 4 && !p.f32_output; ++b) Bytes(&r)[4 * i + b] = SomeByte(random);
-      if (p.f32_output) r[i] = Quarter(random, 4);
-    }
-    std::vector<int32_t> start(static_cast<size_t>(p.rows));
-    std::vector<float> scale(start.size());
-    std::vector<float> bias(start.size());
-    std::vector<int32_t> row_weights(start.size());
-    const bool at_run = p.f32_output && number % 2 == 0;
-    const int first = at_run ? 0 : 77;
-    for (size_t row = 0; row < start.size(); ++row) {
-      int64_t weights = 0;
-      for (int64_t k = 0; k < p.channels; ++k) {
-        weights += w[row * static_cast<size_t>(p.channels) + static_cast<size_t>(k)];
-      }
-      row_weights[row] = static_cast<int32_t>(weights);
-      start[row] = static_cast<int32_t>(first - (x_zero - byte_offset) * weights);
-      scale[row] = static_cast<float>(random->Uniform(0.2, 1.0) / (100.0 * std::sqrt(p.channels)));
-      bias[row] = Quarter(random, 4);
-    }
-    q.start = start.data();
-    q.scale = scale.data();
-    Guarded rows(QspmmRowsFloats(p.rows), true, 0.0f);
-    if (at_run) TakeRowsAtRun(row_weights, scale, byte_offset, x_zero, &q, &rows);
-    if (p.has_bias) q.product.bias = bias.data();
-    q.product.act = p.act;
-    Run(kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data(), rows.data()},
-        QspmvItems(a), 0);
-    ++checks;
-    for (int64_t n = 0; n < p.batch; ++n) {
-      for (int64_t row = 0; row < 4 * Quads(p.rows); ++row) {
-        const bool exists = row < p.rows;
-        const auto i = static_cast<size_t>(exists ? row : 0);
-        int64_t sum = first;
-        for (int64_t k = 0; k < p.channels; ++k) {
-          sum += w[i * static_cast<size_t>(p.channels) + static_cast<size_t>(k)] *
-                 (Bytes(&x)[4 * n * a.x_row + k] - x_zero);
-        }
-        const float z = static_cast<float>(sum) * scale[i];
-        if (p.f32_output) {
-          if (!exists) continue;
-          float want = z + (p.has_bias ? bias[i] : 0.0f);
-          if (p.has_residual) want += r[n * a.r_row + row];
-          if (!Matches(p.act, y[n * a.y_row + row], want)) return Fail("a float differs");
-          continue;
-        }
-        float want = std::nearbyint(Clamp(z, q.low - q.zero, q.high - q.zero));
-        int zero = q.zero;
-        if (p.has_residual) {
-          const float product = want * q.sum_scale;
-          const int byte = Bytes(&r)[4 * n * a.r_row + row];
-          const float residual = static_cast<float>(byte - q.r_zero) * q.r_scale;
-          zero = q.out_zero;
-          want = std::nearbyint(Clamp(product + residual, q.out_low - zero, q.out_high - zero));
-        }
-        if (!exists) want = 0.0f;
-        if (Bytes(&y)[4 * n * a.y_row + row] != static_cast<int>(want) + zero) {
-          return Fail("a byte differs");
-        }
-      }
-    }
-  }
-}
-
 // Counts and ids at their 16-bit limits.
 void TestDeep(const QspmmKernel& kernel, Random* random) {
   for (const bool direct : {false, true}) {
@@ -573,10 +325,6 @@ int main() {
   int found = 0;
   for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kNeon, Isa::kNeonDot}) {
     if (!IsaAvailable(isa)) continue;
-    TestVectors(SpmvFormat::kDense, isa, &random);
-    TestVectors(SpmvFormat::kSell, isa, &random);
-    TestVectors(SpmvFormat::kBits, isa, &random);
-    if (isa == Isa::kAvx512Vnni) TestVectors(SpmvFormat::kPerm, isa, &random);
     for (const SpmmFormat format : formats) {
       QspmmKernel kernel;
       const bool is_arm = isa == Isa::kNeon || isa == Isa::kNeonDot;

@@ -43,7 +43,8 @@ Planes RandomPlanes(bool patches, int number, Random* random) {
   a.stride_w = random->Int(1, 2);
   if (patches) a.kernel_h = a.kernel_w = kWstemKernel;
   if (patches) a.stride_h = a.stride_w = 2;
-  a.out_w = (patches ? kPatchWidths : kWidths)[number / 2 % 14];
+  const int64_t* widths = patches ? kPatchWidths : kWidths;
+  a.out_w = widths[number / 2 % 14];
   a.out_h = random->Int(1, 17);
   const int64_t most = random->Int(0, 9) == 0 ? 40 : 3;
   a.pad_h = random->Int(0, most);
