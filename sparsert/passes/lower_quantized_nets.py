@@ -393,7 +393,7 @@ class _Lowering:
         self._editor.anchor = node
         y = layer.as_floats(self._editor)
         if y is None:
-            return "scales whose product is no normal number"
+            return "scales whose product is no normal number, or takes sums beyond 32 bits"
         take_over(layer.result, y)
         return None
 

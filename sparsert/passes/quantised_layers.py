@@ -135,7 +135,7 @@ class Layer:
         scale = step / out.scale
         if not is_normal(scale) or not is_normal(out.scale) or self.rest is not None:
             return None
-        start = None
+        rounded = np.zeros(len(scale))
         if self.bias is not None:
             exact = self.bias / step
             farthest = 1024 * _STEPS_OF_ZEROS  # beyond all bytes
@@ -143,9 +143,12 @@ class Layer:
             rounded = np.rint(exact)
             if not (np.abs(rounded - exact) * scale <= _BIAS_UNITS).all():
                 return None
-            if not (np.abs(rounded) <= _INT32_MAX).all() or not self.fits(rounded):
+            if not (np.abs(rounded) <= _INT32_MAX).all():
                 return None
-            start = editor.constant("start", rounded.astype(np.int32))
+        if not self.fits(rounded, scale):
+            return None
+        has_start = self.bias is not None
+        start = editor.constant("start", rounded.astype(np.int32)) if has_start else None
         quant = [self.quant.zero, out.zero, *quantiser.limits()]
         like = quantiser.node.outputs[0]
         return self._add_bytes(editor, like, [scale.astype(np.float32), start], quant)
@@ -176,6 +179,8 @@ class Layer:
         scale = self.quant.scale * self.weight.scale
         if not is_normal(scale) or self.result.shape is None:
             return None
+        if self.dynamic is None and not self.fits(scale=scale):
+            return None
         x = self._operand(editor)
         rest = None if self.rest is None else self.rest.as_floats(editor)
         if x is None or (rest is None) != (self.rest is None):
@@ -196,11 +201,13 @@ class Layer:
         y = editor.as_rows(y) if self.behind else editor.move(y, back)
         return y if rest is None else editor.add("Add", [y, rest], F32, self.result.shape, "")
 
-    def fits(self, start: Any = 0) -> bool:
-        """Says whether no sum leaves int32."""
+    def fits(self, start: Any = 0, scale: Any = 0.0) -> bool:
+        """Says whether no sum leaves int32, by itself or times the scale of its row."""
         farthest = max(self.quant.zero, 255 - self.quant.zero)
         rows = np.abs(self.weight.levels.astype(np.int64)).reshape(self.weight.levels.shape[0], -1)
         own = bool((rows.sum(axis=1) * farthest + np.abs(start) <= _INT32_MAX).all())
+        largest = rows.sum(axis=1) * 255.0 + np.abs(start)  # as the plan counts
+        own = own and bool((largest * np.float32(scale) < _INT32_MAX).all())
         return own and (self.rest is None or self.rest.fits())
 
     def _named(self, y: ir.Value) -> ir.Value:

@@ -131,6 +131,21 @@ def test_sums_beyond_int32_stay_floats() -> None:
     assert "QConv" in names(apply(layers.model({"x": (1, 60000, 2)})))
 
 
+@pytest.mark.parametrize(("scale", "ops"), [("ys", {"QConv"}), ("ws", set())])
+@pytest.mark.parametrize("group", [1, 8])
+def test_scaled_sums_beyond_int32_are_floats(scale: str, ops: set[str], group: int) -> None:
+    layers = Layers().start().weight((8, 8 // group, 3, 3), scale=0.004)
+    layers.add("Conv", ["xd", "wd"], "c", group=group).end("c")
+    layers.constants[scale] = np.float32(1e-8 if scale == "ys" else 1e7)
+    found = {name.replace("QDepthwise", "QConv") for name in names(apply(layers.model()))}
+    assert found & {"QConv"} == ops
+    feeds = feeds_for(layers.model())
+    (want,) = definition(layers.model(), feeds)
+    for backend in ("native", "numpy"):
+        (got,) = sparsert.load(layers.model(), backend=backend).run(None, feeds)
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("clip", [(0.0, 6.0), (None, 1.0), (0.3, None), (-1.0, 0.5)])
 def test_limits(clip: tuple[float | None, float | None]) -> None:
     layers = Layers().start().weight((8, 8, 1, 1)).add("Conv", ["xd", "wd"], "c")
