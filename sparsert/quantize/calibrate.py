@@ -100,8 +100,8 @@ def _check_excited(silent: Sequence[str], tensors: Iterable[ir.Value]) -> None:
     for name in silent:
         readers = ", ".join(repr(use.node.name) for use in named[name].uses())
         problems.append(
-            f"{name!r} is zero for all calibration data: exclude what reads it ({readers}), or "
-            "give data that reaches it"
+            f"{name!r} is zero or below {_LEAST_WIDTH:.0e} for all calibration data: exclude what "
+            f"reads it ({readers}), or give data that reaches it"
         )
     raise ValueError(describe_problems("quantize", problems))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -336,6 +336,29 @@ def _broken(change: Callable[[Layers], Any]) -> onnx.ModelProto:
 )
 def test_what_contradicts_is_refused(change: dict[str, np.ndarray], message: str) -> None:
     proto = _broken(lambda layers: layers.constants.update(change))
+    with pytest.raises(ModelFormatError, match=message):
+        sparsert.load(proto)
+
+
+@pytest.mark.parametrize(
+    ("scales", "axis", "block_size", "message"),
+    [
+        ((3, 12), 0, 4, r"dimension 0 of 'w' has 16 elements, but .* 'ws' have 3, expected 4 "),
+        ((4, 11), 0, 4, r"dimension 1 of 'w' has 12 elements, but .* 'ws' have 11, expected 12 "),
+        ((4,), 0, 4, "'ws' have 1 dimensions, expected 2"),
+        ((4, 12), 2, 4, "its axis is 2, but 'w' has 2 dimensions"),
+        ((4, 12), 0, -4, "its block_size is -4, expected 0 or more"),
+    ],
+)
+def test_blocks_that_contradict_are_refused(
+    scales: Sequence[int], axis: int, block_size: int, message: str
+) -> None:
+    layers = (
+        Layers()
+        .start()
+        .weight((16, 12), scale=np.full(scales, 0.004), axis=axis, block_size=block_size)
+    )
+    proto = layers.add("MatMul", ["xd", "wd"], "c").end("c").model({"x": (3, 16)})
     with pytest.raises(ModelFormatError, match=message):
         sparsert.load(proto)
 
