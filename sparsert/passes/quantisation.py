@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -209,6 +210,12 @@ class QuantisedWeight:
 
     levels: NDArray[Any]
     scale: NDArray[np.float64]
+
+    @functools.cached_property
+    def row_sizes(self) -> NDArray[np.int64]:
+        """Sums of the magnitudes of each row."""
+        rows = np.abs(self.levels.astype(np.int32)).reshape(self.levels.shape[0], -1)
+        return rows.sum(axis=1, dtype=np.int64)
 
     def parts(self) -> list[NDArray[np.int8]]:
         """Returns i8 weights that add up to the levels: all in the first, as far as they go."""

@@ -204,9 +204,9 @@ class Layer:
     def fits(self, start: Any = 0, scale: Any = 0.0) -> bool:
         """Says whether no sum leaves int32, by itself or times the scale of its row."""
         farthest = max(self.quant.zero, 255 - self.quant.zero)
-        rows = np.abs(self.weight.levels.astype(np.int64)).reshape(self.weight.levels.shape[0], -1)
-        own = bool((rows.sum(axis=1) * farthest + np.abs(start) <= _INT32_MAX).all())
-        largest = rows.sum(axis=1) * 255.0 + np.abs(start)  # as the plan counts
+        sizes = self.weight.row_sizes
+        own = bool((sizes * farthest + np.abs(start) <= _INT32_MAX).all())
+        largest = sizes * 255.0 + np.abs(start)  # as the plan counts
         own = own and bool((largest * np.float32(scale) < _INT32_MAX).all())
         return own and (self.rest is None or self.rest.fits())
 

@@ -1,5 +1,5 @@
-// qspmm in every format, instruction set, tile width and blocking against sums in 64
-// bits. Results must match to the bit: sums are exact, and what follows rounds alike everywhere.
+// qspmm in every format, instruction set, tile width and blocking against sums in 64 bits. Results
+// must match to the bit: sums are exact, and what follows rounds alike everywhere.
 #include "kernels/qspmm/qspmm.h"
 
 #include "byte_products.h"
