@@ -7,6 +7,8 @@ WERROR ?= OFF
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
+# The tests start hundreds of interpreters: one that compiles each package again takes four times as long.
+export PYTHONDONTWRITEBYTECODE =
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile $(PIP_ARGS)

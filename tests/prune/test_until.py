@@ -21,7 +21,7 @@ from sparsert.prune.until.sensitivity import Scores, WholeLoss, measure_losses
 from sparsert.report import module_bench
 from sparsert.report.cost_table import Cost, CostTable
 from sparsert.report.module_bench import Measured
-from sparsert.report.race import Effort
+from sparsert.report.race import CalmRaces, Effort
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -488,6 +488,7 @@ def test_a_recipe_from_the_shell_on_this_machine(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr(module_bench, "CAREFUL", Effort(rounds=2, burst_seconds=0.01))
     monkeypatch.setattr(module_bench, "QUICK", Effort(rounds=2, burst_seconds=0.01))
+    monkeypatch.setattr(module_bench, "CalmRaces", lambda _patience, **rest: CalmRaces(0.0, **rest))
     (tmp_path / "net.py").write_text(NET)
     x = np.random.default_rng(0).standard_normal((8, 4, 6)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(8) % 4)
