@@ -101,6 +101,7 @@ constexpr double kMaxStackLanes = 1.1;
 constexpr int64_t kMinStackRows = 4;
 
 constexpr int64_t kCsr4MinRows = 256;
+constexpr int64_t kCsr4MinRowsByFours = 64;
 
 // Vectors of a tile. A wide one reads and writes longer runs of a plane and broadcasts a weight for
 // more multiply-adds; where those run at the speed of loads, deeper blocks gain more. Few non-zeros
@@ -179,10 +180,14 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
     const bool found = problem.bytes ? SelectQspmm(format, isa, &choice.kernel)
                                      : SelectSpmm(format, isa, &choice.kernel);
     if (!found) continue;
-    // Few rows have few partners of equal length; what taps feed gains too little to be measured.
-    // Of bytes: where a dot product takes as long as a load, which other formats hide less of.
-    const bool may_be_fours = stats.rows >= kCsr4MinRows && problem.direct &&
-                              (!kHasAny4 || !problem.bytes || problem.cpu.halves_vectors);
+    // Few rows have few partners of equal length; what taps feed gains too little to be measured,
+    // unless weights that are loaded by fours make each product cheaper. Of bytes: where a dot
+    // product takes as long as a load, which other formats hide less of.
+    const bool by_fours = kHasStacks && problem.cpu.halves_vectors && !problem.bytes;
+    const bool may_be_fours = by_fours
+                                  ? stats.rows >= kCsr4MinRowsByFours
+                                  : stats.rows >= kCsr4MinRows && problem.direct &&
+                                        (!kHasAny4 || !problem.bytes || problem.cpu.halves_vectors);
     if (format == SpmmFormat::kCsr4 && !may_be_fours && forced_format == kAnyFormat) continue;
     // Without zeros a sparse format is a dense one with needless indices.
     if (full && !SpmmIsDense(format) && forced_format == kAnyFormat) continue;

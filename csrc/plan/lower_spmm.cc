@@ -166,7 +166,10 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
                    b->options.cpu.l2_bytes / 2;
   // Where a cycle starts one multiply-add, half a vector for each row takes a ninth of a tile
   // of 49.
-  if (kHasStacks) a->join_ends = b->options.cpu.halves_vectors;
+  if (kHasStacks) {
+    a->join_ends = b->options.cpu.halves_vectors;
+    a->weights_by_fours = b->options.cpu.halves_vectors;
+  }
   a->act = o.act;
   a->bias = o.bias_values;
   if (o.bias != kNoTensor) SRT_RETURN_IF_ERROR(b->ConstantFloats(o.bias, &a->bias));

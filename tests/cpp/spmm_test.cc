@@ -138,6 +138,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   a.by_rows = p.by_rows;
   a.fetch_x = a.fetch_ahead = a.fetch_weights = p.fetches;
   a.join_ends = !p.by_rows;
+  a.weights_by_fours = !p.fetches;
   a.by_blocks = p.by_blocks && !squares && !stacked;
 
   Run(kernel.kernel, &a, {x.data(), p.has_residual ? r.data() : nullptr, y.data()}, SpmmItems(a),

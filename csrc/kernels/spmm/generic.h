@@ -194,6 +194,7 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     t.ahead = a.fetch_ahead;
     t.stream = a.tiles == 1 || a.fetch_weights;
     t.fetch_x = a.fetch_x;
+    t.by_fours = a.weights_by_fours;
     float* feed = static_cast<float*>(scratch);
     SpmmOrigin at;
     at.x = static_cast<const float*>(io[0]) + image * a.x_image + group * a.x_group;

@@ -375,6 +375,55 @@ SRT_INLINE void FetchGroup(const SpmmTile& t, int panel_row, const Csr4Group& gr
   }
 }
 
+// Weight i of four, in all lanes: broadcast as it is loaded, which takes a load as long as a vector
+// of X does, or from a register that holds the four.
+template <bool kByFours>
+struct Four {
+  explicit Four(const float* p) : w(p) {}
+  template <int i>
+  Vec Get() const {
+    return Set1(w[i]);
+  }
+  const float* w;
+};
+template <>
+struct Four<true> {
+  explicit Four(const float* p) : q(LoadQuad(p)) {}
+  template <int i>
+  Vec Get() const {
+    return Lane<i>(q);
+  }
+  Quad q;
+};
+
+// The columns of a group.
+template <int NV, int kLower, bool kByFours>
+SRT_INLINE void AddGroup(const SpmmTile& t, const Csr4Group& group, const uint8_t*& id,
+                         const float*& w, Vec (&acc)[4][NV]) {
+  for (int i = 0; i < group.both; ++i) {
+    uint16_t ids;
+    memcpy(&ids, id, sizeof(ids));
+    const Four<kByFours> f(w);
+    AddShared<NV, kLower>(f.template Get<0>(), f.template Get<1>(), RowOf<0>(t, ids), acc[0],
+                          acc[1]);
+    AddShared<NV, kLower>(f.template Get<2>(), f.template Get<3>(), RowOf<1>(t, ids), acc[2],
+                          acc[3]);
+    id += 2;
+    w += 4;
+  }
+  for (int i = 0; i < group.single; ++i) {
+    uint32_t ids;
+    memcpy(&ids, id, sizeof(ids));
+    const Four<kByFours> f(w);
+    AddRow<NV, kLower>(f.template Get<0>(), RowOf<0>(t, ids), acc[0]);
+    AddRow<NV, kLower>(f.template Get<1>(), RowOf<1>(t, ids), acc[1]);
+    AddRow<NV, kLower>(f.template Get<2>(), RowOf<2>(t, ids), acc[2]);
+    AddRow<NV, kLower>(f.template Get<3>(), RowOf<3>(t, ids), acc[3]);
+    id += 4;
+    w += 4;
+  }
+}
+
 // Half as many row ends as csr2, and successive groups of a large panel are equally long, so that
 // they are predicted.
 struct Csr4Micro : StacksNot {
@@ -404,23 +453,10 @@ struct Csr4Micro : StacksNot {
           const int row = group->row[r] != kNoRow ? group->row[r] : group->row[0];
           BeginRow<NV>(t, panel_row + row, acc[r]);
         }
-        for (int i = 0; i < group->both; ++i) {
-          uint16_t ids;
-          memcpy(&ids, id, sizeof(ids));
-          AddShared<NV, kLower>(Set1(w[0]), Set1(w[1]), RowOf<0>(t, ids), acc[0], acc[1]);
-          AddShared<NV, kLower>(Set1(w[2]), Set1(w[3]), RowOf<1>(t, ids), acc[2], acc[3]);
-          id += 2;
-          w += 4;
-        }
-        for (int i = 0; i < group->single; ++i) {
-          uint32_t ids;
-          memcpy(&ids, id, sizeof(ids));
-          AddRow<NV, kLower>(Set1(w[0]), RowOf<0>(t, ids), acc[0]);
-          AddRow<NV, kLower>(Set1(w[1]), RowOf<1>(t, ids), acc[1]);
-          AddRow<NV, kLower>(Set1(w[2]), RowOf<2>(t, ids), acc[2]);
-          AddRow<NV, kLower>(Set1(w[3]), RowOf<3>(t, ids), acc[3]);
-          id += 4;
-          w += 4;
+        if (t.by_fours) {
+          AddGroup<NV, kLower, true>(t, *group, id, w, acc);
+        } else {
+          AddGroup<NV, kLower, false>(t, *group, id, w, acc);
         }
 #pragma GCC unroll 4
         for (int r = 0; r < 4; ++r) {

@@ -139,7 +139,8 @@ struct SpmmArgs {
   bool fetch_ahead = false;    // R and Y are larger than what stays in L2: prefetch their rows
   bool fetch_weights = false;  // every tile reads many weights anew: prefetch them
   bool fetch_x = false;        // X, read directly or by stacks, is larger than what stays in L2
-  bool join_ends = false;      // of four rows whose last vector has one column
+  bool weights_by_fours = false;  // csr4: four are loaded together and broadcast from a register
+  bool join_ends = false;         // of four rows whose last vector has one column
   TapTable taps;
   SpmmStack stack;
   // Strides in floats.

@@ -24,6 +24,7 @@ struct SpmmTile {
   bool partial;       // tail is not full
   bool ahead;         // fetch rows of R and Y before they are needed: they lie far from L1
   bool stream;        // fetch weights ahead: they lie beyond L1, or, read once, beyond L2
+  bool by_fours;      // SpmmArgs::weights_by_fours
   bool fetch_x;       // fetch K-rows of X ahead: their tile was not read before
   bool first;         // this block starts the sums
   bool last;          // this block ends them
