@@ -196,7 +196,7 @@ static void NormaliseGroups(const LayerNormArgs& args, const float* x, const flo
   EndGroups(args, x, scale, bias, y, last, centres, factors, 0, args.count);
 }
 
-#if !defined(SRT_ARM)  // see ShareNormElements
+#if !defined(SRT_ARM)  // threads share elements on x86 alone
 // A stage of kVecs vectors of groups, from group `at` on. io[4] holds a row for each sum of each
 // run, then one for each number that describes a group.
 template <int kVecs>

@@ -28,11 +28,11 @@ struct LayerNormArgs {
   NormStage stage = NormStage::kAll;
 };
 
-inline int64_t NormRuns(const LayerNormArgs& args) {
+SRT_INLINE int64_t NormRuns(const LayerNormArgs& args) {
   return (args.count + kNormRun - 1) / kNormRun;
 }
-inline int64_t NormSumsRow(const LayerNormArgs& args) { return (args.rest.row + 15) / 16 * 16; }
-inline int64_t NormSumsFloats(const LayerNormArgs& args) {
+SRT_INLINE int64_t NormSumsRow(const LayerNormArgs& args) { return (args.rest.row + 15) / 16 * 16; }
+SRT_INLINE int64_t NormSumsFloats(const LayerNormArgs& args) {
   return (2 * NormRuns(args) + 3) * NormSumsRow(args);
 }
 
