@@ -5,8 +5,36 @@
 #include "kernels/layer_norm/layer_norm.h"
 #include "plan/builder.h"
 #include "plan/choose_layouts.h"
+#include "plan/choose_spmm.h"
 
 namespace sparsert {
+namespace {
+
+// Whether threads share elements instead of groups: those of a sequence whose products they share
+// by rows.
+bool ShareNormElements(const LayerNormArgs& args, const PlanOptions& options) {
+  return options.threads > 1 && HalvesVectors(options.cpu) && args.centred && !args.along_rows &&
+         args.rest.rows == 1 && SharedByPlanes(args.rest.row) &&
+         NormRuns(args) >= 2 * options.threads;
+}
+
+Status AddNormStages(PlanBuilder* b, const Kernel& kernel, const LayerNormArgs& args,
+                     IoRef (&io)[5], double work_ns) {
+  const auto floats = static_cast<size_t>(NormSumsFloats(args));
+  SRT_RETURN_IF_ERROR(b->Temporary(floats * sizeof(float), &io[4]));
+  for (const NormStage stage : {NormStage::kSums, NormStage::kCentres, NormStage::kRows}) {
+    LayerNormArgs* own = nullptr;
+    SRT_RETURN_IF_ERROR(b->NewArgs(&own));
+    *own = args;
+    own->stage = stage;
+    const bool once = stage == NormStage::kCentres;
+    SRT_RETURN_IF_ERROR(
+        b->AddStep(kernel, own, {io, 5}, once ? 1 : NormRuns(args), 0, once ? 0.0 : work_ns / 2));
+  }
+  return Status::Ok();
+}
+
+}  // namespace
 
 Status LowerNorm(PlanBuilder* b) {
   const Node& node = *b->node;
@@ -44,9 +72,13 @@ Status LowerNorm(PlanBuilder* b) {
   }
   snprintf(b->info().reason, sizeof(b->info().reason), "%s, bound by memory",
            args->along_rows ? "one group after the other" : "one group per lane");
-  const IoRef io[] = {x_ref, scale, bias, y_ref};
-  SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 4}, LayerNormItems(*args), 0,
-                                 static_cast<double>(x_desc.shape.elements()) * 0.5));
+  const double work_ns = static_cast<double>(x_desc.shape.elements()) * 0.5;
+  IoRef io[] = {x_ref, scale, bias, y_ref, {}};
+  if (ShareNormElements(*args, b->options)) {
+    SRT_RETURN_IF_ERROR(AddNormStages(b, kernel, *args, io, work_ns));
+  } else {
+    SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 4}, LayerNormItems(*args), 0, work_ns));
+  }
   if (y_ref.kind == b->ref(y).kind && y_ref.index == b->ref(y).index) return Status::Ok();
   return b->AddCopy(y_desc, y_ref, b->desc(y), b->ref(y));
 }

@@ -73,7 +73,11 @@ Status LowerQdwconv(PlanBuilder* b, const SpmmOperands& o) {
   snprintf(info.reason, sizeof(info.reason),
            "depthwise: %d weights per channel, bound by reading activations", size * size);
   const IoRef io[] = {o.x, o.y};
-  const double work_ns = static_cast<double>(QdwconvItems(*args) * o.columns) * size * 0.2;
+  // Rows are computed in whole vectors, those of a stride from two each.
+  constexpr int64_t kRowLanes = 16;
+  const int64_t row = (w.out[1] + kRowLanes - 1) / kRowLanes * kRowLanes;
+  const double ns = w.stride[1] == 1 ? 0.2 : 0.34;
+  const double work_ns = static_cast<double>(QdwconvItems(*args) * w.out[0] * row) * size * ns;
   return b->AddStep(kernel, args, {io, 2}, QdwconvItems(*args), 0, work_ns);
 }
 

@@ -43,6 +43,20 @@ void PlaceOperands(PlanBuilder* b, bool from_bytes, QuantizeArgs* args) {
   args->y_plane = py.plane;
 }
 
+// Fewer planes than threads are cut into stretches of whole vectors, each of which counts as an
+// image.
+void CutPlanes(int threads, QuantizeArgs* args) {
+  constexpr int64_t kVector = 16;
+  if (args->batch != 1 || args->planes >= threads) return;
+  for (int64_t parts = 4 * threads; parts > 1; parts /= 2) {
+    if (args->columns % (kVector * parts) != 0) continue;
+    args->batch = parts;
+    args->columns /= parts;
+    args->x_image = args->b_image = args->y_image = args->columns;
+    return;
+  }
+}
+
 Status LowerSimple(PlanBuilder* b, QuantizeOp op, const char* reason, QuantizeArgs* args) {
   const Node& node = *b->node;
   const bool has_two = op == QuantizeOp::kAdd;
@@ -54,6 +68,7 @@ Status LowerSimple(PlanBuilder* b, QuantizeOp op, const char* reason, QuantizeAr
     args->b_image = pb.image;
     args->b_plane = pb.plane;
   }
+  if (b->options.threads > 1) CutPlanes(b->options.threads, args);
   Kernel kernel;
   if (!SelectQuantize(op, b->options.isa, &kernel)) {
     return b->Fail(StatusCode::kInternal, "no kernel for these operands");

@@ -82,7 +82,9 @@ Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> 
   if (options.threads > 1 && work_ns >= kParallelNs) {
     const double small = kChunkNs / work_ns * static_cast<double>(items);
     const int64_t share = (items + options.threads - 1) / options.threads;
-    step.chunk = std::max<int64_t>(1, std::min(share, static_cast<int64_t>(small)));
+    const int64_t largest = std::max<int64_t>(1, std::min(share, static_cast<int64_t>(small)));
+    const int64_t chunks = (share + largest - 1) / largest;  // as many for each thread
+    step.chunk = (share + chunks - 1) / chunks;
   }
   step.scratch_bytes = (scratch_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
   plan->scratch_bytes = std::max(plan->scratch_bytes, step.scratch_bytes);

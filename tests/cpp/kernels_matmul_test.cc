@@ -155,6 +155,73 @@ void TestLayerNorm() {
   }
 }
 
+#if !defined(SRT_ARM)
+// In stages, also in place, neighbouring groups come out bit by bit as they do at once, where both
+// take as many of them together. `far`: the first guess of their centres is.
+void CheckNormStages(int64_t groups, int64_t count, bool has_bias, bool far, Isa isa) {
+  Random random(static_cast<uint32_t>(groups + count));
+  Tensor x(DType::kF32, {count, groups});
+  x.FillUniform(&random, -2, 5);
+  if (far) {
+    for (int64_t i = 0; i < groups; i += 3) {
+      for (const int64_t k : {int64_t{0}, count / 2}) {
+        static_cast<float*>(x.data())[k * x.desc.strides[0] + i] = 1e6f;
+      }
+    }
+  }
+  Tensor y(DType::kF32, {count, groups});
+  Tensor scale(DType::kF32, {count});
+  Tensor bias(DType::kF32, {count});
+  scale.FillUniform(&random, 0.5, 2);
+  bias.FillUniform(&random, -1, 1);
+  TensorDesc turned = x.desc;
+  std::swap(turned.shape.dims[0], turned.shape.dims[1]);
+  std::swap(turned.strides[0], turned.strides[1]);
+  LayerNormArgs args;
+  Kernel kernel;
+  if (!MakeLayerNormArgs(true, 1e-3f, turned, 1, turned, &args) || args.rest.rows != 1 ||
+      !SelectLayerNorm(args, isa, &kernel)) {
+    return Fail("neighbouring groups do not fit");
+  }
+  const bool along_rows = args.along_rows;  // a single element, or a single group
+  std::vector<float> sums(static_cast<size_t>(NormSumsFloats(args)), NAN);
+  void* const shift = has_bias ? bias.data() : nullptr;
+  Run(kernel, &args, {x.data(), scale.data(), shift, y.data()}, LayerNormItems(args), 0);
+  if (along_rows) return;
+  for (const NormStage stage : {NormStage::kSums, NormStage::kCentres, NormStage::kRows}) {
+    args.stage = stage;
+    const int64_t items = stage == NormStage::kCentres ? 1 : NormRuns(args);
+    const std::vector<void*> io = {x.data(), scale.data(), shift, x.data(), sums.data()};
+    if (items == 1) {
+      kernel.run(&args, io.data(), 0, 1, nullptr);
+    } else {
+      Run(kernel, &args, io, items, 0);
+    }
+  }
+  for (int64_t i = 0; i < count * groups; ++i) {
+    const float got = x.F(i);
+    const float want = y.F(i);
+    if (memcmp(&got, &want, sizeof(got)) != 0) return Fail("stages differ from all at once");
+  }
+  Expect(true, "");
+}
+
+void TestNormStages() {
+  for (const Isa isa : Isas()) {
+    for (const int64_t groups : {2, 15, 16, 64, 70, 128}) {
+      for (const int64_t count : {64, 65, 129, 300, 768}) {
+        for (const bool has_bias : {false, true}) {
+          context = "stages of " + std::to_string(groups) + " groups of " + std::to_string(count) +
+                    " isa " + std::to_string(static_cast<int>(isa));
+          CheckNormStages(groups, count, has_bias, false, isa);
+          CheckNormStages(groups, count, has_bias, true, isa);
+        }
+      }
+    }
+  }
+}
+#endif
+
 void TestWhere() {
   const DType types[] = {DType::kU8, DType::kF16, DType::kF32, DType::kI64};
   const std::vector<std::vector<Dims>> shapes = {{{2, 3, 5}, {2, 3, 5}, {2, 3, 5}},
@@ -292,6 +359,9 @@ int main() {
   using sparsert::DType;
   TestMatMul();
   TestLayerNorm();
+#if !defined(SRT_ARM)
+  TestNormStages();
+#endif
   TestWhere();
   TestCompare();
   for (const bool feature_major : {false, true}) {

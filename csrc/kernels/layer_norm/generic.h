@@ -7,9 +7,6 @@
 namespace sparsert {
 namespace SRT_ISA {
 
-// Elements of one lane that are summed before the partial sum is kept.
-constexpr int64_t kNormRun = 64;
-
 SRT_INLINE Mask GroupMask(int64_t left) {
   return FirstN(left < Vec::kLanes ? static_cast<int>(left) : Vec::kLanes);
 }
@@ -76,26 +73,36 @@ SRT_INLINE Vec LoadGroup(const float* row, int v, Mask last) {
   return v + 1 < kVecs ? LoadU(at) : LoadMask(at, last);
 }
 
-// The sums, in each lane, of distances to the centre (if asked for) and of their squares.
+// Adds, in each lane, the distances of elements [begin, end) to the centre (if asked for), and
+// their squares.
+template <bool kDistances, int kVecs>
+SRT_INLINE void AddRun(const LayerNormArgs& args, const float* x, Mask last,
+                       const Centre (&centres)[kVecs], int64_t begin, int64_t end,
+                       Vec (&sums)[kVecs], Vec (&squares)[kVecs]) {
+  for (int64_t k = begin; k < end; ++k) {
+    const float* row = x + k * args.x_step;
+    for (int v = 0; v < kVecs; ++v) {
+      const Vec value = LoadGroup<kVecs>(row, v, last);
+      const Vec p = kDistances ? Sub(value, centres[v].first) : Distance(value, centres[v]);
+      if (kDistances) sums[v] = Add(sums[v], p);
+      squares[v] = Fma(p, p, squares[v]);
+    }
+  }
+}
+
+// Their sums over all elements.
 template <bool kDistances, int kVecs>
 SRT_INLINE void SumGroups(const LayerNormArgs& args, const float* x, Mask last,
                           const Centre (&centres)[kVecs], Vec (&totals)[kVecs],
                           Vec (&squares)[kVecs]) {
   for (int v = 0; v < kVecs; ++v) totals[v] = squares[v] = Zero();
-  for (int64_t done = 0; done < args.count;) {
-    const int64_t stop = args.count - done < kNormRun ? args.count : done + kNormRun;
+  for (int64_t done = 0; done < args.count; done += kNormRun) {
+    const int64_t left = args.count - done;
     Vec sums[kVecs];
     Vec sums_of_squares[kVecs];
     for (int v = 0; v < kVecs; ++v) sums[v] = sums_of_squares[v] = Zero();
-    for (; done < stop; ++done) {
-      const float* row = x + done * args.x_step;
-      for (int v = 0; v < kVecs; ++v) {
-        const Vec value = LoadGroup<kVecs>(row, v, last);
-        const Vec p = kDistances ? Sub(value, centres[v].first) : Distance(value, centres[v]);
-        if (kDistances) sums[v] = Add(sums[v], p);
-        sums_of_squares[v] = Fma(p, p, sums_of_squares[v]);
-      }
-    }
+    AddRun<kDistances>(args, x, last, centres, done, done + (left < kNormRun ? left : kNormRun),
+                       sums, sums_of_squares);
     for (int v = 0; v < kVecs; ++v) {
       if (kDistances) totals[v] = Add(totals[v], sums[v]);
       squares[v] = Add(squares[v], sums_of_squares[v]);
@@ -103,26 +110,26 @@ SRT_INLINE void SumGroups(const LayerNormArgs& args, const float* x, Mask last,
   }
 }
 
-// Centres and mean squares of the distances to them. One pass gives both, unless the first guess of
-// a centre is so far off that the difference of two large numbers would be left.
+// A first guess of the centres: between two elements, one of which alone may be an outlier in all
+// groups.
 template <int kVecs>
-SRT_INLINE void Describe(const LayerNormArgs& args, const float* x, Mask last,
-                         Centre (&centres)[kVecs], Vec (&variances)[kVecs]) {
-  const Vec count = Set1(static_cast<float>(args.count));
-  Vec totals[kVecs];
-  for (int v = 0; v < kVecs; ++v) centres[v] = {Zero(), Zero()};
-  if (!args.centred) {
-    SumGroups<false>(args, x, last, centres, totals, variances);
-    for (int v = 0; v < kVecs; ++v) variances[v] = Div(variances[v], count);
-    return;
-  }
+SRT_INLINE void GuessCentres(const LayerNormArgs& args, const float* x, Mask last,
+                             Centre (&centres)[kVecs]) {
   const float* other = x + args.count / 2 * args.x_step;
   for (int v = 0; v < kVecs; ++v) {
-    // Between two elements: one of them alone may be an outlier in all groups.
     const Vec a = LoadGroup<kVecs>(x, v, last);
     centres[v].first = Fma(Sub(LoadGroup<kVecs>(other, v, last), a), Set1(0.5f), a);
+    centres[v].offset = Zero();
   }
-  SumGroups<true>(args, x, last, centres, totals, variances);
+}
+
+// Centres and variances from sums of distances to a first guess, which also give those of squares
+// unless the guess is so far off that the difference of two large numbers would be left.
+template <int kVecs>
+SRT_INLINE void Centralise(const LayerNormArgs& args, const float* x, Mask last,
+                           Centre (&centres)[kVecs], Vec (&totals)[kVecs],
+                           Vec (&variances)[kVecs]) {
+  const Vec count = Set1(static_cast<float>(args.count));
   Vec farthest = Zero();
   for (int v = 0; v < kVecs; ++v) {
     centres[v].offset = Div(totals[v], count);
@@ -136,17 +143,29 @@ SRT_INLINE void Describe(const LayerNormArgs& args, const float* x, Mask last,
   for (int v = 0; v < kVecs; ++v) variances[v] = Div(variances[v], count);
 }
 
-// A group in each of the lanes; of the last vector only those of the mask.
+// Centres and mean squares of the distances to them.
 template <int kVecs>
-static void NormaliseGroups(const LayerNormArgs& args, const float* x, const float* scale,
-                            const float* bias, float* y, Mask last) {
-  Centre centres[kVecs];
-  Vec factors[kVecs];
-  Describe(args, x, last, centres, factors);
-  for (int v = 0; v < kVecs; ++v) {
-    factors[v] = Div(Set1(1.0f), Sqrt(Add(factors[v], Set1(args.epsilon))));
+SRT_INLINE void Describe(const LayerNormArgs& args, const float* x, Mask last,
+                         Centre (&centres)[kVecs], Vec (&variances)[kVecs]) {
+  Vec totals[kVecs];
+  if (args.centred) {
+    GuessCentres(args, x, last, centres);
+    SumGroups<true>(args, x, last, centres, totals, variances);
+    Centralise(args, x, last, centres, totals, variances);
+    return;
   }
-  for (int64_t k = 0; k < args.count; ++k) {
+  const Vec count = Set1(static_cast<float>(args.count));
+  for (int v = 0; v < kVecs; ++v) centres[v] = {Zero(), Zero()};
+  SumGroups<false>(args, x, last, centres, totals, variances);
+  for (int v = 0; v < kVecs; ++v) variances[v] = Div(variances[v], count);
+}
+
+// Elements [begin, end) of a group in each of the lanes; of the last vector only those of the mask.
+template <int kVecs>
+SRT_INLINE void EndGroups(const LayerNormArgs& args, const float* x, const float* scale,
+                          const float* bias, float* y, Mask last, const Centre (&centres)[kVecs],
+                          const Vec (&factors)[kVecs], int64_t begin, int64_t end) {
+  for (int64_t k = begin; k < end; ++k) {
     const float* from = x + k * args.x_step;
     float* to = y + k * args.y_step;
     const Vec stretch = Set1(scale[k]);
@@ -163,12 +182,104 @@ static void NormaliseGroups(const LayerNormArgs& args, const float* x, const flo
   }
 }
 
+SRT_INLINE Vec FactorOf(const LayerNormArgs& args, Vec variance) {
+  return Div(Set1(1.0f), Sqrt(Add(variance, Set1(args.epsilon))));
+}
+
+template <int kVecs>
+static void NormaliseGroups(const LayerNormArgs& args, const float* x, const float* scale,
+                            const float* bias, float* y, Mask last) {
+  Centre centres[kVecs];
+  Vec factors[kVecs];
+  Describe(args, x, last, centres, factors);
+  for (int v = 0; v < kVecs; ++v) factors[v] = FactorOf(args, factors[v]);
+  EndGroups(args, x, scale, bias, y, last, centres, factors, 0, args.count);
+}
+
+#if !defined(SRT_ARM)  // threads share elements on x86 alone
+// A stage of kVecs vectors of groups, from group `at` on. io[4] holds a row for each sum of each
+// run, then one for each number that describes a group.
+template <int kVecs>
+static void RunNormStage(const LayerNormArgs& args, void* const* io, int64_t at, Mask last,
+                         int64_t begin, int64_t end) {
+  const float* x = static_cast<const float*>(io[0]) + at;
+  const int64_t row = NormSumsRow(args);
+  float* sums = static_cast<float*>(io[4]) + at;
+  float* centre = sums + 2 * NormRuns(args) * row;
+  Centre centres[kVecs];
+  Vec totals[kVecs];
+  Vec squares[kVecs];
+  if (args.stage == NormStage::kSums) {
+    GuessCentres(args, x, last, centres);
+    for (int64_t run = begin; run < end; ++run) {
+      for (int v = 0; v < kVecs; ++v) totals[v] = squares[v] = Zero();
+      const int64_t first = run * kNormRun;
+      const int64_t left = args.count - first;
+      AddRun<true>(args, x, last, centres, first, first + (left < kNormRun ? left : kNormRun),
+                   totals, squares);
+      for (int v = 0; v < kVecs; ++v) {
+        StoreU(sums + 2 * run * row + v * Vec::kLanes, totals[v]);
+        StoreU(sums + (2 * run + 1) * row + v * Vec::kLanes, squares[v]);
+      }
+    }
+    return;
+  }
+  if (args.stage == NormStage::kCentres) {
+    GuessCentres(args, x, last, centres);
+    for (int v = 0; v < kVecs; ++v) totals[v] = squares[v] = Zero();
+    for (int64_t run = 0; run < NormRuns(args); ++run) {
+      for (int v = 0; v < kVecs; ++v) {
+        totals[v] = Add(totals[v], LoadU(sums + 2 * run * row + v * Vec::kLanes));
+        squares[v] = Add(squares[v], LoadU(sums + (2 * run + 1) * row + v * Vec::kLanes));
+      }
+    }
+    Centralise(args, x, last, centres, totals, squares);
+    for (int v = 0; v < kVecs; ++v) {
+      StoreU(centre + v * Vec::kLanes, centres[v].first);
+      StoreU(centre + row + v * Vec::kLanes, centres[v].offset);
+      StoreU(centre + 2 * row + v * Vec::kLanes, FactorOf(args, squares[v]));
+    }
+    return;
+  }
+  for (int v = 0; v < kVecs; ++v) {
+    centres[v].first = LoadU(centre + v * Vec::kLanes);
+    centres[v].offset = LoadU(centre + row + v * Vec::kLanes);
+    totals[v] = LoadU(centre + 2 * row + v * Vec::kLanes);
+  }
+  const int64_t stop = end * kNormRun < args.count ? end * kNormRun : args.count;
+  EndGroups(args, x, static_cast<const float*>(io[1]), static_cast<const float*>(io[2]),
+            static_cast<float*>(io[3]) + at, last, centres, totals, begin * kNormRun, stop);
+}
+#endif
+
+// Calls body(first group, whether it is of kNormVecs vectors or one, mask of the last one) for n
+// neighbouring groups.
+template <typename Body>
+SRT_INLINE void ForEachGroups(int64_t n, Body&& body) {
+  constexpr int64_t kWidth = static_cast<int64_t>(kNormVecs) * Vec::kLanes;
+  int64_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) body(i, true, GroupMask(Vec::kLanes));
+  for (; i < n; i += Vec::kLanes) body(i, false, GroupMask(n - i));
+}
+
 static void LayerNorm(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const LayerNormArgs& args = *static_cast<const LayerNormArgs*>(args_block);
   const float* x = static_cast<const float*>(io[0]);
   const float* scale = static_cast<const float*>(io[1]);
   const float* bias = static_cast<const float*>(io[2]);
   float* y = static_cast<float*>(io[3]);
+#if !defined(SRT_ARM)
+  if (args.stage != NormStage::kAll) {
+    ForEachGroups(args.rest.row, [&](int64_t at, bool wide, Mask last) {
+      if (wide) {
+        RunNormStage<kNormVecs>(args, io, at, last, begin, end);
+      } else {
+        RunNormStage<1>(args, io, at, last, begin, end);
+      }
+    });
+    return;
+  }
+#endif
   ForEachRow(args.rest, begin, end, [&](const int64_t* offsets, int64_t n) {
     const float* from = x + offsets[1];
     float* to = y + offsets[0];
@@ -178,14 +289,13 @@ static void LayerNorm(const void* args_block, void* const* io, int64_t begin, in
                      to + i * args.rest.row_strides[0]);
       }
     } else {
-      constexpr int64_t kWidth = static_cast<int64_t>(kNormVecs) * Vec::kLanes;
-      int64_t i = 0;
-      for (; i + kWidth <= n; i += kWidth) {
-        NormaliseGroups<kNormVecs>(args, from + i, scale, bias, to + i, GroupMask(Vec::kLanes));
-      }
-      for (; i < n; i += Vec::kLanes) {
-        NormaliseGroups<1>(args, from + i, scale, bias, to + i, GroupMask(n - i));
-      }
+      ForEachGroups(n, [&](int64_t at, bool wide, Mask last) {
+        if (wide) {
+          NormaliseGroups<kNormVecs>(args, from + at, scale, bias, to + at, last);
+        } else {
+          NormaliseGroups<1>(args, from + at, scale, bias, to + at, last);
+        }
+      });
     }
   });
 }
