@@ -66,6 +66,20 @@ def check_kernel(tree: Checker, path: str) -> None:
         tree.report(path, 1, "headers are not of one ISA: write over Vec, or in csrc/simd/")
 
 
+def check_families(tree: Checker) -> None:
+    """The folders of csrc/kernels are those of the table in docs/naming.md."""
+    page = "docs/naming.md"
+    if page not in tree.files:
+        return
+    table = tree.read(page).partition("\n## Kernels\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([a-z_, ]+) \|", table, re.MULTILINE)[1:]
+    listed = {name for row in rows for name in row.split(", ")}
+    folders = {PurePosixPath(f).parts[2] for f in tree.files if f.endswith("/kernels.inc")}
+    for name in sorted(listed ^ folders):
+        where = "has no row" if name in folders else "is not a folder of csrc/kernels"
+        tree.report(page, 1, f"{name} {where}")
+
+
 def check_name(tree: Checker, path: str) -> None:
     """Sources are in snake_case; tests are named as their runners expect."""
     parts = PurePosixPath(path).parts
@@ -104,6 +118,7 @@ def main() -> None:
     for folder in sorted(folders):
         if f"{folder}/__init__.py" not in tree.files:
             tree.report(folder, 1, "a package needs an __init__.py")
+    check_families(tree)
     for path in LONG_FILES:
         if path not in tree.files and tree.root.joinpath(".git").exists():
             tree.report(".ci/check_layout.py", 1, f"LONG_FILES names {path}, which is not there")

@@ -37,11 +37,7 @@ Status CheckResidual(const Inference& inf, const Shape& out) {
 }
 
 Status InferLinear(const Inference& inf) {
-  SRT_RETURN_IF_ERROR(inf.RequireF32(0));
-  SRT_RETURN_IF_ERROR(inf.RequireF32(1));
-  SRT_RETURN_IF_ERROR(inf.RequireConstant(1, "weights"));
-  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0, 1));
-  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(1));
+  SRT_RETURN_IF_ERROR(inf.RequireWeighted());
   const Shape& x = inf.InShape(0);
   const Shape& w = inf.InShape(1);
   if (w.rank != 2 || x.rank < 1) {

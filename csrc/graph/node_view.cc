@@ -198,6 +198,14 @@ Status NodeView::RequireNonEmpty(size_t i, int first) const {
   return Status::Ok();
 }
 
+Status NodeView::RequireWeighted() const {
+  SRT_RETURN_IF_ERROR(RequireF32(0));
+  SRT_RETURN_IF_ERROR(RequireF32(1));
+  SRT_RETURN_IF_ERROR(RequireConstant(1, "weights"));
+  SRT_RETURN_IF_ERROR(RequireNonEmpty(0, 1));
+  return RequireNonEmpty(1);
+}
+
 float DenseFloat(const EncodedTensor& data, size_t i) {
   if (data.value_dtype == DType::kF32) {
     float value;

@@ -72,6 +72,8 @@ struct NodeView {
   Status RequireF32(size_t i) const;
   Status RequireConstant(size_t i, const char* what) const;
   Status RequireNonEmpty(size_t i, int first = 0) const;  // from dimension `first` on, none is 0
+  // A float input and constant float weights, neither empty but for the batch.
+  Status RequireWeighted() const;
 };
 
 // The i-th value of a dense float constant (f32 or f16 storage).

@@ -13,6 +13,26 @@ struct Planes {
 };
 inline Planes PlanesOf(const TensorDesc& desc) { return {desc.strides[0], desc.strides[1]}; }
 
+// Where the planes of an input and of a result are, among a kernel's arguments.
+template <typename Args>
+void PlaceInOut(const TensorDesc& x, const TensorDesc& y, Args* args) {
+  args->x_image = PlanesOf(x).image;
+  args->x_plane = PlanesOf(x).plane;
+  args->y_image = PlanesOf(y).image;
+  args->y_plane = PlanesOf(y).plane;
+}
+
+// And a window's padding and sizes.
+template <typename Args>
+void PlaceWindow(const Window& w, Args* args) {
+  args->pad_h = w.pad_begin[0];
+  args->pad_w = w.pad_begin[1];
+  args->in_h = w.in[0];
+  args->in_w = w.in[1];
+  args->out_h = w.out[0];
+  args->out_w = w.out[1];
+}
+
 // 1 x 1, stride 1, no padding.
 bool IsPointwise(const Window& w);
 

@@ -42,24 +42,14 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
   if (by_rows) {
     args->row_kernel = static_cast<int32_t>(window.kernel[0]);
     args->row_stride = static_cast<int32_t>(window.stride[0]);
-    args->pad_h = window.pad_begin[0];
-    args->pad_w = window.pad_begin[1];
-    args->in_h = window.in[0];
-    args->in_w = window.in[1];
-    args->out_h = window.out[0];
-    args->out_w = window.out[1];
+    PlaceWindow(window, args);
     if (args->batch < b->options.threads && args->columns > kBandColumns) {
       args->bands = static_cast<int32_t>(std::min<int64_t>(b->options.threads, args->out_h));
     }
   } else {
     SRT_RETURN_IF_ERROR(b->Taps(window, false, false, tiling, &args->taps));
   }
-  const Planes px = PlanesOf(b->desc(x));
-  const Planes py = PlanesOf(b->desc(y));
-  args->x_image = px.image;
-  args->x_plane = px.plane;
-  args->y_image = py.image;
-  args->y_plane = py.plane;
+  PlaceInOut(b->desc(x), b->desc(y), args);
   if (r != kNoTensor) {
     const Planes pr = PlanesOf(b->desc(r));
     args->r_image = pr.image;

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "kernels/qdwconv/qdwconv.h"
+#include "plan/conv_operands.h"
 
 namespace sparsert {
 
@@ -28,12 +29,7 @@ Status LowerQdwconv(PlanBuilder* b, const SpmmOperands& o) {
   args->planes = planes;
   args->kernel = size;
   args->stride = static_cast<int32_t>(w.stride[0]);
-  args->pad_h = w.pad_begin[0];
-  args->pad_w = w.pad_begin[1];
-  args->in_h = w.in[0];
-  args->in_w = w.in[1];
-  args->out_h = w.out[0];
-  args->out_w = w.out[1];
+  PlaceWindow(w, args);
   args->x_image = o.x_image;
   args->x_plane = o.x_row;
   args->y_image = o.y_image;

@@ -35,12 +35,7 @@ void PlaceOperands(PlanBuilder* b, bool from_bytes, QuantizeArgs* args) {
   args->planes = b->facts(from_bytes ? x : y).shape.dims[1];
   args->channels = b->facts(from_bytes ? y : x).shape.dims[1];
   args->columns = Columns(b->desc(y));
-  const Planes px = PlanesOf(b->desc(x));
-  const Planes py = PlanesOf(b->desc(y));
-  args->x_image = px.image;
-  args->x_plane = px.plane;
-  args->y_image = py.image;
-  args->y_plane = py.plane;
+  PlaceInOut(b->desc(x), b->desc(y), args);
 }
 
 // Fewer planes than threads are cut into stretches of whole vectors, each of which counts as an
@@ -198,12 +193,7 @@ Status LowerPackedPool(PlanBuilder* b) {
   args->batch = in.dims[0];
   args->planes = in.dims[1];
   args->columns = Columns(b->desc(y));
-  const Planes px = PlanesOf(b->desc(x));
-  const Planes py = PlanesOf(b->desc(y));
-  args->x_image = px.image;
-  args->x_plane = px.plane;
-  args->y_image = py.image;
-  args->y_plane = py.plane;
+  PlaceInOut(b->desc(x), b->desc(y), args);
 
   Window w;
   if (kernel_shape.empty()) {  // global: one row of the whole plane

@@ -1,6 +1,8 @@
 // The choice between winograd and the spmm formats for one convolution, and winograd's step.
 #include "plan/lower_winograd.h"
 
+#include "plan/conv_operands.h"
+
 namespace sparsert {
 namespace {
 
@@ -63,18 +65,12 @@ Status WinogradLayer::FillArgs(WinogradArgs** out, PackKey* key) {
 
   WinogradArgs* a = nullptr;
   SRT_RETURN_IF_ERROR(b_->NewArgs(&a));
-  const Window& w = o_.window;
   a->batch = static_cast<int32_t>(o_.batch);
   a->vecs = choice_.vecs;
   a->blocks = choice_.blocks;
   a->block_vecs = choice_.block_vecs;
   a->splits = choice_.splits;
-  a->pad_h = w.pad_begin[0];
-  a->pad_w = w.pad_begin[1];
-  a->in_h = w.in[0];
-  a->in_w = w.in[1];
-  a->out_h = w.out[0];
-  a->out_w = w.out[1];
+  PlaceWindow(o_.window, a);
   a->x_image = o_.x_image;
   a->x_plane = o_.x_row;
   a->r_image = o_.r_image;

@@ -156,13 +156,7 @@ Status PackDenseSpmv(DenseRows* weights, const float* bias, int32_t lanes, Packe
       }
     }
   }
-  m.row_of = packed->row_of.data();
-  m.bias = bias == nullptr ? nullptr : packed->bias.data();
-  m.widths = packed->widths.data();
-  m.wholes = packed->wholes.data();
-  m.offsets = packed->offsets.data();
-  m.ids = packed->ids.data();
-  m.values = packed->values.data();
+  packed->SetViews();
   return Status::Ok();
 }
 

@@ -383,14 +383,7 @@ Status PackSpmv(const Csr& w, const float* bias, SpmvFormat format, int32_t lane
     SRT_RETURN_IF_ERROR(PackColumns(w, lanes, block_rows, packed));
   }
 
-  m.row_of = packed->row_of.data();
-  m.bias = bias == nullptr ? nullptr : packed->bias.data();
-  m.widths = packed->widths.data();
-  m.wholes = packed->wholes.data();
-  m.offsets = packed->offsets.data();
-  m.ids = packed->ids.data();
-  m.bits = packed->bits.data();
-  m.values = packed->values.data();
+  packed->SetViews();
   return Status::Ok();
 }
 

@@ -22,6 +22,17 @@ struct PackedSpmv {
   Array<uint8_t> bits;
   Array<float> values;
 
+  // Once the arrays have their sizes; that of the bias is 0 where there is none.
+  void SetViews() {
+    slices.row_of = row_of.data();
+    slices.bias = bias.size() == 0 ? nullptr : bias.data();
+    slices.widths = widths.data();
+    slices.wholes = wholes.data();
+    slices.offsets = offsets.data();
+    slices.ids = ids.data();
+    slices.bits = bits.data();
+    slices.values = values.data();
+  }
   size_t bytes() const {
     return row_of.size_bytes() + bias.size_bytes() + widths.size_bytes() + wholes.size_bytes() +
            offsets.size_bytes() + ids.size_bytes() + bits.size_bytes() + values.size_bytes();

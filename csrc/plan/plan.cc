@@ -100,7 +100,7 @@ Status PlanBuilder::AddCopy(const TensorDesc& from_desc, IoRef from, const Tenso
                             IoRef to) {
   CopyArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(NewArgs(&args));
-  *args = MakeCopyArgs(from_desc.dtype, from_desc.shape, from_desc.strides, 0, to_desc.strides, 0);
+  *args = MakeCopyArgs(from_desc.dtype, from_desc.shape, from_desc.strides, to_desc.strides);
   Kernel kernel;
   if (!SelectCopy(*args, options.isa, &kernel)) {
     return Fail(StatusCode::kInternal, "no copy kernel");

@@ -58,12 +58,7 @@ Status FillPlanesArgs(PlanBuilder* b, Args* a) {
   *a = PlanesArgsOf<Args>(b->planes_conv.window, b->facts(x).shape.dims[1], out.dims[1]);
   a->batch = static_cast<int32_t>(out.dims[0]);
   a->pool = b->planes_conv.pool != PlanesConv::kNoPool;
-  const Planes px = PlanesOf(b->desc(x));
-  const Planes py = PlanesOf(b->desc(y));
-  a->x_image = px.image;
-  a->x_plane = px.plane;
-  a->y_image = py.image;
-  a->y_plane = py.plane;
+  PlaceInOut(b->desc(x), b->desc(y), a);
   a->act = FusedActivation(node);
   SRT_RETURN_IF_ERROR(b->ConstantFloats(node.Input(1), &a->weights));
   return b->ConstantFloats(node.Input(2), &a->bias);

@@ -287,7 +287,7 @@ Status PlanBuilder::AddMove(const PlaneStep* steps, int count, int64_t rows, int
     desc.strides[1] = 1;
     CopyArgs* args = nullptr;
     SRT_RETURN_IF_ERROR(NewArgs(&args));
-    *args = MakeCopyArgs(desc.dtype, desc.shape, desc.strides, 0, desc.strides, 0);
+    *args = MakeCopyArgs(desc.dtype, desc.shape, desc.strides, desc.strides);
     if (!SelectCopy(*args, options.isa, &move.step.kernel)) {
       return Fail(StatusCode::kInternal, "no copy kernel");
     }

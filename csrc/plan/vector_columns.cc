@@ -30,7 +30,7 @@ Status AddTranspose(PlanBuilder* b, const TensorDesc& from_desc, TrialBuffer fro
                     const TensorDesc& to_desc, TrialBuffer to, Trial* trial) {
   CopyArgs* args = nullptr;
   SRT_RETURN_IF_ERROR(b->NewArgs(&args));
-  *args = MakeCopyArgs(DType::kF32, from_desc.shape, from_desc.strides, 0, to_desc.strides, 0);
+  *args = MakeCopyArgs(DType::kF32, from_desc.shape, from_desc.strides, to_desc.strides);
   Trial::Part& part = trial->parts[trial->part_count++];
   if (!SelectCopy(*args, b->options.isa, &part.kernel)) {
     return b->Fail(StatusCode::kInternal, "no copy kernel");

@@ -33,7 +33,6 @@ inline ByteVec ToBytes(Vec bytes) {
   return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
 }
 inline ByteVec LoadBytes(const float* p) { return ToBytes(LoadU(p)); }
-inline ByteVec SetBytes(const float* p) { return ToBytes({_mm256_broadcast_ss(p)}); }
 inline ByteWeights ToWeights(Vec bytes) {
   const __m256i w = _mm256_castps_si256(bytes.v);
   return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)};
@@ -89,20 +88,6 @@ inline Vec Centre(Vec bytes, CentredByte byte) {
   const __m256i one = _mm256_shuffle_epi8(_mm256_castps_si256(bytes.v), byte.place);
   return {_mm256_cvtepi32_ps(_mm256_sub_epi32(one, byte.zero))};
 }
-struct ScaledByte {
-  CentredByte byte;
-  Vec scale;
-};
-inline ScaledByte MakeScaledByte(int n, float scale) {
-  return {MakeCentredByte(n, 0), Set1(scale)};
-}
-inline Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
-  return Add(z, Mul(Centre(bytes, b.byte), b.scale));
-}
-constexpr bool kScalesBytesFaster = false;
-constexpr bool kHasHalfDots = false;
-inline ByteVec LoadHalfBytes(const float* p) { return LoadBytes(p); }
-inline IntVec DotHalf(ByteVec x, ByteWeights w, IntVec acc) { return Dot(x, w, acc); }
 inline Vec RepeatFour(const float* p) {
   return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))};
 }
@@ -162,3 +147,5 @@ inline Vec TurnGroups(Vec bytes) {
 
 }  // namespace SRT_ISA
 }  // namespace sparsert
+
+#include "simd/dot_defaults.h"

@@ -24,7 +24,6 @@ inline IntVec LoadInts(const int32_t* p) { return {_mm512_load_si512(p)}; }
 inline void StoreInts(int32_t* p, IntVec a) { _mm512_store_si512(p, a.v); }
 inline ByteVec LoadBytes(const float* p) { return {_mm512_loadu_si512(p)}; }
 inline ByteVec ToBytes(Vec bytes) { return {_mm512_castps_si512(bytes.v)}; }
-inline ByteVec SetBytes(const float* p) { return ToBytes({_mm512_set1_ps(*p)}); }
 inline ByteWeights LoadLaneWeights(const float* p) { return {_mm512_loadu_si512(p)}; }
 inline ByteWeights ToWeights(Vec bytes) { return {_mm512_castps_si512(bytes.v)}; }
 inline ByteWeights LoadWeights(const float* p) { return {_mm512_castps_si512(_mm512_set1_ps(*p))}; }

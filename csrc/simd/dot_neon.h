@@ -31,7 +31,6 @@ SRT_INLINE ByteVec ToBytes(Vec bytes) {
   return {vreinterpretq_s8_u8(veorq_u8(x, vdupq_n_u8(128)))};
 }
 SRT_INLINE ByteVec LoadBytes(const float* p) { return ToBytes({vld1q_f32(p)}); }
-SRT_INLINE ByteVec SetBytes(const float* p) { return ToBytes({vld1q_dup_f32(p)}); }
 SRT_INLINE ByteWeights LoadLaneWeights(const float* p) {
   return {vreinterpretq_s8_f32(vld1q_f32(p))};
 }
@@ -91,20 +90,6 @@ SRT_INLINE Vec Centre(Vec bytes, CentredByte byte) {
   const uint32x4_t one = vandq_u32(shifted, vdupq_n_u32(255));
   return {vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(one), byte.zero))};
 }
-struct ScaledByte {
-  CentredByte byte;
-  Vec scale;
-};
-SRT_INLINE ScaledByte MakeScaledByte(int n, float scale) {
-  return {MakeCentredByte(n, 0), Set1(scale)};
-}
-SRT_INLINE Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
-  return Add(z, Mul(Centre(bytes, b.byte), b.scale));
-}
-constexpr bool kScalesBytesFaster = false;
-constexpr bool kHasHalfDots = false;
-SRT_INLINE ByteVec LoadHalfBytes(const float* p) { return LoadBytes(p); }
-SRT_INLINE IntVec DotHalf(ByteVec x, ByteWeights w, IntVec acc) { return Dot(x, w, acc); }
 SRT_INLINE Vec RepeatFour(const float* p) { return {vld1q_f32(p)}; }
 SRT_INLINE IntVec ToInts(Vec bits) { return {vreinterpretq_s32_f32(bits.v)}; }
 SRT_INLINE void TransposeTaps(Vec a, Vec b, Vec c, Vec d, Vec (&out)[4]) {
@@ -146,3 +131,5 @@ SRT_INLINE Vec TurnGroups(Vec bytes) {
 
 }  // namespace SRT_ISA
 }  // namespace sparsert
+
+#include "simd/dot_defaults.h"

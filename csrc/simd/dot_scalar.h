@@ -36,9 +36,7 @@ inline ByteVec LoadBytes(const float* p) {
   memcpy(r.v, p, sizeof(r.v));
   return r;
 }
-// The lanes' own, or the same four for all.
 inline ByteVec ToBytes(Vec bytes) { return LoadBytes(bytes.v); }
-inline ByteVec SetBytes(const float* p) { return ToBytes(Set1(*p)); }
 inline ByteWeights LoadLaneWeights(const float* p) {
   ByteWeights r;
   memcpy(r.v, p, sizeof(r.v));
@@ -105,22 +103,6 @@ inline Vec Centre(Vec bytes, CentredByte byte) {
   }
   return r;
 }
-// z plus a byte of each lane, whose zero point is 0, times `scale`. Whether that is faster than
-// with Centre().
-struct ScaledByte {
-  CentredByte byte;
-  Vec scale;
-};
-inline ScaledByte MakeScaledByte(int n, float scale) {
-  return {MakeCentredByte(n, 0), Set1(scale)};
-}
-inline Vec AddScaledByte(Vec z, Vec bytes, const ScaledByte& b) {
-  return Add(z, Mul(Centre(bytes, b.byte), b.scale));
-}
-constexpr bool kScalesBytesFaster = false;
-constexpr bool kHasHalfDots = false;
-inline ByteVec LoadHalfBytes(const float* p) { return LoadBytes(p); }
-inline IntVec DotHalf(ByteVec x, ByteWeights w, IntVec acc) { return Dot(x, w, acc); }
 // p[0..3] in every four lanes.
 inline Vec RepeatFour(const float* p) { return LoadU(p); }
 inline IntVec ToInts(Vec bits) {
@@ -185,3 +167,5 @@ inline Vec TurnGroups(Vec bytes) {
 
 }  // namespace SRT_ISA
 }  // namespace sparsert
+
+#include "simd/dot_defaults.h"

@@ -157,25 +157,6 @@ def measure(method: str, job: Job) -> dict[str, torch.Tensor]:
     return scores
 
 
-def keep_highest(scores: torch.Tensor, sparsity: float) -> torch.Tensor:
-    """Returns a mask that drops exactly round(sparsity * count) scores, the lowest.
-
-    Args:
-        scores: any shape.
-        sparsity: share to drop; among equal scores, those of the lowest index go.
-
-    Returns:
-        bool, of the shape of `scores`; True: kept.
-    """
-    import torch
-
-    flat = scores.flatten()
-    order = torch.argsort(flat, stable=True)
-    keep = torch.ones_like(flat, dtype=torch.bool)
-    keep[order[: round(sparsity * flat.numel())]] = False
-    return keep.reshape(scores.shape)
-
-
 def choose_masks(
     job: Job, scores: Mapping[str, torch.Tensor], options: Options, pattern: Pattern
 ) -> dict[str, torch.Tensor]:

@@ -49,6 +49,13 @@ VIOLATIONS = [
     ("layout", "csrc/base/ThreadPool.cc", "// A.\n", 1, "snake_case"),
     ("layout", "csrc/base/long.cc", "// A.\n" + "int a;\n" * 600, 601, "more than 600"),
     ("layout", "tests/cpp/kernels.cc", "// A.\n", 1, "*_test.cc"),
+    (
+        "layout",
+        "docs/naming.md",
+        "\n## Kernels\n\n| folder |\n|---|\n| spmm | x |\n",
+        1,
+        "spmm is not",
+    ),
     ("layout", "tests/data/model.onnx", "x", 1, "binary and generated files"),
     ("dependencies", "csrc/kernels/a.h", '\n#include "graph/graph.h"\n', 2, "must not include"),
     ("dependencies", "csrc/base/a.h", '#include "simd/vec_avx2.h"\n', 1, "must not include"),

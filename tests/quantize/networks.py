@@ -98,8 +98,9 @@ def block_mask(weight: Any, sparsity: float) -> Any:
     """Keeps the blocks of 4 successive input channels with the largest sums of magnitudes."""
     size = weight.abs()
     blocks = size.unflatten(1, (-1, BLOCK)).sum(2, keepdim=True)
-    keep = prune.selection.keep_highest(blocks, sparsity)
-    return keep.expand(-1, -1, BLOCK, *size.shape[2:]).flatten(1, 2)
+    keep = torch.ones(blocks.numel(), dtype=torch.bool)
+    keep[blocks.flatten().argsort(stable=True)[: round(sparsity * keep.numel())]] = False
+    return keep.reshape(blocks.shape).expand(-1, -1, BLOCK, *size.shape[2:]).flatten(1, 2)
 
 
 @functools.cache

@@ -17,13 +17,6 @@ namespace {
 
 constexpr int64_t kTileRows = 256;  // row elements of an item that is copied in tiles
 
-// The planes of a tensor; one plane of everything when there is no padding.
-PlaneSequence PlanesOf(const TensorDesc& x) {
-  const int64_t elements = x.shape.elements();
-  if (x.shape.rank < 3 || x.is_plain()) return {elements, elements};
-  return {x.plane(), x.strides[1]};
-}
-
 // Splits off the dimension along which x is contiguous, if rows of x are not.
 void FindTiles(CopyArgs* args) {
   Loop<2>& loop = args->loop;
@@ -46,63 +39,17 @@ void FindTiles(CopyArgs* args) {
 
 }  // namespace
 
-CopyArgs MakeCopyArgs(DType dtype, const Shape& shape, const int64_t* x_strides, int64_t x_offset,
-                      const int64_t* y_strides, int64_t y_offset) {
+CopyArgs MakeCopyArgs(DType dtype, const Shape& shape, const int64_t* x_strides,
+                      const int64_t* y_strides) {
   CopyArgs args = {};
   args.element_bytes = static_cast<int>(DTypeSize(dtype));
-  args.x_offset = x_offset;
-  args.y_offset = y_offset;
   args.elements = shape.elements();
   args.loop = MakeLoop<2>(shape, {y_strides, x_strides}, false);
   FindTiles(&args);
   return args;
 }
 
-CopyArgs MakeTransposeArgs(const TensorDesc& x, const int* perm, const TensorDesc& y) {
-  int64_t x_strides[kMaxRank];
-  for (int d = 0; d < y.shape.rank; ++d) x_strides[d] = x.strides[perm[d]];
-  return MakeCopyArgs(x.dtype, y.shape, x_strides, 0, y.strides, 0);
-}
-
-CopyArgs MakeSliceArgs(const TensorDesc& x, const int64_t* start, const int64_t* step,
-                       const TensorDesc& y) {
-  int64_t x_strides[kMaxRank];
-  int64_t x_offset = 0;
-  for (int d = 0; d < y.shape.rank; ++d) {
-    x_strides[d] = x.strides[d] * step[d];
-    x_offset += x.strides[d] * start[d];
-  }
-  return MakeCopyArgs(x.dtype, y.shape, x_strides, x_offset, y.strides, 0);
-}
-
-CopyArgs MakeConcatArgs(const TensorDesc& x, int axis, int64_t first, const TensorDesc& y) {
-  return MakeCopyArgs(x.dtype, x.shape, x.strides, 0, y.strides, first * y.strides[axis]);
-}
-
-CopyArgs MakeSplitArgs(const TensorDesc& x, int axis, int64_t first, const TensorDesc& y) {
-  return MakeCopyArgs(x.dtype, y.shape, x.strides, first * x.strides[axis], y.strides, 0);
-}
-
-CopyArgs MakeExpandArgs(const TensorDesc& x, const TensorDesc& y) {
-  int64_t x_strides[kMaxRank];
-  BroadcastStrides(x, y.shape, x_strides);
-  return MakeCopyArgs(x.dtype, y.shape, x_strides, 0, y.strides, 0);
-}
-
-CopyArgs MakeReshapeArgs(const TensorDesc& x, const TensorDesc& y) {
-  CopyArgs args = {};
-  args.reshapes = true;
-  args.element_bytes = static_cast<int>(DTypeSize(x.dtype));
-  args.x_planes = PlanesOf(x);
-  args.y_planes = PlanesOf(y);
-  args.elements = x.shape.elements();
-  return args;
-}
-
-int64_t CopyItems(const CopyArgs& args) {
-  if (args.elements == 0) return 0;
-  return args.reshapes ? (args.elements + kRowChunk - 1) / kRowChunk : LoopItems(args.loop);
-}
+int64_t CopyItems(const CopyArgs& args) { return args.elements == 0 ? 0 : LoopItems(args.loop); }
 
 bool SelectCopy(const CopyArgs&, Isa isa, Kernel* kernel) {
   return SelectKernel(kKernels, isa, kernel);

@@ -90,8 +90,8 @@ void CopyTiles(const T* x, int64_t x_stride, T* y, int64_t y_stride, int64_t n, 
 
 template <typename T>
 void CopyLoop(const CopyArgs& args, const void* x, void* y, int64_t begin, int64_t end) {
-  const T* from = static_cast<const T*>(x) + args.x_offset;
-  T* to = static_cast<T*>(y) + args.y_offset;
+  const T* from = static_cast<const T*>(x);
+  T* to = static_cast<T*>(y);
   const Loop<2>& loop = args.loop;
   ForEachRow(loop, begin, end, [&](const int64_t* offsets, int64_t n) {
     if (args.tile_count != 0) {
@@ -103,27 +103,8 @@ void CopyLoop(const CopyArgs& args, const void* x, void* y, int64_t begin, int64
   });
 }
 
-inline void CopyPlanes(const CopyArgs& args, const void* x, void* y, int64_t begin, int64_t end) {
-  const int64_t bytes = args.element_bytes;
-  int64_t at = begin * kRowChunk;
-  const int64_t stop = end * kRowChunk < args.elements ? end * kRowChunk : args.elements;
-  while (at < stop) {
-    const int64_t x_in = at % args.x_planes.plane;
-    const int64_t y_in = at % args.y_planes.plane;
-    int64_t n = stop - at;
-    if (n > args.x_planes.plane - x_in) n = args.x_planes.plane - x_in;
-    if (n > args.y_planes.plane - y_in) n = args.y_planes.plane - y_in;
-    const int64_t from = at / args.x_planes.plane * args.x_planes.stride + x_in;
-    const int64_t to = at / args.y_planes.plane * args.y_planes.stride + y_in;
-    memcpy(static_cast<char*>(y) + to * bytes, static_cast<const char*>(x) + from * bytes,
-           static_cast<size_t>(n * bytes));
-    at += n;
-  }
-}
-
 void Copy(const void* args_block, void* const* io, int64_t begin, int64_t end, void*) {
   const CopyArgs& args = *static_cast<const CopyArgs*>(args_block);
-  if (args.reshapes) return CopyPlanes(args, io[0], io[1], begin, end);
   switch (args.element_bytes) {
     case 1:
       return CopyLoop<uint8_t>(args, io[0], io[1], begin, end);

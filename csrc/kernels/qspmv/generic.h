@@ -7,13 +7,27 @@
 
 #include "base/arch.h"
 #include "kernels/qspmv/qspmv.h"
-#include "kernels/spmv/vector_group.h"
-#include "kernels/spmv/walk_bits.h"
+#include "kernels/spmv/run_slices.h"
 #include "simd/vec_math.h"
 
 namespace sparsert {
 namespace SRT_ISA {
 namespace {
+
+// See walks.h.
+struct Bytes {
+  using Weights = ByteWeights;
+  using Elements = ByteVec;
+  using Sum = IntVec;
+  static constexpr int kRegisters = sizeof(ByteVec) / sizeof(Vec);
+  static constexpr int kFetchVectors = 2;
+  static constexpr bool kMayBeInfinite = false;
+  static IntVec None() { return SetInts(0); }
+  static ByteWeights ToWeights(Vec w) { return SRT_ISA::ToWeights(w); }
+  static ByteVec ToElements(Vec x) { return ToBytes(x); }
+  static IntVec Multiply(ByteWeights w, ByteVec x, IntVec sum) { return Dot(x, w, sum); }
+  static IntVec Add(IntVec a, IntVec b) { return AddInts(a, b); }
+};
 
 // Missing groups of a row are 0: they add nothing, whatever x holds.
 inline IntVec SellSlice(const PackedSlices& m, int slice, const float* x) {
@@ -35,93 +49,6 @@ inline IntVec SellSlice(const PackedSlices& m, int slice, const float* x) {
     if (j < width) even = Dot(ToBytes(GatherU16(xb, id)), LoadLaneWeights(w), even);
   }
   return AddInts(even, odd);
-}
-
-inline IntVec DenseSlice(const PackedSlices& m, int slice, const float* x) {
-  const float* w = m.values + static_cast<size_t>(slice) * m.cols * Vec::kLanes;
-  IntVec acc[4] = {SetInts(0), SetInts(0), SetInts(0), SetInts(0)};
-  int k = 0;
-  for (; k + 4 <= m.cols; k += 4) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      acc[i] = Dot(SetBytes(x + k + i), LoadLaneWeights(w + i * Vec::kLanes), acc[i]);
-    }
-    w += 4 * Vec::kLanes;
-  }
-  for (; k < m.cols; ++k, w += Vec::kLanes) {
-    acc[0] = Dot(SetBytes(x + k), LoadLaneWeights(w), acc[0]);
-  }
-  return AddInts(AddInts(acc[0], acc[1]), AddInts(acc[2], acc[3]));
-}
-
-template <int N>
-SRT_INLINE void BitsSlices(const PackedSlices& m, int slice, const float* x, IntVec (&sums)[N]) {
-  IntVec odd[N];
-#pragma GCC unroll 2
-  for (int s = 0; s < N; ++s) sums[s] = odd[s] = SetInts(0);
-  WalkBits(
-      m, slice, x, [](const float* p) { return SetBytes(p); },
-      [](Vec weights, ByteVec xs, IntVec acc) { return Dot(xs, ToWeights(weights), acc); }, sums,
-      odd);
-#pragma GCC unroll 2
-  for (int s = 0; s < N; ++s) sums[s] = AddInts(sums[s], odd[s]);
-}
-
-// S successive slices and N vectors.
-template <int S, int N>
-SRT_INLINE void DenseGroup(const PackedSlices& m, int slice, const float* const (&x)[N],
-                           IntVec (&sums)[S][N]) {
-  const int64_t apart = static_cast<int64_t>(m.cols) * Vec::kLanes;
-  const float* w = m.values + slice * apart;
-#pragma GCC unroll 4
-  for (int s = 0; s < S; ++s) {
-#pragma GCC unroll 8
-    for (int v = 0; v < N; ++v) sums[s][v] = SetInts(0);
-  }
-  for (int k = 0; k < m.cols; ++k, w += Vec::kLanes) {
-    ByteWeights weights[S];
-#pragma GCC unroll 4
-    for (int s = 0; s < S; ++s) {
-      FetchWeights<Vec::kLanes>(w + s * apart);
-      weights[s] = LoadLaneWeights(w + s * apart);
-    }
-#pragma GCC unroll 8
-    for (int v = 0; v < N; ++v) {
-      const ByteVec xs = SetBytes(x[v] + k);
-#pragma GCC unroll 4
-      for (int s = 0; s < S; ++s) sums[s][v] = Dot(xs, weights[s], sums[s][v]);
-    }
-  }
-}
-
-template <int S, int N>
-SRT_INLINE void BitsGroup(const PackedSlices& m, int slice, const float* const (&x)[N],
-                          IntVec (&sums)[S][N]) {
-  const SliceMask* masks[S];
-  const float* w[S];
-#pragma GCC unroll 4
-  for (int s = 0; s < S; ++s) {
-    masks[s] =
-        reinterpret_cast<const SliceMask*>(m.bits) + static_cast<int64_t>(slice + s) * m.cols;
-    w[s] = m.values + m.offsets[slice + s];
-#pragma GCC unroll 8
-    for (int v = 0; v < N; ++v) sums[s][v] = SetInts(0);
-  }
-  for (int k = 0; k < m.cols; ++k) {
-    ByteWeights weights[S];
-#pragma GCC unroll 4
-    for (int s = 0; s < S; ++s) {
-      const uint32_t mask = masks[s][k];
-      weights[s] = ToWeights(Spread(w[s], mask));
-      w[s] += CountBits(mask);
-    }
-#pragma GCC unroll 8
-    for (int v = 0; v < N; ++v) {
-      const ByteVec xs = SetBytes(x[v] + k);
-#pragma GCC unroll 4
-      for (int s = 0; s < S; ++s) sums[s][v] = Dot(xs, weights[s], sums[s][v]);
-    }
-  }
 }
 
 inline float Limit(float a, int low, int high) {
@@ -208,118 +135,53 @@ SRT_INLINE void EndSlice(const QspmvArgs& a, const QspmmRows& rows, int slice, c
   for (int l = 0; l < Vec::kLanes; ++l) to[l] = bytes[4 * l];
 }
 
-// How a format adds up products: of a slice and a vector, or of S slices and N vectors.
-struct Dense {
-  static constexpr bool kIsSorted = false;
-  static constexpr bool kHasGroup = true;
-  static constexpr int kSlices = 1;
-  template <int S, int N>
-  static void Group(const PackedSlices& m, int slice, const float* const (&x)[N],
-                    IntVec (&sums)[S][N]) {
-    if constexpr (N == 1) {
-      sums[0][0] = DenseSlice(m, slice, x[0]);
-    } else {
-      DenseGroup(m, slice, x, sums);
-    }
-  }
-};
-
 struct Sell {
   static constexpr bool kIsSorted = true;
   static constexpr bool kHasGroup = false;
   static constexpr int kSlices = 1;
-  template <int S, int N>
-  static void Group(const PackedSlices& m, int slice, const float* const (&x)[N],
-                    IntVec (&sums)[S][N]) {
+  static constexpr int kVecs = 1;
+  static void Multiply(const PackedSlices& m, int slice, const float* const (&x)[1],
+                       IntVec (&sums)[1][1]) {
     sums[0][0] = SellSlice(m, slice, x[0]);
   }
 };
 
-struct Bits {
-  static constexpr bool kIsSorted = false;
-  static constexpr bool kHasGroup = true;
-  static constexpr int kSlices = 2;
-  template <int S, int N>
-  static void Group(const PackedSlices& m, int slice, const float* const (&x)[N],
-                    IntVec (&sums)[S][N]) {
-    if constexpr (N == 1) {
-      IntVec of_slices[S];
-      BitsSlices(m, slice, x[0], of_slices);
-#pragma GCC unroll 2
-      for (int s = 0; s < S; ++s) sums[s][0] = of_slices[s];
-    } else {
-      BitsGroup(m, slice, x, sums);
+// See run_slices.h.
+struct QspmvEnds {
+  const QspmvArgs& a;
+  QspmmRows rows;
+  static IntVec Begin(int) { return SetInts(0); }
+  void End(int slice, const float* r, float* y, IntVec sum) const {
+    EndSlice(a, rows, slice, r, y, sum);
+  }
+  template <int N>
+  void EndSorted(int slice, const float* r, float* y, const IntVec (&sums)[N]) const {
+    EndSortedSlice(a, rows, slice, r, y, sums);
+  }
+  // Channels that only fill the last element.
+  void EndChunk(int64_t chunk, int n, const float* r, float* y) const {
+    const QspmmArgs& q = a.output;
+    if (chunk + 1 != a.chunks || q.f32_output) return;
+    const int zero = r == nullptr ? q.zero : q.out_zero;
+    for (int v = 0; v < n; ++v) {
+      auto* y_bytes = reinterpret_cast<uint8_t*>(y + v * a.y_row);
+      for (int row = a.weights.rows; row % 4 != 0; ++row) y_bytes[row] = static_cast<uint8_t>(zero);
     }
   }
 };
-
-template <typename Format, int S, int N>
-SRT_INLINE void RunSlices(const QspmvArgs& a, const QspmmRows& rows, int slice,
-                          const float* const (&x)[N], const float* r, float* y) {
-  IntVec sums[S][N];
-  Format::Group(a.weights, slice, x, sums);
-  for (int s = 0; s < S; ++s) {
-    if constexpr (Format::kIsSorted) {
-      EndSortedSlice(a, rows, slice + s, r, y, sums[s]);
-    } else {
-      for (int v = 0; v < N; ++v) {
-        EndSlice(a, rows, slice + s, r == nullptr ? r : r + v * a.r_row, y + v * a.y_row,
-                 sums[s][v]);
-      }
-    }
-  }
-}
-
-// One chunk of slices and N vectors.
-template <typename Format, int N>
-SRT_INLINE void RunChunk(const QspmvArgs& a, const QspmmRows& rows, int64_t chunk, const float* x,
-                         const float* r, float* y) {
-  const QspmmArgs& q = a.output;
-  const PackedSlices& m = a.weights;
-  const float* xs[N];
-  for (int v = 0; v < N; ++v) xs[v] = x + v * a.x_row;
-  const int slice_end = static_cast<int>((chunk + 1) * m.slices / a.chunks);
-  int slice = static_cast<int>(chunk * m.slices / a.chunks);
-  constexpr int kSlices = N == 1 || Format::kIsSorted
-                              ? Format::kSlices
-                              : SlicesOfGroup<N, sizeof(ByteVec) / sizeof(Vec)>();
-  if constexpr (kSlices > 1) {
-    for (; slice + kSlices <= slice_end; slice += kSlices) {
-      RunSlices<Format, kSlices>(a, rows, slice, xs, r, y);
-    }
-  }
-  for (; slice < slice_end; ++slice) RunSlices<Format, 1>(a, rows, slice, xs, r, y);
-  if (chunk + 1 != a.chunks || q.f32_output) return;
-  const int zero = r == nullptr ? q.zero : q.out_zero;
-  for (int v = 0; v < N; ++v) {  // channels that only fill the last element
-    auto* y_bytes = reinterpret_cast<uint8_t*>(y + v * a.y_row);
-    for (int row = m.rows; row % 4 != 0; ++row) y_bytes[row] = static_cast<uint8_t>(zero);
-  }
-}
 
 template <typename Format>
 void RunQspmv(const void* args, void* const* io, int64_t begin, int64_t end) {
   const QspmvArgs& a = *static_cast<const QspmvArgs*>(args);
   const QspmmRows rows = FindQspmmRows(a.output, a.weights.rows, a.output.at_run ? io[3] : nullptr);
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t vector = item / a.chunks * a.group;
-    const int64_t left = a.batch - vector;
-    const float* x = static_cast<const float*>(io[0]) + vector * a.x_row;
-    const float* r =
-        io[1] == nullptr ? nullptr : static_cast<const float*>(io[1]) + vector * a.r_row;
-    float* y = static_cast<float*>(io[2]) + vector * a.y_row;
-    const auto run = [&](auto count) {
-      RunChunk<Format, count.value>(a, rows, item % a.chunks, x, r, y);
-    };
-    WithVectorCount<Format::kHasGroup>(static_cast<int>(left < a.group ? left : a.group), run);
-  }
+  RunItems<Bytes, Format>(QspmvEnds{a, rows}, io, begin, end);
 }
 
 }  // namespace
 
 void QspmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void QspmvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunQspmv<Dense>(args, io, begin, end);
+  RunQspmv<Dense<Bytes>>(args, io, begin, end);
 }
 
 void QspmvSell(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
@@ -329,7 +191,7 @@ void QspmvSell(const void* args, void* const* io, int64_t begin, int64_t end, vo
 
 void QspmvBits(const void* args, void* const* io, int64_t begin, int64_t end, void* scratch);
 void QspmvBits(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
-  RunQspmv<Bits>(args, io, begin, end);
+  RunQspmv<Bits<Bytes>>(args, io, begin, end);
 }
 
 }  // namespace SRT_ISA
