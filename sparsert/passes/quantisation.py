@@ -34,7 +34,11 @@ _MANY = 1 << 26
 _MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 # Operators that quantisers leave between constants and who reads them.
 _COMPUTED = frozenset(
-    {*_MOVES, *"Cast CastLike Clip Mul Div Shape ConstantOfShape QuantizeLinear".split()}
+    {
+        *_MOVES,
+        *"Cast CastLike Clip Shape ConstantOfShape QuantizeLinear".split(),
+        *"Add Sub Mul Div Sqrt Reciprocal".split(),  # of a batch norm's factors
+    }
 )
 
 
@@ -145,6 +149,35 @@ def quantisation_or_reason(node: ir.Node) -> Quantisation | str:
     sign = _SIGN if dtype == ir.DataType.INT8 else 0
     level = 0 if offset is None else int(offset.reshape(()))
     return Quantisation(float(scale.reshape(())), level + sign, dtype)
+
+
+def why_no_bytes(x: ir.Value | None) -> str:
+    """Says why the input of a layer with quantised weights is not one of bytes."""
+    node = None if x is None else x.producer()
+    if node is None or not is_op(node, "DequantizeLinear"):
+        return "its weights are quantised, but its input is not"
+    reason = quantisation_or_reason(node)
+    if isinstance(reason, str):
+        return f"its input has {reason}"
+    return "its input is of fewer than 2 dimensions, or of an unknown shape"
+
+
+def reason_of_product(node: ir.Node, reason: str | None) -> str | None:
+    """Returns why a layer stays in f32: in other words where it has no weights."""
+    if reason is None or not is_op(node, "MatMul", "Gemm"):
+        return reason
+    source = input_at(node, 1)
+    while source is not None and is_op(source.producer(), "DequantizeLinear", *_MOVES):
+        producer = source.producer()
+        source = None if producer is None else producer.inputs[0]
+    if source is None or known_array(source) is not None:
+        return reason
+    if all(is_dequantised(value) for value in node.inputs[:2]):
+        return (
+            "a product of two values of the run: in integers only in attention whose queries, "
+            "keys, values and shares are all quantised"
+        )
+    return "a product of two values of the run, one of which is not quantised"
 
 
 def tidy_quantisers(graph: ir.Graph) -> None:
