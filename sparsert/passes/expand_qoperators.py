@@ -27,6 +27,7 @@ from sparsert.passes.quantisation import BYTES, is_normal, known_array
 _MICROSOFT = "com.microsoft"
 _F32, _U8 = ir.DataType.FLOAT, ir.DataType.UINT8
 _INTEGERS = BYTES | {ir.DataType.UINT16, ir.DataType.INT16, ir.DataType.INT32}
+_HALF_BYTES = {ir.DataType.UINT4, ir.DataType.INT4}  # of constants
 _CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 _POOL_ATTRIBUTES = (*_CONV_ATTRIBUTES, "ceil_mode", "count_include_pad")
 # Operators that take tensors of bytes as they are; the result of each holds bytes of its inputs.
@@ -144,7 +145,8 @@ class _Expander:
         zero, axis = input_at(node, 2), attribute(node, "axis", 1)
         q = node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]
         dtype = (None if q is None else q.dtype) or (None if zero is None else zero.dtype)
-        if not _are_constant(node, 1, 2) or dtype not in _INTEGERS:
+        known = _INTEGERS | (_HALF_BYTES if constant(q) is not None else set())
+        if not _are_constant(node, 1, 2) or dtype not in known:
             return False
         x, scale = node.inputs[:2]
         assert x is not None

@@ -30,6 +30,8 @@ _SIGN = 128  # packed bytes are unsigned: what is added to those of int8
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
 _MANY = 1 << 26
+# Weights of four bits become ones of eight.
+_FROM_HALF_BYTES = {"int4": np.int8, "uint4": np.uint8}
 # Operators that only move numbers.
 _MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 # Operators that quantisers leave between constants and who reads them.
@@ -307,6 +309,8 @@ def _dequantised(value: ir.Value | None) -> tuple[NDArray[np.int16], NDArray[Any
     stored, scale = known_array(node.inputs[0]), known_array(input_at(node, 1))
     if stored is None or scale is None:
         return "weights that are no constants"
+    half = _FROM_HALF_BYTES.get(stored.dtype.name)
+    stored = stored if half is None else stored.astype(half)
     if stored.dtype not in (np.uint8, np.int8):
         return f"weights of the type {stored.dtype}"
     if scale.dtype != np.float32 or stored.ndim == 0:
@@ -318,6 +322,7 @@ def _dequantised(value: ir.Value | None) -> tuple[NDArray[np.int16], NDArray[Any
     levels = stored.astype(np.int16)
     if input_at(node, 2) is not None:
         zero = known_array(node.inputs[2])
+        zero = zero if zero is None or half is None else zero.astype(half)
         if zero is None or zero.size not in (1, scale.size) or zero.dtype != stored.dtype:
             return "zero points of weights that do not go with them"
         levels = levels - zero.astype(np.int16).reshape(shape)

@@ -54,6 +54,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"QuantizeBias": False, "per_channel": True},
     {"UseQDQContribOps": True, "per_channel": True},
     {"form": QuantFormat.QOperator, "weight": U8, "WeightSymmetric": False},
+    {"weight": QuantType.QInt4, "per_channel": True},
+    {"weight": QuantType.QUInt4},
 ]
 
 
