@@ -49,7 +49,7 @@ def load(
 
     Args:
         src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, a
-            torch.nn.Module (with example_inputs), or a Keras model.
+            torch.nn.Module (with example_inputs), a torch.export.ExportedProgram, or a Keras model.
         backend: "native" (the C++ kernels), "capi" (the same in the C library), "numba" (kernels
             that Numba compiles, and NumPy for the other operators) or "numpy" (a slow interpreter,
             the reference). None: native, or, with a warning, the next of these that is there where

@@ -19,7 +19,7 @@ def import_model(src: Any, example_inputs: Any = None, dynamic_shapes: Any = Non
 
     Args:
         src: path of an .onnx file, its bytes, an onnx.ModelProto, an onnx_ir.Model (returned as
-            it is), a torch.nn.Module or a Keras model.
+            it is), a torch.nn.Module, a torch.export.ExportedProgram or a Keras model.
         example_inputs: torch modules only: a tensor, a tuple or a dict of tensors.
         dynamic_shapes: torch modules only: as in torch.onnx.export.
 
@@ -48,6 +48,11 @@ def import_model(src: Any, example_inputs: Any = None, dynamic_shapes: Any = Non
         from sparsert.importers.torch_module import import_torch
 
         return import_torch(src, example_inputs, dynamic_shapes)
+    exported = sys.modules.get("torch.export")
+    if exported is not None and isinstance(src, exported.ExportedProgram):
+        from sparsert.importers.torch_module import import_exported
+
+        return import_exported(src)
     onnx = sys.modules.get("onnx")
     if onnx is not None and isinstance(src, onnx.ModelProto):
         from sparsert.importers.onnx_file import import_onnx
@@ -58,6 +63,6 @@ def import_model(src: Any, example_inputs: Any = None, dynamic_shapes: Any = Non
         return src
     raise ModelFormatError(
         f"cannot import a model from {type(src).__module__}.{type(src).__qualname__}; expected a "
-        "path to an .onnx file, its bytes, an onnx.ModelProto, a torch.nn.Module or a Keras "
-        "model"
+        "path to an .onnx file, its bytes, an onnx.ModelProto, a torch.nn.Module, a "
+        "torch.export.ExportedProgram or a Keras model"
     )

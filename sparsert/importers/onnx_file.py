@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsert.errors import ModelFormatError, describe_problems
 from sparsert.importers.check_proto import check_proto
+from sparsert.importers.rename_contribs import rename_contribs
 from sparsert.importers.slim_proto import (
     SELF_LOCATION,
     FileBytes,
@@ -154,6 +155,7 @@ def _to_ir(
     problems: list[str] = []
     loaders = _find_payloads(proto, base_dir, read_self, original, problems)
     expand_sparse(proto, loaders, problems)
+    rename_contribs(proto)
     check_proto(proto, label, problems)
     try:
         model = ir.from_proto(proto)

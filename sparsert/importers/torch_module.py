@@ -50,20 +50,31 @@ def import_torch(
         kwargs = dict(example_inputs)
     else:
         args = tuple(example_inputs)
-    with _eval_mode(module), _quiet(), torch.no_grad():
+    label = f"torch module {type(module).__name__}"
+    with _eval_mode(module):
+        return _export(module, label, args, kwargs=kwargs, dynamic_shapes=dynamic_shapes)
+
+
+def import_exported(program: torch.export.ExportedProgram) -> ir.Model:
+    """Turns what torch.export.export made, a quantised (PT2E) program too, into onnx_ir.
+
+    The weights of the result share memory with the program's parameters; its dimensions are as
+    dynamic as the program's.
+
+    Raises:
+        ModelFormatError: the exporter failed; its own message is included.
+    """
+    return _export(program, "torch.export.ExportedProgram", ())
+
+
+def _export(source: Any, label: str, args: tuple[Any, ...], **options: Any) -> ir.Model:
+    import torch
+
+    with _quiet(), torch.no_grad():
         try:
-            program = torch.onnx.export(
-                module,
-                args,
-                kwargs=kwargs,
-                dynamo=True,
-                dynamic_shapes=dynamic_shapes,
-                verbose=False,
-            )
+            program = torch.onnx.export(source, args, dynamo=True, verbose=False, **options)
         except Exception as error:
-            raise ModelFormatError(
-                f"torch module {type(module).__name__}: torch.onnx.export failed: {error}"
-            ) from error
+            raise ModelFormatError(f"{label}: torch.onnx.export failed: {error}") from error
     assert program is not None
     return program.model
 

@@ -19,6 +19,7 @@ PASSES: tuple[str, ...] = (
     "split_outputs",
     "convert_opset",
     "lift_constants",
+    "expand_contribs",
     "expand_qoperators",
     "infer_shapes",
     "expand_functions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Chain:
     def add(
         self,
         op_type: str,
-        inputs: list[ir.Value | None],
+        inputs: Sequence[ir.Value | None],
         shape: ir.Shape | None = None,
         domain: str = "",
         **attributes: Any,
@@ -53,6 +54,19 @@ class Chain:
         made.outputs[0].shape = shape
         self._nodes.append(made)
         return made.outputs[0]
+
+    def add_outputs(
+        self, op_type: str, inputs: Sequence[ir.Value | None], count: int, **attributes: Any
+    ) -> list[ir.Value]:
+        """Adds a node of several outputs, all of the type of its first input."""
+        name = f"{self._name}_{len(self._nodes)}"
+        made = ir.node(op_type, inputs, attributes, num_outputs=count, name=name)
+        first = inputs[0]
+        assert first is not None
+        for value in made.outputs:
+            value.type = first.type
+        self._nodes.append(made)
+        return list(made.outputs)
 
     def give(self, index: int, value: ir.Value) -> None:
         """Lets a value of the chain take the place of another output than the first."""

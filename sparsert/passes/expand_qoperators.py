@@ -27,6 +27,7 @@ from sparsert.passes.quantisation import BYTES, is_normal, known_array
 _MICROSOFT = "com.microsoft"
 _F32, _U8 = ir.DataType.FLOAT, ir.DataType.UINT8
 _INTEGERS = BYTES | {ir.DataType.UINT16, ir.DataType.INT16, ir.DataType.INT32}
+_HALF_BYTES = {ir.DataType.UINT4, ir.DataType.INT4}  # of constants
 _CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 _POOL_ATTRIBUTES = (*_CONV_ATTRIBUTES, "ceil_mode", "count_include_pad")
 # Operators that take tensors of bytes as they are; the result of each holds bytes of its inputs.
@@ -44,7 +45,8 @@ def run(model: ir.Model) -> None:
 
     So do MatMulInteger and ConvInteger of what DynamicQuantizeLinear makes and constant weights,
     with the Cast and the Mul of both scales behind them, DynamicQuantizeMatMul and
-    MatMulIntegerToFloat.
+    MatMulIntegerToFloat. What is added to the sums of a ConvInteger before the Cast, one number
+    per channel that the run computes, is added behind the Conv.
 
     Other scales and zero points have to be constants, and weights of convolutions too; other nodes
     stay.
@@ -143,7 +145,8 @@ class _Expander:
         zero, axis = input_at(node, 2), attribute(node, "axis", 1)
         q = node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]
         dtype = (None if q is None else q.dtype) or (None if zero is None else zero.dtype)
-        if not _are_constant(node, 1, 2) or dtype not in _INTEGERS:
+        known = _INTEGERS | (_HALF_BYTES if constant(q) is not None else set())
+        if not _are_constant(node, 1, 2) or dtype not in known:
             return False
         x, scale = node.inputs[:2]
         assert x is not None
@@ -174,7 +177,9 @@ class _Expander:
         if x_zero is not source.outputs[2] or (rank != 2 and not is_conv):
             return False
         rows = int(weight.shape.numpy()[0 if is_conv else -1])
-        cast = only_use(node.outputs[0]).node if has_single_use(node.outputs[0]) else None
+        total, levels = _levels_behind(node.outputs[0], rows, rank) if is_conv else (None, None)
+        total = node.outputs[0] if total is None else total
+        cast = only_use(total).node if has_single_use(total) else None
         if cast is None or not is_op(cast, "Cast") or attribute(cast, "to") != int(_F32):
             return False
         product = only_use(cast.outputs[0]).node if has_single_use(cast.outputs[0]) else None
@@ -204,10 +209,18 @@ class _Expander:
         result = self._add("Conv" if is_conv else "MatMul", operands, _F32, **kept)
         made = result.producer()
         assert made is not None
-        result.shape, made.name = y.shape, node.name
+        made.name = node.name
+        if levels is not None:
+            # In the order of the graph: what makes the levels may come behind the node.
+            self._node = product
+            shift = self._add(
+                "Mul", [self._add("Cast", [levels], _F32, to=int(_F32)), factor], _F32
+            )
+            result = self._add("Add", [result, shift], _F32)
+        result.shape = y.shape
         take_over(y, result)
-        for old in dict.fromkeys((y.producer(), product, cast)):
-            if old is not None:
+        for old in dict.fromkeys((y.producer(), product, cast, total.producer())):
+            if old is not None and old is not node:
                 self._graph.remove(old, safe=True)
         return True
 
@@ -416,6 +429,23 @@ def _constant_behind(
     if array is None or not _is_row(array, rows, rank, 1):
         return y, None
     return node.outputs[0], array
+
+
+def _levels_behind(y: ir.Value, rows: int, rank: int) -> tuple[ir.Value | None, ir.Value | None]:
+    """Returns the sum of y and what a run computes for each channel, and that; or two None.
+
+    So is a bias that is divided by the scale of the sums and rounded in the graph.
+    """
+    node = only_use(y).node if has_single_use(y) else None
+    if node is None or not is_op(node, "Add"):
+        return None, None
+    levels = node.inputs[1 - only_use(y).idx]
+    shaper = None if levels is None else levels.producer()
+    target = constant_array(input_at(shaper, 1)) if is_op(shaper, "Reshape") and shaper else None
+    if target is None or target.size != rank or target[1] not in (rows, -1):
+        return None, None
+    others = np.delete(target, 1)
+    return (node.outputs[0], levels) if np.all(others == 1) else (None, None)
 
 
 def _is_row(array: NDArray[Any], rows: int, rank: int, axis: int) -> bool:

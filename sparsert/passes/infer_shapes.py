@@ -10,6 +10,7 @@ from onnx_ir.passes import common
 
 from sparsert.kernels.custom_ops import CustomCall, Spec, find_custom_op
 from sparsert.kernels.custom_ops import Dim as RunDim
+from sparsert.passes.foreign_types import type_foreign_values
 from sparsert.passes.graph_tools import (
     SPARSERT,
     add_initializer,
@@ -44,6 +45,8 @@ def run(model: ir.Model) -> None:
     if _type_quantised_lstms(model.graph):
         inference(model)
     while _type_custom_ops(model.graph):
+        inference(model)
+    if type_foreign_values(model.graph, model.opset_imports, model.ir_version):
         inference(model)
     _refine(model.graph)
 

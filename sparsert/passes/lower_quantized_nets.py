@@ -79,7 +79,9 @@ from sparsert.passes.quantisation import (
     quantisation_or_reason,
     read_floats,
     read_quantisation,
+    reason_of_product,
     tidy_quantisers,
+    why_no_bytes,
 )
 from sparsert.passes.quantised_attention import Known, find_attention
 from sparsert.passes.quantised_layers import (
@@ -334,7 +336,7 @@ class _Lowering:
         )
 
     def _layer(self, node: ir.Node) -> None:
-        reason = self._lower_layer(node)
+        reason = reason_of_product(node, self._lower_layer(node))
         if reason is not None:
             self._keep(node, reason)
 
@@ -379,7 +381,7 @@ class _Lowering:
             x = ByteFunction(tensor, quant.table(), quant)
         if x is None:
             is_quantised = is_dequantised(input_at(node, 1), _MOVES)
-            return self._why_no_bytes(node.inputs[0]) if is_quantised else None
+            return why_no_bytes(node.inputs[0]) if is_quantised else None
         if node.op_type == "ConvTranspose":
             return "there are no kernels for transposed convolutions of bytes"
         if tensor is None and node.op_type == "MatMul" and self._attention(node):
@@ -396,16 +398,6 @@ class _Lowering:
             return "scales whose product is no normal number, or takes sums beyond 32 bits"
         take_over(layer.result, y)
         return None
-
-    def _why_no_bytes(self, x: ir.Value | None) -> str:
-        """Says why the input of a layer with quantised weights is not one of bytes."""
-        node = None if x is None else x.producer()
-        if node is None or not is_op(node, "DequantizeLinear"):
-            return "its weights are quantised, but its input is not"
-        reason = quantisation_or_reason(node)
-        if isinstance(reason, str):
-            return f"its input has {reason}"
-        return "its input is of fewer than 2 dimensions, or of an unknown shape"
 
     def _bytes_layer(self, layer: Layer | None) -> ByteTensor | None:
         """Lowers a layer with a QuantizeLinear behind it."""

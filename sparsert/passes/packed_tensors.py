@@ -228,10 +228,10 @@ class DynamicBytes(ByteTensor):
         params: f32 [2], the scale and the zero point; set once a packed form is made.
     """
 
-    def __init__(self, editor: Editor, x: ir.Value) -> None:
+    def __init__(self, editor: Editor, source: ir.Node, x: ir.Value) -> None:
         super().__init__(x, self._quantised)
         self.params: ir.Value | None = None
-        self._editor, self._anchor, self._x = editor, editor.anchor, x
+        self._editor, self._source, self._x = editor, source, x
 
     @staticmethod
     def read_by(node: ir.Node, editor: Editor) -> DynamicBytes | None:
@@ -243,24 +243,33 @@ class DynamicBytes(ByteTensor):
         x = made.inputs[0]
         if tuple(node.inputs[1:]) != tuple(made.outputs[1:]) or x is None or x.shape is None:
             return None
-        saved, editor.anchor = editor.anchor, made
-        tensor = DynamicBytes(editor, x)
-        editor.anchor = saved
-        return tensor
+        return DynamicBytes(editor, made, x)
 
     def _quantised(self, axis: int) -> ir.Value:
         editor = self._editor
-        saved, editor.anchor = editor.anchor, self._anchor
+        saved, editor.anchor = editor.anchor, self._source
         moved = editor.move(self._x, order_of(self.rank, axis))
         packed = editor.add("QuantizeDynamic", [moved], U32, self.packed_shape(axis))
-        editor.anchor = saved
         made = packed.producer()
         assert made is not None
         made.resize_outputs(2)
         params = made.outputs[1]
         params.type, params.shape = ir.TensorType(F32), ir.Shape([2])
-        self.params = self.params or params
+        if self.params is None:
+            self.params = params
+            self._give_scale(params)
+        editor.anchor = saved
         return packed
+
+    def _give_scale(self, params: ir.Value) -> None:
+        """Lets those who compute with the scale take it from `params`."""
+        given = self._source.outputs[1]
+        users = [use for use in given.uses() if not is_op(use.node, "DequantizeLinear")]
+        if users and not given.is_graph_output():
+            first = self._editor.constant("scale", np.array(0))
+            scale = self._editor.add("Gather", [params, first], F32, [], "")
+            for user in users:
+                user.node.replace_input_with(user.idx, scale)
 
 
 def packed_shape(like: ir.Value, axis: int) -> list[Any]:

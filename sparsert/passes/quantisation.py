@@ -30,11 +30,17 @@ _SIGN = 128  # packed bytes are unsigned: what is added to those of int8
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
 _MANY = 1 << 26
+# Weights of four bits become ones of eight.
+_FROM_HALF_BYTES = {"int4": np.int8, "uint4": np.uint8}
 # Operators that only move numbers.
 _MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 # Operators that quantisers leave between constants and who reads them.
 _COMPUTED = frozenset(
-    {*_MOVES, *"Cast CastLike Clip Mul Div Shape ConstantOfShape QuantizeLinear".split()}
+    {
+        *_MOVES,
+        *"Cast CastLike Clip Shape ConstantOfShape QuantizeLinear".split(),
+        *"Add Sub Mul Div Sqrt Reciprocal".split(),  # of a batch norm's factors
+    }
 )
 
 
@@ -145,6 +151,35 @@ def quantisation_or_reason(node: ir.Node) -> Quantisation | str:
     sign = _SIGN if dtype == ir.DataType.INT8 else 0
     level = 0 if offset is None else int(offset.reshape(()))
     return Quantisation(float(scale.reshape(())), level + sign, dtype)
+
+
+def why_no_bytes(x: ir.Value | None) -> str:
+    """Says why the input of a layer with quantised weights is not one of bytes."""
+    node = None if x is None else x.producer()
+    if node is None or not is_op(node, "DequantizeLinear"):
+        return "its weights are quantised, but its input is not"
+    reason = quantisation_or_reason(node)
+    if isinstance(reason, str):
+        return f"its input has {reason}"
+    return "its input is of fewer than 2 dimensions, or of an unknown shape"
+
+
+def reason_of_product(node: ir.Node, reason: str | None) -> str | None:
+    """Returns why a layer stays in f32: in other words where it has no weights."""
+    if reason is None or not is_op(node, "MatMul", "Gemm"):
+        return reason
+    source = input_at(node, 1)
+    while source is not None and is_op(source.producer(), "DequantizeLinear", *_MOVES):
+        producer = source.producer()
+        source = None if producer is None else producer.inputs[0]
+    if source is None or known_array(source) is not None:
+        return reason
+    if all(is_dequantised(value) for value in node.inputs[:2]):
+        return (
+            "a product of two values of the run: in integers only in attention whose queries, "
+            "keys, values and shares are all quantised"
+        )
+    return "a product of two values of the run, one of which is not quantised"
 
 
 def tidy_quantisers(graph: ir.Graph) -> None:
@@ -274,6 +309,8 @@ def _dequantised(value: ir.Value | None) -> tuple[NDArray[np.int16], NDArray[Any
     stored, scale = known_array(node.inputs[0]), known_array(input_at(node, 1))
     if stored is None or scale is None:
         return "weights that are no constants"
+    half = _FROM_HALF_BYTES.get(stored.dtype.name)
+    stored = stored if half is None else stored.astype(half)
     if stored.dtype not in (np.uint8, np.int8):
         return f"weights of the type {stored.dtype}"
     if scale.dtype != np.float32 or stored.ndim == 0:
@@ -285,6 +322,7 @@ def _dequantised(value: ir.Value | None) -> tuple[NDArray[np.int16], NDArray[Any
     levels = stored.astype(np.int16)
     if input_at(node, 2) is not None:
         zero = known_array(node.inputs[2])
+        zero = zero if zero is None or half is None else zero.astype(half)
         if zero is None or zero.size not in (1, scale.size) or zero.dtype != stored.dtype:
             return "zero points of weights that do not go with them"
         levels = levels - zero.astype(np.int16).reshape(shape)

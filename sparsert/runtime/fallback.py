@@ -217,9 +217,11 @@ def build_part(
     missing = [v for v in inputs if v.type is None]
     if missing:
         raise UnsupportedOpError(
-            "the model cannot be cut: the types of "
+            "the fallback cannot take over at values of unknown type: "
             + ", ".join(f"'{v.name}' ({_maker(v)})" for v in missing)
-            + " are unknown"
+            + "; install onnxruntime, which tells what its own operators compute, run a kernel of "
+            "yours for the operator (sparsert.kernels.custom_op), or declare the type in the "
+            "model's value_info"
         )
     proto = onnx.ModelProto(ir_version=model.ir_version)
     proto.graph.name = f"{model.graph.name or 'graph'}_{index}"

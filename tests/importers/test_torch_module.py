@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import sparsert
 from sparsert.errors import ModelFormatError
 from sparsert.importers import import_model
 from sparsert.passes import canonicalise, native_report
@@ -212,3 +213,53 @@ def test_failing_export():
 
     with pytest.raises(ModelFormatError, match="Broken"):
         import_model(Broken(), torch.zeros(2, 3))
+
+
+def test_exported_program():
+    module = Residual().eval()
+    x = torch.randn(2, 3, 16, 16)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(module, (x,), dynamic_shapes=({0: batch},))
+    loaded = sparsert.load(program, strict=True, tune=False)
+    for size in (2, 5):
+        x = torch.randn(size, 3, 16, 16)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(x), module(x), rtol=1e-4, atol=1e-4)
+
+
+def test_program_that_cannot_be_exported():
+    class Sorted(nn.Module):
+        def forward(self, x):
+            return torch.linalg.eigvalsh(x)
+
+    program = torch.export.export(Sorted(), (torch.eye(3),))
+    with pytest.raises(ModelFormatError, match=r"ExportedProgram: torch\.onnx\.export failed"):
+        import_model(program)
+
+
+def test_quantised_program(tmp_path):
+    """What convert_pt2e leaves: conversions of quantized_decomposed around float operators."""
+    pytest.importorskip("torch.ao.quantization.fx._decomposed")
+    q = torch.ops.quantized_decomposed
+    in_bytes, in_weights = (0.03, 120, 0, 255, torch.uint8), (0, -127, 127, torch.int8)
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("w", torch.randint(-127, 128, (6, 8), dtype=torch.int8))
+            self.register_buffer("scale", torch.linspace(0.002, 0.006, 6, dtype=torch.float64))
+            self.register_buffer("zero", torch.zeros(6, dtype=torch.int64))
+            self.register_buffer("b", torch.randn(6))
+
+        def forward(self, x):
+            x = q.quantize_per_tensor.default(x, *in_bytes)
+            x = q.dequantize_per_tensor.default(x, *in_bytes)
+            w = q.dequantize_per_channel.default(self.w, self.scale, self.zero, *in_weights)
+            return functional.linear(x, w, self.b)
+
+    module, x = Layer(), torch.randn(4, 8)
+    program = torch.export.export(module, (x,))
+    assert "sparsert.QConv" in ops(canonicalise(import_model(program)))
+    sparsert.convert(program, tmp_path / "layer.sprt")
+    found = sparsert.load(tmp_path / "layer.sprt", tune=False)(x)
+    torch.testing.assert_close(found, module(x), rtol=1e-5, atol=1e-5)

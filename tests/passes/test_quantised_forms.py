@@ -54,6 +54,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"QuantizeBias": False, "per_channel": True},
     {"UseQDQContribOps": True, "per_channel": True},
     {"form": QuantFormat.QOperator, "weight": U8, "WeightSymmetric": False},
+    {"weight": QuantType.QInt4, "per_channel": True},
+    {"weight": QuantType.QUInt4},
 ]
 
 
@@ -261,6 +263,26 @@ def test_reshaped_weights() -> None:
     assert names(assert_units(layers.model())) == between("QConv")
 
 
+def test_weights_with_a_batch_norm_that_is_not_folded() -> None:
+    """A QuantizeLinear of weights times scale / sqrt(variance + epsilon), all in the graph."""
+    rng = np.random.default_rng(8)
+    layers = Layers().start()
+    layers.constants |= {
+        "w": rng.standard_normal((6, 8, 3, 3)).astype(np.float32),
+        "variance": rng.uniform(0.5, 2, 6).astype(np.float32),
+        "scale": rng.uniform(0.5, 2, 6).astype(np.float32),
+        "epsilon": np.float32(1e-5),
+        "k": np.array([-1, 1, 1, 1]),
+        "ws": np.float32(0.03),
+        "wz": np.int8(0),
+    }
+    layers.add("Add", ["variance", "epsilon"], "v").add("Sqrt", ["v"], "d")
+    layers.add("Div", ["scale", "d"], "f").add("Reshape", ["f", "k"], "fk")
+    layers.add("Mul", ["w", "fk"], "wf").add("QuantizeLinear", ["wf", "ws", "wz"], "wq")
+    layers.add("DequantizeLinear", ["wq", "ws", "wz"], "wd").add("Conv", ["xd", "wd"], "c").end("c")
+    assert names(assert_units(layers.model())) == between("QConv")
+
+
 # ---- halves of patterns ----
 
 
@@ -371,3 +393,19 @@ def test_scales_that_mean_nothing_are_listed() -> None:
             model(feeds_for(proto)["x"])
         text = str(model.explain())
         assert f"a scale of {np.float32(scale):g}" in text
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ("xd zd", "keys, values and shares are all quantised"),
+        ("xd z", "one of which is not quantised"),
+        ("x zd", "one of which is not quantised"),
+    ],
+)
+def test_products_without_weights(inputs: str, reason: str) -> None:
+    layers = Layers().start("x", "z").add("MatMul", inputs.split(), "p").end("p")
+    model = apply(layers.model({"x": (2, 3, 4, 5), "z": (2, 3, 5, 6)}))
+    (found,) = json.loads(model.metadata_props["float_layers"]).values()
+    assert found.startswith("a product of two values of the run")
+    assert found.endswith(reason)
