@@ -376,6 +376,8 @@ class ModelReport:
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
     """Refuses names that no report can be written to."""
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path is {path!r}, expected a name that ends in {', '.join(SUFFIXES)}")
     if Path(path).suffix not in SUFFIXES:
         raise ValueError(f"{os.fspath(path)!r}: expected a name that ends in {', '.join(SUFFIXES)}")
 
