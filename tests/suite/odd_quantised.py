@@ -31,6 +31,9 @@ _FLOAT8 = (
 )
 _ODD_SCALES = (0.0, -0.03, 1e-45, 1e-40, 1e-38, 1e-37, 1e-30, 1e-9)
 _ODD_SCALES = (*_ODD_SCALES, 1e9, 1e30, 1e37, 3e38, float("inf"), float("nan"))
+# Those that do not blow the rounding errors of sums up to whole units.
+_COARSE_SCALES = tuple(scale for scale in _ODD_SCALES if not 0 <= scale < 1)
+_LARGE = 1e30  # numbers of integers of 16 bits may be infinite with such a scale
 _ODD_NUMBERS = (float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e-42, -0.0)
 
 
@@ -52,6 +55,8 @@ class OddGraph:
         self._inputs: dict[str, tuple[int, np.ndarray]] = {}
         self._outputs: list[Values] = []
         self._unit = 0.0
+        self._scales = _ODD_SCALES  # of activations
+        self._is_finite = True
 
     def pick(self, choices: Sequence[Any]) -> Any:
         """One of the choices."""
@@ -83,11 +88,11 @@ class OddGraph:
         self._nodes.append(helper.make_node(op, inputs, [name], name=f"n_{name}", **attributes))
         return name
 
-    def _scale(self, shape: Shape) -> np.ndarray:
+    def _scale(self, shape: Shape, odd_ones: Sequence[float] = _ODD_SCALES) -> np.ndarray:
         """Scales, one of which may be odd, or all of which may be."""
         scale = self.rng.uniform(0.02, 0.04, shape)
         if self._odd and self.chance(0.35):
-            odd = self.pick(_ODD_SCALES)
+            odd = self.pick(odd_ones)
             if scale.size == 0 or self.chance(0.5):
                 scale = np.full(shape, odd)
             else:
@@ -103,7 +108,9 @@ class OddGraph:
         spread = max(1, min(30, (high - low) // 8))
         return self.rng.integers(middle - spread, middle + spread, shape)
 
-    def _params(self, shape: Shape, dtype: int) -> tuple[list[str], dict[str, Any], np.ndarray]:
+    def _params(
+        self, shape: Shape, dtype: int, odd_ones: Sequence[float] = _ODD_SCALES
+    ) -> tuple[list[str], dict[str, Any], np.ndarray]:
         """Scale and zero point (or none) of a tensor, with the attributes of where they go."""
         form = self.pick(("one", "one", "one", "vector", "axis", "blocks"))
         axis = int(self.rng.integers(len(shape)))
@@ -117,7 +124,7 @@ class OddGraph:
             attributes |= {"axis": axis, "block_size": size}
         else:
             of_scale = () if form == "one" else (1,)
-        scale = self._scale(of_scale)
+        scale = self._scale(of_scale, odd_ones)
         names = [self._constant(scale)]
         if dtype in _FLOAT8:
             if self.chance(0.5):
@@ -134,19 +141,20 @@ class OddGraph:
     def _rounded(self, x: str, shape: Shape) -> str:
         """Rounds floats: with both halves, or one, or two that contradict each other."""
         dtype = self._type()
-        names, attributes, scale = self._params(shape, dtype)
+        names, attributes, scale = self._params(shape, dtype, self._scales)
         q = self._add("QuantizeLinear", x, *names, **self._output_type(names, dtype), **attributes)
         if self.chance(0.25):
             q, shape, names = self._moved(q, shape, dtype, names)
             if len(attributes):  # the scales may not go with the dimensions now
-                names, attributes, scale = self._params(shape, dtype)
+                names, attributes, scale = self._params(shape, dtype, self._scales)
         if self.chance(0.15):
             self._outputs.append((q, shape, dtype))
             self.units[q] = 1.0
         if self.chance(0.1):
-            names, attributes, scale = self._params(shape, dtype)
+            names, attributes, scale = self._params(shape, dtype, self._scales)
         y = self._add("DequantizeLinear", q, *names, **attributes)
         self._unit, self._shape = _largest(scale), shape
+        self._is_finite = bool(np.all(np.abs(scale) < _LARGE))  # False for NaN
         return y
 
     def _output_type(self, names: list[str], dtype: int) -> dict[str, int]:
@@ -210,6 +218,8 @@ class OddGraph:
     def _layer(self, x: str) -> str:
         n, c, h, w = self._shape
         kind = self.pick(("conv", "conv", "linear", "add", "pool", "mean", "function", "none"))
+        if kind in ("conv", "linear") and not self._is_finite:
+            kind = "add"  # weights that are zero are left out, although NaN times 0 is NaN
         if kind == "conv":
             group = int(self.pick((1, 1, c)))
             rows, kernel = group * int(self.pick((1, 4, 5))), int(self.pick((1, min(h, w, 2))))
@@ -230,9 +240,11 @@ class OddGraph:
         elif kind == "mean":
             y, self._shape = self._add("GlobalAveragePool", x), (n, c, 1, 1)
         elif kind == "function":
+            self._scales = _COARSE_SCALES
             return self._add(self.pick(("Relu", "Sigmoid", "HardSwish", "LeakyRelu")), x)
         else:
             return x
+        self._scales = _COARSE_SCALES
         return self._add("Relu", y) if self.chance(0.3) else y
 
     # ---- the whole ----
@@ -245,6 +257,7 @@ class OddGraph:
         if self._odd and self.chance(0.4):
             places = self.rng.random(x.shape) < 0.2
             x[places] = self.rng.choice(_ODD_NUMBERS, int(places.sum()))
+            self._is_finite = False
         if self.chance(0.05):
             x[:] = 0
         self._inputs["x"] = self._floats, _as(x, self._floats)
