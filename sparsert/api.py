@@ -15,6 +15,7 @@ from sparsert.errors import (
     describe_problems,
     unknown_level,
 )
+from sparsert.option_checks import OptionChecks, is_one_of
 from sparsert.runtime.model import Model
 
 if TYPE_CHECKING:
@@ -86,7 +87,16 @@ def load(
         >>> model = sparsert.load("resnet50-pruned.onnx", threads=2)  # doctest: +SKIP
         >>> y = model(x)                                             # doctest: +SKIP
     """
-    _check_options(backend, threads, tune)
+    _check_options(
+        "load",
+        backend=backend,
+        threads=threads,
+        isa=isa,
+        tune=tune,
+        level=level,
+        strict=strict,
+        keep_levels=keep_levels,
+    )
     if backend is None:
         from sparsert.runtime.choose_backend import choose_backend
 
@@ -159,8 +169,12 @@ def convert(
     Example:
         >>> sparsert.convert("resnet50-pruned.onnx", "resnet50.sprt")  # doctest: +SKIP
     """
-    if weights not in WEIGHTS:
-        raise ValueError(f"weights is {weights!r}, expected one of {', '.join(WEIGHTS)}")
+    checks = OptionChecks("convert")
+    checks.word("weights", weights, WEIGHTS)
+    checks.require(isinstance(path, str | os.PathLike), "path", path, "the path of a file")
+    is_right = metadata is None or isinstance(metadata, Mapping)
+    checks.require(is_right, "metadata", metadata, "a dict or None")
+    checks.refuse()
     from sparsert.modelfile import write_file
 
     if isinstance(src, Mapping):
@@ -251,7 +265,7 @@ def forecast(
     """
     from sparsert.report.forecast_run import check_conditions, measure_forecast
 
-    _check_options("native", threads, tune)
+    _check_options("forecast", backend=None, threads=threads, isa=isa, tune=tune)
     conditions = check_conditions(
         sparsity,
         pattern,
@@ -259,6 +273,7 @@ def forecast(
         exclude,
         seconds,
         runs,
+        on_progress,
         all_layers=all_layers,
         threads=threads,
         isa=isa,
@@ -286,13 +301,25 @@ def forecast(
     )
 
 
-def _check_options(backend: str | None, threads: int | None, tune: bool | str) -> None:
-    if backend is not None and backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads is {threads!r}, expected None or an integer of at least 1")
-    if tune not in (True, False, "auto"):
-        raise ValueError(f'tune is {tune!r}, expected True, False or "auto"')
+def _check_options(
+    function: str,
+    *,
+    backend: str | None,
+    threads: int | None,
+    isa: str | None,
+    tune: bool | str,
+    level: str | None = None,
+    **flags: bool,
+) -> None:
+    checks = OptionChecks(function)
+    is_known = backend is None or is_one_of(backend, BACKENDS)
+    checks.require(is_known, "backend", backend, f"one of {', '.join(BACKENDS)}")
+    checks.threads(threads)
+    for name, value in (("isa", isa), ("level", level)):
+        checks.require(value is None or isinstance(value, str), name, value, "a name or None")
+    checks.tune(tune)
+    checks.flags(**flags)
+    checks.refuse()
 
 
 def _label(src: Any) -> str:

@@ -10,14 +10,14 @@ import onnx_ir as ir
 from onnx import inliner
 from onnx_ir import convenience
 
-from sparsert.passes.graph_tools import is_op, nodes_of
+from sparsert.passes.graph_tools import nodes_of
 from sparsert.passes.native_checks import NATIVE_OPS
 
 # Operators without kernels of their own whose definition ONNX gives as a function.
 _EXPANDED = frozenset(
     "AffineGrid BlackmanWindow CastLike CausalConvWithState CenterCropPad DepthToSpace "
-    "DynamicQuantizeLinear HammingWindow HannWindow LinearAttention MeanVarianceNormalization "
-    "RotaryEmbedding SpaceToDepth SwiGLU".split()
+    "HammingWindow HannWindow LinearAttention MeanVarianceNormalization RotaryEmbedding "
+    "SpaceToDepth SwiGLU".split()
 )
 # What later passes bring to native operators, at least with known sizes.
 _LATER = frozenset({"CastLike", "Constant", "If", "Scan"})
@@ -29,23 +29,9 @@ def run(model: ir.Model) -> None:
     """Expands such operators of the main graph, in place; others stay for the fallback."""
     for node in nodes_of(model.graph):
         if node.domain == "" and node.op_type in _EXPANDED:
-            if not _goes_to_layers(node):
-                expand(node, model)
-
-
-def expand(node: ir.Node, model: ir.Model) -> None:
-    """Expands one node of the main graph, if its definition is native."""
-    body = _expand(node, model)
-    if body is not None:
-        _replace(model.graph, node, body)
-
-
-def _goes_to_layers(node: ir.Node) -> bool:
-    """Says whether a node makes bytes that are dequantised: lower_quantized_nets looks at it."""
-    users = [use.node for use in node.outputs[0].uses()]
-    return is_op(node, "DynamicQuantizeLinear") and all(
-        is_op(user, "DequantizeLinear") for user in users
-    )
+            body = _expand(node, model)
+            if body is not None:
+                _replace(model.graph, node, body)
 
 
 def _expand(node: ir.Node, model: ir.Model) -> ir.Graph | None:

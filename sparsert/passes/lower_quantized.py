@@ -91,7 +91,13 @@ def _quantize(
     limits = np.iinfo(dtype.numpy())
     low = chain.constant("low", np.array(limits.min, np.float32))
     high = chain.constant("high", np.array(limits.max, np.float32))
-    chain.add("Cast", [chain.add("Clip", [y, low, high])], to=int(dtype))
+    limited = chain.add("Clip", [y, low, high])
+    if limits.min < 0:  # a Cast makes 0 of NaN, which is to become the least one
+        is_number = chain.add("Equal", [y, y])
+        is_number.type = ir.TensorType(ir.DataType.BOOL)
+        limited = chain.add("Where", [is_number, limited, low])
+        limited.type = y.type
+    chain.add("Cast", [limited], to=int(dtype))
     return True
 
 

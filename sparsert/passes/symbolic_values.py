@@ -158,6 +158,8 @@ class SymbolicValues:
         if x is None or starts is None or ends is None:
             return None
         axes, steps = self.get(input_at(node, 3)), self.get(input_at(node, 4))
+        if any(self.get(given) is None for given in node.inputs[3:] if given is not None):
+            return None  # the run computes them
         result = list(x)
         for i, (start, end) in enumerate(zip(starts, ends, strict=False)):
             axis = i if axes is None else axes[i]

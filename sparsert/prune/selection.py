@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sparsert.errors import describe_problems
+from sparsert.option_checks import OptionChecks, is_number
 from sparsert.prune.criteria import CRITERIA, Job
 from sparsert.prune.explanation import explain_layer
 from sparsert.prune.keras_check import is_keras
@@ -326,7 +327,8 @@ def _choose_layers(
             for given, share in sparsity.items()
             for name in expand_names(layers, [given])
         }
-    exclude = expand_names(layers, options.exclude)
+    excluded = options.exclude
+    exclude = expand_names(layers, [excluded] if isinstance(excluded, str) else excluded)
     named = list(sparsity) if isinstance(sparsity, Mapping) else list(layers)
     check_names(list(layers), shared_names(model), [*named, *exclude])
     chosen = [name for name in named if name not in exclude]
@@ -363,22 +365,27 @@ def check_options(options: Options) -> Pattern:
         ValueError: lists all that is wrong with the options, whatever the model.
     """
     sparsity, threshold = options.sparsity, options.threshold
-    problems = []
+    checks = OptionChecks("prune")
+    problems = checks.problems
+    checks.word("method", options.method, CRITERIA)
+    checks.refuse()  # what else has to be given depends on it
     pattern = None
     try:
         pattern = parse_pattern(options.pattern_name())
     except ValueError as error:
         problems.append(str(error))
-    criterion = CRITERIA.get(options.method)
-    if criterion is None:
-        problems.append(f"method is {options.method!r}, expected one of {', '.join(CRITERIA)}")
-    elif criterion.needs != "nothing" and options.data is None:
+    criterion = CRITERIA[options.method]
+    if criterion.needs != "nothing" and options.data is None:
         what = "batches of inputs" if criterion.needs == "inputs" else "(inputs, targets) batches"
         problems.append(f"method {options.method!r} needs data: {what}")
     elif options.is_reconstructing() and options.data is None:
         problems.append("reconstruct=True needs data: batches of inputs")
-    if options.scope not in SCOPES:
-        problems.append(f"scope is {options.scope!r}, expected one of {', '.join(SCOPES)}")
+    checks.word("scope", options.scope, SCOPES)
+    checks.names("exclude", options.exclude)
+    checks.seed(options.seed)
+    checks.functions(loss=options.loss)
+    if options.reconstruct is not None:
+        checks.flags(reconstruct=options.reconstruct)
     given = [value is not None for value in (sparsity, threshold, options.relative_threshold)]
     if pattern is not None and pattern.sparsity is not None:
         if options.scope == "global" or any(given[1:]):
@@ -401,21 +408,16 @@ def check_options(options: Options) -> Pattern:
     else:
         shares = {} if sparsity is None else {"": sparsity}
     for name, share in shares.items():
-        if not _is_number(share) or not 0 <= share < 1:
-            where = f" of {name!r}" if name else ""
-            problems.append(f"sparsity{where} is {share}, expected at least 0 and less than 1")
+        is_right = is_number(share) and 0 <= share < 1
+        where = f" of {name!r}" if name else ""
+        checks.require(is_right, f"sparsity{where}", share, "at least 0 and less than 1")
     for name in ("threshold", "relative_threshold"):
         value = getattr(options, name)
-        if value is not None and not (_is_number(value) and 0 <= value < float("inf")):
-            problems.append(f"{name} is {value}, expected a finite number of at least 0")
-    if problems:
-        raise ValueError(describe_problems("prune", problems))
+        is_right = value is None or (is_number(value) and 0 <= value < float("inf"))
+        checks.require(is_right, name, value, "a finite number of at least 0")
+    checks.refuse()
     assert pattern is not None
     return pattern
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_names(known: list[str], shared: Mapping[str, str], names: list[str]) -> None:

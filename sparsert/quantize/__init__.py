@@ -152,6 +152,8 @@ def quantize(
         batch_size=batch_size,
         dynamic=dynamic,
         has_data=calibration_data is not None,
+        path=path,
+        on_progress=on_progress,
     )
     if dynamic:
         result = Quantized(*quantise_dynamic(model, options, example_inputs, dynamic_shapes))

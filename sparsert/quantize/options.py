@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sparsert.errors import describe_problems
+from sparsert.option_checks import OptionChecks, is_between, is_count, is_number
 from sparsert.quantize.numbers import ACTIVATIONS
 from sparsert.quantize.ranges import METHODS
 from sparsert.quantize.structure import (
@@ -59,24 +59,30 @@ def check_options(
     batch_size: int,
     dynamic: bool,
     has_data: bool,
+    path: Any = None,
+    on_progress: Any = None,
 ) -> Options:
     """Returns the options.
 
     Raises:
         ValueError: lists everything that is out of range or does not go together.
     """
-    problems = []
-    for name, value, known in (
-        ("method", method, METHODS),
-        ("activation", activation, ACTIVATIONS),
-    ):
-        if value not in known:
-            problems.append(f"{name} is {value!r}, expected one of {', '.join(known)}")
-    if not 50 < percentile <= 100:
-        problems.append(f"percentile is {percentile}, expected more than 50 and at most 100")
+    checks = OptionChecks("quantize")
+    problems = checks.problems
+    checks.word("method", method, METHODS)
+    checks.word("activation", activation, ACTIVATIONS)
+    is_share = is_number(percentile) and 50 < percentile <= 100
+    checks.require(is_share, "percentile", percentile, "more than 50 and at most 100")
+    checks.flags(
+        dynamic=dynamic,
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        bias_correction=bias_correction,
+    )
     known_op_types = DYNAMIC_OP_TYPES if dynamic else OP_TYPES
     default_op_types = DEFAULT_DYNAMIC_OP_TYPES if dynamic else DEFAULT_OP_TYPES
-    types = _names(default_op_types if op_types is None else op_types)
+    types = checks.names("op_types", default_op_types if op_types is None else op_types)
+    excluded = checks.names("exclude", exclude)
     unknown = [op for op in types if op not in known_op_types]
     if unknown:
         problems.append(
@@ -102,20 +108,25 @@ def check_options(
         )
     if evaluate is not None and not callable(evaluate):
         problems.append("evaluate is not a function of a model that returns its accuracy")
+    checks.functions(on_progress=on_progress)
     if evaluate is None and max_drop is not None:
         problems.append("max_drop needs evaluate, a function that returns a model's accuracy")
     if evaluate is not None and min_sqnr is not None:
         problems.append("give either evaluate or min_sqnr")
-    if max_drop is not None and not 0 <= max_drop < float("inf"):
-        problems.append(f"max_drop is {max_drop}, expected a number of at least 0")
-    if min_sqnr is not None and not -1000 < min_sqnr < 1000:
-        problems.append(f"min_sqnr is {min_sqnr}, expected decibels such as 20")
-    if min_speedup is not None and not 0 < min_speedup < 1000:
-        problems.append(f"min_speedup is {min_speedup}, expected a positive factor such as 1")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        problems.append(f"batch_size is {batch_size!r}, expected an integer of at least 1")
-    if problems:
-        raise ValueError(describe_problems("quantize", problems))
+    for name, value, is_right, expected in (
+        ("max_drop", max_drop, _is_drop(max_drop), "a number of at least 0"),
+        ("min_sqnr", min_sqnr, is_between(min_sqnr, -1000, 1000), "decibels such as 20"),
+        (
+            "min_speedup",
+            min_speedup,
+            is_between(min_speedup, 0, 1000),
+            "a positive factor such as 1",
+        ),
+    ):
+        checks.require(value is None or is_right, name, value, expected)
+    checks.require(is_count(batch_size, 1), "batch_size", batch_size, "an integer of at least 1")
+    checks.path("path", path)
+    checks.refuse()
     return Options(
         method=method,
         percentile=percentile,
@@ -124,15 +135,15 @@ def check_options(
         reduce_range=bool(reduce_range),
         bias_correction=bool(bias_correction),
         op_types=types,
-        exclude=_names(exclude),
+        exclude=excluded,
         evaluate=evaluate,
         max_drop=DEFAULT_MAX_DROP if max_drop is None else max_drop,
         min_sqnr=min_sqnr,
         min_speedup=min_speedup,
-        batch_size=batch_size,
+        batch_size=int(batch_size),
         dynamic=bool(dynamic),
     )
 
 
-def _names(values: str | Sequence[str]) -> tuple[str, ...]:
-    return (values,) if isinstance(values, str) else tuple(values)
+def _is_drop(value: Any) -> bool:
+    return is_number(value) and 0 <= value < float("inf")

@@ -119,7 +119,9 @@ def report(
 
     if path is not None:
         check_suffix(path)
-    conditions = check_conditions(against, threads, seconds, tune, seed)
+    conditions = check_conditions(
+        against, threads, seconds, tune, seed, evaluate=evaluate, on_progress=on_progress
+    )
     label = os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__
     result = measure_report(
         Sources(model, dense, int8, dense_int8, levels, example_inputs, dynamic_shapes),

@@ -7,12 +7,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from sparsert.errors import ShapeError, describe_problems
+from sparsert.errors import ShapeError
+from sparsert.option_checks import OptionChecks, is_between, is_count, is_number
 from sparsert.report.forecast import DENSE, DTYPES, FLOAT, INT8, Forecast, LayerTime, Level
 from sparsert.report.machine import describe_machine
 from sparsert.report.pruned_file import PATTERNS, PrunableLayer, PrunedFile, is_quantised
@@ -51,6 +51,7 @@ def check_conditions(
     exclude: Sequence[str],
     seconds: float,
     runs: int | None,
+    on_progress: Any = None,
     **others: Any,
 ) -> Conditions:
     """Checks arguments of sparsert.forecast(); repeated patterns and sparsities count once.
@@ -58,34 +59,35 @@ def check_conditions(
     Raises:
         ValueError: lists everything that is wrong.
     """
+    checks = OptionChecks("forecast")
+    problems = checks.problems
     shares: list[Any] = list(sparsity) if isinstance(sparsity, Iterable) else [sparsity]
-    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-    dtypes = [dtype] if isinstance(dtype, str) else list(dtype)
-    names = [exclude] if isinstance(exclude, str) else list(exclude)
-    problems = []
     if not shares:
         problems.append("sparsity is empty, expected shares of zeros such as 0.9")
     for share in shares:
-        if not _is_share(share):
-            problems.append(f"sparsity is {share!r}, expected at least 0 and less than 1")
-    for name, given, known in (("pattern", patterns, PATTERNS), ("dtype", dtypes, DTYPES)):
-        if not given:
+        is_right = is_number(share) and 0 <= share < 1
+        checks.require(is_right, "sparsity", share, "at least 0 and less than 1")
+    chosen = {}
+    for name, given, known in (("pattern", pattern, PATTERNS), ("dtype", dtype, DTYPES)):
+        chosen[name] = checks.names(name, given)
+        if isinstance(given, Sequence) and not given:
             problems.append(f"{name} is empty, expected some of {', '.join(known)}")
-        for entry in given:
-            if entry not in known:
-                problems.append(f"{name} is {entry!r}, expected one of {', '.join(known)}")
-    if runs is not None and (not isinstance(runs, int) or runs < 7):
-        problems.append(f"runs is {runs!r}, expected None or an integer of at least 7")
-    if not 0 < seconds < math.inf:
-        problems.append(f"seconds is {seconds!r}, expected a positive number")
-    if problems:
-        raise ValueError(describe_problems("forecast", problems))
+        for entry in chosen[name]:
+            checks.word(name, entry, known)
+    names = checks.names("exclude", exclude)
+    checks.flags(all_layers=others.get("all_layers", False))
+    checks.seed(others.get("seed", 0))
+    is_right = runs is None or is_count(runs, 7)
+    checks.require(is_right, "runs", runs, "None or an integer of at least 7")
+    checks.require(is_between(seconds, 0, math.inf), "seconds", seconds, "a positive number")
+    checks.functions(on_progress=on_progress)
+    checks.refuse()
     rounds = 9 if runs is None else min(runs, 9)
     return Conditions(
         sparsity=tuple(dict.fromkeys(float(share) for share in shares)),
-        pattern=tuple(dict.fromkeys(patterns)),
-        dtype=tuple(sorted(dict.fromkeys(dtypes), key=DTYPES.index)),
-        exclude=tuple(names),
+        pattern=tuple(dict.fromkeys(chosen["pattern"])),
+        dtype=tuple(sorted(dict.fromkeys(chosen["dtype"]), key=DTYPES.index)),
+        exclude=names,
         effort=Effort(rounds=rounds, burst_seconds=seconds / (2 * rounds), runs=runs),
         **others,
     )
@@ -453,7 +455,3 @@ def _median_times(
 
 def _all_finite(outputs: Mapping[str, np.ndarray]) -> bool:
     return all(bool(np.isfinite(y).all()) for y in outputs.values() if y.dtype.kind == "f")
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < 1

@@ -376,8 +376,10 @@ class ModelReport:
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
     """Refuses names that no report can be written to."""
-    if Path(path).suffix not in SUFFIXES:
-        raise ValueError(f"{os.fspath(path)!r}: expected a name that ends in {', '.join(SUFFIXES)}")
+    is_path = isinstance(path, str | os.PathLike)
+    if not is_path or Path(path).suffix not in SUFFIXES:
+        name = os.fspath(path) if is_path else path
+        raise ValueError(f"path is {name!r}, expected a name that ends in {', '.join(SUFFIXES)}")
 
 
 def _shapes(feeds: Mapping[str, tuple[int, ...]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.errors import BackendError, ModelFormatError, describe_problems
+from sparsert.option_checks import OptionChecks, is_between, is_count
 from sparsert.prune.keras_check import is_keras
 from sparsert.report.forecast_run import make_feeds
 from sparsert.report.machine import describe_machine
@@ -73,25 +75,28 @@ class Conditions:
 
 
 def check_conditions(
-    against: str | Sequence[str], threads: int, seconds: float, tune: bool | str, seed: int
+    against: str | Sequence[str],
+    threads: int,
+    seconds: float,
+    tune: bool | str,
+    seed: int,
+    **functions: Any,
 ) -> Conditions:
     """Checks arguments of sparsert.report(); engines that are not installed are left out later.
 
     Raises:
         ValueError: lists everything that is wrong.
     """
-    engines = [against] if isinstance(against, str) else list(against)
-    problems = [
-        f"against is {engine!r}, expected some of {', '.join(ENGINES)}"
-        for engine in engines
-        if engine not in ENGINES
-    ]
-    if not isinstance(threads, int) or threads < 1:
-        problems.append(f"threads is {threads!r}, expected at least 1")
-    if not 0 < seconds < float("inf"):
-        problems.append(f"seconds is {seconds!r}, expected a positive number")
-    if problems:
-        raise ValueError(describe_problems("report", problems))
+    checks = OptionChecks("report")
+    engines = checks.names("against", against)
+    for engine in engines:
+        checks.require(engine in ENGINES, "against", engine, f"some of {', '.join(ENGINES)}")
+    checks.require(is_count(threads, 1), "threads", threads, "at least 1")
+    checks.require(is_between(seconds, 0, math.inf), "seconds", seconds, "a positive number")
+    checks.tune(tune)
+    checks.seed(seed)
+    checks.functions(**functions)
+    checks.refuse()
     rounds = 9
     effort = Effort(rounds=rounds, burst_seconds=seconds / rounds)
     return Conditions(tuple(dict.fromkeys(engines)), threads, effort, tune, seed)

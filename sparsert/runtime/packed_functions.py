@@ -34,9 +34,9 @@ def unpack(packed: np.ndarray, channels: int | None = None) -> np.ndarray:
 
 
 def to_bytes(y: np.ndarray, zero: int, low: int, high: int) -> np.ndarray:
-    """Returns clamp(round(y) + zero, low, high) as u8."""
+    """Returns clamp(round(y) + zero, low, high) as u8; NaN becomes low."""
     levels = np.rint(y.astype(np.float32, copy=False)) + np.float32(zero)
-    return np.minimum(np.maximum(levels, np.float32(low)), np.float32(high)).astype(np.uint8)
+    return np.minimum(np.fmax(levels, np.float32(low)), np.float32(high)).astype(np.uint8)
 
 
 def quantize(x: np.ndarray, scale: float, quant: Sequence[int]) -> np.ndarray:
@@ -46,10 +46,15 @@ def quantize(x: np.ndarray, scale: float, quant: Sequence[int]) -> np.ndarray:
 
 
 def range_of(x: np.ndarray) -> tuple[np.float32, int]:
-    """Returns the scale and zero point that map the range of x and 0 onto the bytes 0 to 255."""
-    low, high = np.minimum(x.min(initial=0), 0), np.maximum(x.max(initial=0), 0)
-    scale = np.float32(1) if low == high else np.float32((high - low) / np.float32(255))
-    return scale, int(np.rint(np.clip(-low / scale, 0, 255)))
+    """Returns the scale and zero point that map the range of x and 0 onto the bytes 0 to 255.
+
+    NaN has no part in the range; a zero point of NaN is 255.
+    """
+    low, high = (end(x, axis=None, initial=0) for end in (np.fmin.reduce, np.fmax.reduce))
+    with np.errstate(all="ignore"):
+        scale = np.float32(1) if low == high else np.float32((high - low) / np.float32(255))
+        level = -low / scale
+    return scale, int(np.rint(max(level, np.float32(0)))) if level < 255 else 255
 
 
 def dequantize(packed: np.ndarray, scale: float, zero: int, channels: int) -> np.ndarray:

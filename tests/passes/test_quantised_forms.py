@@ -16,7 +16,7 @@ from onnxruntime.quantization import QuantFormat, QuantType
 import sparsert
 from sparsert.errors import ModelFormatError
 from sparsert.passes import native_report
-from tests.passes.pass_checks import apply, feeds_for
+from tests.passes.pass_checks import apply, build, feeds_for
 from tests.passes.quantised_checks import (
     X_SCALE,
     Layers,
@@ -41,6 +41,23 @@ def assert_all_in_integers(proto: onnx.ModelProto, layers: int, most: int = 3) -
     assert not {"Conv", "Linear", "Gemm", "Round"} & set(found)
     assert "float_layers" not in model.metadata_props
     return model
+
+
+def test_layers_with_scales_of_half_precision_are_in_integers() -> None:
+    made = Layers().start().weight((8, 8, 3, 3)).bias(8)
+    made.add("Conv", ["xd", "wd", "b"], "c", pads=[1] * 4).end("c")
+    for name, array in made.constants.items():
+        if array.dtype == np.float32:
+            made.constants[name] = array.astype(np.float16)
+    shapes = {"x": ("N", 8, 6, 5)}
+    proto = build(made.nodes, shapes, ["y"], made.constants, 21, TensorProto.FLOAT16)
+    assert_all_in_integers(proto, 1)
+    feeds = {"x": feeds_for(proto)["x"].astype(np.float16)}
+    (got,) = sparsert.load(proto, backend="numpy", strict=True).run(None, feeds)
+    (want,) = definition(proto, feeds)
+    units = units_of(want, got, float(made.constants["ys"]))
+    assert units.max() <= 1
+    assert (units > 0).mean() <= 0.05
 
 
 # ---- onnxruntime's static quantiser ----

@@ -127,16 +127,16 @@ static void QRange(const void* args_block, void* const* io, int64_t begin, int64
 #pragma GCC unroll 2
         for (int v = 0; v < 2; ++v) {
           const Vec value = LoadU(x + i + v * Vec::kLanes);
-          low[v] = Min(low[v], value);
-          high[v] = Max(high[v], value);
+          low[v] = Min(value, low[v]);  // in this order NaN is left out
+          high[v] = Max(value, high[v]);
         }
       }
       for (; i < length; i += Vec::kLanes) {  // lanes that do not exist read 0
         const int64_t left = length - i;
         const Vec value =
             LoadMask(x + i, FirstN(static_cast<int>(left < Vec::kLanes ? left : Vec::kLanes)));
-        low[0] = Min(low[0], value);
-        high[0] = Max(high[0], value);
+        low[0] = Min(value, low[0]);
+        high[0] = Max(value, high[0]);
       }
     }
     float* range = static_cast<float*>(io[1]) + 2 * part;
@@ -155,8 +155,8 @@ static void QDynamic(const void* args_block, void* const* io, int64_t begin, int
     high = ranges[2 * part + 1] > high ? ranges[2 * part + 1] : high;
   }
   const float scale = high == low ? 1.0f : (high - low) / 255.0f;
-  const float level = -low / scale;  // NaN where the range is infinite
-  const float limited = !(level > 0.0f) ? 0.0f : level < 255.0f ? level : 255.0f;
+  const float level = -low / scale;  // NaN where low is infinite: then it is 255
+  const float limited = !(level < 255.0f) ? 255.0f : level > 0.0f ? level : 0.0f;
   const float zero = std::nearbyint(limited);
   if (begin == 0) {
     auto* params = static_cast<float*>(io[3]);

@@ -3,12 +3,12 @@
 // Packed bytes are [N, ceil(C / 4), ...]: an element holds the bytes of four successive channels,
 // the first in the lowest byte; channels beyond C hold the zero point. Bytes are unsigned.
 //
-//   Quantize:   byte = clamp(round(x / scale) + zero, low, high), half to even
+//   Quantize:   byte = clamp(round(x / scale) + zero, low, high), half to even; low of NaN
 //   Dequantize: x = (byte - zero) * scale
 //   Add:        byte = clamp(round((a - a_zero) * a_scale + (b - b_zero) * b_scale) + zero, low,
 //               high)
 //   Lookup:     byte = table[byte]
-//   Range:      (least, greatest) of x and 0, of each part of its rows
+//   Range:      (least, greatest) of x and 0, of each part of its rows, without NaN
 //   Dynamic:    Quantize with the scale and zero point that map this range onto 0 to 255
 //   Elementwise: z = act((x - x_zero) * scale + bias + r), r floats or (r - b_zero) * b_scale;
 //               floats z, or clamp(round(z * y_factor) + zero, low, high)
