@@ -79,3 +79,10 @@ class Chain:
         last = self._nodes[-1].outputs[0]
         last.type, last.shape = self._node.outputs[0].type, self._node.outputs[0].shape
         replace_node(self._node, self._nodes)
+
+    def drop(self) -> None:
+        """Gives up what was added, so that nothing counts as used by it; the node stays."""
+        for made in self._nodes:
+            for index in range(len(made.inputs)):
+                made.replace_input_with(index, None)
+        self._nodes.clear()

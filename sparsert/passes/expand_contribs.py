@@ -51,7 +51,10 @@ def _expansion(node: ir.Node) -> Callable[[ir.Node, Chain], bool] | None:
 
 def _expand(node: ir.Node, graph: ir.Graph) -> bool:
     expand, chain = _expansion(node), Chain(node, graph)
-    if expand is None or node.inputs[0] is None or not expand(node, chain):
+    if expand is None or node.inputs[0] is None:
+        return False
+    if not expand(node, chain):
+        chain.drop()
         return False
     chain.replace()
     return True

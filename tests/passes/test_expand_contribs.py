@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
 import sparsert
+from sparsert.passes import expand_contribs
 from tests.passes.pass_checks import apply, ops
 
 MICROSOFT = "com.microsoft"
@@ -385,6 +387,26 @@ def test_others_run_by_fallback():
         module = sparsert.load(proto, tune=False)
     expected = session_of(proto).run(None, dict(case.feeds))[0]
     np.testing.assert_allclose(module.run(None, dict(case.feeds))[0], expected, rtol=1e-5)
+
+
+def test_what_is_given_up_uses_nothing():
+    """A product of which only one operand can be turned stays, and what was made for it is gone."""
+    infos = [
+        helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, [4, 3]),
+        helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, None),
+    ]
+    result = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    node = helper.make_node("FusedMatMul", ["a", "b"], ["y"], domain=MICROSOFT, transA=1, transB=1)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
+    proto = helper.make_model(
+        helper.make_graph([node], "g", infos, [result]), opset_imports=opsets, ir_version=8
+    )
+    model = ir.from_proto(proto)
+    expand_contribs.run(model)
+    assert [node.op_type for node in model.graph] == ["FusedMatMul"]
+    assert all(
+        list(value.uses()) == [(model.graph[0], i)] for i, value in enumerate(model.graph.inputs)
+    )
 
 
 def test_unknown_types_are_named():
