@@ -13,6 +13,8 @@
 
 namespace sparsert {
 
+struct SpmmOperands;
+
 // Whether a Conv over few planes has a step that copies no tiles, and the index of the pool that it
 // computes too.
 struct PlanesConv {
@@ -68,6 +70,8 @@ class PlanBuilder {
         concat_parts_(plan->steps.allocator()),
         feature_major_(plan->steps.allocator()),
         is_packed_(plan->steps.allocator()),
+        is_tileable_(plan->steps.allocator()),
+        tilings_(plan->steps.allocator()),
         taps_(plan->steps.allocator()),
         plane_steps_(plan->steps.allocator()) {}
 
@@ -135,6 +139,15 @@ class PlanBuilder {
   Status Taps(const Window& window, bool transposed, bool phased, const Tiling& tiling,
               TapTable* table);
 
+  // How a tensor lies in tiles of columns; nullptr: it does not.
+  const Tiling* TilingOf(uint32_t t) const {
+    return kHasTiledPlanes && t != kNoTensor && tilings_[t].tiles != 0 ? &tilings_[t] : nullptr;
+  }
+  // Which operands of the current node, a convolution, lie in tiles of columns.
+  void PlaceTiles(SpmmOperands* o) const;
+  // The step of the current node, whose output may, writes such tiles.
+  void TileOutput();
+
   // Says that the last step is one over planes.
   Status NotePlaneStep(PlaneStep step);
 
@@ -179,6 +192,13 @@ class PlanBuilder {
   Status EstimateWork();
   Status PlaceInputs();
   Status FindLastUses();
+  // Sets is_tileable_.
+  Status FindTileable();
+  // Sets output_tiling_.
+  Status ChooseOutputTiling();
+  // Adds what those that read a tensor are predicted to take with the tiling, in ns. *agree: each
+  // of them nearly as little as with its own.
+  Status AskReaders(uint32_t t, const Tiling& tiling, double* ns, bool* agree);
   Status PlaceConstant(uint32_t t);
   Status PlaceOutputsOf(const Node& n);
   uint32_t OverwritableInput(const Node& n) const;
@@ -233,6 +253,9 @@ class PlanBuilder {
   Array<ConcatPart> concat_parts_;  // [tensors]
   Array<bool> feature_major_;       // [tensors]
   Array<bool> is_packed_;           // [tensors] holds packed bytes: planes, as floats have them
+  Array<bool> is_tileable_;         // [tensors] may lie in tiles of columns (see tile_planes.cc)
+  Array<Tiling> tilings_;           // [tensors] of those that do
+  Tiling output_tiling_;            // the current node's, if its step computes such tiles
   Array<TapsEntry> taps_;
   Array<PlaneStep> plane_steps_;
 };

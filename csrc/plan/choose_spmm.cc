@@ -197,6 +197,13 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
         problem.cpu.fma_per_cycle * (problem.bytes ? BytesRate(choice.kernel.kernel.isa) : 1.0);
     const double preferred = PreferredVecs(choice.kernel, problem, density);
     choice.tiling = MakeTiling(problem.columns, lanes, choice.kernel.max_vecs, preferred);
+    const bool has_own_tiles = stacked || SpmmHasSquares(format);
+    if (problem.needs_tiling && has_own_tiles) continue;
+    const bool is_tiled = problem.tiling != nullptr && !has_own_tiles;
+    if (is_tiled &&
+        (problem.tiling->lanes != lanes || problem.tiling->tile_vecs > choice.kernel.max_vecs)) {
+      continue;
+    }
     const bool keeps_pieces = stats.rows * stats.depth <= kKeptWeights;
     if (SpmmHasSquares(format) && !problem.bytes && keeps_pieces && choice.tiling.tiles > 1) {
       SetTiles(choice.tiling.vecs / kPiecesVecs, &choice.tiling);
@@ -211,11 +218,12 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       tiles = problem.threads;
     }
     const int32_t uneven = tiles % problem.threads;
-    const bool by_rows = problem.direct && SharedByPlanes(problem.columns);
+    const bool by_rows = problem.direct && !problem.in_tiles && SharedByPlanes(problem.columns);
     if (!by_rows && problem.batch * stats.groups % problem.threads != 0 && tiles > 1 &&
         uneven != 0) {
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);
     }
+    if (is_tiled) choice.tiling = *problem.tiling;
     if (stacked && !SetStacks(problem, &choice)) continue;
     const double nv = static_cast<double>(choice.tiling.vecs) / choice.tiling.tiles;
     const int32_t slab_vecs = format == SpmmFormat::kAny4 ? kAny4Vecs : choice.tiling.tile_vecs;

@@ -14,6 +14,18 @@ bool IsPointwise(const Window& w) {
   return true;
 }
 
+bool IsSubsampled(const Window& w) {
+  bool strided = false;
+  for (int d = 0; d < 2; ++d) {
+    if (w.kernel[d] != 1 || w.pad_begin[d] != 0 ||
+        w.out[d] != (w.in[d] + w.stride[d] - 1) / w.stride[d]) {
+      return false;
+    }
+    strided = strided || w.stride[d] > 1;
+  }
+  return strided;
+}
+
 bool GainsByPhases(const Window& w) {
   constexpr int64_t kManyReads = 8;  // of an element, by the taps
   if (w.stride[1] < 2 || w.stride[0] > kMaxPhaseStride || w.stride[1] > kMaxPhaseStride) {

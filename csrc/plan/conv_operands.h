@@ -36,6 +36,14 @@ void PlaceWindow(const Window& w, Args* args) {
 // 1 x 1, stride 1, no padding.
 bool IsPointwise(const Window& w);
 
+// 1 x 1, without padding, and a stride: pointwise on some of the columns.
+bool IsSubsampled(const Window& w);
+
+// Appends the step that copies these columns of the input of `o`, of so many channels, side by
+// side, and lets it read them as planes. `tiling`: of the input's tiles; nullptr: it lies in
+// planes.
+Status SubsampleColumns(PlanBuilder* b, int64_t channels, const Tiling* tiling, SpmmOperands* o);
+
 // Whether splitting the input into the phases of the strides takes less than picking each tap's
 // columns apart: every second column is picked from two loads, of other strides a lane at a time.
 bool GainsByPhases(const Window& w);

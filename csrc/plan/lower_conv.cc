@@ -144,7 +144,14 @@ Status LowerConv(PlanBuilder* b) {
   o.y = b->ref(y);
   o.bias = node.Input(2);
   o.act = FusedActivation(node);
-  if (!transposed && GainsByPhases(window)) SRT_RETURN_IF_ERROR(AddPhases(b, channels_in, &o));
+  b->PlaceTiles(&o);
+  if (!transposed) {
+    if (kHasTiledPlanes && IsSubsampled(window) && b->ref(x).kind == IoRef::kArena) {
+      SRT_RETURN_IF_ERROR(SubsampleColumns(b, channels_in, b->TilingOf(x), &o));
+    } else if (GainsByPhases(window)) {
+      SRT_RETURN_IF_ERROR(AddPhases(b, channels_in, &o));
+    }
+  }
   return LowerConvolution(b, o);
 }
 

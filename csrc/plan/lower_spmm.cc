@@ -119,7 +119,8 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   const SpmmFormat format = choice.kernel.format;
   const int64_t shares = !direct ? 1 : format == SpmmFormat::kAny4 ? 2 : 8;  // turns X for each
   const int64_t wanted = threads == 1 ? 1 : threads * shares;
-  const bool by_rows = threads > 1 && direct && images == 1 && SharedByPlanes(o.columns);
+  const bool by_rows =
+      threads > 1 && direct && !o.may_tile && images == 1 && SharedByPlanes(o.columns);
   if (format == SpmmFormat::kCsr2 || format == SpmmFormat::kCsr4) {
     const bool is_split = by_rows || parallel < wanted;
     const bool stores_rows = o.quantised != nullptr && !(kHasAny4 && format == SpmmFormat::kCsr4);
@@ -138,6 +139,9 @@ Status SpmmLayer::FillArgs(const SpmmChoice& choice, SpmmArgs** out, const void*
   a->tile_vecs = choice.tiling.tile_vecs;
   a->columns = o.columns;
   a->direct = direct;
+  a->x_in_tiles = o.x_in_tiles;
+  a->r_in_tiles = o.r_in_tiles;
+  a->y_in_tiles = y_in_tiles_;
   a->by_blocks = all_tiles;
   if (IsStacked(choice)) {
     a->stack = MakeStack(o.window, choice.stack_vecs, choice.block_depth / o.key.taps);
@@ -257,6 +261,9 @@ Status SpmmLayer::Rank() {
   problem.batch = o_.batch;
   problem.threads = b_->options.threads;
   problem.direct = o_.may_be_direct;
+  problem.in_tiles = o_.may_tile;
+  problem.tiling = o_.tiling;
+  problem.needs_tiling = o_.x_in_tiles || o_.r_in_tiles;
   problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
   problem.bytes = o_.quantised != nullptr;
   if (kHasStacks && MayStack()) problem.window = &o_.window;
@@ -311,8 +318,13 @@ Status SpmmLayer::Prepare(int n, TrialBuffer x, TrialBuffer r, TrialBuffer y, Tr
   return Status::Ok();
 }
 
+bool SpmmLayer::HasTiles(int n) const {
+  return !IsStacked(choices_[n]) && !SpmmHasSquares(choices_[n].kernel.format);
+}
+
 Status SpmmLayer::Lower(int n) {
   const SpmmChoice& choice = choices_[n];
+  y_in_tiles_ = o_.y_in_tiles && HasTiles(n);
   SpmmArgs* args = nullptr;
   const void* whole = nullptr;
   PackKey key;
@@ -342,7 +354,10 @@ Status SpmmLayer::Lower(int n) {
   const IoRef io[] = {o_.x, o_.r, o_.y, rows};
   SRT_RETURN_IF_ERROR(b_->AddStep(choice.kernel.kernel, whole, {io, 4}, SpmmItems(*args),
                                   ScratchOf(choice, whole), choice.predicted_ns));
-  if (o_.quantised != nullptr) return Status::Ok();
+  if (y_in_tiles_) b_->TileOutput();
+  if (o_.quantised != nullptr || o_.x_in_tiles || o_.r_in_tiles || y_in_tiles_) {
+    return Status::Ok();
+  }
   PlaneStep step;
   step.squares = SpmmHasSquares(choice.kernel.format);
   step.product = args;

@@ -18,6 +18,10 @@ struct SpmmOperands {
   int64_t r_image = 0, r_group = 0, r_row = 0;
   int64_t y_image = 0, y_group = 0, y_row = 0;
   IoRef x, r, y;
+  // The tiles of those that lie in some (see tile_planes.cc); Y does if the winner has such tiles.
+  const Tiling* tiling = nullptr;
+  bool x_in_tiles = false, r_in_tiles = false, y_in_tiles = false;
+  bool may_tile = false;  // X or Y might have lain in tiles: threads share these
   uint32_t bias = kNoTensor;
   const float* bias_values = nullptr;  // instead of the tensor: of every row
   Activation act;
@@ -42,6 +46,10 @@ class SpmmLayer {
   // Ranks the formats and enters them; candidate n gets the number first_number + n. `extra_ns`:
   // what each takes besides its kernel.
   Status Enter(int first_number, double extra_ns, Contest* contest);
+
+  // Whether candidate n computes tiles that a tensor may lie in.
+  bool HasTiles(int n) const;
+  const Tiling& TilingOf(int n) const { return choices_[n].tiling; }
 
   // Packs candidate n; `part` reads and writes the given buffers.
   Status Prepare(int n, TrialBuffer x, TrialBuffer r, TrialBuffer y, Trial::Part* part,
@@ -72,6 +80,7 @@ class SpmmLayer {
   MatrixStats stats_;
   SpmmChoice choices_[kMaxSpmmChoices];
   int count_ = 0;
+  bool y_in_tiles_ = false;
 };
 
 // Says so where the chosen format is the forced one. Bytes, for one, have fewer formats.

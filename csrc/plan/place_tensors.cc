@@ -199,6 +199,7 @@ uint32_t PlanBuilder::OverwritableInput(const Node& n) const {
     if (t == kNoTensor) continue;
     const TensorPlace& place = plan->places[t];
     if (place.ref.kind != IoRef::kArena || !SameLayout(place.desc, out)) continue;
+    if (TilingOf(t) != nullptr && output_tiling_.tiles == 0) continue;
     bool apart = !UsedLater(place.ref);
     for (uint32_t other : n.inputs) {
       if (other == kNoTensor) continue;

@@ -174,6 +174,7 @@ Status PlanBuilder::LowerNode() {
   }
   SRT_RETURN_IF_ERROR(ChoosePlanesConv());
   ChooseThen();
+  SRT_RETURN_IF_ERROR(ChooseOutputTiling());
   const bool is_projection = IsProjection();
   const uint32_t absorbed = planes_conv.pool != PlanesConv::kNoPool ? planes_conv.pool : then;
   if (is_projection) {
@@ -372,6 +373,7 @@ Status PlanBuilder::Build() {
   for (NodePlan& p : plan->nodes) p = NodePlan();
   SRT_RETURN_IF_ERROR(PlaceInputs());
   SRT_RETURN_IF_ERROR(FindLastUses());
+  SRT_RETURN_IF_ERROR(FindTileable());
   if (options.tune == Tune::kAuto) SRT_RETURN_IF_ERROR(EstimateWork());
   uint64_t elements = 0;
   for (const Tensor& t : graph.tensors) {

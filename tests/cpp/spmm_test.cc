@@ -27,6 +27,9 @@ struct Problem {
   bool by_rows = false;
   bool fetches = false;
   bool by_blocks = false;
+  bool x_in_tiles = false;
+  bool r_in_tiles = false;
+  bool y_in_tiles = false;
   int32_t pair_rows = kCsr2PanelRows;
   bool has_bias = false;
   bool has_residual = false;
@@ -41,8 +44,8 @@ std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& t
   std::snprintf(
       text, sizeof(text),
       "%s: batch %d, %d groups of %lldx%lld, %s, kernel %lldx%lld, %lld columns in %d "
-      "tiles of %d vectors, blocks of %d, %d splits, by blocks %d, bias %d, residual %d, act %d, "
-      "density %.2f, sparsity %d",
+      "tiles of %d vectors, blocks of %d, %d splits, by blocks %d, x, r and y in tiles %d %d %d, "
+      "bias %d, residual %d, act %d, density %.2f, sparsity %d",
       kernel.kernel.name, p.batch, p.groups, static_cast<long long>(p.rows),
       static_cast<long long>(p.channels),
       p.direct       ? "direct"
@@ -51,10 +54,28 @@ std::string Describe(const Problem& p, const SpmmKernel& kernel, const Tiling& t
                      : "taps",
       static_cast<long long>(p.window.kernel[0]), static_cast<long long>(p.window.kernel[1]),
       static_cast<long long>(p.columns), tiling.tiles, tiling.tile_vecs, p.block_depth, p.splits,
-      p.by_blocks, p.has_bias, p.has_residual, static_cast<int>(p.act.fn), p.density,
-      static_cast<int>(p.sparsity));
+      p.by_blocks, p.x_in_tiles, p.r_in_tiles, p.y_in_tiles, p.has_bias, p.has_residual,
+      static_cast<int>(p.act.fn), p.density, static_cast<int>(p.sparsity));
   return text;
 }
+
+// Where images of planes of one group lie in memory.
+struct Placing {
+  const Tiling* tiling;  // nullptr: in planes
+  int64_t rows;          // of an image
+  int64_t row;           // floats from plane to plane
+  int64_t image;         // and from image to image
+
+  int64_t At(int64_t plane, int64_t column) const {
+    const int64_t start = plane / rows * image;
+    if (tiling == nullptr) return start + plane % rows * row + column;
+    int32_t tile = 0;
+    while (tiling->Begin(tile + 1) * int64_t{tiling->lanes} <= column) ++tile;
+    const int64_t begin = tiling->Begin(tile) * int64_t{tiling->lanes};
+    const int64_t width = tiling->Begin(tile + 1) * int64_t{tiling->lanes} - begin;
+    return start + begin * rows + plane % rows * width + column - begin;
+  }
+};
 
 void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling, Random* random) {
   context = Describe(p, kernel, tiling);
@@ -96,13 +117,17 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   // Direct rows may be read up to a whole vector; by taps nothing behind the plane may be.
   const int64_t plane = p.window.in[0] * p.window.in[1];
   const int64_t padded = (p.columns + kernel.lanes - 1) / kernel.lanes * kernel.lanes;
+  const bool may_tile = kHasTiledPlanes && p.groups == 1 && !squares && !stacked;
+  a.x_in_tiles = may_tile && p.direct && p.x_in_tiles;
+  a.r_in_tiles = may_tile && p.r_in_tiles;
+  a.y_in_tiles = may_tile && p.y_in_tiles;
   a.x_row = p.direct ? padded : plane + random->Int(0, 2);
   a.x_group = a.x_row * p.channels;
   a.x_image = a.x_group * p.groups;
-  a.y_row = p.columns + random->Int(0, 20);
+  a.y_row = a.y_in_tiles ? padded : p.columns + random->Int(0, 20);
   a.y_group = a.y_row * p.rows;
   a.y_image = a.y_group * p.groups;
-  a.r_row = p.columns + random->Int(0, 3);
+  a.r_row = a.r_in_tiles ? padded : p.columns + random->Int(0, 3);
   a.r_group = a.r_row * p.rows;
   a.r_image = a.r_group * p.groups;
   const float nan = std::nanf("");
@@ -111,13 +136,17 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   Guarded x(x_used, p.guard_at_end, nan);
   Guarded r(p.batch * a.r_image - (a.r_row - p.columns), p.guard_at_end, nan);
   Guarded y(p.batch * a.y_image - (a.y_row - p.columns), p.guard_at_end, nan);
+  const Placing x_at = {a.x_in_tiles ? &tiling : nullptr, p.groups * p.channels, a.x_row,
+                        a.x_image};
+  const Placing r_at = {a.r_in_tiles ? &tiling : nullptr, p.groups * p.rows, a.r_row, a.r_image};
+  const Placing y_at = {a.y_in_tiles ? &tiling : nullptr, p.groups * p.rows, a.y_row, a.y_image};
   const int64_t x_columns = p.direct ? p.columns : plane;
   for (int64_t row = 0; row < p.batch * p.groups * p.channels; ++row) {
-    for (int64_t i = 0; i < x_columns; ++i) x[row * a.x_row + i] = Quarter(random, 2);
+    for (int64_t i = 0; i < x_columns; ++i) x[x_at.At(row, i)] = Quarter(random, 2);
   }
   const int64_t out_rows = static_cast<int64_t>(p.batch) * p.groups * p.rows;
   for (int64_t row = 0; row < out_rows; ++row) {
-    for (int64_t i = 0; i < p.columns; ++i) r[row * a.r_row + i] = Quarter(random, 4);
+    for (int64_t i = 0; i < p.columns; ++i) r[r_at.At(row, i)] = Quarter(random, 4);
   }
   std::vector<float> bias(static_cast<size_t>(p.groups * p.rows));
   for (float& b : bias) b = Quarter(random, 4);
@@ -149,10 +178,10 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
     const int64_t image = row / (p.groups * p.rows);
     const int64_t weight_row = row % (p.groups * p.rows);
     const int64_t group = weight_row / p.rows;
-    const float* xg = x.data() + image * a.x_image + group * a.x_group;
+    const int64_t x_plane = (image * p.groups + group) * p.channels;
     const float* wr = w.data() + weight_row * depth;
     for (int64_t i = 0; i < a.y_row; ++i) {
-      const int64_t at = row * a.y_row + i;
+      const int64_t at = y_at.At(row, i);
       if (i >= p.columns) {
         if (at < y.size() && !std::isnan(y[at])) return Fail("wrote behind a row of Y");
         continue;
@@ -161,9 +190,10 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
       for (int64_t k = 0; k < depth; ++k) {
         if (wr[k] == 0.0f) continue;
         const int64_t offset = p.direct ? i : TapOffset(p.window, p.transposed, i, k % taps);
-        if (offset >= 0) sum += static_cast<double>(wr[k]) * xg[k / taps * a.x_row + offset];
+        if (offset < 0) continue;
+        sum += static_cast<double>(wr[k]) * x[x_at.At(x_plane + k / taps, offset)];
       }
-      if (p.has_residual) sum += r[row * a.r_row + i];
+      if (p.has_residual) sum += r[r_at.At(row, i)];
       if (Matches(p.act, y[at], sum)) continue;
       char text[160];
       std::snprintf(text, sizeof(text), "row %lld, column %lld: got %.9g, want f(%.9g) = %.9g",
@@ -212,6 +242,9 @@ Problem SomeProblem(int number, int64_t columns, Random* random) {
   p.by_rows = random->Int(0, 1) == 1;
   p.fetches = random->Int(0, 1) == 1;
   p.by_blocks = random->Int(0, 1) == 1;
+  p.x_in_tiles = random->Int(0, 1) == 1;
+  p.r_in_tiles = random->Int(0, 1) == 1;
+  p.y_in_tiles = random->Int(0, 1) == 1;
   p.pair_rows = kCsr2Rows[random->Int(0, 3)];
   return p;
 }

@@ -22,8 +22,8 @@ void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, const float* x,
              SpmmTile* t, float* scratch) {
   for (int block = blocks.begin; block < blocks.end; ++block) {
     if (a.direct) {
-      t->x = x + static_cast<int64_t>(block) * m.block_depth * a.x_row;
-      t->x_row = a.x_row;
+      t->x_row = kHasTiledPlanes && a.x_in_tiles ? NV * Vec::kLanes : a.x_row;
+      t->x = x + static_cast<int64_t>(block) * m.block_depth * t->x_row;
     } else {
       FeedTile<NV, false>(a, m, block, tile, x, 0.0f, scratch);
       t->x = scratch;
@@ -71,16 +71,22 @@ SRT_INLINE void RunTile(const SpmmArgs& a, const PackedMatrix& m, int tile, Bloc
   t->partial = left < static_cast<int64_t>(vecs) * Vec::kLanes;
   const int tail = t->partial ? static_cast<int>(left - (vecs - 1) * Vec::kLanes) : Vec::kLanes;
   t->tail = FirstN(tail);
-  t->y = at.y + column;
-  t->r = at.r == nullptr ? nullptr : at.r + column;
+  const int64_t width = static_cast<int64_t>(vecs) * Vec::kLanes;
+  const bool y_in_tiles = kHasTiledPlanes && a.y_in_tiles;
+  const bool r_in_tiles = kHasTiledPlanes && a.r_in_tiles;
+  const bool x_in_tiles = kHasTiledPlanes && a.x_in_tiles;
+  t->y_row = y_in_tiles ? width : a.y_row;
+  t->r_row = r_in_tiles ? width : a.r_row;
+  t->y = at.y + column * (y_in_tiles ? m.rows : 1);
+  t->r = at.r == nullptr ? nullptr : at.r + column * (r_in_tiles ? m.rows : 1);
   // Scratch holds the sums of the item's rows, tile after tile if it computes them in turn.
   const int64_t rows = static_cast<int64_t>(t->panel_end - t->panel_begin) * m.panel_rows;
   const int64_t row_begin = static_cast<int64_t>(t->panel_begin) * m.panel_rows;
   t->sums = at.sums;
   if (m.blocks > 1) {
-    t->sums += (a.by_blocks ? rows * column : 0) - row_begin * vecs * Vec::kLanes;
+    t->sums += (a.by_blocks ? rows * column : 0) - row_begin * width;
   }
-  const float* x = at.x + (a.direct ? column : 0);
+  const float* x = at.x + (a.direct ? column * (x_in_tiles ? m.depth : 1) : 0);
   switch (vecs) {
 #define SRT_WIDTH(n)                                                                    \
   case n:                                                                               \
@@ -142,6 +148,8 @@ SRT_INLINE void RunStack(const SpmmArgs& a, const PackedMatrix& m, int tile, con
   t->partial = left < Vec::kLanes;
   t->tail = FirstN(left);
   t->y_vec = s.width;
+  t->y_row = a.y_row;
+  t->r_row = a.r_row;
   const int64_t offset = static_cast<int64_t>(place.row) * s.width + place.column;
   t->y = at.y + offset;
   t->r = at.r == nullptr ? nullptr : at.r + offset;
@@ -187,8 +195,6 @@ SRT_INLINE void RunSpmm(const void* args, void* const* io, int64_t begin, int64_
     t.panel_begin = bounds[split];
     t.panel_end = bounds[split + 1];
     if (t.panel_begin == t.panel_end) continue;  // few panels, unevenly filled
-    t.y_row = a.y_row;
-    t.r_row = a.r_row;
     t.bias = a.bias == nullptr ? nullptr : a.bias + static_cast<int64_t>(group) * m.rows;
     t.act = a.act;
     t.ahead = a.fetch_ahead;

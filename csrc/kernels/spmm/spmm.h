@@ -19,6 +19,10 @@
 // that exceed L2 are best read once: `by_blocks` computes a block's part of all tiles before it
 // goes on to the next block.
 //
+// Direct X, R and Y may lie in tiles instead of planes: an image's tiles of columns one after the
+// other, and in each the tile's columns of row after row, whole vectors. What a tile reads and
+// writes is one stretch of memory then.
+//
 // io: X, [R or nullptr], Y. Y must not overlap X; it may be R itself (same strides), not overlap it
 // otherwise. A work item is one (image, group, tile, row split), or, by_blocks, all tiles of one
 // (image, group, row split); items are independent. Direct rows
@@ -110,14 +114,16 @@ struct PackedMatrix {
   const uint32_t* run_offsets = nullptr;    // by taps: [blocks + 1], into runs
 };
 
-// Whether any kernel of this build knows stacks, of vectors of 8 lanes and more, and any4 and, of
-// bytes, csr4.
+// Whether any kernel of this build knows stacks, of vectors of 8 lanes and more, any4 and, of
+// bytes, csr4; and whether planes may lie in tiles.
 #if defined(SRT_ARM)
 constexpr bool kHasStacks = false;
 constexpr bool kHasAny4 = false;
+constexpr bool kHasTiledPlanes = false;
 #else
 constexpr bool kHasStacks = true;
 constexpr bool kHasAny4 = true;
+constexpr bool kHasTiledPlanes = true;
 #endif
 
 // Rows of the copy that the taps of a column of the kernel share.
@@ -141,6 +147,10 @@ struct SpmmArgs {
   bool fetch_x = false;        // X, read directly or by stacks, is larger than what stays in L2
   bool weights_by_fours = false;  // csr4: four are loaded together and broadcast from a register
   bool join_ends = false;         // of four rows whose last vector has one column
+  // Only where kHasTiledPlanes, and of one group.
+  bool x_in_tiles = false;
+  bool r_in_tiles = false;
+  bool y_in_tiles = false;
   TapTable taps;
   SpmmStack stack;
   // Strides in floats.

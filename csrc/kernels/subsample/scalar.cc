@@ -1,0 +1,5 @@
+// subsample in plain C++.
+#define SRT_ISA scalar
+#include "simd/vec_scalar.h"
+
+#include "kernels/subsample/generic.h"
