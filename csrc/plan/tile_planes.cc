@@ -14,8 +14,10 @@ namespace {
 // Fewer columns are one tile or two, which planes so small nearly are anyway.
 constexpr int64_t kMinTiledColumns = 100;
 
-// A layer takes tiles that it is predicted to be this much slower with than with its own.
+// A layer takes tiles that it is predicted to be this much slower with than with its own; to read
+// them it must, so no candidate that has none may be so close that measuring might choose it.
 constexpr double kAgreeable = 1.03;
+constexpr double kClose = 1.3;
 
 constexpr int kMaxTilings = 4;  // to choose from
 
@@ -43,8 +45,10 @@ bool SameTiles(const Tiling& a, const Tiling& b) {
 struct Prediction {
   double free_ns = 0.0;
   double tiled_ns = 0.0;  // 0: it cannot compute such tiles
+  double other_ns = 0.0;  // of the best that computes no tiles that a tensor may lie in; 0: none
   Tiling own;             // tiles == 0: none that a tensor may lie in
-  bool agrees() const { return tiled_ns > 0.0 && tiled_ns <= kAgreeable * free_ns; }
+  bool may_write() const { return tiled_ns > 0.0 && tiled_ns <= kAgreeable * free_ns; }
+  bool may_read() const { return may_write() && (other_ns == 0.0 || other_ns > kClose * tiled_ns); }
 };
 
 Status Predict(PlanBuilder* b, SpmmOperands o, const Tiling* tiling, Prediction* p) {
@@ -54,6 +58,9 @@ Status Predict(PlanBuilder* b, SpmmOperands o, const Tiling* tiling, Prediction*
   if (free.count() == 0) return Status::Ok();
   p->free_ns = free.CandidateOf(0).predicted_ns;
   if (free.HasTiles(0)) p->own = free.TilingOf(0);
+  for (int n = 0; n < free.count() && p->other_ns == 0.0; ++n) {
+    if (!free.HasTiles(n)) p->other_ns = free.CandidateOf(n).predicted_ns;
+  }
   if (tiling == nullptr) return Status::Ok();
   o.tiling = tiling;
   o.x_in_tiles = true;
@@ -109,7 +116,7 @@ Status PlanBuilder::AskReaders(uint32_t t, const Tiling& tiling, double* ns, boo
     Prediction p;
     SRT_RETURN_IF_ERROR(Predict(this, o, &tiling, &p));
     *ns += p.tiled_ns;
-    *agree = *agree && p.agrees();
+    *agree = *agree && p.may_read();
   }
   return Status::Ok();
 }
@@ -157,7 +164,7 @@ Status PlanBuilder::ChooseOutputTiling() {
     Prediction p;
     SRT_RETURN_IF_ERROR(Predict(this, self, &tilings[i], &p));
     double ns = p.tiled_ns;
-    bool agree = given != nullptr || p.agrees();
+    bool agree = given != nullptr || p.may_write();
     SRT_RETURN_IF_ERROR(AskReaders(y, tilings[i], &ns, &agree));
     if (!agree || (least != 0.0 && ns >= least)) continue;
     least = ns;
