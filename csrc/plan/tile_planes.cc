@@ -112,11 +112,19 @@ Status PlanBuilder::AskReaders(uint32_t t, const Tiling& tiling, double* ns, boo
     bool is_product = false;
     SRT_RETURN_IF_ERROR(OperandsOf(*this, graph.nodes[i], &o, &is_product));
     // What picks its columns apart reads any tiles.
-    if (IsSubsampled(o.window) && graph.nodes[i].Input(3) != t) continue;
+    const bool picks = IsSubsampled(o.window);
+    const uint32_t x = picks ? kNoTensor : graph.nodes[i].Input(0);
+    const uint32_t r = graph.nodes[i].Input(3);
+    if (picks && r != t) continue;
     Prediction p;
     SRT_RETURN_IF_ERROR(Predict(this, o, &tiling, &p));
     *ns += p.tiled_ns;
     *agree = *agree && p.may_read();
+    // X and R lie in the same tiles.
+    for (const uint32_t other : {x, r}) {
+      const Tiling* has = other == t ? nullptr : TilingOf(other);
+      *agree = *agree && (has == nullptr || SameTiles(*has, tiling));
+    }
   }
   return Status::Ok();
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import random
 
 import pytest
 
@@ -94,3 +95,59 @@ def test_sequences_lie_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     check(case, ENGINES)
     monkeypatch.setenv("SPARSERT_FORMAT", "csr")
     assert tiled(case) == (1 if KNOWS_TILES else 0)
+
+
+# Densities and channels decide which tiles a layer takes by itself: those of X and R may differ.
+@pytest.mark.parametrize("seed", range(60))
+def test_layers_that_would_take_other_tiles(seed: int) -> None:
+    choose = random.Random(seed)
+    a, b, c, d = (choose.choice([8, 16, 24, 48, 64, 96, 128]) for _ in range(4))
+    shapes = {"w1": (b, a), "w2": (c, a), "w3": (c, b), "w4": (d, c)}
+    constants = {
+        name: random_weights(
+            *shape, 1, 1, sparsity=choose.choice([0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
+        )
+        for name, shape in shapes.items()
+    }
+    constants["w0"] = random_weights(a, 3, 3, 3, sparsity=0.5)
+    nodes = ["n = Conv<pads=[1,1,1,1]>(x, w0)", "a = Conv(n, w1)", "b = Conv(n, w2)",
+             "c = Conv(a, w3)", "d = Add(c, b)", "y = Conv(d, w4)"]  # fmt: skip
+    inputs = {"x": [1, 3, choose.randint(10, 40), choose.randint(10, 60)]}
+    check(Case(f"tiles {seed}", nodes, inputs, constants, tolerance=NETWORK), ENGINES)
+
+
+# 1 x 1, 3 x 3 and strided layers, sums and activations that read one of the last three tensors.
+@pytest.mark.parametrize("seed", range(40))
+def test_random_networks(seed: int) -> None:
+    choose = random.Random(seed)
+    channels = [choose.choice([3, 8, 17, 24, 40, 64, 130]) for _ in range(3)]
+    constants = {"w0": random_weights(channels[0], 3, 3, 3)}
+    nodes = ["t0 = Conv<pads=[1,1,1,1]>(x, w0)"]
+    height, width = choose.randint(3, 40), choose.randint(3, 60)
+    tensors = [(channels[0], height, width)]
+    for t in range(1, choose.randint(4, 12)):
+        source = choose.randrange(max(0, t - 3), t)
+        from_, rows, columns = tensors[source]
+        to = choose.choice(channels)
+        kind = choose.choice(["1x1", "1x1", "1x1", "3x3", "strided", "sum", "relu"])
+        if kind == "sum":
+            same = [i for i, shape in enumerate(tensors) if shape == tensors[source]]
+            nodes.append(f"t{t} = Add(t{source}, t{choose.choice(same)})")
+            to = from_
+        elif kind == "relu":
+            nodes.append(f"t{t} = Relu(t{source})")
+            to = from_
+        else:
+            size = 3 if kind == "3x3" else 1
+            down, across = choose.choice([(2, 2), (1, 2), (2, 1), (3, 2)])
+            attributes = "<pads=[1,1,1,1]>" if kind == "3x3" else ""
+            if kind == "strided":
+                attributes = f"<strides=[{down},{across}]>"
+                rows, columns = -(-rows // down), -(-columns // across)
+            sparsity = choose.choice([0, 0.5, 0.8, 0.9, 0.95])
+            constants[f"w{t}"] = random_weights(to, from_, size, size, sparsity=sparsity)
+            nodes.append(f"t{t} = Conv{attributes}(t{source}, w{t})")
+        tensors.append((to, rows, columns))
+    nodes.append(f"y = Identity(t{len(tensors) - 1})")
+    inputs = {"x": [choose.choice([1, 1, 2, 5]), 3, height, width]}
+    check(Case(f"random {seed}", nodes, inputs, constants, tolerance=NETWORK), ENGINES)
