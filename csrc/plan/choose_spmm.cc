@@ -218,7 +218,7 @@ int RankSpmm(const MatrixStats& stats, const SpmmProblem& problem, Isa isa, int 
       tiles = problem.threads;
     }
     const int32_t uneven = tiles % problem.threads;
-    const bool by_rows = problem.direct && !problem.in_tiles && SharedByPlanes(problem.columns);
+    const bool by_rows = problem.direct && !problem.may_tile && SharedByPlanes(problem.columns);
     if (!by_rows && problem.batch * stats.groups % problem.threads != 0 && tiles > 1 &&
         uneven != 0) {
       SetTiles(tiles + problem.threads - uneven, &choice.tiling);

@@ -28,7 +28,7 @@ struct SpmmProblem {
   int64_t batch = 1;
   int threads = 1;
   bool direct = false;
-  bool in_tiles = false;           // X or Y may lie in tiles: threads share these
+  bool may_tile = false;           // X or Y might lie in tiles: threads share these
   const Tiling* tiling = nullptr;  // the tiles of X, R or Y; nullptr: any
   bool needs_tiling = false;       // X or R lies so: nothing but these will do
   bool bytes = false;              // qspmm instead of spmm

@@ -23,7 +23,7 @@ bool IsSubsampled(const Window& w) {
     }
     strided = strided || w.stride[d] > 1;
   }
-  return strided;
+  return strided && w.in[0] * w.in[1] <= INT32_MAX;
 }
 
 bool GainsByPhases(const Window& w) {

@@ -146,7 +146,10 @@ Status LowerConv(PlanBuilder* b) {
   o.act = FusedActivation(node);
   b->PlaceTiles(&o);
   if (!transposed) {
-    if (kHasTiledPlanes && IsSubsampled(window) && b->ref(x).kind == IoRef::kArena) {
+    // Pieces are read whole vectors at a time, too; planes in tiles always are padded.
+    const int64_t plane_in = window.in[0] * window.in[1];
+    const bool padded = px.plane >= (plane_in + 15) / 16 * 16 && b->ref(x).kind == IoRef::kArena;
+    if (kHasTiledPlanes && IsSubsampled(window) && padded) {
       SRT_RETURN_IF_ERROR(SubsampleColumns(b, channels_in, b->TilingOf(x), &o));
     } else if (GainsByPhases(window)) {
       SRT_RETURN_IF_ERROR(AddPhases(b, channels_in, &o));

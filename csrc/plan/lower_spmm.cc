@@ -261,7 +261,7 @@ Status SpmmLayer::Rank() {
   problem.batch = o_.batch;
   problem.threads = b_->options.threads;
   problem.direct = o_.may_be_direct;
-  problem.in_tiles = o_.may_tile;
+  problem.may_tile = o_.may_tile;
   problem.tiling = o_.tiling;
   problem.needs_tiling = o_.x_in_tiles || o_.r_in_tiles;
   problem.feed_cost = FeedCost(o_.window, o_.key.by_transposed_taps(), o_.phased);
@@ -355,9 +355,7 @@ Status SpmmLayer::Lower(int n) {
   SRT_RETURN_IF_ERROR(b_->AddStep(choice.kernel.kernel, whole, {io, 4}, SpmmItems(*args),
                                   ScratchOf(choice, whole), choice.predicted_ns));
   if (y_in_tiles_) b_->TileOutput();
-  if (o_.quantised != nullptr || o_.x_in_tiles || o_.r_in_tiles || y_in_tiles_) {
-    return Status::Ok();
-  }
+  if (o_.quantised != nullptr) return Status::Ok();
   PlaneStep step;
   step.squares = SpmmHasSquares(choice.kernel.format);
   step.product = args;

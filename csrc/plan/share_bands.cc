@@ -118,6 +118,7 @@ const char* PlanBuilder::WhyNoTurns(const PlaneStep& s) const {
   const SpmmArgs& m = *s.product;
   if (s.squares) return "squares for AMX";
   if (m.batch != 1) return kBatch;
+  if (m.x_in_tiles || m.r_in_tiles || m.y_in_tiles) return "tensors in tiles";
   if (!m.direct || m.groups != 1 || m.columns != s.height * s.width) return "";
   return m.splits == 1 && !m.by_blocks ? nullptr : "its weights' rows are split";
 }

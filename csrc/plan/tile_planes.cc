@@ -41,7 +41,7 @@ bool SameTiles(const Tiling& a, const Tiling& b) {
   return a.lanes == b.lanes && a.vecs == b.vecs && a.tiles == b.tiles;
 }
 
-// Predicted times of a convolution with its own tiles, which are `tiling`, and with those given.
+// Predicted times of a convolution with its own tiles and with those given.
 struct Prediction {
   double free_ns = 0.0;
   double tiled_ns = 0.0;  // 0: it cannot compute such tiles
@@ -67,6 +67,16 @@ Status Predict(PlanBuilder* b, SpmmOperands o, const Tiling* tiling, Prediction*
   SpmmLayer tiled(b, o);
   SRT_RETURN_IF_ERROR(tiled.Rank());
   if (tiled.count() > 0) p->tiled_ns = tiled.CandidateOf(0).predicted_ns;
+  return Status::Ok();
+}
+
+// OperandsOf() a node that needs the tiles of `t` to be its own. False: it does not read `t`, or
+// picks its columns apart, whatever the tiles.
+Status ReaderOf(const PlanBuilder& b, const Node& n, uint32_t t, SpmmOperands* o, bool* reads) {
+  *reads = n.Input(0) == t || n.Input(3) == t;
+  if (!*reads) return Status::Ok();
+  SRT_RETURN_IF_ERROR(OperandsOf(b, n, o, reads));
+  *reads = *reads && (n.Input(3) == t || !IsSubsampled(o->window));
   return Status::Ok();
 }
 
@@ -105,23 +115,17 @@ Status PlanBuilder::FindTileable() {
 
 Status PlanBuilder::AskReaders(uint32_t t, const Tiling& tiling, double* ns, bool* agree) {
   for (uint32_t i = node_index + 1; i <= last_use_[t]; ++i) {
-    bool reads = false;
-    for (uint32_t input : graph.nodes[i].inputs) reads |= input == t;
-    if (!reads) continue;
+    const Node& n = graph.nodes[i];
     SpmmOperands o;
-    bool is_product = false;
-    SRT_RETURN_IF_ERROR(OperandsOf(*this, graph.nodes[i], &o, &is_product));
-    // What picks its columns apart reads any tiles.
-    const bool picks = IsSubsampled(o.window);
-    const uint32_t x = picks ? kNoTensor : graph.nodes[i].Input(0);
-    const uint32_t r = graph.nodes[i].Input(3);
-    if (picks && r != t) continue;
+    bool reads = false;
+    SRT_RETURN_IF_ERROR(ReaderOf(*this, n, t, &o, &reads));
+    if (!reads) continue;
     Prediction p;
     SRT_RETURN_IF_ERROR(Predict(this, o, &tiling, &p));
     *ns += p.tiled_ns;
     *agree = *agree && p.may_read();
     // X and R lie in the same tiles.
-    for (const uint32_t other : {x, r}) {
+    for (const uint32_t other : {IsSubsampled(o.window) ? kNoTensor : n.Input(0), n.Input(3)}) {
       const Tiling* has = other == t ? nullptr : TilingOf(other);
       *agree = *agree && (has == nullptr || SameTiles(*has, tiling));
     }
@@ -156,13 +160,10 @@ Status PlanBuilder::ChooseOutputTiling() {
     if (p.own.tiles == 0) return Status::Ok();  // its step will write planes
     add(p.own);
     for (uint32_t i = node_index + 1; i <= last_use_[y]; ++i) {
-      const Node& n = graph.nodes[i];
-      bool reads = false;
-      for (uint32_t input : n.inputs) reads |= input == y;
-      if (!reads) continue;
       SpmmOperands o;
-      SRT_RETURN_IF_ERROR(OperandsOf(*this, n, &o, &is_one));
-      if (IsSubsampled(o.window) && n.Input(3) != y) continue;
+      bool reads = false;
+      SRT_RETURN_IF_ERROR(ReaderOf(*this, graph.nodes[i], y, &o, &reads));
+      if (!reads) continue;
       SRT_RETURN_IF_ERROR(Predict(this, o, nullptr, &p));
       if (p.own.tiles != 0) add(p.own);
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import random
 
+import numpy as np
 import pytest
 
 import sparsert
@@ -81,6 +82,24 @@ def test_how_many_lie_in_tiles(name: str, format_: str, monkeypatch: pytest.Monk
     check(case, ENGINES)
     if format_ == "csr":
         assert tiled(case) == (GRAPHS[name][1] if KNOWS_TILES else 0)
+
+
+# Planes that a Reshape leaves without padding, of fewer floats than a piece is picked from.
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (2, 2), (3, 5), (5, 7)])
+def test_strided_layers_of_planes_without_padding(height: int, width: int) -> None:
+    nodes = ["s = Abs(x)", "n = Reshape(s, shape)", f"y = {EVEN}(n, wide)"]
+    constants = {"wide": WEIGHTS["wide"], "shape": np.array([1, 24, height, width])}
+    case = Case("plain", nodes, {"x": [24, height * width]}, constants, tolerance=NETWORK)
+    check(case, ENGINES)
+
+
+def test_layers_in_tiles_take_no_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not KNOWS_TILES:
+        pytest.skip("tensors lie in planes")
+    monkeypatch.setenv("SPARSERT_FORMAT", "csr")
+    rows = sparsert.load(make("chain", GRAPHS["chain"][0]).proto, threads=1, tune=False)
+    reasons = [row["reason"] for row in rows.explain().to_dict()["rows"]]
+    assert any("no turns with the layer before: tensors in tiles" in reason for reason in reasons)
 
 
 def test_small_planes_stay_planes(monkeypatch: pytest.MonkeyPatch) -> None:
