@@ -14,6 +14,17 @@ namespace {
 // Planes of more columns are cut into bands for the threads; smaller ones they share by planes.
 constexpr int64_t kBandColumns = 1024;
 
+// Whether rows of the input are read one by one: by several rows of the output each, as successive
+// columns or every second one.
+bool ReadsRows(const Window& w) {
+  constexpr int64_t kMinRows = 4;
+  const bool dense = w.stride[0] == 1 && w.stride[1] == 1;
+  const bool halved =
+      w.stride[0] == 2 && w.stride[1] == 2 && w.dilation[0] == 1 && w.dilation[1] == 1;
+  const bool small = w.kernel[0] == w.kernel[1] && w.kernel[0] <= 5;
+  return (dense || halved) && (small || w.out[0] >= kMinRows);
+}
+
 Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) {
   const Node& node = *b->node;
   const uint32_t x = node.Input(0);
@@ -35,13 +46,14 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
   const Tiling tiling = MakeTiling(args->columns, lanes, kDwconvMaxVecs, kDwconvMaxVecs);
   args->tiles = tiling.tiles;
   args->vecs = tiling.vecs;
-  const bool by_rows = window.kernel[0] == window.kernel[1] &&
-                       (window.kernel[0] == 3 || window.kernel[0] == 5) &&
-                       window.stride[0] == window.stride[1] && window.stride[0] <= 2 &&
-                       window.dilation[0] == 1 && window.dilation[1] == 1;
-  if (by_rows) {
-    args->row_kernel = static_cast<int32_t>(window.kernel[0]);
-    args->row_stride = static_cast<int32_t>(window.stride[0]);
+  args->by_rows = ReadsRows(window);
+  if (args->by_rows) {
+    args->kernel_h = window.kernel[0];
+    args->kernel_w = window.kernel[1];
+    args->stride_h = window.stride[0];
+    args->stride_w = window.stride[1];
+    args->dilation_h = window.dilation[0];
+    args->dilation_w = window.dilation[1];
     PlaceWindow(window, args);
     if (args->batch < b->options.threads && args->columns > kBandColumns) {
       args->bands = static_cast<int32_t>(std::min<int64_t>(b->options.threads, args->out_h));

@@ -37,12 +37,13 @@ int64_t Channels(const PlaneStep& s) {
 // The input rows that a step reads for its output rows [begin, end).
 int64_t ReadBegin(const PlaneStep& s, int64_t begin) {
   const DwconvArgs* d = s.depthwise;
-  return d == nullptr ? begin : std::max<int64_t>(0, begin * d->row_stride - d->pad_h);
+  return d == nullptr ? begin : std::max<int64_t>(0, begin * d->stride_h - d->pad_h);
 }
 int64_t ReadEnd(const PlaneStep& s, int64_t end) {
   const DwconvArgs* d = s.depthwise;
   if (d == nullptr) return end;
-  return std::min(d->in_h, (end - 1) * d->row_stride - d->pad_h + d->row_kernel);
+  const int64_t reach = (d->kernel_h - 1) * d->dilation_h + 1;
+  return std::min(d->in_h, (end - 1) * d->stride_h - d->pad_h + reach);
 }
 
 // Successive steps, and how many rows of the last one's output are a band.
@@ -112,7 +113,7 @@ Status PlanBuilder::NotePlaneStep(PlaneStep step) {
 const char* PlanBuilder::WhyNoTurns(const PlaneStep& s) const {
   constexpr const char* kBatch = "a batch";
   if (s.depthwise != nullptr) {
-    if (s.depthwise->row_kernel == 0) return "its window is not read row by row";
+    if (!s.depthwise->by_rows) return "its window is not read row by row";
     return s.depthwise->batch == 1 ? nullptr : kBatch;
   }
   const SpmmArgs& m = *s.product;
@@ -208,7 +209,7 @@ Status PlanBuilder::TakeTurns(const PlaneStep* steps, int count, int64_t rows,
         DwconvArgs* d = nullptr;
         SRT_RETURN_IF_ERROR(NewArgs(&d));
         *d = *steps[k].depthwise;
-        d->pad_h += row_in - begin * d->row_stride;
+        d->pad_h += row_in - begin * d->stride_h;
         d->in_h -= row_in;
         d->out_h = end - begin;
         d->columns = d->out_h * width;

@@ -10,6 +10,7 @@ from onnx_ir.passes import common
 
 from sparsert.kernels.custom_ops import CustomCall, Spec, find_custom_op
 from sparsert.kernels.custom_ops import Dim as RunDim
+from sparsert.passes.fold_constants import evaluator
 from sparsert.passes.foreign_types import type_foreign_values
 from sparsert.passes.graph_tools import (
     SPARSERT,
@@ -31,6 +32,12 @@ _UNARY = frozenset(
 _BINARY = frozenset(
     "Add Sub Mul Div Pow Min Max Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor".split()
 )
+# What exporters compute sizes with, also in floats: paddings of TensorFlow's SAME, for one.
+_ARITHMETIC = _BINARY | frozenset(
+    "Cast Floor Ceil Round Neg Abs Relu Clip Mod Not Where Concat Reshape Transpose Slice Gather "
+    "Squeeze Unsqueeze ConstantOfShape Range Expand Identity ReduceProd ReduceSum".split()
+)
+_MAX_NUMBERS = 64
 
 
 def run(model: ir.Model) -> None:
@@ -116,13 +123,16 @@ def _refine(graph: ir.Graph) -> None:
     values = SymbolicValues(table)
     # What a symbol that onnx made up turns out to be; values that follow have the same symbol.
     resolved: dict[str, Dim] = {}
+    sizes: set[ir.Value] = set()
     for node in graph:
         if node.domain not in ("", SPARSERT) or not node.outputs:
             continue
         for output in node.outputs:
             _substitute(output, resolved)
         values.visit(node)
-        _fold(node, values)
+        folded = _fold(node, values) or _fold_numbers(node, sizes)
+        if folded is not None:
+            sizes.add(folded)
         known = _infer(node, table, values)
         shape = node.outputs[0].shape
         if known is None:
@@ -155,19 +165,54 @@ def _substitute(value: ir.Value, resolved: dict[str, Dim]) -> None:
         )
 
 
-def _fold(node: ir.Node, values: SymbolicValues) -> None:
+def _fold(node: ir.Node, values: SymbolicValues) -> ir.Value | None:
     """Makes a constant of the output of shape arithmetic that holds numbers alone."""
     output, elements = node.outputs[0], values.get(node.outputs[0])
     if elements is None or any(not isinstance(element, int) for element in elements):
-        return
+        return None
     if output.shape is None or output.dtype is None or output.is_graph_output():
-        return
+        return None
     if len(output.shape) > 1 or (len(output.shape) == 0 and len(elements) != 1):
-        return
+        return None
     array = np.array(elements, dtype=output.dtype.numpy()).reshape([-1] * len(output.shape))
+    return _replace(output, array)
+
+
+def _fold_numbers(node: ir.Node, sizes: set[ir.Value]) -> ir.Value | None:
+    """Evaluates a node on numbers that follow from sizes, of any type and rank.
+
+    Sizes behind a Pad are known only when its paddings are, so this cannot wait for fold_constants.
+    """
+    output = node.outputs[0]
+    if node.domain != "" or node.op_type not in _ARITHMETIC or not sizes.intersection(node.inputs):
+        return None
+    if output.is_graph_output() or len(node.outputs) > 1:
+        return None
+    arrays = [None if v is None else constant_array(v, _MAX_NUMBERS) for v in node.inputs]
+    if any(v is not None and a is None for v, a in zip(node.inputs, arrays, strict=True)):
+        return None
     graph = node.graph
     assert isinstance(graph, ir.Graph)
-    output.replace_all_uses_with(add_initializer(graph, f"{output.name}_known", array))
+    evaluate = evaluator(node, graph.opset_imports[""])
+    if evaluate is None:
+        return None
+    try:
+        array = np.asarray(evaluate(*arrays))
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):
+        return None  # what is wrong with the node is said where it is lowered
+    if array.size > _MAX_NUMBERS or (output.dtype and output.dtype.numpy() != array.dtype):
+        return None
+    return _replace(output, array)
+
+
+def _replace(value: ir.Value, array: np.ndarray) -> ir.Value:
+    assert value.name is not None
+    node = value.producer()
+    assert node is not None
+    assert isinstance(node.graph, ir.Graph)
+    known = add_initializer(node.graph, f"{value.name}_known", array)
+    value.replace_all_uses_with(known)
+    return known
 
 
 def _unresolved(dim: int | ir.SymbolicDim) -> bool:

@@ -61,7 +61,7 @@ _FOLDED = (
     | frozenset({"ReduceProd", "ReduceSum", "ReduceMin", "ReduceMax", "Range", "ConstantOfShape"})
     | COMPARISONS
     | frozenset("Mod BitwiseAnd BitwiseOr BitwiseXor Where".split())
-    | frozenset("Floor Ceil Round Neg Abs Sign Relu Sqrt Exp Log Reciprocal".split())
+    | frozenset("Floor Ceil Round Neg Abs Sign Relu Clip Sqrt Exp Log Reciprocal".split())
 )
 INTEGERS = frozenset(
     {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsert.errors import unknown_level
+from sparsert.errors import BackendError, unknown_level
 from sparsert.kernels.custom_ops import find_custom_op
 from sparsert.runtime.custom_segment import CustomSegment
 from sparsert.runtime.table import Table
@@ -205,22 +205,22 @@ class HybridBackend(WithoutLevels):
         rows: list[tuple[Any, ...]] = []
         records: list[dict[str, Any]] = []
         notes = []
-        for index, (reason, _, _, engine) in enumerate(self._parts):
-            if reason is None:
-                table = engine.explain()
-                rows += [tuple(row) for row in table.rows]
-                records += table.records
-                notes += [note for note in table.notes if note not in notes]
-                continue
-            rows.append((f"(part {index})", "fallback", *[""] * 6, engine.engine, "", reason))
-            records.append(
-                {
-                    "name": f"(part {index})",
-                    "op": "fallback",
-                    "kernel": engine.engine,
-                    "reason": reason,
-                }
-            )
+        for index, (why_foreign, _, _, engine) in enumerate(self._parts):
+            if why_foreign is not None:
+                op, kernel, reason = "fallback", engine.engine, why_foreign
+            else:
+                try:
+                    table = engine.explain()
+                except BackendError as error:  # another part's outputs tell its sizes
+                    op, kernel, reason = "native", "native", str(error)
+                else:
+                    rows += [tuple(row) for row in table.rows]
+                    records += table.records
+                    notes += [note for note in table.notes if note not in notes]
+                    continue
+            name = f"(part {index})"
+            rows.append((name, op, *[""] * 6, kernel, "", reason))
+            records.append({"name": name, "op": op, "kernel": kernel, "reason": reason})
         title = f"{self._label}: how each layer runs"
         return Table(title, EXPLAIN_COLUMNS, rows, notes, records=records)
 

@@ -438,9 +438,18 @@ class NativeBackend:
             raise errors.BackendError(
                 f"{self._label}: how it runs depends on the values of {names}: run it first"
             )
-        return self._plan(
-            [[d if isinstance(d, int) else 1 for d in spec.shape or ()] for spec in self.inputs]
-        )
+        shapes = [
+            [d if isinstance(d, int) else 1 for d in spec.shape or ()] for spec in self.inputs
+        ]
+        try:
+            return self._plan(shapes)
+        except errors.ShapeError as error:
+            if all(isinstance(d, int) for spec in self.inputs for d in spec.shape or ("rank",)):
+                raise
+            raise errors.BackendError(
+                f"{self._label}: how it runs depends on the sizes of its inputs, and 1 for each "
+                f"that the model leaves open is too small: run it first"
+            ) from error
 
     def _run_plan(self, plan: Any, arrays: list[np.ndarray], timed: bool = False) -> Any:
         try:

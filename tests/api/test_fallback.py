@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 import sparsert
-from sparsert.errors import UnsupportedOpError
+from sparsert.errors import BackendError, UnsupportedOpError
 from tests.api.models import expected, image, small_cnn, with_fallback
 from tests.suite.harness import ISAS, SUM, assert_close, build, make_session, random_weights
 
@@ -163,3 +163,23 @@ def test_an_op_that_nothing_can_run() -> None:
         load_quietly(proto)
     with pytest.raises(UnsupportedOpError, match="Frobnicate"):
         sparsert.load(proto, strict=True)
+
+
+WINDOW = {"w": np.ones((4, 3, 3, 3), np.float32)}
+
+
+def test_explain_before_a_run_asks_for_one_where_sizes_are_open() -> None:
+    model = sparsert.load(build(["y = Conv(x, w)"], {"x": (1, 3, "h", "k")}, WINDOW), tune=False)
+    with pytest.raises(BackendError, match="run it first"):
+        model.explain()
+    model(image(1, 3, 8, 8))
+    assert [row["op"] for row in model.explain().records] == ["Conv"]
+
+
+def test_explain_before_a_run_says_which_part_asks_for_one() -> None:
+    nodes = ["d = Det(m)", "s = Mul(x, d)", "y = Conv(s, w)"]
+    model = load_quietly(build(nodes, {"x": (1, 3, "h", "k"), "m": (2, 2)}, WINDOW), tune=False)
+    assert [row["op"] for row in model.explain().records] == ["fallback", "native"]
+    assert "run it first" in str(model.explain())
+    model.run(None, {"x": image(1, 3, 8, 8), "m": np.eye(2, dtype=np.float32)})
+    assert "Conv" in [row["op"] for row in model.explain().records]

@@ -69,20 +69,21 @@ void TestSpmv(const Kernel& kernel, SpmvFormat format, int lanes, int64_t rows, 
   }
 }
 
-// A window that the kernel may walk row by row.
-Window RowWindow(int number, Random* random) {
+// A window that the kernel may walk row by row: square of 3 or 5, or any.
+Window RowWindow(int number, bool is_small, Random* random) {
+  static const int64_t kSizes[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 17, 31};
   static const int64_t kWidths[] = {1,  2,  3,  5,  7,  8,  9,  12, 14, 15, 16, 17,
                                     23, 28, 31, 32, 33, 34, 40, 56, 64, 65, 100};
   for (;;) {
     Window w;
     w.spatial_rank = 2;
-    const int64_t kernel = number % 2 == 0 ? 3 : 5;
     const int64_t stride = number / 2 % 2 + 1;
     for (int d = 0; d < 2; ++d) {
       w.in[d] = d == 0 ? random->Int(1, 20) : kWidths[number / 4 % 23];
-      w.kernel[d] = kernel;
+      w.kernel[d] = is_small ? 3 + number % 2 * 2 : kSizes[random->Int(0, 13)];
       w.stride[d] = stride;
-      w.dilation[d] = 1;
+      w.dilation[d] = is_small || stride > 1 || random->Int(0, 2) > 0 ? 1 : random->Int(1, 5);
+      const int64_t kernel = (w.kernel[d] - 1) * w.dilation[d] + 1;
       const int64_t most = random->Int(0, 9) == 0 ? 40 : 3;
       w.pad_begin[d] = random->Int(0, most);
       const int64_t reach = w.in[d] + w.pad_begin[d] + random->Int(0, most) - kernel;
@@ -92,10 +93,13 @@ Window RowWindow(int number, Random* random) {
   }
 }
 
-void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Random* random) {
+enum class Walk { kTaps, kSmallRows, kRows };
+
+void TestDwconv(const Kernel& kernel, int lanes, Walk walk, int number, Random* random) {
   static const int64_t kWidths[] = {1, 2, 5, 7, 15, 16, 17, 31, 33, 49, 64, 65, 100};
-  const Window w =
-      by_rows ? RowWindow(number, random) : RandomWindow(random, false, kWidths[number % 13]);
+  const bool by_rows = walk != Walk::kTaps;
+  const Window w = by_rows ? RowWindow(number, walk == Walk::kSmallRows, random)
+                           : RandomWindow(random, false, kWidths[number % 13]);
   const int64_t taps = w.kernel[0] * w.kernel[1];
   const int64_t plane = w.in[0] * w.in[1];
   DwconvArgs a;
@@ -109,8 +113,13 @@ void TestDwconv(const Kernel& kernel, int lanes, bool by_rows, int number, Rando
   a.vecs = tiling.vecs;
   Bump bump(DefaultAllocator());
   if (by_rows) {
-    a.row_kernel = static_cast<int32_t>(w.kernel[0]);
-    a.row_stride = static_cast<int32_t>(w.stride[0]);
+    a.by_rows = true;
+    a.kernel_h = w.kernel[0];
+    a.kernel_w = w.kernel[1];
+    a.stride_h = w.stride[0];
+    a.stride_w = w.stride[1];
+    a.dilation_h = w.dilation[0];
+    a.dilation_w = w.dilation[1];
     a.bands = static_cast<int32_t>(random->Int(1, w.out[0] < 3 ? w.out[0] : 3));
     a.pad_h = w.pad_begin[0];
     a.pad_w = w.pad_begin[1];
@@ -230,10 +239,11 @@ int main() {
     const bool found = SelectDwconv(isa, &kernel, &lanes);
     Expect(found && kernel.isa == isa, "depthwise has a kernel on every ISA");
     for (int number = 0; found && number < 400; ++number) {
-      TestDwconv(kernel, lanes, false, number, &random);
+      TestDwconv(kernel, lanes, Walk::kTaps, number, &random);
     }
     for (int number = 0; found && number < 1200; ++number) {
-      TestDwconv(kernel, lanes, true, number, &random);
+      TestDwconv(kernel, lanes, Walk::kSmallRows, number, &random);
+      TestDwconv(kernel, lanes, Walk::kRows, number, &random);
     }
   }
   return Finish("spmv_dwconv_test");

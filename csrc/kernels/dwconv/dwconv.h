@@ -28,10 +28,11 @@ struct DwconvArgs {
   int64_t x_image = 0, x_plane = 0;
   int64_t r_image = 0, r_plane = 0;
   int64_t y_image = 0, y_plane = 0;
-  // Row by row (square kernel of 3 or 5, stride 1 or 2, no dilation) when row_kernel is not 0; else
-  // through the tap table.
-  int32_t row_kernel = 0;
-  int32_t row_stride = 1;
+  // Row by row: strides of 1, or of 2 without dilation; else through the tap table.
+  bool by_rows = false;
+  int64_t kernel_h = 1, kernel_w = 1;
+  int64_t stride_h = 1, stride_w = 1;
+  int64_t dilation_h = 1, dilation_w = 1;
   // Row by row, a plane may be cut into bands: threads then stay in the columns of the planes which
   // they also own in the convolutions around.
   int32_t bands = 1;

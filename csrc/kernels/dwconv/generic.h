@@ -3,6 +3,7 @@
 
 #include "kernels/dwconv/dwconv.h"
 #include "kernels/dwconv/rows.h"
+#include "kernels/dwconv/windows.h"
 #include "kernels/spmm/load_tap.h"
 #include "kernels/spmm/tile.h"
 
@@ -35,36 +36,66 @@ void DwconvTile(const DwconvArgs& a, int tile, const float* x, const float* w, c
   EndRow<NV>(t, 0, acc);
 }
 
-template <int K, int S>
-void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end) {
-  const ColumnVecs<K, S> vecs(a, io[1] == io[2]);
+// Calls rows(channel, plane, range of output rows) for each work item.
+template <typename Rows>
+SRT_INLINE void DwconvPlanes(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end,
+                             const Rows& rows) {
+  const int64_t taps = a.kernel_h * a.kernel_w;
   for (int64_t item = begin; item < end;) {
     const int64_t image = item / a.channels / a.bands;
     const int64_t band = item / a.channels % a.bands;
     const int64_t first = item % a.channels;
     const int64_t last = first + end - item < a.channels ? first + end - item : a.channels;
     item += last - first;
-    const RowRange rows = {band * a.out_h / a.bands, (band + 1) * a.out_h / a.bands};
+    const RowRange range = {band * a.out_h / a.bands, (band + 1) * a.out_h / a.bands};
     DwconvPlane plane;
     plane.x =
         static_cast<const float*>(io[0]) + image * a.x_image + first / a.multiplier * a.x_plane;
-    plane.w = a.weights + first * K * K;
+    plane.w = a.weights + first * taps;
     plane.r = io[1] == nullptr
                   ? nullptr
                   : static_cast<const float*>(io[1]) + image * a.r_image + first * a.r_plane;
     plane.y = static_cast<float*>(io[2]) + image * a.y_image + first * a.y_plane;
     int64_t sharing = first % a.multiplier;  // which of the channels that read this input
     for (int64_t channel = first; channel < last; ++channel) {
-      DwconvPlaneRows<K, S>(a, rows, vecs, plane, a.bias == nullptr ? 0.0f : a.bias[channel]);
+      rows(plane, range, a.bias == nullptr ? 0.0f : a.bias[channel]);
       if (++sharing == a.multiplier) {
         sharing = 0;
         plane.x += a.x_plane;
       }
-      plane.w += K * K;
+      plane.w += taps;
       if (plane.r != nullptr) plane.r += a.r_plane;
       plane.y += a.y_plane;
     }
   }
+}
+
+template <int K, int S>
+void DwconvRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end) {
+  const ColumnVecs<K, S> vecs(a, io[1] == io[2]);
+  DwconvPlanes(a, io, begin, end, [&](const DwconvPlane& plane, RowRange range, float bias) {
+    DwconvPlaneRows<K, S>(a, range, vecs, plane, bias);
+  });
+}
+
+template <int S>
+void DwconvWindows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end) {
+  const bool in_place = io[1] == io[2];
+  DwconvPlanes(a, io, begin, end, [&](const DwconvPlane& plane, RowRange range, float bias) {
+    WindowRows<S>(a, range, in_place, plane, bias);
+  });
+}
+
+void DwconvByRows(const DwconvArgs& a, void* const* io, int64_t begin, int64_t end) {
+  const bool dense = a.stride_w == 1;
+  const bool square = a.kernel_h == a.kernel_w && a.dilation_h == 1 && a.dilation_w == 1;
+  if (square && a.kernel_h == 3) {
+    return dense ? DwconvRows<3, 1>(a, io, begin, end) : DwconvRows<3, 2>(a, io, begin, end);
+  }
+  if (square && a.kernel_h == 5) {
+    return dense ? DwconvRows<5, 1>(a, io, begin, end) : DwconvRows<5, 2>(a, io, begin, end);
+  }
+  return dense ? DwconvWindows<1>(a, io, begin, end) : DwconvWindows<2>(a, io, begin, end);
 }
 
 }  // namespace
@@ -73,14 +104,7 @@ void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, 
 void DwconvDense(const void* args, void* const* io, int64_t begin, int64_t end, void*) {
   const DenormalsAreZero guard;
   const DwconvArgs& a = *static_cast<const DwconvArgs*>(args);
-  if (a.row_kernel != 0) {
-    if (a.row_kernel == 3) {
-      return a.row_stride == 1 ? DwconvRows<3, 1>(a, io, begin, end)
-                               : DwconvRows<3, 2>(a, io, begin, end);
-    }
-    return a.row_stride == 1 ? DwconvRows<5, 1>(a, io, begin, end)
-                             : DwconvRows<5, 2>(a, io, begin, end);
-  }
+  if (a.by_rows) return DwconvByRows(a, io, begin, end);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t image = item / a.channels;
     const int64_t channel = item % a.channels;

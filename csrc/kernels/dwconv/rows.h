@@ -1,6 +1,6 @@
 // Depthwise convolution row by row: a block of output rows at a time, one vector wide, so that each
 // loaded input vector serves every output row that it touches. For square kernels of 3 or 5, equal
-// strides of 1 or 2, no dilation.
+// strides of 1 or 2, no dilation; windows.h has the others.
 // Included once per instruction set, after its vec_*.h, with SRT_ISA defined.
 #pragma once
 
@@ -103,9 +103,33 @@ SRT_INLINE Vec FmaColumns(Vec w, Vec x, Vec acc) {
 }
 
 // To the next row; one pointer instead of as many as there are rows.
-SRT_INLINE void StepDown(const DwconvArgs& a, const float** row) {
-  *row += a.in_w;
+SRT_INLINE void StepDown(int64_t step, const float** row) {
+  *row += step;
   __asm__("" : "+r"(*row));
+}
+
+// Adds the residual, applies the activation and stores rows of Y, from offset `at` on in its plane
+// and `step` floats apart.
+template <Reads kReads, int R>
+SRT_INLINE void EndBlock(const DwconvArgs& a, const DwconvPlane& plane, int64_t at, int64_t step,
+                         int columns, Mask tail, Vec (&acc)[R]) {
+  if (plane.r != nullptr) {
+    const float* r = plane.r + at;
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+      const float* row_r = r + i * step;
+      acc[i] = Add(acc[i], kReads == Reads::kWhole ? LoadU(row_r) : LoadMask(row_r, tail));
+    }
+  }
+  ActivateRegisters(a.act, acc);
+  float* y = plane.y + at;
+  if (kReads == Reads::kWhole || columns == Vec::kLanes) {
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) StoreU(y + i * step, acc[i]);
+  } else {
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) StoreFirst(y + i * step, columns, tail, acc[i]);
+  }
 }
 
 // Output rows [oh, oh + R) of a vector of columns. kInside: no input row lies in the padding.
@@ -136,7 +160,7 @@ SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const
       const float* from = row + k;
 #pragma GCC unroll 16
       for (int i = 0; i < kRowsIn; ++i) {
-        if (i > 0) StepDown(a, &from);
+        if (i > 0) StepDown(a.in_w, &from);
         if (!kInside && (inside >> i & 1) == 0) continue;
         const Vec x = LoadColumns<kReads>(from, c.masks[S == 1 ? k : 0]);
 #pragma GCC unroll 8
@@ -148,7 +172,7 @@ SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const
   } else {
 #pragma GCC unroll 16
     for (int i = 0; i < kRowsIn; ++i) {
-      if (i > 0) StepDown(a, &row);
+      if (i > 0) StepDown(a.in_w, &row);
       if (kFetch && i >= kRowsIn - R * S) __builtin_prefetch(row + ahead);
       if (!kInside && (inside >> i & 1) == 0) continue;
       Vec x[K];
@@ -166,25 +190,7 @@ SRT_INLINE void DwconvBlock(const DwconvArgs& a, const DwconvPlane& plane, const
       }
     }
   }
-  const int64_t at = oh * a.out_w + c.ow;
-  if (plane.r != nullptr) {
-    const float* r = plane.r + at;
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      const float* row_r = r + i * a.out_w;
-      acc[i] = Add(acc[i], kReads == Reads::kWhole ? LoadU(row_r) : LoadMask(row_r, c.tail));
-    }
-  }
-  ActivateRegisters(a.act, acc);
-  float* y = plane.y + at;
-  const int64_t out_w = a.out_w;
-  if (kReads == Reads::kWhole || c.columns == Vec::kLanes) {
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) StoreU(y + i * out_w, acc[i]);
-  } else {
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) StoreFirst(y + i * out_w, c.columns, c.tail, acc[i]);
-  }
+  EndBlock<kReads>(a, plane, oh * a.out_w + c.ow, a.out_w, c.columns, c.tail, acc);
 }
 
 // The vectors of a row, from left to right: some that touch the padding, then whole ones, then some
