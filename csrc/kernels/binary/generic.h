@@ -88,7 +88,7 @@ static void ActivateRow(float* y, int64_t n, const Activation& act) {
   if (act.fn == UnaryFn::kNone) return;
   const int64_t whole = n / Vec::kLanes;
   if (Vec::kShortCode && whole > 0) {
-    SRT_VEC_ISA::ApplyToVectors(act, y, static_cast<int>(whole));
+    SRT_VEC_ISA::ApplyToVectors(act, y, static_cast<int>(whole), Vec::kLanes);
     y += whole * Vec::kLanes;
     n -= whole * Vec::kLanes;
   }

@@ -121,12 +121,14 @@ SRT_INLINE void EndBlock(const DwconvArgs& a, const DwconvPlane& plane, int64_t 
       acc[i] = Add(acc[i], kReads == Reads::kWhole ? LoadU(row_r) : LoadMask(row_r, tail));
     }
   }
-  ActivateRegisters(a.act, acc);
   float* y = plane.y + at;
   if (kReads == Reads::kWhole || columns == Vec::kLanes) {
+    const bool activated = ActivateInRegisters(a.act, acc);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) StoreU(y + i * step, acc[i]);
+    if (!activated) SRT_VEC_ISA::ApplyToVectors(a.act, y, R, step);
   } else {
+    ActivateRegisters(a.act, acc);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) StoreFirst(y + i * step, columns, tail, acc[i]);
   }

@@ -106,13 +106,23 @@ SRT_INLINE void BeginRow(const SpmmTile& t, int row, Vec (&acc)[NV]) {
   }
 }
 
-// Activations other than Relu and Clip, on a row just stored.
+// Activations of many operations, on a row just stored.
 template <int NV, typename Tile>
 SRT_SHARED void ActivateRow(const Tile& t, float* y) {
   Vec a[NV];
   for (int v = 0; v < NV; ++v) a[v] = LoadColumn<NV>(t, y, v);
   ApplyActivation(t.act, a, NV);
   for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, a[v]);
+}
+
+template <int NV>
+SRT_SHARED void ActivateRow(const SpmmTile& t, float* y) {
+  const int whole = t.partial ? NV - 1 : NV;
+  SRT_VEC_ISA::ApplyToVectors(t.act, y, whole, Vec::kLanes);
+  if (!t.partial) return;
+  Vec a = LoadColumn<NV>(t, y, NV - 1);
+  ApplyActivation(t.act, &a, 1);
+  StoreColumn<NV>(t, y, NV - 1, a);
 }
 
 template <int NV, int kWidth = NV, typename Tile>
@@ -129,28 +139,10 @@ SRT_INLINE void EndRow(const Tile& t, int row, Vec (&acc)[NV]) {
 #pragma GCC unroll 8
     for (int v = 0; v < NV; ++v) acc[v] = Add(acc[v], LoadColumn<NV>(t, r, v));
   }
-  switch (t.act.fn) {
-    case UnaryFn::kNone:
-      break;
-    case UnaryFn::kRelu:
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[v] = Max(Zero(), acc[v]);
-      break;
-    case UnaryFn::kClip: {
-      const Vec low = Set1(t.act.alpha);
-      const Vec high = Set1(t.act.beta);
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) acc[v] = Min(high, Max(low, acc[v]));
-      break;
-    }
-    default:
-#pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, acc[v]);
-      ActivateRow<NV>(t, y);
-      return;
-  }
+  const bool activated = ActivateInRegisters(t.act, acc);
 #pragma GCC unroll 8
   for (int v = 0; v < NV; ++v) StoreColumn<NV>(t, y, v, acc[v]);
+  if (!activated) ActivateRow<NV>(t, y);
 }
 
 // EndRow for those of `rows` successive rows that exist, their sums in memory.

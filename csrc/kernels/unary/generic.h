@@ -8,12 +8,12 @@
 namespace sparsert {
 namespace SRT_ISA {
 
-SRT_NOINLINE void ApplyToVectors(const Activation& act, float* vectors, int n) {
+SRT_NOINLINE void ApplyToVectors(const Activation& act, float* vectors, int n, int64_t step) {
   const Vec alpha = Set1(act.alpha);
   const Vec beta = Set1(act.beta);
   SRT_DISPATCH_UNARY(
       act.fn, F, for (int i = 0; i < n; ++i) {
-        float* at = vectors + i * Vec::kLanes;
+        float* at = vectors + i * step;
         StoreU(at, Apply<F>(LoadU(at), alpha, beta));
       })
 }
@@ -47,7 +47,7 @@ static void UnaryRowOfAny(const float* x, float* y, int64_t n, const Activation&
       const float* from = x + i + v * Vec::kLanes;
       StoreU(lanes + v * Vec::kLanes, v + 1 < vecs ? LoadU(from) : LoadMask(from, tail));
     }
-    ApplyToVectors(fn, lanes, vecs);
+    ApplyToVectors(fn, lanes, vecs, Vec::kLanes);
     for (int v = 0; v < vecs; ++v) {
       float* to = y + i + v * Vec::kLanes;
       const Vec result = LoadU(lanes + v * Vec::kLanes);
