@@ -46,6 +46,7 @@ PASSES: tuple[str, ...] = (
     "lower_functions",
     "lower_einsums",
     "lower_indexing",
+    "lower_scatters",
     "lower_col2ims",
     "lower_spectra",
     "lower_volume_convs",
