@@ -27,33 +27,44 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Linear")
 def run(model: ir.Model) -> None:
     """Folds y = scale * layer(x) + shift, per output channel, into the layer, in place.
 
+    Behind a Concat along the channels, each of its layers takes its part, if all of them can.
     Weights are scaled lazily and keep their exact zeros. Large weights shared with other nodes
     are left alone, and so is the scale after them. onnxscript's rules for batch normalisation
     are not used: they scale at once, and not where weights are shared.
     """
     for node in nodes_of(model.graph):
         for index in range(min(2, len(node.inputs))):
-            value = node.inputs[index]
-            layer = value.producer() if value is not None else None
-            if layer is None or not is_op(layer, *_WEIGHTED, domain=SPARSERT):
+            layers = _layers(node.inputs[index])
+            if not layers:
                 continue
-            if "act" in layer.attributes or input_at(layer, 3) is not None:
-                continue
-            if not has_single_use(layer.outputs[0]):
-                continue
-            affine = _affine(node, index, layer)
-            if affine is not None and _fold(model.graph, layer, *affine):
+            affine = _affine(node, index, layers[0], sum(map(_channels, layers)))
+            if affine is not None and _fold(model.graph, layers, *affine):
                 if index == 1:
                     node.replace_input_with(0, node.inputs[1])
                 bypass(node)
             break
 
 
+def _layers(value: ir.Value | None) -> list[ir.Node]:
+    """Returns the layer that gives a value, or those of a Concat of channels; none if others do."""
+    producer = None if value is None else value.producer()
+    if value is None or producer is None or not has_single_use(value):
+        return []
+    if not is_op(producer, "Concat"):
+        is_free = "act" not in producer.attributes and input_at(producer, 3) is None
+        return [producer] if is_op(producer, *_WEIGHTED, domain=SPARSERT) and is_free else []
+    if attribute(producer, "axis") not in (1, 1 - (rank_of(value) or 0)):
+        return []
+    parts = [_layers(part) for part in producer.inputs]
+    layers = [layer for part in parts for layer in part]
+    is_foldable = all(parts) and not any(is_op(i, "Linear", domain=SPARSERT) for i in layers)
+    return layers if is_foldable else []
+
+
 def _affine(
-    node: ir.Node, index: int, layer: ir.Node
+    node: ir.Node, index: int, layer: ir.Node, channels: int
 ) -> tuple[np.ndarray | None, np.ndarray | None] | None:
     """Returns (scale, shift), f64[channels] or None for neutral, that `node` applies."""
-    channels = _channels(layer)
     if is_op(node, "BatchNormalization", domain=SPARSERT):
         if "act" in node.attributes or index != 0:
             return None
@@ -110,20 +121,40 @@ def _channel_vector(value: ir.Value | None, layer: ir.Node, channels: int) -> np
 
 
 def _fold(
-    graph: ir.Graph, layer: ir.Node, scale: np.ndarray | None, shift: np.ndarray | None
+    graph: ir.Graph, layers: list[ir.Node], scale: np.ndarray | None, shift: np.ndarray | None
 ) -> bool:
+    """Folds the parts of scale and shift into all layers, or into none."""
+    if scale is not None and not np.all(np.isfinite(scale)):
+        return False
+    if not all(_has_known_bias(i) and (scale is None or _is_scalable(i)) for i in layers):
+        return False
+    first = 0
+    for layer in layers:
+        part = slice(first, first + _channels(layer))
+        first = part.stop
+        _fold_part(
+            graph,
+            layer,
+            None if scale is None else scale[part],
+            None if shift is None else shift[part],
+        )
+    return True
+
+
+def _has_known_bias(layer: ir.Node) -> bool:
+    bias = input_at(layer, 2)
+    return bias is None or constant_array(bias, 1 << 24) is not None
+
+
+def _fold_part(
+    graph: ir.Graph, layer: ir.Node, scale: np.ndarray | None, shift: np.ndarray | None
+) -> None:
     weight, bias = layer.inputs[1], input_at(layer, 2)
     assert weight is not None
     old_bias = None if bias is None else constant_array(bias, 1 << 24)
-    if bias is not None and old_bias is None:
-        return False
     if scale is not None:
-        if not np.all(np.isfinite(scale)):
-            return False
-        if not _scale_weight(graph, layer, weight, scale.astype(np.float32)):
-            return False
-    channels = _channels(layer)
-    total = np.zeros(channels) if old_bias is None else old_bias.astype(np.float64)
+        _scale_weight(graph, layer, weight, scale.astype(np.float32))
+    total = np.zeros(_channels(layer)) if old_bias is None else old_bias.astype(np.float64)
     if scale is not None:
         total = total * scale
     if shift is not None:
@@ -134,10 +165,17 @@ def _fold(
         if len(layer.inputs) < 3:
             layer.resize_inputs(3)
         layer.replace_input_with(2, new_bias)
-    return True
 
 
-def _scale_weight(graph: ir.Graph, layer: ir.Node, weight: ir.Value, scale: np.ndarray) -> bool:
+def _is_scalable(layer: ir.Node) -> bool:
+    """Says whether the weight is the layer's own, or small enough for a copy."""
+    weight = layer.inputs[1]
+    tensor = constant(weight)
+    assert weight is not None and tensor is not None
+    return has_single_use(weight) or tensor.size <= SMALL_ELEMS
+
+
+def _scale_weight(graph: ir.Graph, layer: ir.Node, weight: ir.Value, scale: np.ndarray) -> None:
     tensor = constant(weight)
     assert tensor is not None
     shape = tensor.shape.numpy()
@@ -154,11 +192,8 @@ def _scale_weight(graph: ir.Graph, layer: ir.Node, weight: ir.Value, scale: np.n
         return scaled
 
     scaled_tensor = lazy_tensor(compute, shape, weight.name or "weight")
-    if len(weight.uses()) == 1 and not weight.is_graph_output():
+    if has_single_use(weight):
         weight.const_value = scaled_tensor
-        return True
-    if tensor.size > SMALL_ELEMS:
-        return False
-    copy = add_initializer(graph, f"{weight.name}_scaled", scaled_tensor)
-    layer.replace_input_with(1, copy)
-    return True
+    else:
+        copy = add_initializer(graph, f"{weight.name}_scaled", scaled_tensor)
+        layer.replace_input_with(1, copy)

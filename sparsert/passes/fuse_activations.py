@@ -43,6 +43,9 @@ _WITH_PARAMETERS: dict[str, tuple[float, str | None, float]] = {
 }
 # Operators that activation_of knows.
 UNARY_OPS = (*_PLAIN, *_WITH_PARAMETERS, "Swish", "Gelu", "Clip", "PRelu")
+# Of a few operations. Others are as fast behind a Concat: its planes are longer than their rows, at
+# whose ends a layer computes in vectors that are not full.
+_CHEAP = frozenset("relu leaky_relu clip abs neg hard_sigmoid hard_swish thresholded_relu".split())
 _F32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -62,20 +65,44 @@ def run(model: ir.Model) -> None:
             continue
         if producer.outputs[0] in known:
             continue
-        producer = _behind_shapes(behind_moves(producer))
-        if not has_single_use(producer.outputs[0]) or "act" in producer.attributes:
-            continue
-        if is_op(producer, *_BINARY) and is_f32(producer.outputs[0]):
-            if any(constant(v) is None and not is_f32(v) for v in producer.inputs):
-                continue
-            producer = _into_domain(producer)
-        elif not is_op(producer, *_LAYERS, domain=SPARSERT) and not gives_floats(producer):
-            continue
         name, alpha, beta = activation
-        producer.attributes["act"] = ir.AttrString("act", name)
-        producer.attributes["act_alpha"] = ir.AttrFloat32("act_alpha", alpha)
-        producer.attributes["act_beta"] = ir.AttrFloat32("act_beta", beta)
-        bypass(node)
+        takers = _takers(producer, name in _CHEAP)
+        for taker in takers:
+            taker.attributes["act"] = ir.AttrString("act", name)
+            taker.attributes["act_alpha"] = ir.AttrFloat32("act_alpha", alpha)
+            taker.attributes["act_beta"] = ir.AttrFloat32("act_beta", beta)
+        if takers:
+            bypass(node)
+
+
+def _takers(producer: ir.Node, is_cheap: bool) -> list[ir.Node]:
+    """Returns what can take the activation: one operator, the layers before a Concat, or none."""
+    if is_cheap and is_op(producer, "Concat") and has_single_use(producer.outputs[0]):
+        layers = [_layer(value, producer.graph) for value in producer.inputs]
+        return [] if None in layers else [layer for layer in layers if layer is not None]
+    producer = _behind_shapes(behind_moves(producer))
+    if not _is_free(producer):
+        return []
+    if is_op(producer, *_BINARY) and is_f32(producer.outputs[0]):
+        if any(constant(v) is None and not is_f32(v) for v in producer.inputs):
+            return []
+        return [_into_domain(producer)]
+    layer = _layer(producer.outputs[0], producer.graph)
+    return [] if layer is None else [layer]
+
+
+def _layer(value: ir.Value | None, graph: ir.GraphProtocol | None) -> ir.Node | None:
+    """Returns the layer that gives a value, moved at most, and can take an activation."""
+    node = None if value is None else value.producer()
+    if node is None or node.graph is not graph:
+        return None
+    layer = _behind_shapes(behind_moves(node))
+    is_layer = is_op(layer, *_LAYERS, domain=SPARSERT) or gives_floats(layer)
+    return layer if is_layer and _is_free(layer) else None
+
+
+def _is_free(node: ir.Node) -> bool:
+    return has_single_use(node.outputs[0]) and "act" not in node.attributes
 
 
 def gives_floats(node: ir.Node) -> bool:

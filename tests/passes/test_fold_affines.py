@@ -107,3 +107,77 @@ def test_output_that_is_also_used_stays():
     model = apply(proto, *PASSES)
     assert ops(model) == ["sparsert.Conv", "Mul"]
     assert_same(proto, model)
+
+
+def branches(*nodes, axis=1, outputs=("y",), **shared):
+    """Two convolutions and a transposed one, side by side, and the nodes behind them."""
+    constants = {
+        "w1": weights(3, 4, 3, 3),
+        "w2": weights(2, 2, 1, 1, seed=1),
+        "w3": weights(4, 1, 3, 3, seed=2),
+        "c2": weights(2, seed=3),
+        **statistics(7),
+        **shared,
+    }
+    layers = [
+        node("Conv", ["x", "w1"], ["a1"], pads=[1, 1, 1, 1]),
+        node("Conv", ["x", "w2", "c2"], ["a2"], group=2),
+        node("ConvTranspose", ["x", "w3"], ["a3"], pads=[1, 1, 1, 1], group=2),
+        node("Concat", ["a1", "a2", "a3"], ["a"], axis=axis),
+    ]
+    return build([*layers, *nodes], {"x": (2, 4, 5, 7)}, outputs, constants)
+
+
+@pytest.mark.parametrize("axis", [1, -3])
+def test_behind_a_concat_of_layers(axis):
+    k = weights(7, 1, 1, seed=5, sparsity=0)
+    proto = branches(
+        node("BatchNormalization", ["a", *BN], ["d"]),
+        node("Mul", ["d", "half"], ["e"]),
+        node("Sub", ["k", "e"], ["y"]),
+        axis=axis,
+        half=np.float32(0.5),
+        k=k,
+    )
+    model = apply(proto, *PASSES)
+    assert ops(model) == ["sparsert.Conv", "sparsert.Conv", "sparsert.ConvTranspose", "Concat"]
+    assert_same(proto, model)
+
+
+def test_behind_a_concat_that_is_also_used():
+    norm = node("BatchNormalization", ["a", *BN], ["y"])
+    for proto in (branches(norm, outputs=("y", "a")), branches(norm, outputs=("y", "a2"))):
+        model = apply(proto, *PASSES)
+        assert "sparsert.BatchNormalization" in ops(model)
+        assert_same(proto, model)
+
+
+def test_behind_a_concat_with_other_inputs():
+    """None of the layers is scaled if one of the inputs is no layer."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Concat", ["a", "x"], ["c"], axis=1),
+        node("BatchNormalization", ["c", *BN], ["y"]),
+    ]
+    constants = {"w": weights(3, 4, 1, 1), **statistics(7)}
+    proto = build(nodes, {"x": (1, 4, 5, 5)}, ["y"], constants)
+    model = apply(proto, *PASSES)
+    assert ops(model) == ["sparsert.Conv", "Concat", "sparsert.BatchNormalization"]
+    assert_same(proto, model)
+
+
+@pytest.mark.parametrize("channels", [4, 128])
+def test_behind_a_concat_of_layers_with_one_weight(channels):
+    """A small weight that both share is copied; a large one leaves both as they are."""
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Conv", ["z", "w"], ["d"]),
+        node("Concat", ["a", "d"], ["c"], axis=1),
+        node("BatchNormalization", ["c", *BN], ["y"]),
+    ]
+    constants = {"w": weights(channels, channels, 3, 3), **statistics(2 * channels)}
+    shape = (1, channels, 4, 5)
+    proto = build(nodes, {"x": shape, "z": shape}, ["y"], constants)
+    model = apply(proto, *PASSES)
+    assert len(ops(model)) == (3 if channels == 4 else 4)
+    assert_same(proto, model)

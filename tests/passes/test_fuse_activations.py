@@ -144,3 +144,54 @@ def test_slope_per_channel_stays():
     model = apply(proto, *PASSES)
     assert ops(model) == ["sparsert.Conv", "PRelu"]
     assert_same(proto, model)
+
+
+def test_behind_a_concat_of_layers():
+    """Each layer takes the activation; also one whose result is brought into another shape."""
+    nodes = [
+        node("Conv", ["x", "v"], ["a"]),
+        node("Conv", ["x", "w"], ["b"]),
+        node("Reshape", ["b", "s"], ["c"]),
+        node("Concat", ["a", "c"], ["d"], axis=1),
+    ]
+    proto = build(
+        [*nodes, node("LeakyRelu", ["d"], ["y"], alpha=0.3)],
+        {"x": (1, 3, 5, 7)},
+        ["y"],
+        {"v": weights(4, 3, 1, 1), "w": weights(2, 3, 1, 1), "s": np.array([1, 2, 5, 7])},
+    )
+    model = apply(proto, *PASSES)
+    assert ops(model) == ["sparsert.Conv", "sparsert.Conv", "Reshape", "Concat"]
+    assert_same(proto, model)
+
+
+@pytest.mark.parametrize("parts", [["a", "x"], ["a", "b"], ["a", "a"], ["a", "c"]])
+def test_behind_other_concats_it_stays(parts):
+    """An input of the graph, a layer with another use or an activation, the same layer twice."""
+    nodes = [
+        node("Conv", ["x", "v"], ["a"]),
+        node("Conv", ["x", "w"], ["b"]),
+        node("Relu", ["b"], ["z"]),
+        node("Conv", ["x", "u"], ["d"]),
+        node("Tanh", ["d"], ["c"]),
+        node("Concat", parts, ["e"], axis=1),
+    ]
+    w = {name: weights(4, 3, 1, 1, seed=i) for i, name in enumerate("uvw")}
+    proto = build([*nodes, node("HardSwish", ["e"], ["y"])], {"x": (1, 3, 5, 7)}, ["y", "z"], w)
+    model = apply(proto, *PASSES)
+    assert "HardSwish" in ops(model)
+    assert_same(proto, model)
+
+
+@pytest.mark.parametrize("op", ["Relu", "Sigmoid"])
+def test_behind_a_concat_costly_ones_stay(op):
+    nodes = [
+        node("Conv", ["x", "v"], ["a"]),
+        node("Conv", ["x", "w"], ["b"]),
+        node("Concat", ["a", "b"], ["c"], axis=1),
+    ]
+    w = {name: weights(4, 3, 1, 1, seed=i) for i, name in enumerate("vw")}
+    proto = build([*nodes, node(op, ["c"], ["y"])], {"x": (1, 3, 5, 7)}, ["y"], w)
+    model = apply(proto, *PASSES)
+    assert (op in ops(model)) == (op == "Sigmoid")
+    assert_same(proto, model)
