@@ -134,7 +134,8 @@ Status LowerResize(PlanBuilder* b) {
            spec.mode == ResizeMode::kLinear ? "linear" : "nearest");
   const IoRef io[] = {b->ref(x), b->ref(y)};
   return b->AddStep(kernel, args, {io, 2}, ResizeItems(*args), ResizeScratch(*args),
-                    static_cast<double>(b->facts(y).shape.elements()) * 0.5);
+                    static_cast<double>(b->facts(y).shape.elements()) *
+                        (spec.mode == ResizeMode::kLinear ? 0.5 : 0.1));
 }
 
 }  // namespace sparsert

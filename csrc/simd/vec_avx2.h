@@ -92,6 +92,11 @@ struct PickIndex {  // (see vec_avx512.h)
 };
 inline PickIndex LoadPickIndex(const int32_t* index) { return {index}; }
 inline Vec LoadPicked(const float* p, PickIndex i, Mask m) { return GatherMask(p, i.p, m); }
+// (see vec_avx512.h)
+inline Vec PickLanes(Vec a, const int32_t* index, int32_t first) {
+  const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+  return {_mm256_permutevar8x32_ps(a.v, _mm256_sub_epi32(i, _mm256_set1_epi32(first)))};
+}
 // base[index[lane]] with 16-bit indices.
 inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m256i i = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(index)));

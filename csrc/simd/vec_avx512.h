@@ -76,6 +76,11 @@ inline PickIndex LoadPickIndex(const int32_t* index) { return {_mm512_loadu_si51
 inline Vec LoadPicked(const float* p, PickIndex i, Mask m) {
   return {_mm512_maskz_permutex2var_ps(m.m, _mm512_loadu_ps(p), i.v, _mm512_loadu_ps(p + 16))};
 }
+// Lane index[lane] - first of a: these must be lanes, as far as their result counts.
+inline Vec PickLanes(Vec a, const int32_t* index, int32_t first) {
+  const __m512i lane = _mm512_sub_epi32(_mm512_loadu_si512(index), _mm512_set1_epi32(first));
+  return {_mm512_permutexvar_ps(lane, a.v)};
+}
 // base[index[lane]] with 16-bit indices.
 inline Vec GatherU16(const float* base, const uint16_t* index) {
   const __m512i i =

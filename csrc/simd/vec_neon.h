@@ -105,6 +105,13 @@ struct PickIndex {  // (see vec_avx512.h)
 };
 SRT_INLINE PickIndex LoadPickIndex(const int32_t* index) { return {index}; }
 SRT_INLINE Vec LoadPicked(const float* p, PickIndex i, Mask m) { return GatherMask(p, i.p, m); }
+// (see vec_avx512.h)
+SRT_INLINE Vec PickLanes(Vec a, const int32_t* index, int32_t first) {
+  // The four bytes of each lane.
+  const uint32x4_t lane = vreinterpretq_u32_s32(vsubq_s32(vld1q_s32(index), vdupq_n_s32(first)));
+  const uint32x4_t bytes = vmlaq_u32(vdupq_n_u32(0x03020100u), lane, vdupq_n_u32(0x04040404u));
+  return {vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a.v), vreinterpretq_u8_u32(bytes)))};
+}
 // base[index[lane]] with 16-bit indices.
 SRT_INLINE Vec GatherU16(const float* base, const uint16_t* index) {
   float32x4_t r = vdupq_n_f32(base[index[0]]);

@@ -73,6 +73,12 @@ struct PickIndex {  // (see vec_avx512.h)
 };
 inline PickIndex LoadPickIndex(const int32_t* index) { return {index}; }
 inline Vec LoadPicked(const float* p, PickIndex i, Mask m) { return GatherMask(p, i.p, m); }
+// (see vec_avx512.h)
+inline Vec PickLanes(Vec a, const int32_t* index, int32_t first) {
+  Vec r;
+  SRT_EACH r.v[i] = a.v[(index[i] - first) & (Vec::kLanes - 1)];
+  return r;
+}
 // base[index[lane]] with 16-bit indices.
 inline Vec GatherU16(const float* base, const uint16_t* index) {
   Vec r;

@@ -426,6 +426,10 @@ void TestResize() {
                                                      {{1, 3, 70, 5}, {1, 3, 140, 5}},
                                                      {{2, 3, 5, 7}, {2, 3, 5, 1}},
                                                      {{5}, {12}},
+                                                     {{20}, {75}},
+                                                     {{2, 20, 9}, {2, 40, 27}},
+                                                     {{1, 3, 33}, {1, 7, 66}},
+                                                     {{1, 2, 3, 24}, {1, 2, 3, 48}},
                                                      {{2, 1, 3, 4, 5}, {2, 1, 3, 8, 9}}};
   for (const auto& s : shapes) {
     // Crops run by axis: see kernels_sample_test.cc.
@@ -439,17 +443,19 @@ void TestResize() {
           spec.scale[d] = static_cast<float>(s.second[d]) / static_cast<float>(s.first[d]);
         }
         Random random(1);
-        for (int c = 0; c < 4; ++c) {
-          context = "resize nearest modes " + std::to_string(m) + " " + std::to_string(n);
+        for (int c = 0; c < 4 * static_cast<int>(Isas().size()); ++c) {
+          const Isa isa = Isas()[static_cast<size_t>(c / 4)];
+          context = "resize nearest modes " + std::to_string(m) + " " + std::to_string(n) +
+                    " isa " + std::to_string(static_cast<int>(isa));
           spec.mode = ResizeMode::kNearest;
-          Tensor x(kTypes[c], s.first, 3);
-          Tensor y(kTypes[c], s.second, c * 2);
+          Tensor x(kTypes[c % 4], s.first, 3);
+          Tensor y(kTypes[c % 4], s.second, c % 4 * 2);
           x.FillBytes(&random);
           Array<int32_t> tables(&allocator);
           ResizeArgs args;
           Expect(MakeResizeArgs(spec, x.desc, y.desc, &tables, &args).ok(), "arguments");
           Kernel kernel;
-          Expect(SelectResize(args, BestIsa(), &kernel), "no kernel");
+          Expect(SelectResize(args, isa, &kernel) && kernel.isa == isa, "no kernel");
           Run(kernel, &args, {x.data(), y.data()}, ResizeItems(args), ResizeScratch(args));
           ExpectBits(y, [&](const Dims& index) {
             Dims from(rank);

@@ -58,6 +58,15 @@ def all_cases() -> list[Case]:
                 text += f'coordinate_transformation_mode="{coordinates}"'
                 name = f"nearest_tie_{height}_{coordinates}_{rounding}"
                 cases.append(resize(name, text, (1, 1, height, width), sizes=(1, 1, *size)))
+    # Rows of one vector and of several, of every instruction set; more rows than a work item has.
+    for height, width, times in ((3, 33, 2), (70, 5, 3), (2, 16, 4), (5, 12, 1.5), (1, 100, 2)):
+        for coordinates, rounding in (("asymmetric", "floor"), ("half_pixel", "round_prefer_ceil")):
+            text = f'mode="nearest", nearest_mode="{rounding}", '
+            text += f'coordinate_transformation_mode="{coordinates}"'
+            name = f"nearest_row_{width}_times_{times}_{coordinates}"
+            shape = (2, 3, height, width)
+            cases.append(resize(name, text, shape, scales=(1, 1, times, times)))
+            cases.append(resize(f"{name}_channels", text, shape, scales=(1, times, times, 1)))
     for mode in ("nearest", "linear"):
         base = f'mode="{mode}", coordinate_transformation_mode='
         for scale in (2.0, 0.5, 1.5, 0.7, 3.0):

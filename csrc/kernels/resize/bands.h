@@ -1,4 +1,4 @@
-// How linear resizes are cut into work items.
+// How planes are cut into work items, and the room behind rows.
 #pragma once
 
 #include "kernels/resize/resize.h"
@@ -6,7 +6,7 @@
 namespace sparsert {
 
 constexpr int64_t kBandRows = 32;  // rows of y in an item
-constexpr int64_t kRowRoom = 16;   // floats after a row in scratch
+constexpr int64_t kRowRoom = 16;   // elements after a row in scratch and after a table
 
 SRT_INLINE int64_t BandsOf(const ResizeArgs& args) {
   return (args.out[0] + kBandRows - 1) / kBandRows;

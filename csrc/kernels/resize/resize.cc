@@ -116,23 +116,55 @@ Axis AxisOf(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y, in
   return {x.shape.dims[d], y.shape.dims[d], spec.scale[d], spec.begin[d], spec.end[d]};
 }
 
+ResizeColumns ColumnsOf(const int32_t* index, int64_t in, int64_t out) {
+  bool climbs = true;
+  bool same = in == out;
+  bool twice = out == 2 * in;
+  for (int64_t i = 0; i < out; ++i) {
+    climbs = climbs && (i == 0 || (index[i] >= index[i - 1] && index[i] <= index[i - 1] + 1));
+    same = same && index[i] == i;
+    twice = twice && index[i] == i / 2;
+  }
+  if (same) return ResizeColumns::kSame;
+  if (twice) return ResizeColumns::kTwice;
+  return climbs ? ResizeColumns::kClimbing : ResizeColumns::kAny;
+}
+
 Status MakeNearest(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y,
                    Array<int32_t>* tables, ResizeArgs* args) {
+  const int added = y.shape.rank < 2 ? 2 - y.shape.rank : 0;  // dimensions of one element, in front
+  args->rank = y.shape.rank + added;
+  const auto axis_of = [&](int d) {
+    return d < added ? Axis{1, 1, 1.0f} : AxisOf(spec, x, y, d - added);
+  };
   size_t size = 0;
-  for (int d = 0; d < y.shape.rank; ++d) size += static_cast<size_t>(y.shape.dims[d]);
+  for (int d = 0; d < args->rank; ++d) {
+    size += static_cast<size_t>(axis_of(d).out) + kRowRoom;
+  }
   SRT_RETURN_IF_ERROR(tables->resize(size));
   int32_t* index = tables->data();
-  args->rank = y.shape.rank;
-  for (int d = 0; d < y.shape.rank; ++d) {
-    const Axis axis = AxisOf(spec, x, y, d);
+  for (int d = 0; d < args->rank; ++d) {
+    const Axis axis = axis_of(d);
     args->dims[d] = axis.out;
-    args->x_strides[d] = x.strides[d];
-    args->y_strides[d] = y.strides[d];
+    args->x_strides[d] = d < added ? 0 : x.strides[d - added];
+    args->y_strides[d] = d < added ? 0 : y.strides[d - added];
     args->index[d] = index;
+    int32_t last = 0;
     for (int64_t i = 0; i < axis.out; ++i) {
-      *index++ = NearestIndex(spec.nearest, SourceCoordinate(spec.coordinates, axis, i), axis.in);
+      last = NearestIndex(spec.nearest, SourceCoordinate(spec.coordinates, axis, i), axis.in);
+      *index++ = last;
     }
+    for (int64_t i = 0; i < kRowRoom; ++i) *index++ = last;
+    if (d < args->rank - 2) continue;
+    args->in[d - (args->rank - 2)] = axis.in;
+    args->out[d - (args->rank - 2)] = axis.out;
   }
+  args->x_row = args->x_strides[args->rank - 2];
+  args->y_row = args->y_strides[args->rank - 2];
+  const int row = args->rank - 1;
+  args->columns = args->x_strides[row] == 1 && args->y_strides[row] == 1
+                      ? ColumnsOf(args->index[row], args->in[1], args->out[1])
+                      : ResizeColumns::kAny;
   return Status::Ok();
 }
 
@@ -159,9 +191,8 @@ Status MakeLinear(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc&
   Shape leading = y.shape;
   leading.rank = rank > 2 ? rank - 2 : 0;
   args->planes = MakeLoop<2>(leading, {y.strides, x.strides}, false);
-  const size_t room = 16;
-  const size_t sizes[2] = {static_cast<size_t>(axes[0].out) + room,
-                           static_cast<size_t>(axes[1].out) + room};
+  const size_t sizes[2] = {static_cast<size_t>(axes[0].out + kRowRoom),
+                           static_cast<size_t>(axes[1].out + kRowRoom)};
   SRT_RETURN_IF_ERROR(tables->resize(3 * (sizes[0] + sizes[1])));
   int32_t* at = tables->data();
   for (int i = 0; i < 2; ++i) {
@@ -256,7 +287,7 @@ Status MakeResizeAxisArgs(const ResizeSpec& spec, int64_t outer, int64_t in, int
   args->in = in;
   args->out = out;
   args->inner = inner;
-  args->stride = out + 16;
+  args->stride = out + kRowRoom;
   const size_t stride = static_cast<size_t>(args->stride);
   const size_t size = static_cast<size_t>(args->taps) * stride;
   Array<double> weights(tables->allocator());
@@ -312,12 +343,14 @@ Status MakeResizeArgs(const ResizeSpec& spec, const TensorDesc& x, const TensorD
 }
 
 int64_t ResizeItems(const ResizeArgs& args) {
+  if (args.out[1] == 0) return 0;
+  int64_t planes = 1;
   if (args.mode == ResizeMode::kLinear) {
-    return args.out[1] == 0 ? 0 : args.planes.rows * args.planes.row * BandsOf(args);
+    planes = args.planes.rows * args.planes.row;
+  } else {
+    for (int d = 0; d < args.rank - 2; ++d) planes *= args.dims[d];
   }
-  int64_t items = args.rank > 0 && args.dims[args.rank - 1] == 0 ? 0 : 1;
-  for (int d = 0; d < args.rank - 1; ++d) items *= args.dims[d];
-  return items;
+  return planes * BandsOf(args);
 }
 
 size_t ResizeScratch(const ResizeArgs& args) {

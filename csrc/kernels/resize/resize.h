@@ -30,19 +30,29 @@ struct ResizeSpec {
   float extrapolation = 0.0f;  // what a crop holds outside of x
 };
 
+// What the index of a row's elements is like; all but kAny are of elements side by side.
+enum class ResizeColumns {
+  kAny,
+  kSame,      // i
+  kClimbing,  // never less than the one before, and at most one more
+  kTwice,     // i / 2
+};
+
 // io: x, y.
 struct ResizeArgs {
   ResizeMode mode;
   int element_bytes;  // 1, 2, 4 or 8; linear: 4 (f32)
-  // nearest: y's dimensions and, for each index along them, the index into x.
+  // nearest: y's dimensions, two at least, and, for each index along them, the index into x.
   int rank;
   int64_t dims[kMaxRank];
   int64_t x_strides[kMaxRank];
   int64_t y_strides[kMaxRank];
-  const int32_t* index[kMaxRank];  // [dims[d]]
+  const int32_t* index[kMaxRank];  // [dims[d]], and 16 entries of room after the last
+  ResizeColumns columns;
   // linear: planes of height x width. Neighbours of y's index i: low[i] and high[i], weights
   // 1 - weight[i] and weight[i]. The arrays of the width have 16 entries of room after the last.
   Loop<2> planes;  // y, x: over the dimensions before the last two
+  // Both: of the last two dimensions.
   int64_t in[2];
   int64_t out[2];
   int64_t x_row;  // elements between rows
@@ -57,7 +67,7 @@ struct ResizeArgs {
 Status MakeResizeArgs(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y,
                       Array<int32_t>* tables, ResizeArgs* args);
 
-// Work items: rows of y (nearest), or planes cut into bands of rows (linear).
+// Work items: planes cut into bands of rows.
 int64_t ResizeItems(const ResizeArgs& args);
 size_t ResizeScratch(const ResizeArgs& args);
 
@@ -84,7 +94,6 @@ Status MakeResizeAxisArgs(const ResizeSpec& spec, int64_t outer, int64_t in, int
 int64_t ResizeAxisItems(const ResizeAxisArgs& args);
 bool SelectResizeAxis(const ResizeAxisArgs& args, Isa isa, Kernel* kernel);
 
-// Linear has a kernel per instruction set, nearest one for all.
 bool SelectResize(const ResizeArgs& args, Isa isa, Kernel* kernel);
 
 }  // namespace sparsert
