@@ -245,6 +245,10 @@ class Groups {
         if (!AlongFeatures(node)) return Reject(node);
         Join(node.inputs[0], y);
         return;
+      case Op::kConcat:
+        if (!AlongFeatures(node)) return Reject(node);
+        for (uint32_t x : node.inputs) Join(x, y);
+        return;
       case Op::kReduce:
         if (!ReducesFeatures(node)) return Reject(node);
         if (ShapeOf(y).rank == ShapeOf(node.inputs[0]).rank) {

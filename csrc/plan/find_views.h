@@ -5,14 +5,22 @@
 
 namespace sparsert {
 
-// Index (i, j, ...) of the output is index (start[0] + i, start[1] + j, ...) of input 0.
+// The dimension of a tensor whose elements are planes.
+inline int PlaneAxis(const Shape& shape, bool feature_major) {
+  return feature_major ? shape.rank - 1 : 1;
+}
+
+// The output begins at index `image` of dimension 0 of input 0 and at plane `plane`.
 struct ViewRange {
   bool is_view = false;
-  int64_t start[2] = {0, 0};
+  int64_t image = 0;
+  int64_t plane = 0;
 };
 
-// Output `output` of any node; only Split and Slice have views. Those begin anywhere in dimensions
-// 0 and 1, go on in steps of 1 and take all of the other dimensions: so their planes stay whole.
-Status FindView(const NodeView& node, size_t output, ViewRange* range);
+// Output `output` of any node; only Split and Slice have views. Those begin at any image and plane,
+// go on in steps of 1 and take all of the other dimensions: so their planes stay whole.
+// feature_major: [graph.tensors]; a tensor that is has no views that are not.
+Status FindView(const NodeView& node, size_t output, const Array<bool>& feature_major,
+                ViewRange* range);
 
 }  // namespace sparsert

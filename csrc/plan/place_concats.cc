@@ -7,6 +7,7 @@
 #include "plan/place_concats.h"
 
 #include "graph/resolve.h"
+#include "plan/choose_layouts.h"
 #include "plan/find_views.h"
 
 namespace sparsert {
@@ -27,8 +28,9 @@ bool IsGraphOutput(const Graph& graph, uint32_t tensor) {
   return false;
 }
 
-// Whether the node works along dimension 1 and makes float planes for the plan's own use.
-bool MakesPlanes(const Graph& graph, const ShapeTable& table, const Node& node) {
+// Whether the node works along the channels of float planes, which it makes for the plan's own use.
+bool MakesPlanes(const Graph& graph, const ShapeTable& table, const Array<bool>& feature_major,
+                 const Node& node) {
   const uint32_t y = node.outputs[0];
   const TensorFacts& f = table.facts[y];
   if (f.is_known || f.dtype != DType::kF32 || f.shape.rank < 3 || f.shape.elements() == 0) {
@@ -37,8 +39,10 @@ bool MakesPlanes(const Graph& graph, const ShapeTable& table, const Node& node) 
   int axis = 0;
   const int64_t given = node.IntAttr(AttrKey::k_axis, 0);
   // Rows of single elements are no planes: matrix kernels want them side by side.
-  return NormalizeAxis(node, given, f.shape.rank, &axis).ok() && axis == 1 &&
-         PlainDesc(f.dtype, f.shape).plane() > 1 && !IsGraphOutput(graph, y);
+  const bool turned = feature_major[y];
+  const int64_t plane = turned ? ColumnsOf(f.shape) : PlainDesc(f.dtype, f.shape).plane();
+  return NormalizeAxis(node, given, f.shape.rank, &axis).ok() &&
+         axis == PlaneAxis(f.shape, turned) && plane > 1 && !IsGraphOutput(graph, y);
 }
 
 // For a Gather of `channels` channels that takes each once: order[c] = the place of channel c in
@@ -75,8 +79,8 @@ bool HoldsInputs(const ShapeTable& table, const Node& concat, const ConcatPart& 
 }
 
 // Gathers whose input is a Concat for them alone: that becomes part of their output.
-Status PlaceReordered(const Graph& graph, const ShapeTable& table, Bump* memory,
-                      Array<ConcatPart>* parts) {
+Status PlaceReordered(const Graph& graph, const ShapeTable& table, const Array<bool>& feature_major,
+                      Bump* memory, Array<ConcatPart>* parts) {
   Array<uint32_t> concats(parts->allocator());  // [tensors] the Concat that makes it
   Array<uint32_t> uses(parts->allocator());     // [tensors]
   SRT_RETURN_IF_ERROR(concats.resize(graph.tensors.size()));
@@ -90,13 +94,14 @@ Status PlaceReordered(const Graph& graph, const ShapeTable& table, Bump* memory,
     for (uint32_t t : node.inputs) {
       if (t != kNoTensor) ++uses[t];
     }
-    if (node.op == Op::kConcat && MakesPlanes(graph, table, node)) {
+    if (node.op == Op::kConcat && MakesPlanes(graph, table, feature_major, node)) {
       concats[node.outputs[0]] = static_cast<uint32_t>(i);
     }
   }
   for (const Node& node : graph.nodes) {
-    if (node.op != Op::kGather || !MakesPlanes(graph, table, node)) continue;
+    if (node.op != Op::kGather || !MakesPlanes(graph, table, feature_major, node)) continue;
     const uint32_t x = node.inputs[0];
+    if (feature_major[x] || feature_major[node.outputs[0]]) continue;
     if (concats[x] == kNoNode || uses[x] != 1) continue;
     ConcatPart whole;
     whole.whole = node.outputs[0];
@@ -110,7 +115,8 @@ Status PlaceReordered(const Graph& graph, const ShapeTable& table, Bump* memory,
 }
 
 // For tensors that a step writes to memory of the plan's own choice: the node that it belongs to.
-Status FindWriters(const Graph& graph, const ShapeTable& table, Array<uint32_t>* writers) {
+Status FindWriters(const Graph& graph, const ShapeTable& table, const Array<bool>& feature_major,
+                   Array<uint32_t>* writers) {
   SRT_RETURN_IF_ERROR(writers->resize(graph.tensors.size()));
   for (uint32_t& writer : *writers) writer = kNoNode;
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
@@ -120,7 +126,7 @@ Status FindWriters(const Graph& graph, const ShapeTable& table, Array<uint32_t>*
       const uint32_t t = node.outputs[i];
       if (t == kNoTensor || table.facts[t].is_known) continue;
       ViewRange view;
-      SRT_RETURN_IF_ERROR(FindView(NodeView(graph, table, node), i, &view));
+      SRT_RETURN_IF_ERROR(FindView(NodeView(graph, table, node), i, feature_major, &view));
       if (!view.is_view && table.facts[t].shape.elements() != 0) {
         (*writers)[t] = static_cast<uint32_t>(n);
       }
@@ -130,16 +136,16 @@ Status FindWriters(const Graph& graph, const ShapeTable& table, Array<uint32_t>*
   return Status::Ok();
 }
 
-// Makes the inputs of the Concat, node `at`, parts of its result.
+// Makes the inputs of the Concat, node `at`, parts of its result. `axis` is that of the channels.
 void ChooseParts(const Graph& graph, const ShapeTable& table, const Array<uint32_t>& writers,
-                 uint32_t at, Array<ConcatPart>* parts) {
+                 uint32_t at, int axis, Array<ConcatPart>* parts) {
   const Node& node = graph.nodes[at];
   const uint32_t y = node.outputs[0];
   const ConcatPart result = (*parts)[y];
   const uint32_t whole = result.order != nullptr ? result.whole : y;
   int64_t first = 0;
   for (uint32_t t : node.inputs) {
-    const int64_t count = table.facts[t].shape.dims[1];
+    const int64_t count = table.facts[t].shape.dims[axis];
     ConcatPart part;
     part.whole = y;
     part.first = first;
@@ -162,7 +168,7 @@ void ChooseParts(const Graph& graph, const ShapeTable& table, const Array<uint32
       }
     }
     if (earliest == kNoTensor || next - writers[earliest] <= kWaitNodes ||
-        table.facts[earliest].shape.dims[1] * kWaitShare >= first) {
+        table.facts[earliest].shape.dims[axis] * kWaitShare >= first) {
       return;
     }
     (*parts)[earliest] = ConcatPart();
@@ -190,18 +196,19 @@ bool PartOfOrder(const ConcatPart& concat, int64_t begin, int64_t count, ConcatP
   return true;
 }
 
-Status PlaceConcats(const Graph& graph, const ShapeTable& table, Bump* memory,
-                    Array<ConcatPart>* parts) {
+Status PlaceConcats(const Graph& graph, const ShapeTable& table, const Array<bool>& feature_major,
+                    Bump* memory, Array<ConcatPart>* parts) {
   SRT_RETURN_IF_ERROR(parts->resize(graph.tensors.size()));
   for (ConcatPart& part : *parts) part = ConcatPart();
-  SRT_RETURN_IF_ERROR(PlaceReordered(graph, table, memory, parts));
+  SRT_RETURN_IF_ERROR(PlaceReordered(graph, table, feature_major, memory, parts));
   Array<uint32_t> writers(parts->allocator());
-  SRT_RETURN_IF_ERROR(FindWriters(graph, table, &writers));
+  SRT_RETURN_IF_ERROR(FindWriters(graph, table, feature_major, &writers));
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     const Node& node = graph.nodes[i];
-    if (node.op == Op::kConcat && MakesPlanes(graph, table, node)) {
-      ChooseParts(graph, table, writers, static_cast<uint32_t>(i), parts);
-    }
+    if (node.op != Op::kConcat || !MakesPlanes(graph, table, feature_major, node)) continue;
+    const uint32_t y = node.outputs[0];
+    const int axis = PlaneAxis(table.facts[y].shape, feature_major[y]);
+    ChooseParts(graph, table, writers, static_cast<uint32_t>(i), axis, parts);
   }
   return Status::Ok();
 }

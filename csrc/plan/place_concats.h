@@ -24,12 +24,13 @@ bool PartOfOrder(const ConcatPart& concat, int64_t begin, int64_t count, ConcatP
 // Ops whose output is their input's bytes under another shape.
 bool IsReshape(Op op);
 
-// Fills `parts`: [graph.tensors]. A whole is the output of a Concat of float planes along dimension
-// 1 that is not an output of the graph, or of a Gather that puts the channels of such a Concat in
-// another order, as a channel shuffle does. A part is an input of the Concat that a step writes.
-// Constants, inputs and outputs of the graph, views and reshapes are no parts, and nothing is part
-// of two wholes: the Concat copies these.
-Status PlaceConcats(const Graph& graph, const ShapeTable& table, Bump* memory,
-                    Array<ConcatPart>* parts);
+// Fills `parts`: [graph.tensors]. A whole is the output of a Concat of the channels of float
+// planes, dimension 1 or the last one of what is feature-major, that is not an output of the graph,
+// or of a Gather that puts the channels of such a Concat in another order, as a channel shuffle
+// does. A part is an input of the Concat that a step writes. Constants, inputs and outputs of the
+// graph, views and reshapes are no parts, and nothing is part of two wholes: the Concat copies
+// these. feature_major: [graph.tensors].
+Status PlaceConcats(const Graph& graph, const ShapeTable& table, const Array<bool>& feature_major,
+                    Bump* memory, Array<ConcatPart>* parts);
 
 }  // namespace sparsert

@@ -103,7 +103,8 @@ Status PlanBuilder::PlaceInputs() {
     is_packed_[n.outputs[0]] = facts(n.outputs[0]).dtype == DType::kU32;
   }
   SRT_RETURN_IF_ERROR(ChooseLayouts(graph, plan->facts, &feature_major_));
-  SRT_RETURN_IF_ERROR(PlaceConcats(graph, plan->facts, &plan->memory, &concat_parts_));
+  SRT_RETURN_IF_ERROR(
+      PlaceConcats(graph, plan->facts, feature_major_, &plan->memory, &concat_parts_));
   for (size_t i = 0; i < graph.inputs.size; ++i) {
     const uint32_t t = graph.inputs[i];
     TensorPlace& place = plan->places[t];
@@ -235,15 +236,21 @@ Status PlanBuilder::PlacePart(uint32_t t) {
   TensorPlace& place = plan->places[t];
   place.desc = of.desc;
   place.desc.shape = facts(t).shape;
-  place.desc.strides[1] *= step;
-  place.ref = Shifted(of.ref, first * of.desc.strides[1], of.desc.dtype);
+  const int axis = PlaneAxis(place.desc.shape, feature_major_[t]);
+  place.desc.strides[axis] *= step;
+  place.ref = Shifted(of.ref, first * of.desc.strides[axis], of.desc.dtype);
   return Status::Ok();
 }
 
 bool PlanBuilder::IsJoined(const Node& n) const {
   int axis = 0;
-  const int rank = facts(n.outputs[0]).shape.rank;
-  if (!NormalizeAxis(n, n.IntAttr(AttrKey::k_axis, 0), rank, &axis).ok() || axis > 1) return false;
+  const Shape& shape = facts(n.outputs[0]).shape;
+  const int rank = shape.rank;
+  const bool turned = feature_major_[n.outputs[0]];
+  if (!NormalizeAxis(n, n.IntAttr(AttrKey::k_axis, 0), rank, &axis).ok() ||
+      (axis != 0 && axis != PlaneAxis(shape, turned)) || feature_major_[n.inputs[0]] != turned) {
+    return false;
+  }
   const TensorDesc& first = desc(n.inputs[0]);
   const IoRef begin = ref(n.inputs[0]);
   if (begin.kind == IoRef::kConstant) return false;
@@ -320,16 +327,15 @@ Status PlanBuilder::PlaceOutputsOf(const Node& n) {
     }
     if (place.ref.kind != IoRef::kNone) continue;  // a whole, of which a part came first
     ViewRange view;
-    SRT_RETURN_IF_ERROR(FindView(NodeView(graph, plan->facts, n), i, &view));
-    view.is_view = view.is_view && !feature_major_[n.inputs[0]] && !feature_major_[t];
+    SRT_RETURN_IF_ERROR(FindView(NodeView(graph, plan->facts, n), i, feature_major_, &view));
     if (view.is_view || (n.op == Op::kConcat && IsJoined(n))) {
       const TensorPlace& from = plan->places[n.inputs[0]];
       place.desc = from.desc;
       place.desc.shape = facts(t).shape;
       place.ref = from.ref;
-      for (int d = 0; d < 2 && d < place.desc.shape.rank; ++d) {
-        place.ref = Shifted(place.ref, view.start[d] * place.desc.strides[d], place.desc.dtype);
-      }
+      const int64_t plane = place.desc.strides[PlaneAxis(place.desc.shape, feature_major_[t])];
+      place.ref = Shifted(place.ref, view.image * place.desc.strides[0] + view.plane * plane,
+                          place.desc.dtype);
       continue;
     }
     if (n.op == Op::kTranspose && TransposedView(n, &place.desc)) {

@@ -117,6 +117,19 @@ void TestGroups() {
       }
     }
   }
+  for (const int64_t axis : {-1, 1}) {  // features side by side; columns behind columns
+    TEST_GRAPH(t);
+    const uint32_t u = Linear(&t, t.Input({1, 30, 6}), 6, 9);
+    const uint32_t e = Linear(&t, t.Input({1, 30, 6}), 6, 9);
+    const uint32_t c = t.Begin(Op::kConcat).In(u).In(e).Attribute(K::k_axis, axis).Out();
+    const uint32_t m = Linear(&t, c, axis == 1 ? 9 : 18, 6);
+    Relu(&t, m);
+    if (axis == 1) {
+      EXPECT_CHOSEN(&t, {}, {u, e, c, m});
+    } else {
+      EXPECT_CHOSEN(&t, {u, e, c}, {m});
+    }
+  }
   {  // a matrix: its rows are columns between products, not where others read them
     TEST_GRAPH(t);
     const uint32_t u = Linear(&t, t.Input({20, 6}), 6, 9);

@@ -24,11 +24,20 @@ uint32_t Gather(TestGraph* t, uint32_t x, Ints order) {
   return t->Begin(Op::kGather).In(x).In(indices).Attribute(K::k_axis, 1).Out();
 }
 
+// Of all tensors of a graph: whether they are feature-major.
+Array<bool> Flags(const TestGraph& t, bool feature_major) {
+  Array<bool> flags(&kAllocator);
+  Must(flags.resize(t.graph.tensors.size()));
+  for (bool& flag : flags) flag = feature_major;
+  return flags;
+}
+
 // The parts of a graph whose output is its last tensor.
 struct Places {
-  explicit Places(TestGraph* t) : memory(&kAllocator), parts(&kAllocator) {
+  explicit Places(TestGraph* t, bool feature_major = false)
+      : memory(&kAllocator), parts(&kAllocator) {
     Must(t->Infer());
-    Must(PlaceConcats(t->graph, t->table, &memory, &parts));
+    Must(PlaceConcats(t->graph, t->table, Flags(*t, feature_major), &memory, &parts));
   }
 
   void Expect(int line, uint32_t tensor, uint32_t whole, int64_t first = 0, int64_t step = 1) {
@@ -76,6 +85,22 @@ void TestBlocks() {
     EXPECT_PART(p, a, ab, 0);
     EXPECT_PART(p, b, ab, 3);
     EXPECT_PART(p, c, cab, 0);
+  }
+}
+
+// The features of what is feature-major lie as channels do.
+void TestFeatures() {
+  for (const bool feature_major : {false, true}) {
+    TEST_GRAPH(t);
+    const uint32_t a = Relu(&t, t.Input({2, 5, 5, 3}));
+    const uint32_t b = Relu(&t, a);
+    const uint32_t ab = Concat(&t, {a, b}, -1);
+    const uint32_t rows = Concat(&t, {ab, ab}, 1);
+    Relu(&t, rows);
+    Places p(&t, feature_major);
+    EXPECT_PART(p, a, feature_major ? ab : kNoTensor, 0);
+    EXPECT_PART(p, b, feature_major ? ab : kNoTensor, 3);
+    EXPECT_PART(p, ab, feature_major ? kNoTensor : rows, 0);
   }
 }
 
@@ -156,21 +181,22 @@ void TestWaiting() {
   }
 }
 
-void ExpectView(int line, TestGraph* t, uint32_t y, bool is_view, int64_t image, int64_t channel) {
+void ExpectView(int line, TestGraph* t, bool feature_major, uint32_t y, bool is_view, int64_t image,
+                int64_t channel) {
   Must(t->Infer());
   for (const Node& node : t->graph.nodes) {
     for (size_t i = 0; i < node.outputs.size; ++i) {
       if (node.outputs[i] != y) continue;
       ViewRange range;
-      Must(FindView(NodeView(t->graph, t->table, node), i, &range));
+      Must(FindView(NodeView(t->graph, t->table, node), i, Flags(*t, feature_major), &range));
       ++checks;
       if (range.is_view == is_view &&
-          (!is_view || (range.start[0] == image && range.start[1] == channel))) {
+          (!is_view || (range.image == image && range.plane == channel))) {
         return;
       }
       ++failures;
       fprintf(stderr, "line %d: view %d from image %d, channel %d\n", line, range.is_view,
-              static_cast<int>(range.start[0]), static_cast<int>(range.start[1]));
+              static_cast<int>(range.image), static_cast<int>(range.plane));
     }
   }
 }
@@ -183,13 +209,17 @@ void TestViews() {
     const uint32_t x = t.Input({6, 6, 6});
     const uint32_t sizes = t.IntVector({1, 3, 2});
     const uint32_t y = t.Begin(Op::kSplit).In(x).In(sizes).Attribute(K::k_axis, axis).Out(3);
-    EXPECT_VIEW(&t, y, axis < 2, 0, 0);
-    EXPECT_VIEW(&t, y + 2, axis < 2, axis == 0 ? 4 : 0, axis == 1 ? 4 : 0);
-    EXPECT_VIEW(&t, Relu(&t, y), false, 0, 0);
+    for (const bool feature_major : {false, true}) {
+      const int64_t channels = feature_major ? 2 : 1;
+      const bool is_view = axis == 0 || axis == channels;
+      EXPECT_VIEW(&t, feature_major, y, is_view, 0, 0);
+      EXPECT_VIEW(&t, feature_major, y + 2, is_view, axis == 0 ? 4 : 0, axis == channels ? 4 : 0);
+    }
+    EXPECT_VIEW(&t, false, Relu(&t, y), false, 0, 0);
   }
   struct Range {
     Ints starts, ends, axes, steps;
-    bool is_view;
+    bool is_view;  // of channels in dimension 1
     int64_t image, channel;
   };
   const Range ranges[] = {
@@ -210,7 +240,16 @@ void TestViews() {
     const uint32_t axes = t.IntVector(r.axes);
     const uint32_t steps = t.IntVector(r.steps);
     t.Begin(Op::kSlice).In(x).In(starts).In(ends).In(axes).In(steps);
-    EXPECT_VIEW(&t, t.Out(), r.is_view, r.image, r.channel);
+    EXPECT_VIEW(&t, false, t.Out(), r.is_view, r.image, r.channel);
+  }
+  for (const int64_t axis : {1, 2}) {  // a part of the columns, and one of the features
+    TEST_GRAPH(t);
+    const uint32_t x = t.Input({6, 6, 6});
+    const uint32_t starts = t.IntVector({2});
+    const uint32_t ends = t.IntVector({5});
+    const uint32_t axes = t.IntVector({axis});
+    t.Begin(Op::kSlice).In(x).In(starts).In(ends).In(axes);
+    EXPECT_VIEW(&t, true, t.Out(), axis == 2, 0, 2);
   }
 }
 
@@ -219,6 +258,7 @@ void TestViews() {
 
 int main() {
   sparsert::TestBlocks();
+  sparsert::TestFeatures();
   sparsert::TestWhatIsNoPart();
   sparsert::TestOrder();
   sparsert::TestWaiting();

@@ -42,6 +42,9 @@ CONSTANTS = {
     "begin": i64(2),
     "end": i64(7),
     "axis": i64(3),
+    "sizes": i64(F + 1, 1, F),
+    "ten": random_weights(F + 1, F, sparsity=0.8, seed=9),
+    "five": random_weights(5, F, sparsity=0.5, seed=10),
 }
 
 STEM = ["s = Conv<pads=[1,1,1,1]>(x, first)", "h = Transpose<perm=[0,2,3,1]>(s)"]
@@ -119,6 +122,16 @@ GRAPHS = {
     "mixer": ["s = Conv<pads=[1,1,1,1]>(x, first)", "c = Reshape(s, tokens)", "k = MatMul(c, turn)"]
     + ["e = Relu(k)", "h = Transpose<perm=[0,2,1]>(c)", "u = MatMul(h, up)", "r = Tanh(u)"]
     + ["m = MatMul(r, down)", "o = Add(m, h)", "y = Transpose<perm=[0,2,1]>(o)"],
+    "gated": [*STEM, "u = MatMul(h, up)", "a, b, c = Split<axis=-1>(u, sizes)", "e = Gelu(a)"]
+    + ["p = Transpose<perm=[0,3,1,2]>(c)", "k = Conv<group=9, pads=[1,1,1,1]>(p, dw)"]
+    + ["r = Transpose<perm=[0,2,3,1]>(k)", "j = Concat<axis=-1>(b, r)", "v = Mul(e, j)"]
+    + ["m = MatMul(v, ten)", *back("m")],
+    "joined_again": [*STEM, "u = MatMul(h, up)", "m = MatMul(u, down)", "b = Abs(m)"]
+    + ["c = Concat<axis=3>(m, b)", "d = Neg(c)", "k = Concat<axis=-1>(c, d)", "e = Tanh(k)"]
+    + ["a, v = Split<axis=3, num_outputs=2>(e)", "r = Concat<axis=3>(a, v)"]
+    + ["y = MatMul(r, wide)"],
+    "part_of_features": [*STEM, "u = MatMul(h, up)", "p = Slice(u, begin, end, axis)"]
+    + ["n = Neg(p)", "m = MatMul(p, five)", "q = MatMul(n, five)", "o = Mul(m, q)", *back("o")],
     "from_the_input": ["h = Transpose<perm=[0,2,3,1]>(w)", "u = MatMul(h, up)", "y = Relu(u)"],
 }
 OUTPUTS = {"inner_output": ("y", "z"), "split_channels": ("y", "o"), "mixer": ("y", "e")}
@@ -132,6 +145,8 @@ def make(name: str, batch: int) -> Case:
     constants = {k: v for k, v in CONSTANTS.items() if k in words}
     if "long" in words:
         constants["long"] = random_weights(F // 2 + F, 6, seed=8)
+    if "wide" in words:
+        constants["wide"] = random_weights(4 * F, 6, sparsity=0.8, seed=8)
     inputs = {"w": (batch, F, SIDE, SIDE)} if "(w)" in nodes[0] else {"x": (batch, 3, SIDE, SIDE)}
     return Case(
         f"{name}_{batch}",
@@ -195,6 +210,20 @@ def test_a_block_copies_nothing(name: str) -> None:
         if row["op"] == "Linear":
             assert row["step_count"] == 1
         assert "copy" not in row["kernel"]
+
+
+@pytest.mark.parametrize(
+    ("name", "op"), [("gated_1", "Split"), ("gated_2", "Split"), ("part_of_features_2", "Slice")]
+)
+def test_parts_of_features_are_views(name: str, op: str) -> None:
+    rows = BY_NAME[name].load(ENGINES[-1]).explain().to_dict()["rows"]
+    assert [row["compute_format"] for row in rows if row["op"] == op] == ["view"]
+    assert all(row["step_count"] == 1 for row in rows if row["op"] == "Linear")
+
+
+def test_features_are_written_in_place() -> None:
+    rows = BY_NAME["joined_again_2"].load(ENGINES[-1]).explain().to_dict()["rows"]
+    assert all(row["step_count"] == 0 for row in rows if row["op"] in ("Concat", "Split"))
 
 
 def test_planes_keep_their_stride_in_another_shape() -> None:
