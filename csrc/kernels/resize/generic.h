@@ -4,6 +4,7 @@
 #include "kernels/define.h"
 #include "kernels/resize/bands.h"
 #include "kernels/resize/resize.h"
+#include "kernels/resize/window.h"
 
 namespace sparsert {
 namespace SRT_ISA {
@@ -12,9 +13,20 @@ namespace SRT_ISA {
 SRT_INLINE void StretchRow(const ResizeArgs& args, const float* x, float* to) {
   const int64_t n = args.out[1];
   for (int64_t i = 0; i < n; i += Vec::kLanes) {
-    const Mask m = FirstN(n - i < Vec::kLanes ? static_cast<int>(n - i) : Vec::kLanes);
-    const Vec a = GatherMask(x, args.low[1] + i, m);
-    const Vec b = GatherMask(x, args.high[1] + i, m);
+    const int32_t* low = args.low[1] + i;
+    const int32_t* high = args.high[1] + i;
+    Vec a;
+    Vec b;
+    if (args.columns == ResizeColumns::kClimbing) {
+      int32_t first = *low;
+      const Vec from = LoadWindow(x, args.in[1], &first);
+      a = PickLanes(from, low, first);
+      b = PickLanes(from, high, first);
+    } else {
+      const Mask m = FirstN(n - i < Vec::kLanes ? static_cast<int>(n - i) : Vec::kLanes);
+      a = GatherMask(x, low, m);
+      b = GatherMask(x, high, m);
+    }
     const Vec w = LoadU(args.weight[1] + i);
     StoreU(to + i, Fma(b, w, Mul(a, Sub(Set1(1.0f), w))));
   }

@@ -6,6 +6,7 @@
 
 #include "kernels/resize/bands.h"
 #include "kernels/resize/resize.h"
+#include "kernels/resize/window.h"
 
 namespace sparsert {
 namespace SRT_ISA {
@@ -14,22 +15,21 @@ namespace SRT_ISA {
 // shows no more than a vector of x.
 SRT_INLINE void PickRow(const ResizeArgs& args, const float* x, float* y, int64_t rows) {
   constexpr int kLanes = Vec::kLanes;
-  const int32_t in = static_cast<int32_t>(args.in[1]);
   const int64_t n = args.out[1];
   const int32_t* index = args.index[args.rank - 1];
   if (n < kLanes) {
     const int columns = static_cast<int>(n);
     const Mask tail = FirstN(columns);
-    const int32_t first = in < kLanes ? 0 : index[0] < in - kLanes ? index[0] : in - kLanes;
-    const Vec v = PickLanes(LoadMask(x + first, FirstN(in)), index, first);
+    int32_t first = index[0];
+    const Vec from = LoadWindow(x, args.in[1], &first);
+    const Vec v = PickLanes(from, index, first);
     for (int64_t r = 0; r < rows; ++r, y += args.y_row) StoreFirst(y, columns, tail, v);
     return;
   }
   for (int64_t i = 0; i < n; i += kLanes) {
     if (i > n - kLanes) i = n - kLanes;  // the last vector overlaps the one before
     int32_t first = index[i];
-    if (first > in - kLanes) first = in < kLanes ? 0 : in - kLanes;
-    const Vec from = in < kLanes ? LoadMask(x, FirstN(in)) : LoadU(x + first);
+    const Vec from = LoadWindow(x, args.in[1], &first);
     const Vec v = PickLanes(from, index + i, first);
     float* to = y + i;
     StoreU(to, v);

@@ -100,7 +100,7 @@ int32_t NearestIndex(NearestMode mode, float at, int64_t in) {
   return static_cast<int32_t>(index < last ? index : last);
 }
 
-// low, high: [axis.out] integers; weight: [axis.out] floats.
+// low, high: [axis.out] integers; weight: [axis.out] floats; all with room behind.
 void FillLinear(CoordinateMode mode, const Axis& axis, int32_t* low, int32_t* high, float* weight) {
   const float last = static_cast<float>(axis.in - 1);
   for (int64_t i = 0; i < axis.out; ++i) {
@@ -110,6 +110,21 @@ void FillLinear(CoordinateMode mode, const Axis& axis, int32_t* low, int32_t* hi
     high[i] = low[i] + 1 < axis.in ? low[i] + 1 : low[i];
     weight[i] = at - static_cast<float>(low[i]);
   }
+  for (int64_t i = axis.out; i < axis.out + kRowRoom; ++i) {
+    low[i] = high[i] = axis.out == 0 ? 0 : high[axis.out - 1];
+    weight[i] = 0.0f;
+  }
+}
+
+// Whether vectors of all lengths that instruction sets have read no more than as many elements.
+bool ReadsVectors(const int32_t* low, const int32_t* high, int64_t out) {
+  for (const int64_t lanes : {4, 8, 16}) {
+    for (int64_t i = 0; i < out; ++i) {
+      const int64_t last = i + lanes < out ? i + lanes - 1 : out - 1;
+      if (high[last] - low[i] >= lanes || low[i] > low[last]) return false;
+    }
+  }
+  return true;
 }
 
 Axis AxisOf(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc& y, int d) {
@@ -206,6 +221,8 @@ Status MakeLinear(const ResizeSpec& spec, const TensorDesc& x, const TensorDesc&
     args->high[i] = high;
     args->weight[i] = weight;
   }
+  args->columns = ReadsVectors(args->low[1], args->high[1], axes[1].out) ? ResizeColumns::kClimbing
+                                                                         : ResizeColumns::kAny;
   return Status::Ok();
 }
 

@@ -48,11 +48,12 @@ struct ResizeArgs {
   int64_t x_strides[kMaxRank];
   int64_t y_strides[kMaxRank];
   const int32_t* index[kMaxRank];  // [dims[d]], and 16 entries of room after the last
-  ResizeColumns columns;
   // linear: planes of height x width. Neighbours of y's index i: low[i] and high[i], weights
   // 1 - weight[i] and weight[i]. The arrays of the width have 16 entries of room after the last.
   Loop<2> planes;  // y, x: over the dimensions before the last two
-  // Both: of the last two dimensions.
+  // Both: of the last two dimensions. linear: kClimbing where a vector of y, however long, is made
+  // of no more than a vector of x, else kAny.
+  ResizeColumns columns;
   int64_t in[2];
   int64_t out[2];
   int64_t x_row;  // elements between rows
