@@ -324,10 +324,12 @@ def _link(source: Path, target: Path) -> None:
     """Puts an ONNX file, whose weights may lie in other files beside it, at `target`."""
     import onnx
 
+    from sparsert.importers.payloads import external_tensors, read_external
+
     model = onnx.load(source, load_external_data=False)
-    tensors = [*model.graph.initializer, *(s.values for s in model.graph.sparse_initializer)]
-    if any(tensor.external_data for tensor in tensors):
-        onnx.save(onnx.load(source), target)
+    if external_tensors(model):
+        read_external(model, source.parent)
+        onnx.save(model, target)
     else:
         shutil.copyfile(source, target)
 

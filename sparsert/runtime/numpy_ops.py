@@ -341,8 +341,8 @@ class Loop(op_loop.Loop):
 
     def _run(  # type: ignore[override]
         self,
-        limit: np.ndarray | None,
-        condition: np.ndarray | None,
+        limit: np.ndarray | None = None,
+        condition: np.ndarray | None = None,
         *carried: Any,
         context: dict[str, Any] | None = None,
         attributes: Any = None,
