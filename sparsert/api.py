@@ -333,7 +333,9 @@ def _label(src: Any) -> str:
 def _read_sprt(src: Any) -> Any:
     """Returns the bytes of a .sprt source, mapped if it is a file; None for other sources."""
     if isinstance(src, bytes | bytearray | memoryview):
-        return src if bytes(src[: len(MAGIC)]) == MAGIC else None
+        if bytes(src[: len(MAGIC)]) != MAGIC:
+            return None
+        return src if memoryview(src).readonly else bytes(src)
     if not isinstance(src, str | os.PathLike):
         return None
     path = os.fspath(src)

@@ -106,6 +106,8 @@ class NumbaBackend(WithoutLevels):
                 (),
             )
             self._nodes.append(entry)
+        # What kernels compute is new.
+        self._made = {n for node in self._nodes if node.step is not None for n in node.outputs}
         constants = {**evaluator.rt_inits_, **weights}
         if any(node.needs_context for node in self._nodes):
             used.update(constants)  # a subgraph may use any of them
@@ -156,7 +158,16 @@ class NumbaBackend(WithoutLevels):
             for name in node.dead:
                 values.pop(name, None)
         self._rooms.append(room)
-        return {spec.name: np.asarray(values[spec.name]) for spec in self.outputs}
+        return {spec.name: self._owned(spec.name, values, feeds) for spec in self.outputs}
+
+    def _owned(
+        self, name: str, values: Mapping[str, Any], feeds: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """Returns an output, copied where it may be a view of feeds or constants."""
+        y = np.asarray(values[name])
+        if name not in self._made or any(np.may_share_memory(y, x) for x in feeds.values()):
+            return np.array(y)
+        return y
 
     def explain(self) -> Table:
         """Says how each layer runs and why; shapes are those of the last run."""

@@ -51,7 +51,9 @@ class NumpyBackend:
             results = self._evaluator.run(self._outputs, {**self._weights, **feeds})
         except Exception as error:
             raise BackendError(f"the numpy backend failed: {error}") from error
-        return dict(zip(self._outputs, results, strict=True))
+        # They may be views of the feeds or of the weights.
+        owned = (np.array(y) if isinstance(y, np.ndarray) else y for y in results)
+        return dict(zip(self._outputs, owned, strict=True))
 
     def _check(self, feeds: Mapping[str, np.ndarray]) -> None:
         problems = []
@@ -86,11 +88,7 @@ def split_weights(model: ir.Model) -> tuple[Any, dict[str, np.ndarray]]:
     import onnx_ir as ir
 
     graph = model.graph
-    large = [
-        value
-        for value in graph.initializers.values()
-        if value.const_value is not None and value.const_value.nbytes > _INLINE_BYTES
-    ]
+    large = [value for value in graph.initializers.values() if _is_large(value.const_value)]
     tensors = {value.name: value.const_value for value in large}
     user_inputs = list(graph.inputs)
     try:
@@ -111,6 +109,14 @@ def split_weights(model: ir.Model) -> tuple[Any, dict[str, np.ndarray]]:
         if name is not None and tensor is not None
     }
     return proto, arrays
+
+
+def _is_large(tensor: Any) -> bool:
+    import onnx_ir as ir
+
+    # Strings stay with the graph: their tensors are arrays of bytes.
+    has_size = tensor is not None and tensor.dtype != ir.DataType.STRING
+    return has_size and tensor.nbytes > _INLINE_BYTES
 
 
 def make_evaluator(proto: Any) -> Any:

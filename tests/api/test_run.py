@@ -141,6 +141,23 @@ def test_strings(backend: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fallback")
+@pytest.mark.parametrize("opset", [9, 17])
+@pytest.mark.parametrize("backend", [*BACKENDS, "numba"])
+def test_constant_strings(backend: str, opset: int, caplog: pytest.LogCaptureFixture) -> None:
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": {opset}]>
+        g (float[n] x) => (float[n] y, string[n] t, string[2] s, string[2] labels)
+        <string[2] labels = {{"a", "größer"}}>
+        {{ y = Relu(x) i = Cast<to = 7>(x) t = Gather(labels, i) s = Identity(labels) }}"""
+    )
+    model = sparsert.load(proto, backend=backend)
+    assert "Shape inference failed" not in caplog.text
+    y, *strings = model(np.array([1, 0], np.float32))
+    assert y.tolist() == [1, 0]
+    assert [s.tolist() for s in strings] == [["größer", "a"], ["a", "größer"], ["a", "größer"]]
+
+
+@pytest.mark.filterwarnings("ignore:.*fallback")
 @pytest.mark.parametrize("backend", [*BACKENDS, "numba"])
 def test_bfloat16(backend: str) -> None:
     module = torch.nn.Linear(4, 3).bfloat16()
