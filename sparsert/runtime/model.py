@@ -169,8 +169,8 @@ class Model:
         """Times each layer.
 
         Args:
-            feeds: arrays by input name, or one array for a model of one input; None: ones (with 1
-                for symbolic dimensions).
+            feeds: arrays by input name, or one array for a model of one input; None: ones, or
+                empty strings (with 1 for symbolic dimensions).
             runs: how many runs to take the median of, after one to warm up.
 
         Returns:
@@ -179,12 +179,7 @@ class Model:
         if runs < 1:
             raise ValueError(f"runs is {runs}, expected at least 1")
         if feeds is None:
-            feeds = {
-                spec.name: np.ones(
-                    [dim if isinstance(dim, int) else 1 for dim in spec.shape or ()], spec.dtype
-                )
-                for spec in self.inputs
-            }
+            feeds = {spec.name: _ones(spec) for spec in self.inputs}
         elif not isinstance(feeds, Mapping):
             feeds = {self.inputs[0].name: feeds}
         return self._backend.profile(check_feeds(self.inputs, feeds), runs)
@@ -220,6 +215,11 @@ class Model:
             return ", ".join(f"{s.name}{list(s.shape or ())}" for s in specs)
 
         return f"<sparsert.Model {side(self.inputs)} -> {side(self.outputs)}>"
+
+
+def _ones(spec: TensorSpec) -> np.ndarray:
+    shape = [dim if isinstance(dim, int) else 1 for dim in spec.shape or ()]
+    return np.full(shape, "", object) if spec.dtype == object else np.ones(shape, spec.dtype)
 
 
 def _checked_names(names: Any, known: list[str]) -> list[str]:
