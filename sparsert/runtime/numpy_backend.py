@@ -128,7 +128,7 @@ def make_evaluator(proto: Any) -> Any:
     new_ops = [*numpy_ops.SPARSERT_OPS, *packed_ops.PACKED_OPS, *numpy_ops.UNARY_OPS]
     new_ops += [numpy_ops.AVERAGE_POOL, numpy_ops.GLOBAL_MAX_POOL]
     new_ops += [numpy_ops.LOG_SOFTMAX, numpy_ops.PAD, numpy_ops.GATHER_ELEMENTS]
-    new_ops += [numpy_ops.GRID_SAMPLE, numpy_ops.LOOP]
+    new_ops += [numpy_ops.GRID_SAMPLE, numpy_ops.LOOP, numpy_ops.CAST]
     nodes = list(proto.graph.node)
     new_ops.append(numpy_ops.MAX_POOL)
     if all(_is_plain_resize(node) for node in nodes if node.op_type == "Resize"):
