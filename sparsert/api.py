@@ -480,18 +480,24 @@ def _python_of_sprt(file: Any, label: str, level: str | None, options: dict[str,
 
 def _python(graph: ir.Model, label: str, options: dict[str, Any]) -> Any:
     """Returns a backend in Python, numba or numpy, for a canonical graph."""
-    if options["backend"] == "numba":
-        from sparsert.runtime.numba_backend import NumbaBackend
+    isa, is_numba = options["isa"], options["backend"] == "numba"
+    if isa is not None and is_numba:
+        raise BackendError(
+            f"isa={isa!r} is for native kernels; Numba compiles for this "
+            "machine, or for what $NUMBA_CPU_NAME and $NUMBA_CPU_FEATURES say"
+        )
+    if isa is not None:
+        raise BackendError(f"isa={isa!r} is for native kernels; NumPy chooses for itself")
+    try:
+        if is_numba:
+            from sparsert.runtime.numba_backend import NumbaBackend
 
-        if options["isa"] is not None:
-            raise BackendError(
-                f"isa={options['isa']!r} is for native kernels; Numba compiles for this "
-                "machine, or for what $NUMBA_CPU_NAME and $NUMBA_CPU_FEATURES say"
-            )
-        return NumbaBackend(graph, label, options["threads"], options["tune"])
-    from sparsert.runtime.graph_backend import OracleBackend
+            return NumbaBackend(graph, label, options["threads"], options["tune"])
+        from sparsert.runtime.graph_backend import OracleBackend
 
-    return OracleBackend(graph, label)
+        return OracleBackend(graph, label)
+    except MemoryError as error:
+        raise BackendError(f"{label}: not enough memory to load it: {error}") from error
 
 
 def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str, Any]) -> Any:

@@ -32,6 +32,7 @@ from sparsert.cli_view import progress as _progress
 from sparsert.cli_view import seed_option as _seed
 from sparsert.cli_view import show as _show
 from sparsert.errors import SparsertError
+from sparsert.option_checks import MAX_THREADS
 
 if TYPE_CHECKING:
     from sparsert.runtime.model import Model
@@ -180,7 +181,7 @@ _inputs = click.option(
 @_isa
 @_tune
 @_level
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to plan for.")
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Threads to plan for.")
 @click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
 @_kernels_from
 @_formats
@@ -246,7 +247,7 @@ def inspect(
     type=click.Path(path_type=Path),
     help="Save the outputs: FILE.npz, or a folder for one .npy file each.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Default: all cores.")
 @_isa
 @click.option(
     "--backend", type=click.Choice(["native", "capi", "numba", "numpy"]), help="Default: native."
@@ -369,7 +370,7 @@ def _report_file(ctx: click.Context, option: click.Parameter, text: str | None) 
     is_flag=True,
     help="Also prune the first convolution and depthwise convolutions.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), help="Size of the first dimension.")
 @_dims
 @click.option(

@@ -9,6 +9,9 @@ from typing import Any
 
 from sparsert.errors import describe_problems
 
+# As kMaxThreads in csrc/capi/capi.cc.
+MAX_THREADS = 1024
+
 
 def is_number(value: Any) -> bool:
     """Says whether it is a real number, NaN and infinities included."""
@@ -81,8 +84,8 @@ class OptionChecks:
 
     def threads(self, value: Any) -> None:
         """How many threads run."""
-        is_right = value is None or is_count(value, 1)
-        self.require(is_right, "threads", value, "None or an integer of at least 1")
+        is_right = value is None or (is_count(value, 1) and value <= MAX_THREADS)
+        self.require(is_right, "threads", value, f"None or an integer from 1 to {MAX_THREADS}")
 
     def tune(self, value: Any) -> None:
         """What is tuned."""

@@ -14,6 +14,7 @@ from sparsert.errors import BackendError, SparsertError
 from sparsert.runtime.graph_backend import WithoutLevels, specs_of
 from sparsert.runtime.native_backend import DENSE_FORMATS, usable_cores
 from sparsert.runtime.numba_room import Crew, Room
+from sparsert.runtime.numpy_backend import reason_of
 from sparsert.runtime.table import Table, format_bytes
 from sparsert.runtime.types import EXPLAIN_COLUMNS
 
@@ -147,7 +148,7 @@ class NumbaBackend(WithoutLevels):
                 raise
             except Exception as error:
                 raise BackendError(
-                    f"{self._label}: node '{node.name}' ({node.op}) failed: {error}"
+                    f"{self._label}: node '{node.name}' ({node.op}) failed: {reason_of(error)}"
                 ) from error
             if seconds is not None:
                 seconds.append(time.perf_counter() - begin)

@@ -50,7 +50,7 @@ class NumpyBackend:
         try:
             results = self._evaluator.run(self._outputs, {**self._weights, **feeds})
         except Exception as error:
-            raise BackendError(f"the numpy backend failed: {error}") from error
+            raise BackendError(f"the numpy backend failed: {reason_of(error)}") from error
         # They may be views of the feeds or of the weights.
         owned = (np.array(y) if isinstance(y, np.ndarray) else y for y in results)
         return dict(zip(self._outputs, owned, strict=True))
@@ -109,6 +109,13 @@ def split_weights(model: ir.Model) -> tuple[Any, dict[str, np.ndarray]]:
         if name is not None and tensor is not None
     }
     return proto, arrays
+
+
+def reason_of(error: Exception) -> str:
+    """Returns why an operator failed in Python."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error})" if str(error) else "not enough memory"
+    return str(error) or type(error).__name__
 
 
 def _is_large(tensor: Any) -> bool:

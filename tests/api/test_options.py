@@ -109,7 +109,7 @@ WRONG: dict[tuple[str, str], tuple[Any, ...]] = {
     ("convert", "weights"): ("f8", 16, None, []),
     ("convert", "metadata"): (1, "a", [1]),
     ("load", "backend"): ("cuda", 1, [], {}),
-    ("load", "threads"): NO_COUNTS,
+    ("load", "threads"): (*NO_COUNTS, 1025, 10**30),
     ("load", "isa"): (1, [], b"avx2"),
     ("load", "tune"): NO_TUNE,
     ("load", "strict"): NO_FLAGS,
