@@ -51,6 +51,10 @@ def load(
     Args:
         src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, a
             torch.nn.Module (with example_inputs), a torch.export.ExportedProgram, or a Keras model.
+            A .sprt file is mapped: while the model lives, nobody may write into it or cut it (the
+            process would end, or outputs change). Replace it by another file under its name, as
+            convert() and Model.save() do, or load its bytes: load(Path(name).read_bytes()).
+            An input of an ONNX graph that has an initializer is a constant.
         backend: "native" (the C++ kernels), "capi" (the same in the C library), "numba" (kernels
             that Numba compiles, and NumPy for the other operators) or "numpy" (a slow interpreter,
             the reference). None: native, or, with a warning, the next of these that is there where

@@ -210,7 +210,7 @@ def _shape_problem(
     # A file that declares an input empty means it; a run with an empty batch hardly does. Further
     # dimensions may be empty: the tokens before the first one have no keys.
     if shape and shape[0] == 0 and (spec.shape is None or spec.shape[:1] != (0,)):
-        return f"input '{spec.name}' has shape {list(shape)}: a batch of size 0"
+        return f"input '{spec.name}' has shape {list(shape)}: a batch of size 0, which is refused"
     if spec.shape is None:
         return None
     expected = "[" + ", ".join(str(dim) for dim in spec.shape) + "]"
