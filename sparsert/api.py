@@ -15,7 +15,7 @@ from sparsert.errors import (
     describe_problems,
     unknown_level,
 )
-from sparsert.option_checks import OptionChecks, is_one_of
+from sparsert.option_checks import OptionChecks, is_json, is_one_of
 from sparsert.runtime.model import Model
 
 if TYPE_CHECKING:
@@ -176,8 +176,9 @@ def convert(
     checks = OptionChecks("convert")
     checks.word("weights", weights, WEIGHTS)
     checks.require(isinstance(path, str | os.PathLike), "path", path, "the path of a file")
-    is_right = metadata is None or isinstance(metadata, Mapping)
-    checks.require(is_right, "metadata", metadata, "a dict or None")
+    is_right = isinstance(metadata, Mapping) and is_json(dict(metadata))
+    expected = "a dict that JSON holds, or None"
+    checks.require(metadata is None or is_right, "metadata", metadata, expected)
     checks.refuse()
     from sparsert.modelfile import write_file
 

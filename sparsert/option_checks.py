@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
@@ -36,6 +37,15 @@ def is_one_of(value: Any, known: Collection[str]) -> bool:
 def is_flag(value: Any) -> bool:
     """Says whether it is True or False, or counts as such."""
     return type(value).__name__ in ("bool", "bool_") or (is_count(value) and value < 2)
+
+
+def is_json(value: Any) -> bool:
+    """Says whether JSON holds it; it has no NaN and no infinities."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 class OptionChecks:

@@ -210,6 +210,15 @@ class Model:
         options = {**self._options, "level": self.level}
         return _unpickle, (self._native_file().tobytes(), options)
 
+    def __copy__(self) -> Model:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        if self._file is None:
+            return self  # it never changes: without a file there are no levels to choose from
+        make, arguments = self.__reduce__()
+        return make(*arguments)
+
     def __repr__(self) -> str:
         def side(specs: list[TensorSpec]) -> str:
             return ", ".join(f"{s.name}{list(s.shape or ())}" for s in specs)

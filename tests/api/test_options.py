@@ -107,7 +107,7 @@ WRONG: dict[tuple[str, str], tuple[Any, ...]] = {
     ("forecast", "on_progress"): NO_FUNCTIONS,
     ("convert", "path"): (1, None, [], b"a.sprt"),
     ("convert", "weights"): ("f8", 16, None, []),
-    ("convert", "metadata"): (1, "a", [1]),
+    ("convert", "metadata"): (1, "a", [1], {"a": {1}}, {"a": NAN}, {"a": b"b"}),
     ("load", "backend"): ("cuda", 1, [], {}),
     ("load", "threads"): (*NO_COUNTS, 1025, 10**30),
     ("load", "isa"): (1, [], b"avx2"),
