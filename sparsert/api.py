@@ -15,7 +15,7 @@ from sparsert.errors import (
     describe_problems,
     unknown_level,
 )
-from sparsert.option_checks import OptionChecks, is_one_of
+from sparsert.option_checks import OptionChecks, is_json, is_one_of
 from sparsert.runtime.model import Model
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ def load(
     Args:
         src: path to an .onnx or .sprt file, the bytes of one, an onnx.ModelProto, a
             torch.nn.Module (with example_inputs), a torch.export.ExportedProgram, or a Keras model.
+            A .sprt file is mapped: while the model lives, nobody may write into it or cut it (the
+            process would end, or outputs change). Replace it by another file under its name, as
+            convert() and Model.save() do, or load its bytes: load(Path(name).read_bytes()).
+            An input of an ONNX graph that has an initializer is a constant.
         backend: "native" (the C++ kernels), "capi" (the same in the C library), "numba" (kernels
             that Numba compiles, and NumPy for the other operators) or "numpy" (a slow interpreter,
             the reference). None: native, or, with a warning, the next of these that is there where
@@ -172,8 +176,9 @@ def convert(
     checks = OptionChecks("convert")
     checks.word("weights", weights, WEIGHTS)
     checks.require(isinstance(path, str | os.PathLike), "path", path, "the path of a file")
-    is_right = metadata is None or isinstance(metadata, Mapping)
-    checks.require(is_right, "metadata", metadata, "a dict or None")
+    is_right = isinstance(metadata, Mapping) and is_json(dict(metadata))
+    expected = "a dict that JSON holds, or None"
+    checks.require(metadata is None or is_right, "metadata", metadata, expected)
     checks.refuse()
     from sparsert.modelfile import write_file
 
@@ -333,7 +338,9 @@ def _label(src: Any) -> str:
 def _read_sprt(src: Any) -> Any:
     """Returns the bytes of a .sprt source, mapped if it is a file; None for other sources."""
     if isinstance(src, bytes | bytearray | memoryview):
-        return src if bytes(src[: len(MAGIC)]) == MAGIC else None
+        if bytes(src[: len(MAGIC)]) != MAGIC:
+            return None
+        return src if memoryview(src).readonly else bytes(src)
     if not isinstance(src, str | os.PathLike):
         return None
     path = os.fspath(src)
@@ -478,18 +485,24 @@ def _python_of_sprt(file: Any, label: str, level: str | None, options: dict[str,
 
 def _python(graph: ir.Model, label: str, options: dict[str, Any]) -> Any:
     """Returns a backend in Python, numba or numpy, for a canonical graph."""
-    if options["backend"] == "numba":
-        from sparsert.runtime.numba_backend import NumbaBackend
+    isa, is_numba = options["isa"], options["backend"] == "numba"
+    if isa is not None and is_numba:
+        raise BackendError(
+            f"isa={isa!r} is for native kernels; Numba compiles for this "
+            "machine, or for what $NUMBA_CPU_NAME and $NUMBA_CPU_FEATURES say"
+        )
+    if isa is not None:
+        raise BackendError(f"isa={isa!r} is for native kernels; NumPy chooses for itself")
+    try:
+        if is_numba:
+            from sparsert.runtime.numba_backend import NumbaBackend
 
-        if options["isa"] is not None:
-            raise BackendError(
-                f"isa={options['isa']!r} is for native kernels; Numba compiles for this "
-                "machine, or for what $NUMBA_CPU_NAME and $NUMBA_CPU_FEATURES say"
-            )
-        return NumbaBackend(graph, label, options["threads"], options["tune"])
-    from sparsert.runtime.graph_backend import OracleBackend
+            return NumbaBackend(graph, label, options["threads"], options["tune"])
+        from sparsert.runtime.graph_backend import OracleBackend
 
-    return OracleBackend(graph, label)
+        return OracleBackend(graph, label)
+    except MemoryError as error:
+        raise BackendError(f"{label}: not enough memory to load it: {error}") from error
 
 
 def _hybrid(graph: ir.Model, problems: list[Any], label: str, options: dict[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from sparsert.cli_view import (
     show,
 )
 from sparsert.errors import SparsertError
+from sparsert.option_checks import MAX_THREADS
 
 
 def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> list[int]:
@@ -32,8 +33,8 @@ def _thread_counts(ctx: click.Context, option: click.Parameter, text: str) -> li
         counts = [int(part) for part in text.split(",")]
     except ValueError:
         counts = [0]
-    if min(counts) < 1:
-        raise click.BadParameter(f"{text!r}: expected numbers of at least 1, such as 1,2")
+    if not all(1 <= count <= MAX_THREADS for count in counts):
+        raise click.BadParameter(f"{text!r}: expected numbers from 1 to {MAX_THREADS}, such as 1,2")
     return counts
 
 

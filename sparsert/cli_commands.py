@@ -21,7 +21,7 @@ from sparsert.cli_prune import prune
 from sparsert.cli_prune_until import prune_until
 from sparsert.cli_quantize import quantize
 from sparsert.cli_report import report
-from sparsert.cli_view import TUNE, io_table, level_table, shape_text
+from sparsert.cli_view import TUNE, io_table, layer_table, level_table, shape_text
 from sparsert.cli_view import dims_option as _dims
 from sparsert.cli_view import example as _example
 from sparsert.cli_view import formats as _formats
@@ -32,6 +32,7 @@ from sparsert.cli_view import progress as _progress
 from sparsert.cli_view import seed_option as _seed
 from sparsert.cli_view import show as _show
 from sparsert.errors import SparsertError
+from sparsert.option_checks import MAX_THREADS
 
 if TYPE_CHECKING:
     from sparsert.runtime.model import Model
@@ -138,6 +139,8 @@ def convert(source: Path, destination: Path, weights: str, as_json: bool, markdo
     from sparsert.report.storage import encoding_table, initializer_table
     from sparsert.runtime.table import format_bytes
 
+    if destination.suffix == ".onnx" and weights != "f32":
+        raise click.UsageError(f"--weights {weights} is for .sprt files, not for {destination}")
     package.convert(source, destination, weights=weights)
     before, after = file_bytes(source) or 0, destination.stat().st_size
     title = f"{destination}: how the weights are stored"
@@ -156,27 +159,55 @@ def convert(source: Path, destination: Path, weights: str, as_json: bool, markdo
         _show(table, markdown)
 
 
-@sparsert.command(**_example("sparsert inspect model.sprt", "sparsert inspect model.onnx --json"))
+_inputs = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="An .npy file for an input, or an .npz file with arrays by input name.",
+)
+
+
+@sparsert.command(
+    **_example(
+        "sparsert inspect model.sprt",
+        "sparsert inspect model.onnx --json",
+        "sparsert inspect model.onnx --dim batch=8 --tune on",
+    )
+)
 @_model_file
+@_inputs
+@_dims
 @_isa
+@_tune
 @_level
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to plan for.")
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Threads to plan for.")
 @click.option("--strict", is_flag=True, help="Fail when an operator is not native.")
 @_kernels_from
 @_formats
 def inspect(
     file: Path,
     kernels_from: Sequence[Path],
+    inputs: Sequence[str],
+    dims: Sequence[str],
     isa: str | None,
+    tune: str,
     level: str | None,
     threads: int | None,
     strict: bool,
     as_json: bool,
     markdown: bool,
 ) -> None:
-    """Show a model's inputs and outputs, how each layer runs and why, and how it is stored."""
-    model = _load(file, isa=isa, threads=threads, tune=False, strict=strict, level=level)
-    tables = [io_table(file, model), model.explain()]
+    """Show a model's inputs and outputs, how each layer runs and why, and how it is stored.
+
+    The kernels are those of sparsert.load() with the same options. With --input or --dim, the model
+    runs once before, with random values for the other inputs; else symbolic dimensions count as 1.
+    """
+    model = _load(file, isa=isa, threads=threads, tune=TUNE[tune], strict=strict, level=level)
+    if inputs or dims:
+        feeds = cli_feeds.random_inputs(model.inputs, cli_feeds.parse_dims(dims), None, 0)
+        model.run(None, {**feeds, **cli_feeds.read_inputs(model.inputs, inputs)})
+    tables = [io_table(file, model), layer_table(file, model)]
     metadata: dict[str, Any] = {}
     version = ""
     if file.suffix == ".sprt":
@@ -207,13 +238,7 @@ def inspect(
     )
 )
 @_model_file
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="[NAME=]FILE",
-    help="An .npy file for an input, or an .npz file with arrays by input name.",
-)
+@_inputs
 @click.option("--random", "is_random", is_flag=True, help="Random values for the other inputs.")
 @_seed
 @_dims
@@ -222,7 +247,7 @@ def inspect(
     type=click.Path(path_type=Path),
     help="Save the outputs: FILE.npz, or a folder for one .npy file each.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Default: all cores.")
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Default: all cores.")
 @_isa
 @click.option(
     "--backend", type=click.Choice(["native", "capi", "numba", "numpy"]), help="Default: native."
@@ -345,7 +370,7 @@ def _report_file(ctx: click.Context, option: click.Parameter, text: str | None) 
     is_flag=True,
     help="Also prune the first convolution and depthwise convolutions.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), help="Size of the first dimension.")
 @_dims
 @click.option(

@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from sparsert.report.race import save_arrays
+from sparsert.report.turns import storable
 from sparsert.runtime.table import Table
 from sparsert.runtime.types import TensorSpec
 
@@ -153,7 +154,8 @@ def random_inputs(
         seed: of the values: normal for floats, 0 or 1 for integers and booleans.
 
     Raises:
-        click.BadParameter: a symbol or a batch that the inputs do not have.
+        click.BadParameter: a symbol or a batch that the inputs do not have; an input of unknown
+            rank or of strings.
     """
     symbols = {dim for spec in specs for dim in spec.shape or () if isinstance(dim, str)}
     unknown = sorted(set(dims) - symbols)
@@ -178,6 +180,8 @@ def random_inputs(
     for spec in specs:
         if spec.shape is None:
             raise click.BadParameter(f"input {spec.name!r} is of unknown rank: no random values")
+        if spec.dtype == object:
+            raise click.BadParameter(f"input {spec.name!r} is of strings: no random values")
     return random_feeds(specs, seed, sizes)
 
 
@@ -185,8 +189,9 @@ def summary_table(title: str, arrays: Mapping[str, np.ndarray]) -> Table:
     """Returns one row per array: shape, dtype, smallest, mean and largest value."""
     rows: list[Sequence[Any]] = []
     for name, array in arrays.items():
-        values = array.astype(np.float64)
-        facts = (values.min(), values.mean(), values.max()) if array.size else (None,) * 3
+        has_numbers = array.dtype != object and array.size > 0
+        values = array.astype(np.float64) if has_numbers else np.zeros(array.size)
+        facts = (values.min(), values.mean(), values.max()) if has_numbers else (None,) * 3
         rows.append(
             (
                 name,
@@ -203,7 +208,7 @@ def summary_table(title: str, arrays: Mapping[str, np.ndarray]) -> Table:
 def write_outputs(path: Path, arrays: Mapping[str, np.ndarray]) -> list[str]:
     """Writes FILE.npz, or one .npy file per array into a folder; returns the files' names."""
     if path.suffix == ".npz":
-        save_arrays(path, arrays)
+        save_arrays(path, {name: storable(array) for name, array in arrays.items()})
         return [str(path)]
     path.mkdir(parents=True, exist_ok=True)
     written: list[str] = []
@@ -212,6 +217,6 @@ def write_outputs(path: Path, arrays: Mapping[str, np.ndarray]) -> list[str]:
         target = path / f"{stem}.npy"
         if str(target) in written:
             target = path / f"{stem}-{i}.npy"
-        np.save(target, array)
+        np.save(target, storable(array), allow_pickle=False)
         written.append(str(target))
     return written

@@ -13,6 +13,7 @@ import click
 from sparsert import cli_feeds
 from sparsert.cli_view import TUNE, example, formats, progress, show
 from sparsert.errors import SparsertError
+from sparsert.option_checks import MAX_THREADS
 
 
 def _outputs(
@@ -76,7 +77,7 @@ def _model(name: str, help_text: str) -> Any:
     show_default=True,
     help="The other engines. Torch runs torch modules: see sparsert.report() in Python.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), default=1, show_default=True)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sparsert.errors import SparsertError
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -96,6 +98,18 @@ def io_table(file: Path, model: Model) -> Table:
     ]
     notes = [f"file: {format_bytes(file.stat().st_size)}"]
     return Table(f"{file}: inputs and outputs", ["", "name", "shape", "dtype"], rows, notes)
+
+
+def layer_table(file: Path, model: Model) -> Table:
+    """Returns how each layer runs, or a table with a note alone where inputs have to tell that."""
+    from sparsert.runtime.table import Table
+    from sparsert.runtime.types import EXPLAIN_COLUMNS
+
+    try:
+        return model.explain()
+    except SparsertError as error:
+        note = f"{error}; give --input or --dim"
+        return Table(f"{file}: how each layer runs", EXPLAIN_COLUMNS, [], [note])
 
 
 def shape_text(shape: Sequence[int | str] | None) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 from sparsert.errors import describe_problems
+
+# As kMaxThreads in csrc/capi/capi.cc.
+MAX_THREADS = 1024
 
 
 def is_number(value: Any) -> bool:
@@ -33,6 +37,15 @@ def is_one_of(value: Any, known: Collection[str]) -> bool:
 def is_flag(value: Any) -> bool:
     """Says whether it is True or False, or counts as such."""
     return type(value).__name__ in ("bool", "bool_") or (is_count(value) and value < 2)
+
+
+def is_json(value: Any) -> bool:
+    """Says whether JSON holds it; it has no NaN and no infinities."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 class OptionChecks:
@@ -81,8 +94,8 @@ class OptionChecks:
 
     def threads(self, value: Any) -> None:
         """How many threads run."""
-        is_right = value is None or is_count(value, 1)
-        self.require(is_right, "threads", value, "None or an integer of at least 1")
+        is_right = value is None or (is_count(value, 1) and value <= MAX_THREADS)
+        self.require(is_right, "threads", value, f"None or an integer from 1 to {MAX_THREADS}")
 
     def tune(self, value: Any) -> None:
         """What is tuned."""

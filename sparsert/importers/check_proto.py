@@ -34,6 +34,13 @@ def check_proto(proto: onnx.ModelProto, label: str, problems: list[str]) -> None
         _check_graph(proto.graph, set(), opset, functions, problems, unknown_ops)
     except TypeError as error:  # protobuf hands text that is not UTF-8 out as bytes
         problems.append(f"corrupt: a name is not UTF-8 text ({error})".split("\n", 1)[0])
+    for what, values in (("input", proto.graph.input), ("output", proto.graph.output)):
+        for value in values:
+            kind = value.type.WhichOneof("value")
+            if kind not in (None, "tensor_type"):
+                unknown_ops.append(
+                    f"graph {what} '{value.name}' is no tensor ({kind.removesuffix('_type')})"
+                )
     if not proto.graph.output:
         problems.append("the graph has no outputs")
     if not problems and not unknown_ops:

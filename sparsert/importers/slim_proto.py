@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,8 +12,9 @@ if TYPE_CHECKING:
 
 # Tensors up to this size stay inside the slim proto: shape inference reads their values.
 INLINE_BYTES = 1024
-# External-data location that marks a payload found in the ONNX file itself.
-SELF_LOCATION = "sparsert:self"
+# External-data location that marks a payload found in the ONNX file itself. It is of this process
+# alone, so that no file can name it.
+SELF_LOCATION = f"sparsert:self:{secrets.token_hex(16)}"
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MODEL_GRAPH = 7

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparsert.errors import ModelFormatError
+from sparsert.importers.payloads import read_external
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +80,7 @@ def read_whole(src: Any, imported: ir.Model) -> onnx.ModelProto:
         folder = os.path.dirname(os.path.abspath(src))
     else:
         return ir.to_proto(imported)
-    onnx.load_external_data_for_model(model, folder)
+    read_external(model, folder)
     return model
 
 

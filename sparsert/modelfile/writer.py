@@ -130,11 +130,21 @@ def save_atomic(path: str | os.PathLike[str], data: Any) -> None:
     Raises:
         OSError: the directory is missing or not writable, the disk is full, ...
     """
-    target = Path(os.path.realpath(path))
     try:
         chunks: Iterable[Any] = (memoryview(data).cast("B"),)
     except TypeError:
         chunks = data
+    target = Path(os.path.realpath(path))
+    try:
+        _replace(target, chunks)
+    except OSError as error:
+        named = os.path.basename(error.filename or "")
+        if error.errno is None or (named and not named.startswith(f".{target.name}.")):
+            raise  # of what the chunks are read from
+        raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
+
+
+def _replace(target: Path, chunks: Iterable[Any]) -> None:
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -149,4 +149,6 @@ def _convert_with_onnx(model: ir.Model, target: int) -> int:
 
 
 def _bytes_of(value: ir.Value) -> int:
-    return value.const_value.nbytes if value.const_value is not None else 0
+    tensor = value.const_value
+    has_size = tensor is not None and tensor.dtype != ir.DataType.STRING
+    return tensor.nbytes if tensor is not None and has_size else 0

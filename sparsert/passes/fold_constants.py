@@ -66,6 +66,8 @@ def _should_fold(node: ir.Node) -> bool | None:
     tensors = [value.const_value for value in node.inputs if value is not None]
     if any(tensor is not None and tensor.size > _INPUT_ELEMS for tensor in tensors):
         return False
+    if any(tensor is not None and tensor.dtype == ir.DataType.STRING for tensor in tensors):
+        return False  # the result would be no tensor of strings
     if node.op_type == "ConstantOfShape":
         shape = tensors[0]
         if shape is not None and shape.numpy().prod() <= _OUTPUT_ELEMS:

@@ -14,6 +14,12 @@ def run(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.LiftSubgraphInitializersToMainGraphPass()(model)
     graph = model.graph
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if type(tensor) is ir.StringTensor:
+            value.const_value = _SizedStrings(
+                tensor.string_data(), shape=tensor.shape, name=tensor.name
+            )
     for node in nodes_of(graph):
         if is_op(node, "Constant"):  # left there because its output is one of the graph
             _lift(node, graph)
@@ -27,6 +33,14 @@ def run(model: ir.Model) -> None:
             node.outputs[0].type, node.outputs[0].shape = output.type, output.shape
             graph.append(node)
             graph.outputs[index] = node.outputs[0]
+
+
+class _SizedStrings(ir.StringTensor):
+    """Strings whose size is known: onnx_ir asks for it before it infers shapes, and fails."""
+
+    @property
+    def nbytes(self) -> int:
+        return sum(map(len, self.string_data()))
 
 
 def _lift(node: ir.Node, graph: ir.Graph) -> None:

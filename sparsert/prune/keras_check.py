@@ -12,6 +12,15 @@ def is_keras(model: Any) -> bool:
     return keras is not None and isinstance(model, keras.Model)
 
 
+def check_module(function: str, model: Any) -> None:
+    """Raises ValueError for what is neither a torch module nor a Keras model."""
+    if not is_keras(model) and not callable(getattr(model, "named_modules", None)):
+        raise ValueError(
+            f"{function}: model is {model!r}, expected a torch module or a Keras model; what "
+            "pruning would bring to a file is measured by sparsert.forecast()"
+        )
+
+
 def refuse_keras(function: str, model: Any) -> None:
     """Raises ValueError for a Keras model where only a torch module will do."""
     if is_keras(model):

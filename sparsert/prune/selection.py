@@ -10,7 +10,7 @@ from sparsert.errors import describe_problems
 from sparsert.option_checks import OptionChecks, is_number
 from sparsert.prune.criteria import CRITERIA, Job
 from sparsert.prune.explanation import explain_layer
-from sparsert.prune.keras_check import is_keras
+from sparsert.prune.keras_check import check_module, is_keras
 from sparsert.prune.patterns import (
     CHANNEL,
     UNSTRUCTURED,
@@ -78,6 +78,7 @@ class _Units:
 
 def prune_model(model: torch.nn.Module, options: Options) -> PruneReport:
     """Does what sparsert.prune() promises."""
+    check_module("prune", model)
     pattern = check_options(options)
     import_torch()
     if is_keras(model):

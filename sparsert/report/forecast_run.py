@@ -173,6 +173,8 @@ def random_feeds(
     for spec in specs:
         if spec.shape is None:
             raise ShapeError(f"input '{spec.name}' is of unknown rank: give feeds")
+        if spec.dtype == object:
+            raise ShapeError(f"input '{spec.name}' is of strings: give feeds")
         shape = [dim if isinstance(dim, int) else known.get(dim, 1) for dim in spec.shape]
         if spec.dtype.kind == "f":
             feeds[spec.name] = generator.standard_normal(shape).astype(spec.dtype)

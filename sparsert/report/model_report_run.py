@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparsert.errors import BackendError, ModelFormatError, describe_problems
+from sparsert.errors import BackendError, ModelFormatError, SparsertError, describe_problems
 from sparsert.option_checks import OptionChecks, is_between, is_count
 from sparsert.prune.keras_check import is_keras
 from sparsert.report.forecast_run import make_feeds
@@ -125,7 +127,7 @@ def measure_report(
         on_progress: called with the share that is done, 0 to 1.
     """
     advance = _Steps(on_progress)
-    with tempfile.TemporaryDirectory(prefix="sparsert-report-") as folder:
+    with tempfile.TemporaryDirectory(prefix="sparsert-report-") as folder, _named(folder, label):
         files = _Files(Path(folder), sources, label)
         advance(0.05)
         inputs = files.specs()
@@ -182,6 +184,19 @@ def measure_report(
             front=tuple(front),
             levels=levels,
         )
+
+
+@contextmanager
+def _named(folder: str, label: str) -> Iterator[None]:
+    """Lets errors name the model instead of files made of it: "model.onnx (sparse-float32)"."""
+    try:
+        yield
+    except SparsertError as error:
+        made = re.compile(re.escape(folder) + r"[/\\]([\w-]+)\.\w+")
+        text = made.sub(lambda found: f"{label} ({found[1]})", str(error))
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
 
 
 class _Steps:
@@ -324,10 +339,12 @@ def _link(source: Path, target: Path) -> None:
     """Puts an ONNX file, whose weights may lie in other files beside it, at `target`."""
     import onnx
 
+    from sparsert.importers.payloads import external_tensors, read_external
+
     model = onnx.load(source, load_external_data=False)
-    tensors = [*model.graph.initializer, *(s.values for s in model.graph.sparse_initializer)]
-    if any(tensor.external_data for tensor in tensors):
-        onnx.save(onnx.load(source), target)
+    if external_tensors(model):
+        read_external(model, source.parent)
+        onnx.save(model, target)
     else:
         shutil.copyfile(source, target)
 

@@ -316,13 +316,15 @@ def file_bytes(path: Path) -> int | None:
         return total
     import onnx
 
+    from sparsert.importers.payloads import external_tensors
+
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        tensors = external_tensors(onnx.load(path, load_external_data=False))
     except Exception:  # loading it will say what is wrong with the file
         return total
     places = {
         entry.value
-        for tensor in graph.initializer
+        for tensor in tensors
         for entry in tensor.external_data
         if entry.key == "location"
     }

@@ -14,6 +14,7 @@ import numpy as np
 
 from sparsert.report import serve
 from sparsert.report.kernel_bench import load_kernels
+from sparsert.report.turns import storable
 
 Arrays = dict[str, np.ndarray]
 
@@ -188,6 +189,7 @@ class Worker(serve.Worker):
             np.concatenate(parts) if len(parts) > 1 else parts[0]
             for parts in zip(*pieces, strict=True)
         ]
+        joined = [storable(y) for y in joined]
         np.savez(out, **{str(i): y for i, y in enumerate(joined)})  # type: ignore[arg-type]
         return {}
 

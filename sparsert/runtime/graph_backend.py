@@ -172,7 +172,11 @@ class HybridBackend(WithoutLevels):
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Computes all outputs from checked feeds."""
         values = self._run_parts(feeds, None)
-        return {spec.name: values[spec.name] for spec in self.outputs}
+        outputs = {spec.name: values[spec.name] for spec in self.outputs}
+        for name, y in outputs.items():
+            if any(np.may_share_memory(y, x) for x in feeds.values()):
+                outputs[name] = np.array(y)
+        return outputs
 
     def _run_parts(
         self, feeds: Mapping[str, np.ndarray], seconds: list[float] | None

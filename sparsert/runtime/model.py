@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sparsert.errors import ShapeError, UnsupportedOpError
 from sparsert.runtime.table import Table
-from sparsert.runtime.types import Backend, Level, TensorSpec, check_feeds
+from sparsert.runtime.torch_arrays import as_tensor, has_tensors
+from sparsert.runtime.types import Backend, Level, NodeArg, TensorSpec, check_feeds
 
 
 class Model:
@@ -77,7 +77,7 @@ class Model:
 
         Returns:
             The output, or a tuple of them when there are several: NumPy arrays, or torch tensors
-            when an input was one.
+            when an input was one (but for strings, which torch does not have).
 
         Raises:
             ShapeError: a feed is missing, unknown, or of the wrong dtype or shape.
@@ -99,23 +99,31 @@ class Model:
             if twice:
                 raise ShapeError(f"feeds: given twice: {', '.join(twice)}")
             feeds = {**named, **feeds}
-        torch = sys.modules.get("torch")
-        as_torch = torch is not None and any(isinstance(x, torch.Tensor) for x in feeds.values())
+        as_torch = has_tensors(feeds.values())
         results: dict[str, Any] = dict(self._run(feeds))
-        if as_torch and torch is not None:
-            results = {name: torch.from_numpy(y) for name, y in results.items()}
+        if as_torch:
+            results = {name: as_tensor(y) for name, y in results.items()}
         return self._outputs(results)
 
     def _outputs(self, results: Mapping[str, Any]) -> Any:
         outputs = tuple(results[spec.name] for spec in self.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[np.ndarray]:
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any] | None = None,
+        run_options: None = None,
+        *,
+        feeds: Mapping[str, Any] | None = None,
+    ) -> list[np.ndarray]:
         """Runs the model with the signature of onnxruntime.InferenceSession.run.
 
         Args:
-            output_names: which outputs, in which order; None for all.
-            feeds: arrays by input name.
+            output_names: which outputs, in which order; None or none at all: every one.
+            input_feed: arrays by input name.
+            run_options: None, since there are none.
+            feeds: another name of input_feed.
 
         Returns:
             One NumPy array per name.
@@ -123,20 +131,35 @@ class Model:
         Raises:
             ShapeError: a feed is missing, unknown, or of the wrong dtype or shape; or an output
                 name is unknown.
+            ValueError: run_options is not None.
         """
-        if output_names is None:
+        feeds = input_feed if feeds is None else feeds
+        if output_names is None and type(feeds) is dict and run_options is None:
             again = self._run_again(feeds)
             if again is not None:
                 return again
+        if run_options is not None:
+            raise ValueError(
+                f"run: run_options is {run_options!r}, expected None: what a run does is said by "
+                "the options of sparsert.load()"
+            )
         known = [spec.name for spec in self.outputs]
-        unknown = [name for name in output_names or () if name not in known]
-        if unknown:
+        names = _checked_names(output_names, known)
+        if not isinstance(feeds, Mapping):
             raise ShapeError(
-                f"there is no output {', '.join(map(repr, unknown))}; the model's outputs: "
-                f"{', '.join(map(repr, known))}"
+                f"feeds: input_feed is of type {type(feeds).__name__}, expected a dict of arrays "
+                f"by input name; the model's inputs: {_quoted([s.name for s in self.inputs])}"
             )
         results = self._run(feeds)
-        return [results[name] for name in (known if output_names is None else output_names)]
+        return [results[name] for name in names or known]
+
+    def get_inputs(self) -> list[NodeArg]:
+        """Returns the name, type and shape of each input, as ONNX Runtime's sessions do."""
+        return [NodeArg.of(spec) for spec in self.inputs]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """Returns the name, type and shape of each output, as ONNX Runtime's sessions do."""
+        return [NodeArg.of(spec) for spec in self.outputs]
 
     def explain(self) -> Table:
         """Says, per layer, how it is stored and computed, by which kernel, and why."""
@@ -146,8 +169,8 @@ class Model:
         """Times each layer.
 
         Args:
-            feeds: arrays by input name, or one array for a model of one input; None: ones (with 1
-                for symbolic dimensions).
+            feeds: arrays by input name, or one array for a model of one input; None: ones, or
+                empty strings (with 1 for symbolic dimensions).
             runs: how many runs to take the median of, after one to warm up.
 
         Returns:
@@ -156,12 +179,7 @@ class Model:
         if runs < 1:
             raise ValueError(f"runs is {runs}, expected at least 1")
         if feeds is None:
-            feeds = {
-                spec.name: np.ones(
-                    [dim if isinstance(dim, int) else 1 for dim in spec.shape or ()], spec.dtype
-                )
-                for spec in self.inputs
-            }
+            feeds = {spec.name: _ones(spec) for spec in self.inputs}
         elif not isinstance(feeds, Mapping):
             feeds = {self.inputs[0].name: feeds}
         return self._backend.profile(check_feeds(self.inputs, feeds), runs)
@@ -192,11 +210,44 @@ class Model:
         options = {**self._options, "level": self.level}
         return _unpickle, (self._native_file().tobytes(), options)
 
+    def __copy__(self) -> Model:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        if self._file is None:
+            return self  # it never changes: without a file there are no levels to choose from
+        make, arguments = self.__reduce__()
+        return make(*arguments)
+
     def __repr__(self) -> str:
         def side(specs: list[TensorSpec]) -> str:
             return ", ".join(f"{s.name}{list(s.shape or ())}" for s in specs)
 
         return f"<sparsert.Model {side(self.inputs)} -> {side(self.outputs)}>"
+
+
+def _ones(spec: TensorSpec) -> np.ndarray:
+    shape = [dim if isinstance(dim, int) else 1 for dim in spec.shape or ()]
+    return np.full(shape, "", object) if spec.dtype == object else np.ones(shape, spec.dtype)
+
+
+def _checked_names(names: Any, known: list[str]) -> list[str]:
+    if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
+        raise ShapeError(
+            f"output_names is {names!r}, expected None or a list of names; the model's outputs: "
+            f"{_quoted(known)}"
+        )
+    asked = list(names or ())
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise ShapeError(
+            f"there is no output {_quoted(unknown)}; the model's outputs: {_quoted(known)}"
+        )
+    return asked
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"
 
 
 def _never(feeds: Any) -> None:

@@ -14,6 +14,7 @@ from sparsert.errors import BackendError, SparsertError
 from sparsert.runtime.graph_backend import WithoutLevels, specs_of
 from sparsert.runtime.native_backend import DENSE_FORMATS, usable_cores
 from sparsert.runtime.numba_room import Crew, Room
+from sparsert.runtime.numpy_backend import reason_of
 from sparsert.runtime.table import Table, format_bytes
 from sparsert.runtime.types import EXPLAIN_COLUMNS
 
@@ -106,6 +107,8 @@ class NumbaBackend(WithoutLevels):
                 (),
             )
             self._nodes.append(entry)
+        # What kernels compute is new.
+        self._made = {n for node in self._nodes if node.step is not None for n in node.outputs}
         constants = {**evaluator.rt_inits_, **weights}
         if any(node.needs_context for node in self._nodes):
             used.update(constants)  # a subgraph may use any of them
@@ -145,7 +148,7 @@ class NumbaBackend(WithoutLevels):
                 raise
             except Exception as error:
                 raise BackendError(
-                    f"{self._label}: node '{node.name}' ({node.op}) failed: {error}"
+                    f"{self._label}: node '{node.name}' ({node.op}) failed: {reason_of(error)}"
                 ) from error
             if seconds is not None:
                 seconds.append(time.perf_counter() - begin)
@@ -156,7 +159,16 @@ class NumbaBackend(WithoutLevels):
             for name in node.dead:
                 values.pop(name, None)
         self._rooms.append(room)
-        return {spec.name: np.asarray(values[spec.name]) for spec in self.outputs}
+        return {spec.name: self._owned(spec.name, values, feeds) for spec in self.outputs}
+
+    def _owned(
+        self, name: str, values: Mapping[str, Any], feeds: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        """Returns an output, copied where it may be a view of feeds or constants."""
+        y = np.asarray(values[name])
+        if name not in self._made or any(np.may_share_memory(y, x) for x in feeds.values()):
+            return np.array(y)
+        return y
 
     def explain(self) -> Table:
         """Says how each layer runs and why; shapes are those of the last run."""

@@ -50,8 +50,10 @@ class NumpyBackend:
         try:
             results = self._evaluator.run(self._outputs, {**self._weights, **feeds})
         except Exception as error:
-            raise BackendError(f"the numpy backend failed: {error}") from error
-        return dict(zip(self._outputs, results, strict=True))
+            raise BackendError(f"the numpy backend failed: {reason_of(error)}") from error
+        # They may be views of the feeds or of the weights.
+        owned = (np.array(y) if isinstance(y, np.ndarray) else y for y in results)
+        return dict(zip(self._outputs, owned, strict=True))
 
     def _check(self, feeds: Mapping[str, np.ndarray]) -> None:
         problems = []
@@ -86,11 +88,7 @@ def split_weights(model: ir.Model) -> tuple[Any, dict[str, np.ndarray]]:
     import onnx_ir as ir
 
     graph = model.graph
-    large = [
-        value
-        for value in graph.initializers.values()
-        if value.const_value is not None and value.const_value.nbytes > _INLINE_BYTES
-    ]
+    large = [value for value in graph.initializers.values() if _is_large(value.const_value)]
     tensors = {value.name: value.const_value for value in large}
     user_inputs = list(graph.inputs)
     try:
@@ -113,6 +111,21 @@ def split_weights(model: ir.Model) -> tuple[Any, dict[str, np.ndarray]]:
     return proto, arrays
 
 
+def reason_of(error: Exception) -> str:
+    """Returns why an operator failed in Python."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error})" if str(error) else "not enough memory"
+    return str(error) or type(error).__name__
+
+
+def _is_large(tensor: Any) -> bool:
+    import onnx_ir as ir
+
+    # Strings stay with the graph: their tensors are arrays of bytes.
+    has_size = tensor is not None and tensor.dtype != ir.DataType.STRING
+    return has_size and tensor.nbytes > _INLINE_BYTES
+
+
 def make_evaluator(proto: Any) -> Any:
     """Returns onnx's evaluator of a model with sparsert's operators and its own of some others."""
     from onnx.reference import ReferenceEvaluator
@@ -122,7 +135,7 @@ def make_evaluator(proto: Any) -> Any:
     new_ops = [*numpy_ops.SPARSERT_OPS, *packed_ops.PACKED_OPS, *numpy_ops.UNARY_OPS]
     new_ops += [numpy_ops.AVERAGE_POOL, numpy_ops.GLOBAL_MAX_POOL]
     new_ops += [numpy_ops.LOG_SOFTMAX, numpy_ops.PAD, numpy_ops.GATHER_ELEMENTS]
-    new_ops += [numpy_ops.GRID_SAMPLE, numpy_ops.LOOP]
+    new_ops += [numpy_ops.GRID_SAMPLE, numpy_ops.LOOP, numpy_ops.CAST]
     nodes = list(proto.graph.node)
     new_ops.append(numpy_ops.MAX_POOL)
     if all(_is_plain_resize(node) for node in nodes if node.op_type == "Resize"):

@@ -30,6 +30,22 @@ def _softplus(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+def saturated(x: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Returns floats as integers: truncated, the nearest there is beyond the range, 0 for NaN."""
+    if x.dtype.kind not in "f":
+        try:
+            x = x.astype(np.float64)
+        except (TypeError, ValueError):  # strings
+            return x.astype(dtype)
+    info = np.iinfo(dtype)
+    beyond = 2.0 ** (info.bits - (info.min < 0))  # as info.max + 1, which floats do not have
+    below = -beyond - 1 if info.min < 0 else -1.0
+    inside = (x < beyond) & (x > below)
+    y = np.where(inside, x, 0).astype(dtype)
+    y = np.where(x >= beyond, dtype.type(info.max), y)
+    return np.where(x <= below, dtype.type(info.min), y)
+
+
 def activate(x: np.ndarray, fn: str | None, alpha: float = 0.0, beta: float = 0.0) -> np.ndarray:
     """Returns fn(x; alpha, beta) elementwise; `fn` is a name of the opset's scalar functions.
 

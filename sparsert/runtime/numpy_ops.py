@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops import op_loop
+from onnx.reference.ops import load_op, op_loop
 
 from sparsert.runtime import numpy_functions as functions
 from sparsert.runtime import numpy_windows as windows
@@ -332,6 +332,18 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
+class Cast(load_op("", "Cast")):  # type: ignore[misc]
+    """ONNX Cast; onnx's own version leaves floats beyond the range of integers to the machine."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray, to: int, **attributes: Any) -> _Result:
+        dtype = np.dtype(tensor_dtype_to_np_dtype(to))
+        if dtype.kind in "iu" and x.dtype.kind not in "iub":
+            return (functions.saturated(x, dtype),)
+        return super()._run(x, to=to, **attributes)
+
+
 class Loop(op_loop.Loop):
     """ONNX Loop; onnx's own version never runs without a condition, and joins scan outputs."""
 
@@ -341,8 +353,8 @@ class Loop(op_loop.Loop):
 
     def _run(  # type: ignore[override]
         self,
-        limit: np.ndarray | None,
-        condition: np.ndarray | None,
+        limit: np.ndarray | None = None,
+        condition: np.ndarray | None = None,
         *carried: Any,
         context: dict[str, Any] | None = None,
         attributes: Any = None,
@@ -425,6 +437,7 @@ AVERAGE_POOL = _pool_op("AveragePool", "average")
 GLOBAL_MAX_POOL = GlobalMaxPool
 LOG_SOFTMAX = LogSoftmax
 LOOP = Loop
+CAST = Cast
 GATHER_ELEMENTS = GatherElements
 GRID_SAMPLE = GridSample
 RESIZE = Resize

@@ -10,6 +10,7 @@ import numpy as np
 
 from sparsert.errors import ShapeError, describe_problems
 from sparsert.runtime.table import Table
+from sparsert.runtime.torch_arrays import as_array
 
 # NumPy dtypes by the numbers of onnx.TensorProto.DataType.
 NUMPY_DTYPES: dict[int, np.dtype[Any]] = {
@@ -26,6 +27,9 @@ NUMPY_DTYPES: dict[int, np.dtype[Any]] = {
     12: np.dtype(np.uint32),
     13: np.dtype(np.uint64),
 }
+
+# ONNX's names of elements whose NumPy names differ.
+_ELEMENT_NAMES = {"float32": "float", "float64": "double", "object": "string"}
 
 # The header of the table that explain() returns.
 EXPLAIN_COLUMNS = (
@@ -47,6 +51,27 @@ class TensorSpec:
     name: str
     shape: tuple[int | str, ...] | None
     dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class NodeArg:
+    """An input or output as ONNX Runtime describes it.
+
+    Attributes:
+        name: its name in the graph.
+        type: such as "tensor(float)".
+        shape: ints, and strs for symbolic dimensions; empty when the rank is unknown.
+    """
+
+    name: str
+    type: str
+    shape: list[int | str]
+
+    @staticmethod
+    def of(spec: TensorSpec) -> NodeArg:
+        """Returns the description of an input or output."""
+        element = _ELEMENT_NAMES.get(spec.dtype.name, spec.dtype.name)
+        return NodeArg(spec.name, f"tensor({element})", list(spec.shape or ()))
 
 
 @dataclass(frozen=True)
@@ -128,7 +153,10 @@ def check_feeds(inputs: list[TensorSpec], feeds: Mapping[str, Any]) -> dict[str,
     for name in feeds:
         if name not in known:
             expected = ", ".join(f"'{spec.name}'" for spec in inputs) or "none"
-            problems.append(f"there is no input '{name}'; the model's inputs: {expected}")
+            problems.append(
+                f"there is no input '{name}'; the model's inputs: {expected} (one with an "
+                "initializer is a constant)"
+            )
     arrays = {}
     symbols: dict[str, tuple[int, str]] = {}
     for spec in inputs:
@@ -136,15 +164,14 @@ def check_feeds(inputs: list[TensorSpec], feeds: Mapping[str, Any]) -> dict[str,
             problems.append(f"input '{spec.name}' is missing")
             continue
         try:
-            array = _as_array(feeds[spec.name])
-        except (TypeError, ValueError, RuntimeError) as error:
+            array = as_array(feeds[spec.name])
+        except (TypeError, ValueError, RuntimeError, ImportError) as error:
             problems.append(f"input '{spec.name}' is not an array: {error}")
             continue
+        if spec.dtype == object and array.dtype.kind in "UT":
+            array = array.astype(object)
         if array.dtype.newbyteorder("=") != spec.dtype:
-            problems.append(
-                f"input '{spec.name}' is {array.dtype}, expected {spec.dtype}; convert it with "
-                f".astype(numpy.{spec.dtype})"
-            )
+            problems.append(_dtype_problem(spec, array.dtype))
             continue
         problem = _shape_problem(spec, array.shape, symbols)
         if problem:
@@ -156,9 +183,14 @@ def check_feeds(inputs: list[TensorSpec], feeds: Mapping[str, Any]) -> dict[str,
     return arrays
 
 
-def _as_array(value: Any) -> np.ndarray:
-    detach = getattr(value, "detach", None)  # NumPy refuses torch tensors that require gradients
-    return np.asarray(detach() if callable(detach) else value)
+def _dtype_problem(spec: TensorSpec, found: np.dtype[Any]) -> str:
+    if spec.dtype == object:
+        return f"input '{spec.name}' is {found}, expected strings"
+    package = "numpy" if spec.dtype.isbuiltin == 1 else "ml_dtypes"
+    return (
+        f"input '{spec.name}' is {found}, expected {spec.dtype}; convert it with "
+        f".astype({package}.{spec.dtype})"
+    )
 
 
 def _fits(spec: TensorSpec, feed: Any) -> bool:
@@ -178,7 +210,7 @@ def _shape_problem(
     # A file that declares an input empty means it; a run with an empty batch hardly does. Further
     # dimensions may be empty: the tokens before the first one have no keys.
     if shape and shape[0] == 0 and (spec.shape is None or spec.shape[:1] != (0,)):
-        return f"input '{spec.name}' has shape {list(shape)}: a batch of size 0"
+        return f"input '{spec.name}' has shape {list(shape)}: a batch of size 0, which is refused"
     if spec.shape is None:
         return None
     expected = "[" + ", ".join(str(dim) for dim in spec.shape) + "]"

@@ -67,6 +67,15 @@ def test_overflow(op: str, value: int) -> None:
         model.run(None, {"x": X, "s": i64(-2, 8)})
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_more_than_the_system_gives(backend: str) -> None:
+    """Backends that do not plan say what the system refused."""
+    nodes, inputs, feeds = HUGE["Tile"]
+    model = sparsert.load(build(nodes, {"x": (1, 3), **inputs}), backend=backend)
+    with pytest.raises(BackendError, match="not enough memory"):
+        model.run(None, {"x": X, **feeds})
+
+
 def test_limit_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     proto = build(["a = Tile(x, s)", "y = Relu(a)"], {"x": (1, 3), "s": (I64, [2])})
     feeds = {"x": X, "s": i64(100, 1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import warnings
 from pathlib import Path
@@ -152,6 +153,17 @@ def test_what_a_hybrid_cannot_do(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOpError):
         pickle.dumps(model)
     assert not path.exists()
+
+
+def test_copies_share_what_has_no_file() -> None:
+    model = load_quietly(with_fallback())
+    want = expected(with_fallback, X)[0]
+    for copied in (copy.copy(model), copy.deepcopy(model), copy.deepcopy([model])[0]):
+        assert_close(copied(X), want, SUM)
+    native = sparsert.load(small_cnn())
+    copied = copy.deepcopy(native)
+    assert copied is not native
+    assert_close(copied(X), native(X), SUM)
 
 
 def test_an_op_that_nothing_can_run() -> None:

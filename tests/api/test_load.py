@@ -109,6 +109,12 @@ def test_forced_isa_and_tuning(isa: str, tune: bool | str) -> None:
     assert all(runs_on(kernel, isa) for kernel in convolutions), convolutions
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_isa_is_for_native_kernels(backend: str) -> None:
+    with pytest.raises(BackendError, match="isa='scalar' is for native kernels"):
+        sparsert.load(small_cnn_file(), backend=backend, isa="scalar")
+
+
 @pytest.mark.parametrize("isa", [*ABSENT_ISAS, "sse9"])
 def test_absent_isa(isa: str) -> None:
     with pytest.raises(BackendError, match=isa):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto
@@ -69,9 +70,116 @@ def test_run_has_the_signature_of_onnxruntime(pair: sparsert.Model) -> None:
     assert len(turned) == 3
     assert_close(turned[0], s, EXACT)
     assert_close(turned[1], r, EXACT)
-    assert pair.run([], feeds) == []
+    assert [y.tolist() for y in pair.run([], feeds)] == [r.tolist(), s.tolist()]
+    for again in (
+        pair.run(output_names=None, input_feed=feeds),
+        pair.run(None, feeds, None),
+        pair.run(None, input_feed=feeds, run_options=None),
+        pair.run(None, feeds=feeds),
+    ):
+        assert [y.tolist() for y in again] == [r.tolist(), s.tolist()]
     with pytest.raises(ShapeError, match=r"'t'.*'r', 's'"):
         pair.run(["t"], feeds)
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_what_run_refuses(cnn: sparsert.Model, has_run: bool) -> None:
+    """The same before and after the first run, which leaves a plan that runs again."""
+    x = image(1, 3, 8, 8)
+    if has_run:
+        cnn(x)
+    for feeds in (x, None, [x], "text"):
+        with pytest.raises(ShapeError, match=r"a dict of arrays by input name.*'x'"):
+            cnn.run(None, feeds)
+    with pytest.raises(ShapeError, match=r"'y', expected None or a list of names.*'y'"):
+        cnn.run("y", {"x": x})
+    with pytest.raises(ShapeError, match="3, expected None or a list"):
+        cnn.run(3, {"x": x})
+    with pytest.raises(ValueError, match=r"run_options is \{\}, expected None"):
+        cnn.run(None, {"x": x}, {})
+
+
+@pytest.mark.filterwarnings("ignore:.*fallback")
+def test_inputs_and_outputs_as_onnxruntime_has_them() -> None:
+    kinds = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT8", "UINT64", "BOOL", "STRING")
+    inputs = {f"x{i}": (TensorProto.DataType.Value(k), ["n", 3]) for i, k in enumerate(kinds)}
+    outputs = [f"y{i}" for i in range(len(kinds))]
+    proto = build([f"y{i} = Identity(x{i})" for i in range(len(kinds))], inputs, outputs=outputs)
+    model = sparsert.load(proto)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    for found, wanted in (
+        (model.get_inputs(), session.get_inputs()),
+        (model.get_outputs(), session.get_outputs()),
+    ):
+        assert [(a.name, a.type, a.shape) for a in found] == [
+            (a.name, a.type, a.shape) for a in wanted
+        ]
+
+
+@pytest.mark.filterwarnings("ignore:.*fallback")
+@pytest.mark.parametrize("backend", [*BACKENDS, "numba"])
+def test_strings(backend: str) -> None:
+    model = sparsert.load(
+        build(
+            ["y = Identity(x)", "z = Relu(p)"],
+            {"x": (TensorProto.STRING, ["n"]), "p": ["n"]},
+            outputs=("y", "z"),
+        ),
+        backend=backend,
+    )
+    words = ["a", "größer"]
+    p = np.array([-1, 1], np.float32)
+    for x in (np.array(words), np.array(words, object), words):
+        y, z = model(x, p)
+        assert y.tolist() == words
+        assert z.tolist() == [0, 1]
+    y, z = model(words, torch.from_numpy(p))
+    assert isinstance(y, np.ndarray)
+    assert isinstance(z, torch.Tensor)
+    with pytest.raises(ShapeError, match="'x' is float32, expected strings"):
+        model(p, p)
+
+
+@pytest.mark.filterwarnings("ignore:.*fallback")
+@pytest.mark.parametrize("opset", [9, 17])
+@pytest.mark.parametrize("backend", [*BACKENDS, "numba"])
+def test_constant_strings(backend: str, opset: int, caplog: pytest.LogCaptureFixture) -> None:
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["": {opset}]>
+        g (float[n] x) => (float[n] y, string[n] t, string[2] s, string[2] labels)
+        <string[2] labels = {{"a", "größer"}}>
+        {{ y = Relu(x) i = Cast<to = 7>(x) t = Gather(labels, i) s = Identity(labels) }}"""
+    )
+    model = sparsert.load(proto, backend=backend)
+    assert "Shape inference failed" not in caplog.text
+    y, *strings = model(np.array([1, 0], np.float32))
+    assert y.tolist() == [1, 0]
+    assert [s.tolist() for s in strings] == [["größer", "a"], ["a", "größer"], ["a", "größer"]]
+
+
+@pytest.mark.filterwarnings("ignore:.*fallback")
+@pytest.mark.parametrize("backend", [*BACKENDS, "numba"])
+def test_bfloat16(backend: str) -> None:
+    module = torch.nn.Linear(4, 3).bfloat16()
+    x = torch.from_numpy(P).bfloat16()
+    model = sparsert.load(module, example_inputs=x, backend=backend)
+    y = model(x.requires_grad_())
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, module(x).detach(), rtol=2e-2, atol=2e-2)
+    found = model.run(None, {model.inputs[0].name: x})[0]
+    assert found.astype(np.float32).tolist() == y.float().tolist()
+    with pytest.raises(ShapeError, match=r"astype\(ml_dtypes.bfloat16\)"):
+        model(P)
+
+
+def test_an_input_with_an_initializer_is_a_constant() -> None:
+    proto = build(["y = Add(x, b)"], {"x": (3,)}, {"b": np.ones(3, np.float32)})
+    proto.graph.input.add(name="b", type=proto.graph.input[0].type)
+    model = sparsert.load(proto)
+    x = np.zeros(3, np.float32)
+    assert model(x).tolist() == [1, 1, 1]
+    with pytest.raises(ShapeError, match=r"no input 'b'.*one with an initializer is a constant"):
+        model.run(None, {"x": x, "b": x})
 
 
 def test_results_are_owned_by_the_caller(cnn: sparsert.Model) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import TensorProto, helper
 
 import sparsert
 from bench.models import build_model
@@ -61,6 +62,40 @@ def test_the_commands(call):
     assert sparsert.__version__ in call("--version").output
 
 
+@pytest.fixture
+def labels(tmp_path):
+    """A model that names its answers."""
+    proto = build(["i = ArgMax<axis=1, keepdims=0>(x)", "y = Gather(names, i)"], {"x": ["n", 3]})
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
+    proto.graph.initializer.append(
+        helper.make_tensor("names", TensorProto.STRING, [3], ["a", "b", "größer"])
+    )
+    onnx.save(proto, tmp_path / "labels.onnx")
+    return tmp_path / "labels.onnx"
+
+
+def test_outputs_of_strings(call, labels, tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(3, dtype=np.float32))
+    out = tmp_path / "out.npz"
+    for target in (out, tmp_path / "folder"):
+        result = call("run", labels, "--input", tmp_path / "x.npy", "--output", target)
+        assert "object" in result.stdout
+    with np.load(out, allow_pickle=False) as arrays:
+        assert arrays["y"].tolist() == ["a", "b", "größer"]
+    saved = np.load(tmp_path / "folder" / "y.npy", allow_pickle=False)
+    assert saved.tolist() == ["a", "b", "größer"]
+    assert "0.0e+00" in call("bench", labels, "--against", "onnxruntime", "--runs", 7).stdout
+
+
+def test_inputs_of_strings(call, tmp_path):
+    path = tmp_path / "text.onnx"
+    onnx.save(build(["y = Identity(x)"], {"x": (TensorProto.STRING, ["n"])}), path)
+    for arguments in (["run", path, "--random"], ["bench", path]):
+        assert "'x' is of strings" in call(*arguments, code=2).stderr
+    np.save(tmp_path / "x.npy", np.array(["a", "b"]))
+    assert "object" in call("run", path, "--input", tmp_path / "x.npy").stdout
+
+
 def test_unknown_commands_and_options_are_usage_errors(call, files):
     call("fly", code=2)
     call("convert", "only-one", code=2)
@@ -103,7 +138,8 @@ def test_convert_to_onnx(call, files, tmp_path):
     found = json.loads(call("convert", files / "m.onnx", out, "--json").stdout)
     assert found["bytes_out"] == out.stat().st_size < (files / "m.onnx").stat().st_size
     assert {row["encoding"] for row in found["rows"]} == {"dense", "sparse"}
-    call("convert", files / "m.onnx", out, "--weights", "f16", code=1)
+    refused = call("convert", files / "m.onnx", out, "--weights", "f16", code=2)
+    assert "--weights f16 is for .sprt files" in refused.stderr
     call("convert", files / "m.sprt", out, code=1)
 
 
@@ -137,6 +173,41 @@ def test_inspect_shows_candidates(call, files):
     layers = json.loads(call("inspect", files / "m.sprt", "--json").stdout)["layers"]["rows"]
     assert all(c["predicted_ns"] > 0 for layer in layers for c in layer["candidates"])
     assert sum(len(layer["candidates"]) > 1 for layer in layers) >= 3
+
+
+def test_inspect_shows_the_kernels_of_load(call, files):
+    kernels = {
+        choice: [
+            (layer["kernel"], [c["measured_ns"] > 0 for c in layer["candidates"]])
+            for layer in json.loads(call("inspect", files / "m.sprt", "--json", *options).stdout)[
+                "layers"
+            ]["rows"]
+        ]
+        for choice, options in (("", ()), ("on", ("--tune", "on")), ("off", ("--tune", "off")))
+    }
+    assert not any(any(measured) for _, measured in kernels["off"])
+    assert any(any(measured) for _, measured in kernels["on"])
+    loaded = sparsert.load(files / "m.sprt").explain().records
+    assert [kernel for kernel, _ in kernels[""]] == [layer["kernel"] for layer in loaded]
+
+
+def test_inspect_where_inputs_tell_the_shapes(call, tmp_path):
+    path = tmp_path / "r.onnx"
+    proto = build(["y = Reshape(x, s)"], {"x": ["n"], "s": (TensorProto.INT64, (2,))})
+    onnx.save(proto, path)
+    sparsert.convert(path, tmp_path / "r.sprt")
+    text = call("inspect", tmp_path / "r.sprt").stdout
+    for part in ("int64", "depends on the values of 's'", "--input", "how the weights are stored"):
+        assert part in text
+    np.save(tmp_path / "s.npy", np.array([2, 3]))
+    options = ("--input", f"s={tmp_path}/s.npy", "--dim", "n=6")
+    assert "2x3" in call("inspect", tmp_path / "r.sprt", *options).stdout
+
+
+def test_inspect_of_a_size(call, files):
+    rows = json.loads(call("inspect", files / "two.onnx", "--dim", "batch=7", "--json").stdout)
+    assert rows["layers"]["rows"][0]["output_shape"] == [7, 4]
+    assert "such dimension" in call("inspect", files / "two.onnx", "--dim", "k=7", code=2).stderr
 
 
 def test_run_saves_what_the_model_computes(call, files, tmp_path):

@@ -54,8 +54,13 @@ def test_failed_replacement_keeps_the_old_file(
 
 
 def test_missing_directory(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        save_atomic(tmp_path / "none" / "model.sprt", b"data")
+    path = tmp_path / "none" / "model.sprt"
+    with pytest.raises(FileNotFoundError) as caught:
+        save_atomic(path, b"data")
+    assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="directory") as caught_other:
+        save_atomic(tmp_path, b"data")
+    assert str(caught_other.value).endswith(f": '{tmp_path}'")
 
 
 def test_permissions_and_links_are_kept(tmp_path: Path) -> None:

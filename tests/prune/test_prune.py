@@ -311,3 +311,10 @@ def test_a_pruned_module_runs_in_sparsert(is_baked):
         torch.testing.assert_close(model(x), module(x), rtol=1e-4, atol=1e-5)
     nonzeros = sum(record["nonzeros"] for record in model.explain().records)
     assert nonzeros == sum(np.count_nonzero(w) for w in weights(module).values())
+
+
+@pytest.mark.parametrize("model", ["m.onnx", None, 3])
+def test_what_is_no_module_is_refused(model):
+    for options in ({}, {"sparsity": 0.5}):
+        with pytest.raises(ValueError, match="expected a torch module or a Keras model"):
+            sparsert.prune(model, **options)

@@ -221,3 +221,11 @@ def test_bad_input(tmp_path):
     assert "--labels needs --data" in result.output
     result = CliRunner().invoke(command, ["report", "m.onnx", "-o", "nowhere/r.html"])
     assert "does not exist" in result.output
+
+
+def test_errors_name_the_file_that_was_given(tmp_path):
+    path = tmp_path / "given.onnx"
+    onnx.save(build(["y = NonZero(x)"], {"x": (2, 3)}), path)
+    with pytest.raises(sparsert.errors.UnsupportedOpError, match="NonZero") as caught:
+        sparsert.report(path, seconds=SECONDS)
+    assert str(caught.value).startswith("given.onnx (sparse-float32): node")

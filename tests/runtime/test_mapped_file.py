@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import sparsert
+from tests.suite.harness import build
 
 WORDS, WIDTH, HIDDEN = 20000, 256, 2048
 
@@ -69,3 +71,31 @@ def test_results_are_those_of_the_bytes(path: Path) -> None:
         ids = rng.integers(0, WORDS, (2, tokens), np.int64)
         (got,), (want,) = (m.run(None, {"ids": ids}) for m in (mapped, whole))
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+
+
+def network(factor: float) -> onnx.ModelProto:
+    weights = np.full((64, 64), factor, np.float32)
+    return build(["y = MatMul(x, w)"], {"x": ["n", 64]}, {"w": weights})
+
+
+def test_a_file_in_use_is_replaced_not_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "m.sprt"
+    sparsert.convert(network(1), path)
+    model = sparsert.load(path)
+    one = np.ones((1, 64), np.float32)
+    assert model(one)[0, 0] == 64
+    sparsert.convert(network(2), path)
+    assert model(one)[0, 0] == 64
+    assert model(np.repeat(one, 5, 0))[4, 0] == 64
+    model.save(path)
+    assert model(np.repeat(one, 6, 0))[5, 0] == 64
+    assert sparsert.load(path)(one)[0, 0] == 64
+
+
+@pytest.mark.parametrize("backend", ["native", "numba", "numpy"])
+def test_bytes_are_not_mapped(tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "m.sprt"
+    sparsert.convert(network(1), path)
+    model = sparsert.load(path.read_bytes(), backend=backend)
+    path.write_bytes(b"")
+    assert model(np.ones((3, 64), np.float32))[2, 0] == 64
