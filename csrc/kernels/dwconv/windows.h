@@ -9,8 +9,11 @@
 namespace sparsert {
 namespace SRT_ISA {
 
-// Rows of the kernel at a time.
-constexpr int kTapRows = 4;
+// Rows of the kernel at a time, for so many rows of the output.
+template <int R>
+constexpr int kTapRows = !Vec::kShortCode ? 4
+                         : R > 1          ? 2
+                                          : 1;
 
 // Bits of the i < 16 with 0 <= first + i * step < size.
 SRT_INLINE uint32_t RowsInside(int64_t first, int64_t step, int64_t size) {
@@ -74,10 +77,16 @@ SRT_INLINE void AddTaps(const DwconvArgs& a, const DwconvPlane& plane, const Win
   }
 }
 
-// Adds kHeight rows of the kernel from row ky on.
+// Adds `height` rows of the kernel from row ky on, kHeight at most.
 template <int S, int R, Reads kReads, int kHeight>
 SRT_INLINE void AddTapRows(const DwconvArgs& a, const DwconvPlane& plane, const WindowBlock& b,
-                           int64_t ky, Vec (&acc)[R]) {
+                           int64_t ky, int64_t height, Vec (&acc)[R]) {
+  if constexpr (kHeight > 1) {
+    if (height < kHeight) {
+      AddTapRows<S, R, kReads, kHeight - 1>(a, plane, b, ky, height, acc);
+      return;
+    }
+  }
   const int64_t ih = b.oh * S - a.pad_h + ky * a.dilation_h;
   const uint32_t rows = RowsInside(ih, a.dilation_h, a.in_h);
   if (rows == 0) return;
@@ -99,22 +108,9 @@ void ComputeBlock(const DwconvArgs& a, const DwconvPlane& plane, float bias, con
   for (int i = 0; i < R; ++i) acc[i] = Set1(bias);
   for (uint32_t ky = 0, left = static_cast<uint32_t>(a.kernel_h), height; left > 0;
        ky += height, left -= height) {
-    const uint32_t chunks = (left + kTapRows - 1) / kTapRows;
+    const uint32_t chunks = (left + kTapRows<R> - 1) / kTapRows<R>;
     height = (left + chunks - 1) / chunks;
-    switch (height) {
-      case 1:
-        AddTapRows<S, R, kReads, 1>(a, plane, b, ky, acc);
-        break;
-      case 2:
-        AddTapRows<S, R, kReads, 2>(a, plane, b, ky, acc);
-        break;
-      case 3:
-        AddTapRows<S, R, kReads, 3>(a, plane, b, ky, acc);
-        break;
-      default:
-        AddTapRows<S, R, kReads, 4>(a, plane, b, ky, acc);
-        break;
-    }
+    AddTapRows<S, R, kReads, kTapRows<R>>(a, plane, b, ky, height, acc);
   }
   EndBlock<kReads>(a, plane, b.oh * a.out_w + b.ow, a.dilation_h * a.out_w, b.columns, b.tail, acc);
 }
@@ -138,7 +134,10 @@ void WindowRowBlock(const DwconvArgs& a, bool overlaps, const DwconvPlane& plane
       constexpr Reads kReads = Vec::kLowerLanes > 0 ? Reads::kLower : Reads::kMasked;
       ComputeBlock<S, R, kReads>(a, plane, bias, b);
     } else {
-      ComputeBlock<S, R, Reads::kMasked>(a, plane, bias, b);
+      constexpr int kAtOnce = Vec::kShortCode ? 1 : R;
+      for (int i = 0; i < R; i += kAtOnce, b.oh += kAtOnce * a.dilation_h) {
+        ComputeBlock<S, kAtOnce, Reads::kMasked>(a, plane, bias, b);
+      }
     }
   }
 }
