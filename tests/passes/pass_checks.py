@@ -12,7 +12,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from sparsert.importers import import_model
-from sparsert.passes import canonicalise, load_pass
+from sparsert.passes import PASSES, load_pass
 from sparsert.runtime.numpy_backend import NumpyBackend
 
 F32 = TensorProto.FLOAT
@@ -57,10 +57,23 @@ def apply(proto: onnx.ModelProto, *passes: str) -> ir.Model:
     """Imports, infers shapes and applies passes; with none named, all of them."""
     model = import_model(proto)
     if not passes:
-        return canonicalise(model)
-    for name in ("convert_opset", "lift_constants", "infer_shapes", *passes):
+        passes = PASSES
+    else:
+        passes = ("convert_opset", "lift_constants", "infer_shapes", *passes)
+    for name in passes:
         load_pass(name)(model)
+        assert_valid(model, name)
     return model
+
+
+def assert_valid(model: ir.Model, name: str) -> None:
+    """Onnx finds nothing wrong with what a pass left."""
+    proto = ir.to_proto(model)
+    try:
+        onnx.checker.check_model(proto)
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise AssertionError(f"{name} left a graph that is not valid: {error}") from error
 
 
 def ops(model: ir.Model) -> list[str]:
