@@ -46,6 +46,7 @@ PASSES: tuple[str, ...] = (
     "lower_functions",
     "lower_einsums",
     "lower_indexing",
+    "split_tiles",
     "lower_col2ims",
     "lower_spectra",
     "lower_volume_convs",

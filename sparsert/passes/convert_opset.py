@@ -126,8 +126,13 @@ def _keep_old_nearest(node: ir.Node, scales: np.ndarray | None) -> None:
         else:
             bounded = np.minimum(scales, 1) if limit == "Min" else np.maximum(scales, 1)
             part = chain.constant("scales", bounded)
-        attributes = {"coordinate_transformation_mode": "asymmetric", "mode": "nearest"}
-        x = chain.add("Resize", [x, None, part], nearest_mode=mode, **attributes)
+        x = chain.add(
+            "Resize",
+            [x, None, part],
+            coordinate_transformation_mode="asymmetric",
+            mode="nearest",
+            nearest_mode=mode,
+        )
     chain.replace()
 
 

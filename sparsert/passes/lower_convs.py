@@ -49,6 +49,7 @@ def _is_native(node: ir.Node) -> bool:
         weight is not None
         and len(weight.shape) in (3, 4)
         and weight.dtype == ir.DataType.FLOAT
+        and weight.size != 0
         and (bias is None or constant(bias) is not None)
         and is_f32(node.outputs[0])
     )
