@@ -445,6 +445,8 @@ def _canonical(src: Any, example_inputs: Any, dynamic_shapes: Any) -> ir.Model:
         return canonicalise(import_model(src, example_inputs, dynamic_shapes))
     except ImportError as error:
         raise _needs_onnx(error) from error
+    except MemoryError as error:
+        raise BackendError(f"{_label(src)}: not enough memory to import it: {error}") from error
 
 
 def _native_problems(graph: ir.Model) -> list[Any]:

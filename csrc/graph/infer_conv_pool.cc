@@ -9,6 +9,7 @@ namespace {
 // Checks X, W, group and B. `out_channels` = channels of the result.
 Status CheckConvOperands(const Inference& inf, bool transposed, int64_t* out_channels) {
   SRT_RETURN_IF_ERROR(inf.RequireWeighted());
+  SRT_RETURN_IF_ERROR(inf.RequireNonEmpty(0, 1));
   const Shape& x = inf.InShape(0);
   const Shape& w = inf.InShape(1);
   if (x.rank < 3 || x.rank > 4 || w.rank != x.rank) {

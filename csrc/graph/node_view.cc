@@ -202,7 +202,6 @@ Status NodeView::RequireWeighted() const {
   SRT_RETURN_IF_ERROR(RequireF32(0));
   SRT_RETURN_IF_ERROR(RequireF32(1));
   SRT_RETURN_IF_ERROR(RequireConstant(1, "weights"));
-  SRT_RETURN_IF_ERROR(RequireNonEmpty(0, 1));
   return RequireNonEmpty(1);
 }
 

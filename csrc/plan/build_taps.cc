@@ -132,7 +132,7 @@ Status BuildTaps(const Window& window, bool transposed, const PhaseLayout& layou
   const int64_t taps = window.kernel[0] * window.kernel[1];
   const int64_t columns = window.out[0] * window.out[1];
   const int64_t plane = layout.floats();
-  if (plane > INT32_MAX / 2 || columns > INT32_MAX / 2 || taps > UINT16_MAX) {
+  if (plane > INT32_MAX / 2 || columns > INT32_MAX / 2 || taps - 1 > UINT16_MAX) {
     return Status::Error(StatusCode::kUnsupported,
                          "a convolution over planes of %lld elements with %lld taps is too large",
                          static_cast<long long>(plane), static_cast<long long>(taps));

@@ -129,8 +129,13 @@ double StackLanes(const Window& w, int lanes) {
   return static_cast<double>((w.out[1] + unit - 1) / unit * unit);
 }
 
+// Vectors that are copied for a channel.
+int64_t StackCopies(const Window& w, const Tiling& tiling) {
+  return w.kernel[1] * (int64_t{tiling.tile_vecs} + w.kernel[0] - 1);
+}
+
 // Cuts Y into stacks as high as tiles are wide. False: it should not be, for too many lanes would
-// be empty or rows few.
+// be empty, rows few or copies too many.
 bool SetStacks(const SpmmProblem& problem, SpmmChoice* choice) {
   // With two multiply-adds a cycle, networks gain nothing.
   if (problem.cpu.fma_per_cycle > 1.0) return false;
@@ -143,14 +148,14 @@ bool SetStacks(const SpmmProblem& problem, SpmmChoice* choice) {
   if (w.out[0] < kMinStackRows || w.in[0] * w.in[1] > INT32_MAX / 2) return false;
   choice->tiling =
       MakeStackTiling(w, choice->kernel.lanes, choice->kernel.max_vecs, &choice->stack_vecs);
-  return true;
+  return StackCopies(w, choice->tiling) <= kMaxStackCopies;
 }
 
 // K-rows of a block of stacks whose copies have about so many bytes.
 int64_t StackDepth(int64_t slab, const SpmmChoice& choice, const SpmmProblem& problem) {
   const Window& w = *problem.window;
-  const int64_t copy = w.kernel[1] * StackRows(choice.tiling.tile_vecs, w.kernel[0]) *
-                       choice.kernel.lanes * static_cast<int64_t>(sizeof(float));
+  const int64_t copy =
+      StackCopies(w, choice.tiling) * choice.kernel.lanes * static_cast<int64_t>(sizeof(float));
   const int64_t taps = w.kernel[0] * w.kernel[1];
   return std::max<int64_t>(1, std::min(slab / copy, kMaxBlockDepth / taps)) * taps;
 }

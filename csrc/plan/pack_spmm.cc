@@ -164,6 +164,9 @@ Status AppendCsrPanel(const PackEntry* entries, const uint32_t* row_end, int row
 }  // namespace
 
 Status OrderTaps(int32_t taps, PackedSpmm* packed, PackedMatrix* m, Array<uint32_t>* place_of) {
+  if (taps - 1 > UINT16_MAX) {
+    return Status::Error(StatusCode::kUnsupported, "a kernel of %d taps is too large", taps);
+  }
   // Fill blocks in (channel, tap) order, then sort within a block by tap.
   Array<uint32_t>& place = *place_of;
   const auto depth = static_cast<int64_t>(place.size());
@@ -200,6 +203,10 @@ Status OrderTaps(int32_t taps, PackedSpmm* packed, PackedMatrix* m, Array<uint32
 
 Status PackSpmm(const Csr& weights, int32_t groups, int32_t taps, SpmmFormat format, bool direct,
                 int32_t block_depth, int32_t pair_rows, PackedSpmm* packed) {
+  // Ids and counts of a block have 16 bits.
+  if (block_depth > UINT16_MAX) {
+    return Status::Error(StatusCode::kInternal, "a block of %d weights is too deep", block_depth);
+  }
   const Allocator* allocator = packed->groups.allocator();
   packed->format = format;
   packed->direct = direct;

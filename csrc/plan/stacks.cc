@@ -32,11 +32,18 @@ SpmmStack MakeStack(const Window& window, int32_t row_vecs, int32_t channels) {
   return s;
 }
 
-void StackIds(int32_t taps, int32_t width, int32_t rows, PackedSpmm* packed) {
+Status StackIds(int32_t taps, int32_t width, int32_t rows, PackedSpmm* packed) {
   for (uint16_t& id : packed->ids) {
     const int32_t tap = id % taps;
-    id = static_cast<uint16_t>((id / taps * width + tap % width) * rows + tap / width);
+    const int64_t copy = (int64_t{id} / taps * width + tap % width) * rows + tap / width;
+    if (copy > UINT16_MAX) {
+      return Status::Error(StatusCode::kInternal,
+                           "a stack of %d rows for %d taps has more copies than ids can name", rows,
+                           taps);
+    }
+    id = static_cast<uint16_t>(copy);
   }
+  return Status::Ok();
 }
 
 }  // namespace sparsert

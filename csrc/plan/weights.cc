@@ -374,16 +374,16 @@ Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
     if (!full) SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
     SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
     DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
-    const Status status = full ? PackDenseSpmm(&rows, key.groups, key.taps, format, key.direct,
-                                               key.block_depth, &packing->spmm)
-                               : PackSpmm(*csr, key.groups, key.taps, format, key.direct,
-                                          key.block_depth, key.pair_rows, &packing->spmm);
+    Status status = full ? PackDenseSpmm(&rows, key.groups, key.taps, format, key.direct,
+                                         key.block_depth, &packing->spmm)
+                         : PackSpmm(*csr, key.groups, key.taps, format, key.direct, key.block_depth,
+                                    key.pair_rows, &packing->spmm);
+    if (kHasStacks && key.stack_width != 0 && status.ok()) {
+      status = StackIds(key.taps, key.stack_width, key.stack_rows, &packing->spmm);
+    }
     if (!status.ok()) {
       Free(packing);
       return status;
-    }
-    if (kHasStacks && key.stack_width != 0) {
-      StackIds(key.taps, key.stack_width, key.stack_rows, &packing->spmm);
     }
     if (key.depthwise) {  // the last group has the rows that are left, whose planes alone exist
       Array<PackedMatrix>& groups = packing->spmm.groups;

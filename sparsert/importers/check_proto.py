@@ -225,10 +225,7 @@ def _check_types(proto: onnx.ModelProto, problems: list[str]) -> None:
     for value in bare.graph.output:
         if value.type.HasField("tensor_type"):
             value.type.tensor_type.ClearField("shape")
-    inferred, problem = _infer(bare, data_prop=True)
-    if inferred is None and "TypeInferenceError" not in problem:
-        # Propagating values is best effort: it alone must not reject a model.
-        inferred, problem = _infer(bare, data_prop=False)
+    inferred, problem = _infer(bare)
     if inferred is None:
         lines = re.split(r"\n|(?=\(op_type:)", problem)
         found = [line.strip() for line in lines if "op_type:" in line] or [problem.strip()]
@@ -237,13 +234,14 @@ def _check_types(proto: onnx.ModelProto, problems: list[str]) -> None:
     _check_channels(inferred.graph, nodes, problems)
 
 
-def _infer(proto: onnx.ModelProto, data_prop: bool) -> tuple[onnx.ModelProto | None, str]:
+def _infer(proto: onnx.ModelProto) -> tuple[onnx.ModelProto | None, str]:
     """Returns the model with inferred shapes and "", or None and the complaint."""
     import onnx
 
     try:
+        # Propagating values would let a Slice, Range or ConstantOfShape fill any memory.
         inferred = onnx.shape_inference.infer_shapes(
-            proto, check_type=True, strict_mode=True, data_prop=data_prop
+            proto, check_type=True, strict_mode=True, data_prop=False
         )
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         return None, str(error)

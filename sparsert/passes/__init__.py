@@ -47,6 +47,7 @@ PASSES: tuple[str, ...] = (
     "lower_einsums",
     "lower_indexing",
     "lower_scatters",
+    "split_tiles",
     "lower_col2ims",
     "lower_spectra",
     "lower_volume_convs",

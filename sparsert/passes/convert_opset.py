@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import logging
+from typing import TypeGuard
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import version_converter
+from onnx_ir.passes import common
 
 from sparsert.errors import UnsupportedOpError
-from sparsert.passes.graph_tools import nodes_of
+from sparsert.passes.chain import Chain
+from sparsert.passes.graph_tools import (
+    attribute,
+    input_at,
+    is_op,
+    known_dims,
+    make_node,
+    nodes_of,
+    replace_node,
+)
 
 # Initializers with more bytes than this stay out of the proto given to onnx's converter.
 _INLINE_BYTES = 1000
@@ -48,7 +60,9 @@ def convert_old(model: ir.Model) -> int:
         _keep_old_roi_align(model)
     before, version = version, _convert_with_onnx(model, _SCRIPT_OLDEST)
     if before < 11:
-        _keep_old_resize(model)
+        _keep_old_resizes(model)
+    if before < 13:
+        _keep_old_hardmaxes(model)
     return version
 
 
@@ -77,15 +91,83 @@ def _convert_with_onnxscript(model: ir.Model, version: int, target: int) -> int:
     return target
 
 
-def _keep_old_resize(model: ir.Model) -> None:
-    """Says what Upsample and Resize meant before opset 11, which onnx's converter leaves out."""
+def _keep_old_resizes(model: ir.Model) -> None:
+    """Says what Upsample and Resize meant before opset 11, which onnx's converter leaves out.
+
+    onnxruntime takes the nearest element below along dimensions that grow, above along those that
+    shrink, and copies where no size changes.
+    """
+    nodes = [node for node in _all_nodes(model) if is_op(node, "Resize")]
+    if any(_may_keep_sizes(_scales_of(node)) for node in nodes):
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    for node in nodes:
+        name = "coordinate_transformation_mode"
+        node.attributes[name] = ir.AttrString(name, "asymmetric")
+        scales = _scales_of(node)
+        if _may_keep_sizes(scales) and _keeps_sizes(node.inputs[0], scales):
+            replace_node(node, make_node("Identity", [node.inputs[0]], name=node.name))
+        elif attribute(node, "mode", "nearest") == "nearest":
+            _keep_old_nearest(node, scales)
+
+
+def _keep_old_nearest(node: ir.Node, scales: np.ndarray | None) -> None:
+    x, graph = node.inputs[0], node.graph
+    assert x is not None
+    assert isinstance(graph, ir.Graph)
+    if scales is not None and not (np.any(scales < 1) and np.any(scales > 1)):
+        mode = "ceil" if np.any(scales < 1) else "floor"
+        node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", mode)
+        return
+    chain = Chain(node, graph)
+    one = chain.constant("one", np.ones(1, np.float32))
+    for limit, mode in (("Min", "ceil"), ("Max", "floor")):
+        if scales is None:
+            part = chain.add(limit, [node.inputs[2], one])
+        else:
+            bounded = np.minimum(scales, 1) if limit == "Min" else np.maximum(scales, 1)
+            part = chain.constant("scales", bounded)
+        x = chain.add(
+            "Resize",
+            [x, None, part],
+            coordinate_transformation_mode="asymmetric",
+            mode="nearest",
+            nearest_mode=mode,
+        )
+    chain.replace()
+
+
+def _scales_of(node: ir.Node) -> np.ndarray | None:
+    scales = input_at(node, 2)
+    tensor = None if scales is None else ir.convenience.get_const_tensor(scales)
+    return None if tensor is None else np.asarray(tensor.numpy(), np.float32)
+
+
+def _may_keep_sizes(scales: np.ndarray | None) -> TypeGuard[np.ndarray]:
+    """Says whether some sizes would be rounded down to what they were, and the others are."""
+    return scales is not None and bool(np.all((scales >= 1) & (scales < 2)) and np.any(scales > 1))
+
+
+def _keeps_sizes(x: ir.Value | None, scales: np.ndarray) -> bool:
+    sizes = known_dims(x, range(len(scales)))
+    return sizes is not None and all(
+        int(np.float32(size) * scale) == size for size, scale in zip(sizes, scales, strict=True)
+    )
+
+
+def _keep_old_hardmaxes(model: ir.Model) -> None:
+    """Hardmax was over all dimensions from `axis` on before opset 13."""
     for node in _all_nodes(model):
-        if node.domain == "" and node.op_type == "Resize":
-            for name, value in (
-                ("coordinate_transformation_mode", "asymmetric"),
-                ("nearest_mode", "floor"),
-            ):
-                node.attributes[name] = ir.AttrString(name, value)
+        graph = node.graph
+        if not is_op(node, "Hardmax") or not isinstance(graph, ir.Graph):
+            continue
+        x, axis = node.inputs[0], attribute(node, "axis", 1)
+        chain = Chain(node, graph)
+        rows = chain.add("Flatten", [x], axis=axis)
+        largest = chain.add("Hardmax", [rows], axis=1)
+        shape = chain.add("Shape", [x])
+        shape.type = ir.TensorType(ir.DataType.INT64)
+        chain.add("Reshape", [largest, shape])
+        chain.replace()
 
 
 def _keep_old_roi_align(model: ir.Model) -> None:

@@ -38,7 +38,7 @@ def run(model: ir.Model) -> None:
     """
     waiting = [node for node in nodes_of(model.graph) if _expansion(node) is not None]
     while waiting:
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
         left = [node for node in waiting if not _expand(node, model.graph)]
         if len(left) == len(waiting):
             return

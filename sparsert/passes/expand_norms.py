@@ -40,6 +40,10 @@ def run(model: ir.Model) -> None:
             continue
         if node.op_type == "LayerNormalization" and _has_whole_vectors(node, rank):
             continue
+        scale = constant(input_at(node, 1))
+        if scale is not None and scale.size == 0:  # no channels: nothing to compute
+            replace_node(node, make_node("Identity", [node.inputs[0]], name=node.name))
+            continue
         replace_node(node, _Expansion(node, model.graph).nodes(rank))
 
 

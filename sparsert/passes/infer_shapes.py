@@ -47,7 +47,9 @@ def run(model: ir.Model) -> None:
     factor) and elementwise operators get expressions such as `(h + 1)//2` for the dimensions that
     onnx leaves unknown, so that equal ones can be recognised.
     """
-    inference = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
+    # Where onnx propagates values, a Slice, Range or ConstantOfShape fills any memory; below it is
+    # bounded.
+    inference = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)
     inference(model)
     if _type_quantised_lstms(model.graph):
         inference(model)
@@ -191,6 +193,8 @@ def _fold_numbers(node: ir.Node, sizes: set[ir.Value]) -> ir.Value | None:
     arrays = [None if v is None else constant_array(v, _MAX_NUMBERS) for v in node.inputs]
     if any(v is not None and a is None for v, a in zip(node.inputs, arrays, strict=True)):
         return None
+    if not _gives_few(node.op_type, arrays):
+        return None
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     evaluate = evaluator(node, graph.opset_imports[""])
@@ -203,6 +207,17 @@ def _fold_numbers(node: ir.Node, sizes: set[ir.Value]) -> ir.Value | None:
     if array.size > _MAX_NUMBERS or (output.dtype and output.dtype.numpy() != array.dtype):
         return None
     return _replace(output, array)
+
+
+def _gives_few(op: str, arrays: list[np.ndarray | None]) -> bool:
+    """Says whether an operator whose numbers tell the size of its output gives a small one."""
+    known = [array.astype(np.float64) for array in arrays if array is not None]
+    if op == "Range":
+        start, limit, step = (array.item() for array in known)
+        return step != 0 and (limit - start) / step <= _MAX_NUMBERS
+    if op in ("ConstantOfShape", "Expand"):
+        return bool(np.prod(np.maximum(known[-1], 1)) <= _MAX_NUMBERS)
+    return True
 
 
 def _replace(value: ir.Value, array: np.ndarray) -> ir.Value:

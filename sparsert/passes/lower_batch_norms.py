@@ -9,6 +9,7 @@ from sparsert.passes.graph_tools import (
     SPARSERT,
     add_initializer,
     attribute,
+    constant,
     constant_array,
     is_f32,
     is_op,
@@ -24,6 +25,10 @@ def run(model: ir.Model) -> None:
         if not is_op(node, "BatchNormalization") or attribute(node, "training_mode", 0):
             continue
         if any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):
+            continue
+        scale_tensor = constant(node.inputs[1])
+        if scale_tensor is not None and scale_tensor.size == 0:  # no channels: nothing to compute
+            replace_node(node, make_node("Identity", [node.inputs[0]], name=node.name))
             continue
         arrays = [constant_array(value, 1 << 20) for value in node.inputs[1:5]]
         if not is_f32(node.outputs[0]) or any(array is None for array in arrays):

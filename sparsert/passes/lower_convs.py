@@ -49,6 +49,7 @@ def _is_native(node: ir.Node) -> bool:
         weight is not None
         and len(weight.shape) in (3, 4)
         and weight.dtype == ir.DataType.FLOAT
+        and weight.size != 0
         and (bias is None or constant(bias) is not None)
         and is_f32(node.outputs[0])
     )
@@ -69,11 +70,12 @@ def _drop_taps_in_padding(node: ir.Node, attributes: dict[str, Any]) -> None:
     for axis in range(count):
         stride, dilation = attributes["strides"][axis], attributes["dilations"][axis]
         begin, end = pads[axis], pads[count + axis]
-        starts = np.arange(
-            -begin, sizes[axis] + end - (kernel[axis] - 1) * dilation, stride, dtype=np.int64
-        )
-        at = starts[:, None] + np.arange(kernel[axis]) * dilation
-        taps = np.flatnonzero(np.any((at >= 0) & (at < sizes[axis]), axis=0))
+        outputs = (sizes[axis] + begin + end - (kernel[axis] - 1) * dilation - 1) // stride + 1
+        # Output i reads element i * stride - away for a tap.
+        away = begin - np.arange(kernel[axis], dtype=np.int64) * dilation
+        first_output = np.maximum(0, -(-away // stride))
+        last_output = np.minimum(outputs - 1, (sizes[axis] - 1 + away) // stride)
+        taps = np.flatnonzero(first_output <= last_output)
         first, last = (int(taps[0]), int(taps[-1])) if taps.size else (0, kernel[axis] - 1)
         pads[axis] -= first * dilation
         pads[count + axis] -= (kernel[axis] - 1 - last) * dilation

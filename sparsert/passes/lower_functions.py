@@ -8,6 +8,8 @@ import onnx_ir as ir
 from sparsert.passes.chain import Chain
 from sparsert.passes.graph_tools import attribute, constant, input_at, is_f32, is_op, nodes_of
 
+# An EyeLike of more elements is not made a constant.
+_MAX_EYE = 1 << 24
 _BOOL = ir.TensorType(ir.DataType.BOOL)
 
 
@@ -46,6 +48,8 @@ def _eye(node: ir.Node, x: ir.Value, chain: Chain) -> bool:
     if x.shape is None or not x.shape.is_static() or node.outputs[0].dtype is None:
         return False
     rows, cols = x.shape.numpy()
+    if rows * cols > _MAX_EYE:
+        return False
     eye = np.eye(rows, cols, attribute(node, "k", 0), node.outputs[0].dtype.numpy())
     chain.add("Identity", [chain.constant("eye", eye)])
     return True

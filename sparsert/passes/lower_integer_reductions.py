@@ -67,7 +67,11 @@ def _reduce(op: str, x: ir.Value, axis: int, chain: Chain) -> ir.Value:
         shape = ir.Shape([1 if d == axis else dim for d, dim in enumerate(x.shape)])
     if op in ("ReduceMax", "ReduceMin"):
         one = chain.constant("one", np.array([1]))
-        return chain.add("TopK", [x, one], shape, axis=axis, largest=int(op == "ReduceMax"))
+        largest = int(op == "ReduceMax")
+        value, index = chain.add_outputs("TopK", [x, one], 2, axis=axis, largest=largest)
+        value.shape = index.shape = shape
+        index.type = ir.TensorType(ir.DataType.INT64)
+        return value
     running = "CumSum" if op == "ReduceSum" else "CumProd"
     total = chain.add(running, [x, chain.constant("axis", np.array(axis))], x.shape)
     bounds = [np.array([value]) for value in (-1, np.iinfo(np.int64).max, axis)]

@@ -52,6 +52,8 @@ class _WeightRows:
         shape = list(tensor.shape.numpy())
         if len(shape) < 2 or any(dim != 1 for dim in shape[:-2]):
             return None
+        if tensor.size == 0:  # left to products of two activations
+            return None
         if not transpose and factor == 1.0 and len(shape) == 2:
             return matrix
         key = (matrix, transpose, factor)
@@ -75,6 +77,8 @@ class _WeightRows:
         """Returns a vector [K] as an initializer [1, K], or None."""
         tensor = constant(vector)
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 1:
+            return None
+        if tensor.size == 0:
             return None
         key = (vector, False, 1.0)
         if key not in self._made:

@@ -129,8 +129,10 @@ def _three_axes(node: ir.Node, x: ir.Value, chain: Chain) -> bool:
         for name in ("auto_pad", "ceil_mode", "count_include_pad")
         if name in node.attributes
     }
+    known = known_dims(x, (1,))  # -1 says nothing of an empty batch
+    channels, slices = (known[0], known[0] * depth) if known else (-1, -1)
     own_pads = attribute(node, "auto_pad", "NOTSET") == "NOTSET"
-    flat = chain.add("Reshape", [x, chain.constant("planes", np.array([0, -1, height, width]))])
+    flat = chain.add("Reshape", [x, chain.constant("planes", np.array([0, slices, height, width]))])
     flat = chain.add(
         node.op_type,
         [flat],
@@ -140,7 +142,7 @@ def _three_axes(node: ir.Node, x: ir.Value, chain: Chain) -> bool:
         pads=(*pads[1:3], *pads[4:]) if own_pads else None,
         **common,
     )
-    columns = chain.constant("columns", np.array([0, -1, depth, result[1] * result[2]]))
+    columns = chain.constant("columns", np.array([0, channels, depth, result[1] * result[2]]))
     y = chain.add(
         node.op_type,
         [chain.add("Reshape", [flat, columns])],
@@ -150,5 +152,5 @@ def _three_axes(node: ir.Node, x: ir.Value, chain: Chain) -> bool:
         pads=(pads[0], 0, pads[3], 0) if own_pads else None,
         **common,
     )
-    chain.add("Reshape", [y, chain.constant("shape", np.array([0, -1, *result]))])
+    chain.add("Reshape", [y, chain.constant("shape", np.array([0, channels, *result]))])
     return True

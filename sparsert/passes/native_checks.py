@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import onnx_ir as ir
 
 from sparsert.kernels.custom_ops import find_custom_op
 from sparsert.modelfile.lower_node import PACKED_OPS
 from sparsert.modelfile.opset import BINARY_FN, OP_RULES, REDUCE_FN
 from sparsert.passes.fuse_activations import UNARY_OPS, activation_of
-from sparsert.passes.graph_tools import SPARSERT, attribute, constant, input_at, is_f32, rank_of
+from sparsert.passes.graph_tools import (
+    SPARSERT,
+    attribute,
+    constant,
+    constant_array,
+    input_at,
+    is_f32,
+    rank_of,
+)
 from sparsert.passes.known_values import (
     BINARY,
     COMPARISONS,
@@ -134,6 +143,10 @@ def _movement_reason(node: ir.Node, known: set[ir.Value]) -> str | None:
         to = attribute(node, "to", 0)
         if to not in _FILE_DTYPES:
             return f"it casts to the type {ir.DataType(to).name}"
+    if op == "Tile":
+        repeats = constant_array(input_at(node, 1))
+        if repeats is not None and repeats.size + np.count_nonzero(repeats != 1) > MAX_RANK:
+            return f"it repeats a tensor of {repeats.size} dimensions along too many of them"
     return _require_known(node, MOVEMENT[op], known)
 
 
@@ -214,6 +227,8 @@ def _unknown_reason(node: ir.Node) -> str:
             return "it is in training mode"
         if not is_f32(node.outputs[0]):
             return "it does not compute in f32"
+        if any(tensor is not None and tensor.size == 0 for tensor in tensors):
+            return f"its {what} are empty"
         if all(tensor is None for tensor in tensors):
             return f"its {what} are not constant"
         if op in ("Conv", "ConvTranspose"):

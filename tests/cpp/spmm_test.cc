@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "plan/build_taps.h"
+#include "plan/choose_spmm.h"
 #include "plan/pack_spmm.h"
 #include "plan/stacks.h"
 #include "product_harness.h"
@@ -96,7 +97,7 @@ void RunProblem(const Problem& p, const SpmmKernel& kernel, const Tiling& tiling
   if (stacked) {
     const auto width = static_cast<int32_t>(p.window.kernel[1]);
     const auto height = static_cast<int32_t>(p.window.kernel[0]);
-    StackIds(static_cast<int32_t>(taps), width, StackRows(tiling.tile_vecs, height), &packed);
+    Must(StackIds(static_cast<int32_t>(taps), width, StackRows(tiling.tile_vecs, height), &packed));
   }
 
   SpmmArgs a;
@@ -327,6 +328,41 @@ void TestStacks(const SpmmKernel& kernel, Random* random) {
   }
 }
 
+// Kernels whose copies 16 bits cannot tell apart have no stacks.
+void TestLargestStacks(Isa isa) {
+  for (const int64_t size : {3, 250, 254, 256}) {
+    context = "stacks of kernels " + std::to_string(size) + " wide and high";
+    Window window;
+    window.spatial_rank = 2;
+    for (int d = 0; d < 2; ++d) {
+      window.kernel[d] = size;
+      window.out[d] = 16;
+      window.in[d] = size + 15;
+    }
+    MatrixStats stats;
+    stats.rows = 4;
+    stats.depth = size * size;
+    stats.nnz = stats.depth / 10;
+    SpmmProblem problem;
+    problem.cpu.fma_per_cycle = 1.0;
+    problem.columns = 256;
+    problem.window = &window;
+    SpmmChoice choices[kMaxSpmmChoices];
+    const int count = RankSpmm(stats, problem, isa, kAnyFormat, choices);
+    bool stacked = false;
+    for (int i = 0; i < count; ++i) {
+      if (choices[i].stack_vecs == 0) continue;
+      stacked = true;
+      const int64_t copied = size * StackRows(choices[i].tiling.tile_vecs, static_cast<int>(size));
+      Expect(copied <= kMaxStackCopies, "more copies than ids");
+    }
+    Expect(stacked == (size <= 250), "stacks as long as ids can name their copies");
+  }
+  PackedSpmm packed(DefaultAllocator());
+  Must(packed.ids.push_back(UINT16_MAX));
+  Expect(!StackIds(65536, 256, 257, &packed).ok(), "an id that 16 bits cannot hold");
+}
+
 // Counts and ids at their 16-bit limits, and a long K in blocks as the plan cuts it.
 void TestDeep(const SpmmKernel& kernel, Random* random) {
   for (const int32_t block_depth : {512, 65535}) {
@@ -501,8 +537,10 @@ int main() {
              "every format but csr4 on NEON has a kernel on every ISA");
       if (!found) continue;
       TestEveryTile(kernel, &random);
-      if (kHasStacks && kernel.format == SpmmFormat::kCsr2 && kernel.lanes >= 8)
+      if (kHasStacks && kernel.format == SpmmFormat::kCsr2 && kernel.lanes >= 8) {
         TestStacks(kernel, &random);
+        TestLargestStacks(isa);
+      }
       TestWidths(kernel, &random);
       TestDeep(kernel, &random);
       TestLargePanels(kernel, &random);

@@ -12,7 +12,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from sparsert.importers import import_model
-from sparsert.passes import canonicalise, load_pass
+from sparsert.passes import PASSES, load_pass
 from sparsert.runtime.numpy_backend import NumpyBackend
 
 F32 = TensorProto.FLOAT
@@ -57,10 +57,30 @@ def apply(proto: onnx.ModelProto, *passes: str) -> ir.Model:
     """Imports, infers shapes and applies passes; with none named, all of them."""
     model = import_model(proto)
     if not passes:
-        return canonicalise(model)
-    for name in ("convert_opset", "lift_constants", "infer_shapes", *passes):
+        passes = PASSES
+    else:
+        passes = ("convert_opset", "lift_constants", "infer_shapes", *passes)
+    for name in passes:
         load_pass(name)(model)
+        assert_valid(model, name)
     return model
+
+
+def assert_valid(model: ir.Model, name: str) -> None:
+    """Onnx infers types and shapes of what a pass left, and finds no contradiction.
+
+    Of sequences onnx_ir tells it the wrong type.
+    """
+    if any(n.op_type == "ConcatFromSequence" for n in model.graph.all_nodes()):
+        return
+    proto = ir.to_proto(model)
+    known = {opset.domain for opset in proto.opset_import}
+    for domain in {n.domain for n in proto.graph.node} - known:
+        proto.opset_import.append(helper.make_opsetid(domain, 1))
+    try:
+        onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise AssertionError(f"{name} left a graph that is not valid: {error}") from error
 
 
 def ops(model: ir.Model) -> list[str]:

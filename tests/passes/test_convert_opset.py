@@ -63,6 +63,44 @@ def test_old_softmax_flattens(axis):
     assert_same(proto, model)
 
 
+@pytest.mark.parametrize("opset", [9, 11, 12])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, 3, -3, -1])
+def test_old_hardmax_flattens(opset, axis):
+    if axis is not None and axis < 0 and opset < 11:
+        pytest.skip("negative axes came with opset 11")
+    attributes = {} if axis is None else {"axis": axis}
+    proto = build(
+        [node("Hardmax", ["x"], ["y"], **attributes)], {"x": (2, 3, 4, 5)}, ["y"], None, opset
+    )
+    assert_same(proto, apply(proto))
+
+
+# Dimensions that grow, shrink, do both, and keep their size although their scale is not 1.
+_SCALES = [(0.6, 0.6), (0.3, 0.9), (1.3, 0.7), (1.7, 2), (1.05, 1.05), (1.05, 0.9), (1.05, 1.3)]
+
+
+@pytest.mark.parametrize("scales", _SCALES)
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resize_of_opset_10(scales, mode):
+    constants = {"s": np.array([1, 1, *scales], np.float32)}
+    resize = node("Resize", ["x", "s"], ["y"], mode=mode)
+    proto = build([resize], {"x": (1, 2, 10, 11)}, ["y"], constants, 10)
+    assert_same(proto, apply(proto))
+
+
+@pytest.mark.parametrize("scales", [(0.6, 0.6), (1.3, 0.7), (1.7, 2)])
+def test_resize_of_opset_10_by_computed_scales(scales):
+    constants = {"s": np.array([1, 1, *scales], np.float32), "zero": np.zeros(1, np.float32)}
+    nodes = [
+        node("Mul", ["x", "zero"], ["z"]),
+        node("ReduceSum", ["z"], ["n"], keepdims=0),
+        node("Add", ["s", "n"], ["t"]),
+        node("Resize", ["x", "t"], ["y"]),
+    ]
+    proto = build(nodes, {"x": (1, 2, 10, 11)}, ["y"], constants, 10)
+    assert_same(proto, apply(proto))
+
+
 def test_group_norm_before_21():
     norm = node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)
     constants = {"s": np.array([1, 2], np.float32), "b": np.array([3, 4], np.float32)}

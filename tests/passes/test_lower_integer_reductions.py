@@ -33,6 +33,7 @@ def test_numbers(op, dtype, axes, keepdims):
         {} if axes is None else {"a": np.array(axes)},
         dtype=kind,
     )
+    apply(proto)
     model = sparsert.load(proto, strict=True, threads=1)
     rng = np.random.default_rng(1)
     big = 3 if op == "ReduceProd" else 1 << 25
