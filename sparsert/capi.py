@@ -319,6 +319,7 @@ class Plan:
             for i, dtype in enumerate(output_dtypes)
         ]
         self.arena_bytes = int(lib.srt_plan_arena_bytes(self._handle))
+        self.plan_bytes = int(lib.srt_plan_memory_bytes(self._handle))
         self._step_count = int(lib.srt_plan_step_count(self._handle))
         self._arenas: list[np.ndarray] = []  # not in use by a run
 

@@ -144,6 +144,7 @@ int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes, int32_t 
 size_t srt_plan_tuning(const srt_plan* plan, void* buffer, size_t size);
 void srt_plan_free(srt_plan* plan);
 uint64_t srt_plan_arena_bytes(const srt_plan* plan);
+uint64_t srt_plan_memory_bytes(const srt_plan* plan);
 int32_t srt_plan_input_shape(const srt_plan* plan, int32_t index, srt_shape* shape);
 int32_t srt_plan_output_shape(const srt_plan* plan, int32_t index, srt_shape* shape);
 int32_t srt_plan_input_bytes(const srt_plan* plan, int32_t index, size_t* bytes);

@@ -31,6 +31,14 @@ class Bump {
     return static_cast<T*>(AllocateBytes(n * sizeof(T)));
   }
 
+  // No more than so many bytes are given out, but always a chunk; 0: as many as there are.
+  void LimitTo(uint64_t bytes) { limit_ = bytes; }
+  // Whether so many more would be given out.
+  bool Fits(size_t bytes) const {
+    return limit_ == 0 || (bytes <= limit_ && bytes_ <= limit_ - bytes) ||
+           (bytes_ == 0 && bytes <= kChunkBytes);
+  }
+
   size_t bytes() const { return bytes_; }
   const Allocator* allocator() const { return allocator_; }
 
@@ -48,6 +56,7 @@ class Bump {
     if (chunks_ == nullptr || chunks_->bytes - chunks_->used < bytes) {
       size_t need = bytes + kCacheLine;
       if (need < kChunkBytes) need = kChunkBytes;
+      if (!Fits(need)) return nullptr;
       auto* chunk =
           static_cast<Chunk*>(allocator_->allocate(allocator_->context, need, kCacheLine));
       if (chunk == nullptr) return nullptr;
@@ -66,6 +75,7 @@ class Bump {
   const Allocator* allocator_;
   Chunk* chunks_ = nullptr;
   size_t bytes_ = 0;
+  uint64_t limit_ = 0;
 };
 
 }  // namespace sparsert

@@ -409,6 +409,8 @@ void srt_plan_free(srt_plan* plan) {
 
 uint64_t srt_plan_arena_bytes(const srt_plan* plan) { return plan->plan.arena_bytes(); }
 
+uint64_t srt_plan_memory_bytes(const srt_plan* plan) { return plan->plan.plan_bytes(); }
+
 int32_t srt_plan_input_shape(const srt_plan* plan, int32_t index, srt_shape* shape) {
   return PlanShape(plan, TensorAt(plan->model->graph.inputs, index), shape);
 }

@@ -270,6 +270,8 @@ SRT_API int32_t srt_plan_make_valued(srt_model* model, const srt_shape* shapes, 
 SRT_API size_t srt_plan_tuning(const srt_plan* plan, void* buffer, size_t size);
 SRT_API void srt_plan_free(srt_plan* plan);
 SRT_API uint64_t srt_plan_arena_bytes(const srt_plan* plan);
+/* Bytes that the plan itself holds until it is freed. */
+SRT_API uint64_t srt_plan_memory_bytes(const srt_plan* plan);
 SRT_API int32_t srt_plan_input_shape(const srt_plan* plan, int32_t index, srt_shape* shape);
 SRT_API int32_t srt_plan_output_shape(const srt_plan* plan, int32_t index, srt_shape* shape);
 SRT_API int32_t srt_plan_input_bytes(const srt_plan* plan, int32_t index, size_t* bytes);

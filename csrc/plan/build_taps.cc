@@ -146,6 +146,8 @@ Status BuildTaps(const Window& window, bool transposed, const PhaseLayout& layou
   for (int32_t tile = 0; tile < tiling.tiles; ++tile) {
     const int32_t begin = tiling.Begin(tile);
     const int32_t vecs = tiling.Begin(tile + 1) - begin;
+    const size_t collected = segments.size_bytes() + gather.size_bytes();
+    if (!bump->Fits(collected)) return Status::OutOfMemory("tap table", collected);
     for (int64_t tap = 0; tap < taps; ++tap) {
       TapVec* row = out + (tile * taps + tap) * tiling.tile_vecs;
       auto find_offsets = [&](int32_t v, int64_t* offset) {

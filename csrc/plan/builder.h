@@ -153,6 +153,7 @@ class PlanBuilder {
 
   NodePlan& info() { return plan->nodes[node_index]; }
   Status Fail(StatusCode code, const char* what) const;  // names the current node
+  Status FailForMemory(const Status& status) const;      // and the limit
 
   // --- Tuning ---
   TuningReader tuning;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "graph/node_view.h"
 #include "kernels/copy/copy.h"
 #include "kernels/wstem/wstem.h"
 #include "plan/batch_slices.h"
@@ -367,6 +368,14 @@ double PlanBuilder::TuneBudget() const {
   return std::max(0.0, tune_ns_left * std::min(1.0, share));
 }
 
+Status PlanBuilder::FailForMemory(const Status& status) const {
+  if (options.memory_limit == 0) return Fail(status.code(), status.text());
+  return NodeError(*node, status.code(),
+                   "%s; tensors, plans and decoded constants have the limit of %llu bytes (the "
+                   "memory of this machine, or SPARSERT_MEMORY_LIMIT)",
+                   status.text(), static_cast<unsigned long long>(options.memory_limit));
+}
+
 Status PlanBuilder::Build() {
   plan->threads = options.threads;
   SRT_RETURN_IF_ERROR(plan->nodes.resize(std::max<size_t>(1, graph.nodes.size())));
@@ -389,7 +398,9 @@ Status PlanBuilder::Build() {
     node_index = static_cast<uint32_t>(i);
     node = &graph.nodes[i];
     info().first_step = static_cast<uint32_t>(plan->steps.size());
-    SRT_RETURN_IF_ERROR(LowerNode());
+    const Status lowered = LowerNode();
+    if (lowered.code() == StatusCode::kOutOfMemory) return FailForMemory(lowered);
+    SRT_RETURN_IF_ERROR(lowered);
     if (IsWeight(node->op, 1)) weights->Forget(node->Input(1));
     if (!work_.empty()) work_left_ -= work_[i];
   }
@@ -434,6 +445,8 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
   SRT_RETURN_IF_ERROR(
       InferShapes(graph, input_shapes, &plan->facts, true, input_values, options.allow_empty));
+  plan->memory.LimitTo(options.memory_limit);
+  weights->LimitTo(options.memory_limit);
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
   ShapeTable whole(plan->facts.facts.allocator());

@@ -18,7 +18,7 @@ struct PlanOptions {
   Tune tune = Tune::kAuto;
   int format = -1;           // kAnyFormat, kWinogradFormat, or the SpmmFormat of every matrix layer
   bool allow_empty = false;  // inputs may have dimensions of size 0
-  uint64_t memory_limit = 0;  // bytes of one tensor, and of a run's arena; 0: none
+  uint64_t memory_limit = 0;  // bytes of one tensor, a plan, a run's arena; 0: none
   // Wall clock for measured choices in nanoseconds; nullptr turns them off.
   uint64_t (*clock)() = nullptr;
 };
@@ -129,12 +129,17 @@ struct Plan {
 
   size_t slice_arena_bytes() const { return tensor_bytes + scratch_bytes * threads; }
   size_t arena_bytes() const { return slice_arena_bytes() * slice_threads; }
+  // Of the plan itself.
+  size_t plan_bytes() const {
+    return memory.bytes() + steps.size_bytes() + nodes.size_bytes() + candidates.size_bytes() +
+           facts.facts.size_bytes() + places.size_bytes();
+  }
 };
 
 // `plan` is empty. `tuning`: empty, or what WriteTuning() wrote for an earlier plan; it is not
 // trusted. `input_values`: as in InferShapes(); the plan is for these values only. Errors name the
-// node. kOutOfMemory when a tensor or the arena is beyond the limit, before anything of that size
-// is asked for.
+// node. kOutOfMemory when a tensor, the decoded constants, the plan or the arena is beyond the
+// limit, before anything of that size is asked for.
 Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
                 const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan);
 

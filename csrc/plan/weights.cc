@@ -41,6 +41,17 @@ void Weights::Free(Packing* packing) {
   allocator_->release(allocator_->context, packing, sizeof(Packing));
 }
 
+Status Weights::CheckDecoded(uint32_t tensor, uint64_t bytes) const {
+  uint64_t sum = bytes;
+  for (const DenseCopy& copy : dense_) sum += copy.bytes;
+  if (limit_ == 0 || sum <= limit_) return Status::Ok();
+  const StrView name = graph_->tensors[tensor].name;
+  return Status::Error(StatusCode::kOutOfMemory,
+                       "constant '%.*s' has %llu bytes once decoded, after %llu of others",
+                       SRT_STR(name), static_cast<unsigned long long>(bytes),
+                       static_cast<unsigned long long>(sum - bytes));
+}
+
 Status Weights::Dense(uint32_t tensor, const void** data) {
   if (IsShared(tensor)) return shared_->Dense(tensor, data);
   const Tensor& t = graph_->tensors[tensor];
@@ -57,6 +68,7 @@ Status Weights::Dense(uint32_t tensor, const void** data) {
   }
   const size_t bytes = static_cast<size_t>(t.data.rows) * t.data.cols * sizeof(float);
   const size_t allocated = bytes == 0 ? sizeof(float) : bytes;
+  SRT_RETURN_IF_ERROR(CheckDecoded(tensor, allocated));
   void* memory = allocator_->allocate(allocator_->context, allocated, kCacheLine);
   if (memory == nullptr) return Status::OutOfMemory("constant", allocated);
   Status status = DecodeDense(t.data, static_cast<float*>(memory));
@@ -81,7 +93,9 @@ Status Weights::DenseUncached(uint32_t tensor, Array<float>* scratch, const floa
     *data = reinterpret_cast<const float*>(t.data.values);
     return Status::Ok();
   }
-  SRT_RETURN_IF_ERROR(scratch->resize(static_cast<size_t>(t.data.rows) * t.data.cols));
+  const size_t elements = static_cast<size_t>(t.data.rows) * t.data.cols;
+  SRT_RETURN_IF_ERROR(CheckDecoded(tensor, elements * sizeof(float)));
+  SRT_RETURN_IF_ERROR(scratch->resize(elements));
   SRT_RETURN_IF_ERROR(DecodeDense(t.data, scratch->data()));
   *data = scratch->data();
   return Status::Ok();
@@ -354,104 +368,106 @@ Weights::Packing* Weights::Find(const PackKey& key) const {
   return nullptr;
 }
 
-Status Weights::NewPacking(const PackKey& key, Packing** packing) {
+template <typename Pack>
+Status Weights::FindOrPack(const PackKey& key, Pack pack, Packing** packing) {
+  *packing = Find(key);
+  if (*packing != nullptr) return Status::Ok();
   void* memory = allocator_->allocate(allocator_->context, sizeof(Packing), kCacheLine);
   if (memory == nullptr) return Status::OutOfMemory("packed weights", sizeof(Packing));
-  *packing = new (memory) Packing(allocator_);
-  (*packing)->key = key;
+  auto* made = new (memory) Packing(allocator_);
+  made->key = key;
+  const Status status = pack(made);
+  if (!status.ok()) {
+    Free(made);
+    return status;
+  }
+  made->next = packings_;
+  packings_ = made;
+  *packing = made;
   return Status::Ok();
 }
 
 Status Weights::Spmm(const PackKey& key, const PackedSpmm** packed) {
   if (IsShared(key)) return shared_->Spmm(key, packed);
-  Packing* packing = Find(key);
-  if (packing == nullptr) {
-    const auto format = static_cast<SpmmFormat>(key.format);
-    bool full = false;
-    SRT_RETURN_IF_ERROR(IsFull(key, &full));
-    full = full && SpmmIsDense(format);
-    const Csr* csr = nullptr;
-    if (!full) SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
-    SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
-    Status status = full ? PackDenseSpmm(&rows, key.groups, key.taps, format, key.direct,
-                                         key.block_depth, &packing->spmm)
-                         : PackSpmm(*csr, key.groups, key.taps, format, key.direct, key.block_depth,
-                                    key.pair_rows, &packing->spmm);
-    if (kHasStacks && key.stack_width != 0 && status.ok()) {
-      status = StackIds(key.taps, key.stack_width, key.stack_rows, &packing->spmm);
-    }
-    if (!status.ok()) {
-      Free(packing);
-      return status;
-    }
-    if (key.depthwise) {  // the last group has the rows that are left, whose planes alone exist
-      Array<PackedMatrix>& groups = packing->spmm.groups;
-      const auto before = static_cast<int64_t>(groups.size() - 1) * 4;
-      groups[groups.size() - 1].rows =
-          static_cast<int32_t>(graph_->tensors[key.tensor].data.rows - before);
-    }
-    packing->next = packings_;
-    packings_ = packing;
-  }
+  Packing* packing = nullptr;
+  const auto pack = [&](Packing* made) { return PackForSpmm(key, &made->spmm); };
+  SRT_RETURN_IF_ERROR(FindOrPack(key, pack, &packing));
   *packed = &packing->spmm;
+  return Status::Ok();
+}
+
+Status Weights::PackForSpmm(const PackKey& key, PackedSpmm* packed) {
+  const auto format = static_cast<SpmmFormat>(key.format);
+  bool full = false;
+  SRT_RETURN_IF_ERROR(IsFull(key, &full));
+  if (full && SpmmIsDense(format)) {
+    DenseRows rows(graph_->tensors[key.tensor].data, mapped_, allocator_);
+    SRT_RETURN_IF_ERROR(
+        PackDenseSpmm(&rows, key.groups, key.taps, format, key.direct, key.block_depth, packed));
+  } else {
+    const Csr* csr = nullptr;
+    SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+    SRT_RETURN_IF_ERROR(PackSpmm(*csr, key.groups, key.taps, format, key.direct, key.block_depth,
+                                 key.pair_rows, packed));
+  }
+  if (kHasStacks && key.stack_width != 0) {
+    SRT_RETURN_IF_ERROR(StackIds(key.taps, key.stack_width, key.stack_rows, packed));
+  }
+  if (key.depthwise) {  // the last group has the rows that are left, whose planes alone exist
+    Array<PackedMatrix>& groups = packed->groups;
+    const auto before = static_cast<int64_t>(groups.size() - 1) * 4;
+    groups[groups.size() - 1].rows =
+        static_cast<int32_t>(graph_->tensors[key.tensor].data.rows - before);
+  }
   return Status::Ok();
 }
 
 Status Weights::Spmv(const PackKey& key, const PackedSpmv** packed) {
   if (IsShared(key)) return shared_->Spmv(key, packed);
-  Packing* packing = Find(key);
-  if (packing == nullptr) {
-    const auto format = static_cast<SpmvFormat>(key.format);
-    bool full = false;
-    SRT_RETURN_IF_ERROR(IsFull(key, &full));
-    full = full && format == SpmvFormat::kDense;
-    const Csr* csr = nullptr;
-    if (!full) SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
-    const void* data = nullptr;
-    if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &data));
-    const auto* bias = static_cast<const float*>(data);
-    SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    DenseRows rows(graph_->tensors[key.tensor].data, full && mapped_, allocator_);
-    const Status status =
-        full ? PackDenseSpmv(&rows, bias, key.lanes, &packing->spmv)
-             : PackSpmv(*csr, bias, format, key.lanes, &packing->spmv, key.bytes, key.perm_pairs);
-    if (!status.ok()) {
-      Free(packing);
-      return status;
-    }
-    packing->next = packings_;
-    packings_ = packing;
-  }
+  Packing* packing = nullptr;
+  const auto pack = [&](Packing* made) { return PackForSpmv(key, &made->spmv); };
+  SRT_RETURN_IF_ERROR(FindOrPack(key, pack, &packing));
   *packed = &packing->spmv;
   return Status::Ok();
 }
 
+Status Weights::PackForSpmv(const PackKey& key, PackedSpmv* packed) {
+  const auto format = static_cast<SpmvFormat>(key.format);
+  const void* data = nullptr;
+  if (key.bias != kNoTensor) SRT_RETURN_IF_ERROR(Dense(key.bias, &data));
+  const auto* bias = static_cast<const float*>(data);
+  bool full = false;
+  SRT_RETURN_IF_ERROR(IsFull(key, &full));
+  if (full && format == SpmvFormat::kDense) {
+    DenseRows rows(graph_->tensors[key.tensor].data, mapped_, allocator_);
+    return PackDenseSpmv(&rows, bias, key.lanes, packed);
+  }
+  const Csr* csr = nullptr;
+  SRT_RETURN_IF_ERROR(AsCsr(key, &csr));
+  return PackSpmv(*csr, bias, format, key.lanes, packed, key.bytes, key.perm_pairs);
+}
+
 Status Weights::Winograd(const PackKey& key, const PackedWinograd** packed) {
   if (IsShared(key)) return shared_->Winograd(key, packed);
-  Packing* packing = Find(key);
-  if (packing == nullptr) {
-    const Tensor& t = graph_->tensors[key.tensor];
-    Array<float> scratch(allocator_);
-    const float* filters = nullptr;
-    SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &filters));
-    WinogradWeights shape;
-    shape.rows = static_cast<int32_t>(t.dims[0]);
-    shape.depth = static_cast<int32_t>(t.dims[1]);
-    shape.panel_rows = key.panel_rows;
-    shape.group_panels = key.group_panels;
-    shape.block_depth = key.block_depth;
-    SRT_RETURN_IF_ERROR(NewPacking(key, &packing));
-    const Status status = PackWinograd(filters, shape, &packing->winograd);
-    if (!status.ok()) {
-      Free(packing);
-      return status;
-    }
-    packing->next = packings_;
-    packings_ = packing;
-  }
+  Packing* packing = nullptr;
+  const auto pack = [&](Packing* made) { return PackForWinograd(key, &made->winograd); };
+  SRT_RETURN_IF_ERROR(FindOrPack(key, pack, &packing));
   *packed = &packing->winograd;
   return Status::Ok();
+}
+
+Status Weights::PackForWinograd(const PackKey& key, PackedWinograd* packed) {
+  const Tensor& t = graph_->tensors[key.tensor];
+  Array<float> scratch(allocator_);
+  const float* filters = nullptr;
+  SRT_RETURN_IF_ERROR(DenseUncached(key.tensor, &scratch, &filters));
+  WinogradWeights shape;
+  shape.rows = static_cast<int32_t>(t.dims[0]);
+  shape.depth = static_cast<int32_t>(t.dims[1]);
+  shape.panel_rows = key.panel_rows;
+  shape.group_panels = key.group_panels;
+  shape.block_depth = key.block_depth;
+  return PackWinograd(filters, shape, packed);
 }
 
 int32_t Weights::KeptDepth(const PackKey& key) const {

@@ -94,6 +94,12 @@ class Weights {
     file_ = {static_cast<const char*>(bytes), size};
   }
 
+  // Decoded constants take no more bytes than that together; 0: as many as there are.
+  void LimitTo(uint64_t bytes) {
+    limit_ = bytes;
+    if (shared_ != nullptr) shared_->LimitTo(bytes);
+  }
+
   // The constant's plain bytes in its own dtype: a view of the file where that is possible.
   Status Dense(uint32_t tensor, const void** data);
   // Its numbers as floats (f32 and i8), never a cached copy: `scratch` holds it when it must be
@@ -174,8 +180,15 @@ class Weights {
   Status RearrangeTransposed(const PackKey& key, Csr* csr);
   Status GroupBytes(const PackKey& key, Csr* csr);
   Status RearrangePhases(const PackKey& key, Csr* csr);
+  // kOutOfMemory if so many bytes of a decoded constant are too many.
+  Status CheckDecoded(uint32_t tensor, uint64_t bytes) const;
   Packing* Find(const PackKey& key) const;
-  Status NewPacking(const PackKey& key, Packing** packing);
+  // `pack` fills a Packing that is not there yet.
+  template <typename Pack>
+  Status FindOrPack(const PackKey& key, Pack pack, Packing** packing);
+  Status PackForSpmm(const PackKey& key, PackedSpmm* packed);
+  Status PackForSpmv(const PackKey& key, PackedSpmv* packed);
+  Status PackForWinograd(const PackKey& key, PackedWinograd* packed);
   void Free(Packing* packing);
 
   const Graph* graph_;
@@ -183,6 +196,7 @@ class Weights {
   Weights* shared_;
   const bool* own_;
   Array<DenseCopy> dense_;
+  uint64_t limit_ = 0;
   Array<int64_t> nonzeros_;  // [tensors], -1 = not counted yet
   Array<StatsEntry> stats_;
   Csr csr_;

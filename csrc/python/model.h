@@ -80,7 +80,11 @@ class Model {
   srt_model* get() const { return model_; }
   std::string isa() const { return srt_model_isa(model_); }
   int threads() const { return srt_model_threads(model_); }
-  uint64_t weight_bytes() const { return srt_model_weight_bytes(model_); }
+  // These wait for plans that are being made.
+  uint64_t weight_bytes() const {
+    py::gil_scoped_release release;
+    return srt_model_weight_bytes(model_);
+  }
 
   py::list Tensors(bool inputs) const {
     py::list list;
@@ -125,7 +129,12 @@ class Model {
     py::list list;
     for (int i = 0; i < srt_model_level_count(model_); ++i) {
       srt_level_info info;
-      if (srt_model_level_info(model_, i, &info) != SRT_OK) {
+      int32_t code = SRT_OK;
+      {
+        py::gil_scoped_release release;
+        code = srt_model_level_info(model_, i, &info);
+      }
+      if (code != SRT_OK) {
         Throw({SRT_OUT_OF_MEMORY, "the zeros of a level cannot be counted"});
       }
       py::dict d;
@@ -153,12 +162,22 @@ class Model {
 
   void SetLevel(const std::string& name) {
     srt_error error = {};
-    if (srt_model_set_level(model_, name.c_str(), &error) != SRT_OK) Throw(error);
+    int32_t code = SRT_OK;
+    {
+      py::gil_scoped_release release;
+      code = srt_model_set_level(model_, name.c_str(), &error);
+    }
+    if (code != SRT_OK) Throw(error);
   }
 
   void DropLevel(const std::string& name) {
     srt_error error = {};
-    if (srt_model_drop_level(model_, name.c_str(), &error) != SRT_OK) Throw(error);
+    int32_t code = SRT_OK;
+    {
+      py::gil_scoped_release release;
+      code = srt_model_drop_level(model_, name.c_str(), &error);
+    }
+    if (code != SRT_OK) Throw(error);
   }
 
   void AfterFork() {

@@ -68,6 +68,7 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("tuning", &Plan::tuning)
       .def_property_readonly("slices", &Plan::slices)
       .def_property_readonly("arena_bytes", &Plan::arena_bytes)
+      .def_property_readonly("plan_bytes", &Plan::plan_bytes)
       .def("run", &Plan::Run, py::arg("inputs"), py::arg("timed") = false)
       .def("after_fork", &Plan::AfterFork)
       .def_property_readonly("nodes", &Plan::Nodes);

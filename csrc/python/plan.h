@@ -125,6 +125,7 @@ class Plan {
   void AfterFork() { arenas_->AfterFork(); }
 
   uint64_t arena_bytes() const { return srt_plan_arena_bytes(plan_); }
+  uint64_t plan_bytes() const { return srt_plan_memory_bytes(plan_); }
 
   py::bytes tuning() const {
     std::string blob(srt_plan_tuning(plan_, nullptr, 0), '\0');

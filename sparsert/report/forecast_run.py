@@ -287,7 +287,6 @@ class _Bench:
         layers, nodes = self._layer_times(model, source, dense_times)
         self._steps.advance()
         weights, zeros = _count(source, nodes)
-        memory = model.memory()
         level = Level(
             pattern=pattern,
             sparsity=sparsity,
@@ -300,7 +299,7 @@ class _Bench:
             f16_bytes=f16_bytes,
             layers=layers,
             dtype=dtype,
-            **memory,
+            **_memory_of(model),
         )
         if self._is_finite and not is_finite:
             self._not_finite.append(level.label)
@@ -321,7 +320,7 @@ class _Bench:
             f16_bytes=self._source.f16_bytes(),
             layers=_median_times(self._dense_layers),
             dtype=self._conditions.dtype[0],
-            **self._dense.memory(),
+            **_memory_of(self._dense),
         )
         return Forecast(
             label=self._label,
@@ -453,6 +452,11 @@ def _median_times(
         ns = statistics.median(layers[number].ns for layers in found)
         times[number] = LayerTime(first.format, first.kernel, ns, ns, first.file_bytes)
     return times
+
+
+def _memory_of(model: NativeBackend) -> dict[str, int]:
+    """Bytes of the file, the packed weights and the arena."""
+    return {name: n for name, n in model.memory().items() if name != "plan_bytes"}
 
 
 def _all_finite(outputs: Mapping[str, np.ndarray]) -> bool:

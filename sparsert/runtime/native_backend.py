@@ -337,10 +337,12 @@ class NativeBackend:
         return found if isinstance(found, dict) else {}
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the file, of the packed weights, and of the arena as explain() has them."""
+        """Bytes of the file, the packed weights, and the arena and plan that explain() shows."""
+        plan = self._some_plan()
         return {
             "file_bytes": int(self.file.nbytes),
-            "arena_bytes": int(self._some_plan().arena_bytes),
+            "arena_bytes": int(plan.arena_bytes),
+            "plan_bytes": int(plan.plan_bytes),
             "packed_bytes": int(self._model.weight_bytes),
         }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -170,6 +172,36 @@ def test_large_ranges(dtype: type) -> None:
     for bounds in ((3, 30, 2), (-5, 20000, 3), (9000, -4, -1)):
         a, b, c = (np.array(bound, dtype) for bound in bounds)
         np.testing.assert_array_equal(model(a=a, b=b, c=c), np.arange(*bounds, dtype=dtype))
+
+
+def test_decoded_constants_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constant of hardly more than zeros is small in a file and large in memory."""
+    w = np.zeros((1000, 1000), np.float32)
+    w[3, 5] = 2
+    proto = build(["y = GatherElements<axis=0>(w, i)"], {"i": (I64, [1, 8])}, {"w": w})
+    path = tmp_path / "m.sprt"
+    sparsert.convert(proto, path)
+    feeds = {"i": np.full((1, 8), 3, np.int64)}
+    monkeypatch.setenv("SPARSERT_MEMORY_LIMIT", "3000000")
+    with pytest.raises(BackendError, match=r"GatherElements.*'w' has 4000000 bytes.*3000000"):
+        sparsert.load(path, threads=1).run(None, feeds)
+    monkeypatch.setenv("SPARSERT_MEMORY_LIMIT", "4000000")
+    (y,) = sparsert.load(path, threads=1).run(None, feeds)
+    assert y[0, 5] == 2
+
+
+def test_plans_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which element each tap of a convolution reads may take more than the elements."""
+    w = np.ones((1, 1, 5, 5), np.float32)
+    proto = build(["y = Conv<strides=[3,3]>(x, w)"], {"x": (1, 1, 770, 770)}, {"w": w})
+    model = sparsert.load(proto, threads=1, tune=False, strict=True)
+    limit = model._backend.memory()["plan_bytes"] // 2  # type: ignore[attr-defined]
+    assert limit > 4 * 256 * 256
+    monkeypatch.setenv("SPARSERT_MEMORY_LIMIT", str(limit))
+    with pytest.raises(
+        BackendError, match=rf"\(Conv\): out of memory: tap table.* limit of {limit}"
+    ):
+        sparsert.load(proto, threads=1, tune=False, strict=True)
 
 
 def test_a_large_batch_runs_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +101,34 @@ def test_the_gil_is_released_while_running() -> None:
         ticker.join()
     # A thread that could run only between two runs would tick a few times for each.
     assert during > 100
+
+
+@pytest.mark.parametrize("what", ["weight_bytes", "levels"])
+def test_the_gil_is_released_while_a_plan_is_waited_for(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What asks the core about weights waits until they are packed; other threads need not."""
+    monkeypatch.setenv("SPARSERT_CACHE_DIR", str(tmp_path))  # else choices that are measured stay
+    nodes = [f"a{i + 1} = Conv<pads=[1,1,1,1]>(a{i}, w)" for i in range(4)]
+    dense = random_weights(64, 64, 3, 3)
+    levels = {
+        name: build(["a0 = Relu(x)", *nodes, "y = Relu(a4)"], {"x": ["n", 64, 64, 64]}, {"w": w})
+        for name, w in (("dense", dense), ("sparse", np.where(np.abs(dense) < 0.04, 0, dense)))
+    }
+    sparsert.convert(levels, tmp_path / "m.sprt")
+    backend: Any = sparsert.load(tmp_path / "m.sprt", threads=1, tune=True)._backend
+    side_by_side = False
+    for n in range(1, 9):
+        planner = threading.Thread(target=backend._plan, args=([(n, 64, 64, 64)],))
+        asker = threading.Thread(target=getattr, args=(backend._model, what))
+        planner.start()
+        time.sleep(0.02)
+        asker.start()
+        time.sleep(0.02)
+        side_by_side |= planner.is_alive() and asker.is_alive()
+        planner.join()
+        asker.join()
+    assert side_by_side
 
 
 def in_child(work: Callable[[], None], timeout: float = 60.0) -> None:
