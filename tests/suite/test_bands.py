@@ -16,6 +16,7 @@ WEIGHTS = {
     "bias": random_weights(40),
     "three": random_weights(40, 1, 3, 3),
     "five": random_weights(40, 1, 5, 5),
+    "seven": random_weights(40, 1, 7, 4),
     "double": random_weights(80, 1, 3, 3),
     "wide": random_weights(24, 80, 1, 1, sparsity=0.7),
 }
@@ -23,11 +24,17 @@ FIRST = "n = Conv(x, narrow)"
 THREE = "Conv<group=40, pads=[1,1,1,1]>"
 HALVES = "Conv<group=40, pads=[1,1,1,1], strides=[2,2]>"
 FIVE = "Conv<group=40, pads=[2,2,2,2]>"
+SEVEN = "Conv<group=40, pads=[3,1,3,2]>"
+SPREAD = "Conv<group=40, pads=[3,3,3,3], dilations=[3,3]>"
+SKIPS = "Conv<group=40, pads=[3,2,3,1], strides=[2,2]>"
 # Name -> nodes, how many layers take turns.
 GRAPHS = {
     "strides": ([FIRST, f"a = {THREE}(n, three, bias)", "b = Relu(a)", "c = Conv(b, point, bias)",
                  f"d = {HALVES}(c, three)", "e = Relu(d)", "y = Conv(e, point)"], 3),
     "five": ([FIRST, "a = Conv(n, point)", f"b = {FIVE}(a, five)", "y = Abs(b)"], 2),
+    "any window": ([FIRST, "a = Conv(n, point)", f"b = {SEVEN}(a, seven)", "y = Abs(b)"], 2),
+    "dilation": ([FIRST, "a = Conv(n, point)", f"b = {SPREAD}(a, three)", "y = Abs(b)"], 2),
+    "any, strided": ([FIRST, "a = Conv(n, point)", f"b = {SKIPS}(a, seven)", "y = Abs(b)"], 2),
     "no padding": ([FIRST, "a = Conv<group=40>(n, three)", "y = Conv(a, point)"], 2),
     "multiplier": ([FIRST, f"a = {THREE}(n, double)", "y = Conv(a, wide)"], 2),
     "residual": ([FIRST, f"a = {THREE}(n, three)", "b = Conv(a, point)", "y = Add(n, b)"], 2),
