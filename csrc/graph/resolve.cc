@@ -379,6 +379,8 @@ bool HeadsOf(const Shape& x, int64_t heads, Shape* split) {
 Status ResolveAttention(const NodeView& view, AttentionSizes* sizes) {
   const int64_t heads = view.node.IntAttr(AttrKey::k_heads, 0);
   const int64_t kv_heads = view.node.IntAttr(AttrKey::k_kv_heads, heads);
+  SRT_RETURN_IF_ERROR(view.RequireNonEmpty(1, 1));
+  SRT_RETURN_IF_ERROR(view.RequireNonEmpty(2, 1));
   Shape q;
   Shape k;
   Shape v;
