@@ -20,7 +20,8 @@ CROSS := build/aarch64
 ARM := build/arm
 CXX_FILES = $(shell find csrc tests/cpp -name '*.h' -o -name '*.cc' 2>/dev/null)
 # The part of the Python suite that runs once more under the sanitizers: files and runs of the core.
-ASAN_TESTS ?= $(filter-out %/test_huge_sizes.py,$(wildcard tests/regressions/test_*.py)) $(wildcard $(patsubst %,tests/%.py,modelfile/test_bad_files \
+ASAN_TESTS ?= $(filter-out %/test_huge_sizes.py,$(wildcard tests/regressions/test_*.py)) \
+  $(wildcard $(patsubst %,tests/%.py,modelfile/test_bad_files \
   modelfile/test_levels modelfile/test_round_trip runtime/test_capi runtime/test_fallback \
   runtime/test_mapped_file runtime/test_plans runtime/test_tuning_cache))
 
