@@ -74,8 +74,8 @@ Status LowerDepthwise(PlanBuilder* b, const Window& window, int64_t multiplier) 
   NodePlan& info = b->info();
   info.compute_format = "dense";
   const double taps = static_cast<double>(window.kernel[0] * window.kernel[1]);
-  snprintf(info.reason, sizeof(info.reason),
-           "depthwise: %.0f weights per channel, bound by reading activations", taps);
+  snprintf(info.reason, sizeof(info.reason), "depthwise: %.0f weights per channel, computed dense",
+           taps);
   const IoRef io[] = {b->ref(x), b->ref(r), b->ref(y)};
   const double work_ns = static_cast<double>(DwconvItems(*args)) * tiling.vecs * taps * 0.5;
   SRT_RETURN_IF_ERROR(b->AddStep(kernel, args, {io, 3}, DwconvItems(*args), 0, work_ns));
