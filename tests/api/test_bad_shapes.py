@@ -71,11 +71,11 @@ def test_overflow(op: str, value: int) -> None:
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_more_than_the_system_gives(backend: str) -> None:
-    """Backends that do not plan say what the system refused."""
-    nodes, inputs, feeds = HUGE["Tile"]
+    """Backends that do not plan say what the system refused: here more than addresses reach."""
+    nodes, inputs, _ = HUGE["ConstantOfShape"]
     model = sparsert.load(build(nodes, {"x": (1, 3), **inputs}), backend=backend)
     with pytest.raises(BackendError, match="not enough memory"):
-        model.run(None, {"x": X, **feeds})
+        model.run(None, {"x": X, "s": i64(1 << 48, 1, 3)})
 
 
 def test_limit_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
