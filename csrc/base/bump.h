@@ -39,6 +39,18 @@ class Bump {
            (bytes_ == 0 && bytes <= kChunkBytes);
   }
 
+  // Everything that `other`, of the same allocator, gave out lives as long as this does.
+  void Take(Bump* other) {
+    while (other->chunks_ != nullptr) {
+      Chunk* chunk = other->chunks_;
+      other->chunks_ = chunk->next;
+      chunk->next = chunks_;
+      chunks_ = chunk;
+    }
+    bytes_ += other->bytes_;
+    other->bytes_ = 0;
+  }
+
   size_t bytes() const { return bytes_; }
   const Allocator* allocator() const { return allocator_; }
 

@@ -117,6 +117,14 @@ bool IsaAvailable(Isa isa) {
   }
 }
 
+bool HasCrcInstructions() {
+#if defined(SRT_ARM) && defined(__linux__) && !defined(SRT_BARE)
+  return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
+#else
+  return false;
+#endif
+}
+
 Isa BestIsa() {
   for (int i = kIsaCount - 1; i > 0; --i) {
     if (IsaAvailable(static_cast<Isa>(i))) return static_cast<Isa>(i);

@@ -27,6 +27,9 @@ bool IsaAvailable(Isa isa);
 
 Isa BestIsa();
 
+// Of 64-bit ARM.
+bool HasCrcInstructions();
+
 // What the cost models ask about this CPU; defaults where it cannot be told.
 struct CpuTraits {
   int64_t l1d_bytes = 32 * 1024;  // of one core

@@ -476,8 +476,9 @@ int32_t srt_plan_candidate(const srt_plan* plan, int32_t node, int32_t index,
 }
 
 int32_t srt_plan_slices(const srt_plan* plan, int64_t* images) {
-  *images = plan->plan.slice_images;
-  return plan->plan.slices;
+  const sparsert::Phase& first = plan->plan.phases[0];
+  *images = first.slice_images;
+  return first.slices;
 }
 
 size_t srt_plan_tuning(const srt_plan* plan, void* buffer, size_t size) {

@@ -284,7 +284,7 @@ SRT_API int32_t srt_plan_candidate_count(const srt_plan* plan, int32_t node);
 SRT_API int32_t srt_plan_candidate(const srt_plan* plan, int32_t node, int32_t index,
                                    srt_candidate* candidate);
 /* A large batch may run some images at a time. Returns the number of slices, 1 if it does not;
- * `images` gets the images of one, 0 if it does not. */
+ * `images` gets the images of one, 0 if it does not. The last layers may have larger slices. */
 SRT_API int32_t srt_plan_slices(const srt_plan* plan, int64_t* images);
 SRT_API int32_t srt_plan_step_count(const srt_plan* plan);
 

@@ -9,7 +9,11 @@ namespace sparsert {
 namespace {
 
 // Inputs and outputs of the largest op of a slice: about what L2 holds.
-constexpr int64_t kSliceBytes = 2 << 20;
+constexpr double kSliceBytes = 2 << 20;
+// The same of the last layers, where weights count for more.
+constexpr double kTailBytes = 8 << 20;
+// Of an image: what it must save to run the last layers apart.
+constexpr double kWorthBytes = 256 << 10;
 
 class ImageRule {
  public:
@@ -183,45 +187,141 @@ int64_t CountImages(const Graph& graph, const ShapeTable& facts) {
   return images;
 }
 
+// Images of a slice: the largest divisor of all `images` of which an op's activations are no more
+// than `bytes`.
+int64_t SliceImages(int64_t images, double image_bytes, double bytes, int64_t most) {
+  const int64_t limit = std::min(most, static_cast<int64_t>(bytes / std::max(1.0, image_bytes)));
+  int64_t best = 1;
+  for (int64_t d = 1; d <= limit; ++d) {
+    if (images % d == 0) best = d;
+  }
+  return best;
+}
+
+void SetSlices(int64_t images, int64_t slice_images, int threads, BatchPhase* phase) {
+  phase->slice_images = slice_images;
+  phase->slices = static_cast<int32_t>(images / slice_images);
+  phase->slice_per_thread =
+      threads > 1 && (phase->slices % threads == 0 || phase->slices >= 4 * threads);
+}
+
+// About the bytes that a layer reads of its weights.
+Status WeightBytes(const Graph& graph, const Node& node, Weights* weights, double* bytes) {
+  constexpr double kIndexBytes = 2.0;  // of a non-zero
+  *bytes = 0.0;
+  if (!IsWeight(node.op, 1) || !graph.tensors[node.Input(1)].is_constant) return Status::Ok();
+  const Tensor& w = graph.tensors[node.Input(1)];
+  const double item = static_cast<double>(DTypeSize(w.dtype));
+  uint64_t nnz = 0;
+  SRT_RETURN_IF_ERROR(weights->NonZeros(node.Input(1), &nnz));
+  *bytes = std::min(item * static_cast<double>(w.data.rows) * static_cast<double>(w.data.cols),
+                    (item + kIndexBytes) * static_cast<double>(nnz));
+  return Status::Ok();
+}
+
+// Sets [nodes] how many tensors, computed by a node or one before it, nodes behind it read; those
+// that are not of floats count as many.
+Status CountPassed(const Graph& graph, const ImageRule& rule, const ShapeTable& facts,
+                   Array<uint32_t>* counts) {
+  const auto nodes = static_cast<uint32_t>(graph.nodes.size());
+  Array<uint32_t> last_use(facts.facts.allocator());
+  SRT_RETURN_IF_ERROR(last_use.resize(graph.tensors.size()));
+  SRT_RETURN_IF_ERROR(counts->resize(nodes));
+  for (uint32_t n = 0; n < nodes; ++n) {
+    for (uint32_t t : graph.nodes[n].inputs) {
+      if (t != kNoTensor) last_use[t] = n;
+    }
+  }
+  for (uint32_t n = 0; n < nodes; ++n) {
+    for (uint32_t t : graph.nodes[n].outputs) {
+      if (t == kNoTensor || rule.IsShared(t)) continue;
+      const uint32_t count = facts.facts[t].dtype == DType::kF32 ? 1 : 2;
+      for (uint32_t k = n; k < last_use[t]; ++k) (*counts)[k] += count;
+    }
+  }
+  return Status::Ok();
+}
+
+// Lets the last layers have slices of their own if that saves more reading of weights than it costs
+// of activations.
+Status CutTail(const Graph& graph, const ShapeTable& facts, const ImageRule& rule, int threads,
+               const Array<double>& image_bytes, Weights* weights, BatchSlices* cut) {
+  Array<uint32_t> passed(facts.facts.allocator());
+  SRT_RETURN_IF_ERROR(CountPassed(graph, rule, facts, &passed));
+  BatchPhase& head = cut->phases[0];
+  BatchPhase tail;
+  double largest = 0.0;
+  int64_t tail_images = head.slice_images;
+  double weight_bytes = 0.0;
+  double best = kWorthBytes;
+  for (uint32_t n = head.end_node; n-- > 1;) {
+    double own = 0.0;
+    SRT_RETURN_IF_ERROR(WeightBytes(graph, graph.nodes[n], weights, &own));
+    weight_bytes += own;
+    largest = std::max(largest, image_bytes[n]);
+    if (passed[n - 1] != 1) continue;
+    tail_images = SliceImages(cut->images, largest, kTailBytes, cut->images);
+    if (tail_images <= head.slice_images) break;
+    const auto batch = static_cast<double>(tail_images);
+    // Of an image, bytes that no longer stay in L2.
+    double spilt = 0.0;
+    for (uint32_t m = n; m < head.end_node; ++m) {
+      if (image_bytes[m] * batch > kSliceBytes) spilt += image_bytes[m];
+    }
+    const double saved =
+        weight_bytes / static_cast<double>(head.slice_images) - weight_bytes / batch - spilt;
+    if (saved <= best) continue;
+    best = saved;
+    tail.first_node = n;
+    SetSlices(cut->images, tail_images, threads, &tail);
+  }
+  if (tail.first_node == 0) return Status::Ok();
+  tail.end_node = head.end_node;
+  head.end_node = tail.first_node;
+  cut->phases[1] = tail;
+  cut->phase_count = 2;
+  return Status::Ok();
+}
+
 }  // namespace
 
-BatchSlices ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads) {
+Status ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads, Weights* weights,
+                         BatchSlices* cut) {
+  *cut = BatchSlices();
   const int64_t images = CountImages(graph, facts);
-  if (images < 2) return {};
+  if (images < 2) return Status::Ok();
   const ImageRule rule(graph, facts, images);
-  int64_t most_bytes = 0;  // of one op's activations
-  for (const Node& node : graph.nodes) {
-    if (!rule.Holds(node)) return {};
-    int64_t bytes = 0;
+  Array<double> image_bytes(facts.facts.allocator());  // of each op's activations
+  SRT_RETURN_IF_ERROR(image_bytes.resize(graph.nodes.size()));
+  double largest = 0.0;
+  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+    const Node& node = graph.nodes[n];
+    if (!rule.Holds(node)) return Status::Ok();
     const auto add = [&](uint32_t t) {
       if (t == kNoTensor || !rule.IsBatch(t)) return;
       const TensorFacts& f = facts.facts[t];
-      bytes += f.shape.elements() * static_cast<int64_t>(DTypeSize(f.dtype));
+      image_bytes[n] += static_cast<double>(f.shape.elements()) / static_cast<double>(images) *
+                        static_cast<double>(DTypeSize(f.dtype));
     };
     for (uint32_t t : node.inputs) add(t);
     for (uint32_t t : node.outputs) add(t);
-    most_bytes = std::max(most_bytes, bytes);
+    largest = std::max(largest, image_bytes[n]);
   }
   for (uint32_t t : graph.outputs) {
-    if (!rule.IsBatch(t)) return {};
+    if (!rule.IsBatch(t)) return Status::Ok();
   }
-  const int64_t wanted =
-      std::max<int64_t>(1, kSliceBytes / std::max<int64_t>(1, most_bytes / images));
-  if (wanted >= images) return {};
-  BatchSlices cut;
-  cut.images = images;
-  // Slices are equal: the largest divisor that is not above what is wanted, and leaves none idle.
-  const int64_t limit = std::max<int64_t>(1, std::min<int64_t>(wanted, images / threads));
-  for (int64_t d = 1; d <= limit; ++d) {
-    if (images % d == 0) cut.slice_images = d;
-  }
-  cut.slices = static_cast<int32_t>(images / cut.slice_images);
-  cut.slice_per_thread = threads > 1 && (cut.slices % threads == 0 || cut.slices >= 4 * threads);
-  return cut;
+  if (largest * static_cast<double>(images) <= kSliceBytes) return Status::Ok();
+  cut->images = images;
+  cut->phase_count = 1;
+  cut->phases[0].end_node = static_cast<uint32_t>(graph.nodes.size());
+  // None of the threads stays idle.
+  const int64_t most = std::max<int64_t>(1, images / threads);
+  SetSlices(images, SliceImages(images, largest, kSliceBytes, most), threads, &cut->phases[0]);
+  return CutTail(graph, facts, rule, threads, image_bytes, weights, cut);
 }
 
 bool SlicesAgree(const Graph& graph, const ShapeTable& facts, const ShapeTable& slice,
-                 const BatchSlices& cut) {
+                 int64_t images, int64_t slice_images) {
   for (size_t t = 0; t < facts.facts.size(); ++t) {
     if (graph.tensors[t].is_constant) continue;  // its dimension 0 may equal the batch by chance
     const TensorFacts& whole = facts.facts[t];
@@ -230,8 +330,8 @@ bool SlicesAgree(const Graph& graph, const ShapeTable& facts, const ShapeTable& 
     if (!whole.has_shape || whole.is_known) continue;
     if (whole.dtype != part.dtype || whole.shape.rank != part.shape.rank) return false;
     for (int d = 0; d < whole.shape.rank; ++d) {
-      const bool cut_here = d == 0 && whole.shape.dims[0] == cut.images;
-      if (part.shape.dims[d] != (cut_here ? cut.slice_images : whole.shape.dims[d])) return false;
+      const bool cut_here = d == 0 && whole.shape.dims[0] == images;
+      if (part.shape.dims[d] != (cut_here ? slice_images : whole.shape.dims[d])) return false;
     }
   }
   return true;

@@ -1,25 +1,36 @@
 // Batches run some images at a time: the network's activations then stay in cache, one arena of a
 // slice's size serves them all, and threads may take a slice each instead of sharing every layer.
+// Where a network's last layers have more weights than activations, more images meet a weight at a
+// time there, all of them if that is not too much: the batch runs in two phases.
 #pragma once
 
 #include "graph/infer_shapes.h"
+#include "plan/weights.h"
 
 namespace sparsert {
 
-struct BatchSlices {
-  int64_t images = 0;  // of the whole batch; 0: the batch is not cut
+struct BatchPhase {
+  uint32_t first_node = 0;
+  uint32_t end_node = 0;
   int64_t slice_images = 0;
   int32_t slices = 1;
   bool slice_per_thread = false;
 };
 
+struct BatchSlices {
+  int64_t images = 0;  // of the whole batch; 0: the batch is not cut
+  int phase_count = 0;
+  BatchPhase phases[2];
+};
+
 // How to cut the batch. `facts`: of the whole batch. Only a graph whose every op treats the images
 // (dimension 0 of all inputs and outputs) one by one can be cut; and only one whose activations are
-// large is.
-BatchSlices ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads);
+// large is. What one phase passes on to the next is one tensor of floats.
+Status ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads, Weights* weights,
+                         BatchSlices* cut);
 
-// Whether `slice`, inferred for slice_images images, is `facts` but for dimension 0.
+// Whether `slice`, inferred for slice_images of all `images`, is `facts` but for dimension 0.
 bool SlicesAgree(const Graph& graph, const ShapeTable& facts, const ShapeTable& slice,
-                 const BatchSlices& cut);
+                 int64_t images, int64_t slice_images);
 
 }  // namespace sparsert

@@ -15,6 +15,9 @@ namespace sparsert {
 
 struct SpmmOperands;
 
+// What tune="auto" may spend on measuring, packing included.
+constexpr double kTuneNs = 0.7e9;
+
 // Whether a Conv over few planes has a step that copies no tiles, and the index of the pool that it
 // computes too.
 struct PlanesConv {
@@ -151,16 +154,18 @@ class PlanBuilder {
   // Says that the last step is one over planes.
   Status NotePlaneStep(PlaneStep step);
 
+  void AddToReason(uint32_t node_index, const char* format, ...);
   NodePlan& info() { return plan->nodes[node_index]; }
   Status Fail(StatusCode code, const char* what) const;  // names the current node
   Status FailForMemory(const Status& status) const;      // and the limit
 
   // --- Tuning ---
   TuningReader tuning;
+  uint32_t tuning_node = 0;  // of `tuning`, what the graph's first node is
   TrialBench bench;
   double weight_elements = 0.0;  // of the whole model
-  // What is left of the time that tune="auto" may spend on measuring, packing included.
-  double tune_ns_left = 0.7e9;
+  // What is left of it.
+  double tune_ns_left = kTuneNs;
   // What the current node may spend of it: more, the more work it is of what is left to lower.
   double TuneBudget() const;
 
@@ -225,7 +230,6 @@ class PlanBuilder {
   // Whether one node alone reads an output of the current one that needs no memory of its own.
   bool HasOneReader(uint32_t y, uint32_t* reader) const;
   Status WriteGraphOutputs();
-  void AddToReason(uint32_t node_index, const char* format, ...);
   // Says which layers SPARSERT_FORMAT does not reach.
   void ExplainFormat();
   // Lets steps over large planes take turns.
@@ -245,6 +249,7 @@ class PlanBuilder {
   uint32_t WeightsOf(const Node& n) const;
   void Describe(const Node& n);
 
+  Phase phase_;
   Array<double> work_;      // [graph.nodes] about how many multiply-adds; 0: no choice to make
   double work_left_ = 0.0;  // of the current node and those behind it
   Array<Buffer> buffers_;

@@ -259,8 +259,8 @@ Status ChooseCandidate(PlanBuilder* b, Contest* contest, int* winner) {
   const bool tunes = b->options.tune != Tune::kOff && b->options.clock != nullptr;
   int chosen = 0;
   ExpectTimes(*b, contest);
-  const bool known =
-      tunes && b->tuning.Apply(b->node_index, contest->list, contest->count, &chosen);
+  const bool known = tunes && b->tuning.Apply(b->tuning_node + b->node_index, contest->list,
+                                              contest->count, &chosen);
   int measured = 0;
   if (known) {
     for (int i = 0; i < contest->count; ++i) measured += contest->list[i].measured_ns > 0.0;

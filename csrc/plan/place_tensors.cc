@@ -379,7 +379,7 @@ Status PlanBuilder::AssignArena() {
       offset = std::max(offset, o.offset + o.bytes);
     }
     buffer.offset = offset;
-    plan->tensor_bytes = std::max(plan->tensor_bytes, offset + buffer.bytes);
+    phase_.tensor_bytes = std::max(phase_.tensor_bytes, offset + buffer.bytes);
     SRT_RETURN_IF_ERROR(placed.push_back(index));
     for (size_t i = placed.size() - 1; i > 0; --i) {
       if (buffers_[placed[i - 1]].offset <= offset) break;

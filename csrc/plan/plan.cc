@@ -10,9 +10,7 @@
 #include "graph/node_view.h"
 #include "kernels/copy/copy.h"
 #include "kernels/wstem/wstem.h"
-#include "plan/batch_slices.h"
 #include "plan/builder.h"
-#include "plan/check_memory.h"
 #include "plan/choose_spmm.h"
 
 namespace sparsert {
@@ -88,7 +86,7 @@ Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> 
     step.chunk = (share + chunks - 1) / chunks;
   }
   step.scratch_bytes = (scratch_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-  plan->scratch_bytes = std::max(plan->scratch_bytes, step.scratch_bytes);
+  phase_.scratch_bytes = std::max(phase_.scratch_bytes, step.scratch_bytes);
   NodePlan& node_plan = info();
   // The last step with a name of its own is the one that computes; copies only move.
   node_plan.kernel = kernel.name;
@@ -377,7 +375,7 @@ Status PlanBuilder::FailForMemory(const Status& status) const {
 }
 
 Status PlanBuilder::Build() {
-  plan->threads = options.threads;
+  phase_.threads = options.threads;
   SRT_RETURN_IF_ERROR(plan->nodes.resize(std::max<size_t>(1, graph.nodes.size())));
   for (NodePlan& p : plan->nodes) p = NodePlan();
   SRT_RETURN_IF_ERROR(PlaceInputs());
@@ -407,75 +405,9 @@ Status PlanBuilder::Build() {
   SRT_RETURN_IF_ERROR(WriteGraphOutputs());
   ExplainFormat();
   SRT_RETURN_IF_ERROR(ShareBands());
-  return AssignArena();
-}
-
-namespace {
-
-// Shapes of one slice's tensors into `slice`; *cut says that there is none when they do not fit.
-Status InferSlice(const Graph& graph, Span<Shape> input_shapes, const ShapeTable& whole,
-                  BatchSlices* cut, ShapeTable* slice) {
-  Array<Shape> shapes(whole.facts.allocator());
-  SRT_RETURN_IF_ERROR(shapes.append(input_shapes.data, input_shapes.size));
-  for (Shape& shape : shapes) shape.dims[0] = cut->slice_images;
-  // A graph that names the size of its batch inside fails here, or disagrees.
-  if (!InferShapes(graph, shapes.span(), slice, false).ok() ||
-      !SlicesAgree(graph, whole, *slice, *cut)) {
-    *cut = BatchSlices();
-  }
-  return Status::Ok();
-}
-
-// Where the inputs and outputs of the next slice begin.
-void SetSliceBytes(const Graph& graph, Plan* plan) {
-  for (Step& step : plan->steps) {
-    for (int i = 0; i < step.io_count; ++i) {
-      IoRef& ref = step.io[i];
-      if (ref.kind != IoRef::kInput && ref.kind != IoRef::kOutput) continue;
-      const Span<uint32_t>& ends = ref.kind == IoRef::kInput ? graph.inputs : graph.outputs;
-      const TensorFacts& f = plan->facts.facts[ends[ref.index]];
-      ref.slice_bytes = static_cast<size_t>(f.shape.elements()) * DTypeSize(f.dtype);
-    }
-  }
-}
-
-}  // namespace
-
-Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> input_values,
-                const PlanOptions& options, Span<uint8_t> tuning, Weights* weights, Plan* plan) {
-  SRT_RETURN_IF_ERROR(
-      InferShapes(graph, input_shapes, &plan->facts, true, input_values, options.allow_empty));
-  plan->memory.LimitTo(options.memory_limit);
-  weights->LimitTo(options.memory_limit);
-  plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
-  BatchSlices cut = ChooseBatchSlices(graph, plan->facts, options.threads);
-  ShapeTable whole(plan->facts.facts.allocator());
-  if (cut.images != 0) {
-    ShapeTable slice(plan->facts.facts.allocator());
-    SRT_RETURN_IF_ERROR(InferSlice(graph, input_shapes, plan->facts, &cut, &slice));
-    if (cut.images != 0) {
-      std::swap(whole, plan->facts);
-      std::swap(plan->facts, slice);
-    }
-  }
-  SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));
-  if (cut.images != 0) {
-    SRT_RETURN_IF_ERROR(CheckOutputBytes(graph, whole, options.memory_limit));
-  }
-  PlanOptions slice_options = options;
-  if (cut.slice_per_thread) slice_options.threads = 1;
-  PlanBuilder builder(graph, slice_options, weights, plan);
-  builder.tuning.Open(tuning, plan->tuning_fingerprint, graph.nodes.size());
-  const Status status = builder.Build();
-  weights->EndPlanning();
-  if (cut.images != 0) {
-    plan->slices = cut.slices;
-    plan->slice_images = cut.slice_images;
-    if (cut.slice_per_thread) plan->slice_threads = options.threads;
-    SetSliceBytes(graph, plan);
-    std::swap(plan->facts, whole);
-  }
-  return status.ok() ? CheckArenaBytes(*plan, options.memory_limit) : status;
+  SRT_RETURN_IF_ERROR(AssignArena());
+  phase_.end_step = static_cast<uint32_t>(plan->steps.size());
+  return plan->phases.push_back(phase_);
 }
 
 }  // namespace sparsert

@@ -25,14 +25,15 @@ struct PlanOptions {
 
 // Where a step finds a tensor when it runs.
 struct IoRef {
-  // kFault: where a kernel reports indices that are outside (base/fault.h).
-  enum Kind : uint8_t { kNone, kArena, kConstant, kInput, kOutput, kFault };
+  // kPassed: what one phase passes on to the next. kFault: where a kernel reports indices that are
+  // outside (base/fault.h).
+  enum Kind : uint8_t { kNone, kArena, kConstant, kInput, kOutput, kPassed, kFault };
   Kind kind = kNone;
   uint32_t index = 0;  // of the graph input or output
-  // Bytes from the start of the arena, constant, input or output.
+  // Bytes from the start of the arena, constant, input, output or all that is passed on.
   size_t offset = 0;
   const void* constant = nullptr;  // kConstant
-  // kInput, kOutput: bytes from one slice of the batch to the next.
+  // kInput, kOutput, kPassed: bytes from one slice of the batch to the next.
   size_t slice_bytes = 0;
 };
 
@@ -98,12 +99,30 @@ struct TensorPlace {
   bool placed = false;
 };
 
+// Steps that run one after the other on a slice of the batch, then on the next one.
+struct Phase {
+  uint32_t first_step = 0;
+  uint32_t end_step = 0;
+  size_t tensor_bytes = 0;   // arena: tensors, then scratch of every thread
+  size_t scratch_bytes = 0;  // of one thread
+  int threads = 1;           // that share a step
+  // The steps run `slices` times, each time on the next images of the batch, on one after the other
+  // of `slice_threads` arenas.
+  int32_t slices = 1;
+  int64_t slice_images = 0;  // 0: the batch is not cut
+  int slice_threads = 1;
+
+  size_t slice_arena_bytes() const { return tensor_bytes + scratch_bytes * threads; }
+  size_t arena_bytes() const { return slice_arena_bytes() * slice_threads; }
+};
+
 struct Plan {
   explicit Plan(const Allocator* allocator)
       : memory(allocator),
         steps(allocator),
         nodes(allocator),
         candidates(allocator),
+        phases(allocator),
         facts(allocator),
         places(allocator) {}
 
@@ -111,28 +130,27 @@ struct Plan {
   Array<Step> steps;
   Array<NodePlan> nodes;  // [graph.nodes]
   Array<Candidate> candidates;
+  Array<Phase> phases;        // one after the other
   ShapeTable facts;           // of the whole batch
-  Array<TensorPlace> places;  // [graph.tensors], of one slice of it
-  size_t tensor_bytes = 0;    // arena: tensors, then scratch of every thread
-  size_t scratch_bytes = 0;   // of one thread
-  int threads = 1;            // that share a step
-  // The steps run `slices` times, each time on the next images of the batch, on one after the other
-  // of `slice_threads` arenas.
-  int32_t slices = 1;
-  int64_t slice_images = 0;  // 0: the batch is not cut
-  int slice_threads = 1;
+  Array<TensorPlace> places;  // [graph.tensors], of one slice of it; while the plan is made
+  size_t passed_bytes = 0;    // arena: what phases pass on, then what the largest phase needs
   uint64_t tuning_fingerprint = 0;
 
   Span<Candidate> CandidatesOf(size_t node) const {
     return {candidates.data() + nodes[node].first_candidate, nodes[node].candidate_count};
   }
 
-  size_t slice_arena_bytes() const { return tensor_bytes + scratch_bytes * threads; }
-  size_t arena_bytes() const { return slice_arena_bytes() * slice_threads; }
+  size_t arena_bytes() const {
+    size_t largest = 0;
+    for (const Phase& phase : phases) {
+      if (phase.arena_bytes() > largest) largest = phase.arena_bytes();
+    }
+    return passed_bytes + largest;
+  }
   // Of the plan itself.
   size_t plan_bytes() const {
     return memory.bytes() + steps.size_bytes() + nodes.size_bytes() + candidates.size_bytes() +
-           facts.facts.size_bytes() + places.size_bytes();
+           phases.size_bytes() + facts.facts.size_bytes() + places.size_bytes();
   }
 };
 

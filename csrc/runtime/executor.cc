@@ -60,6 +60,7 @@ struct RunFault {
 
 // A run's memory: of one slice, with its arena at `base`.
 struct Memory {
+  char* passed;
   char* base;
   const void* const* inputs;
   void* const* outputs;
@@ -89,6 +90,9 @@ void Resolve(const Step& step, const Memory& memory, const size_t* shift, void**
       case IoRef::kOutput:
         io[i] = static_cast<char*>(memory.outputs[ref.index]) + offset;
         break;
+      case IoRef::kPassed:
+        io[i] = memory.passed + offset;
+        break;
       case IoRef::kFault:
         io[i] = memory.fault;
         break;
@@ -112,15 +116,30 @@ void RunTurns(const Step* step, const Memory& memory, char* scratch, uint64_t* s
   }
 }
 
-// The whole model on one slice of the batch, at `base` of the arena, up to the first fault. `team`:
-// nullptr for the calling thread alone. `step_ns`: nullptr, or to be added to.
-void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* inputs,
-              void* const* outputs, Team* team, RunFault* fault, uint64_t* step_ns,
-              uint64_t (*clock)()) {
+struct PhaseRun {
+  const Plan* plan;
+  const Phase* phase;
+  char* arena;
+  const void* const* inputs;
+  void* const* outputs;
+  Team* team;
+  RunFault* fault;
+  uint64_t* step_ns;  // nullptr, or to be added to
+  uint64_t (*clock)();
+};
+
+// The phase on one slice of the batch, in the arena of `worker`, up to the first fault. `team`:
+// nullptr for the calling thread alone.
+void RunSlice(const PhaseRun& run, int64_t slice, int worker, Team* team, uint64_t* step_ns) {
+  const Plan& plan = *run.plan;
+  RunFault* fault = run.fault;
+  uint64_t (*clock)() = run.clock;
   IndexFault own;
-  const Memory memory = {base, inputs, outputs, slice, &own};
-  char* scratch = base + plan.tensor_bytes;
-  for (size_t s = 0; s < plan.steps.size(); ++s) {
+  char* base =
+      run.arena + plan.passed_bytes + run.phase->slice_arena_bytes() * static_cast<size_t>(worker);
+  const Memory memory = {run.arena, base, run.inputs, run.outputs, slice, &own};
+  char* scratch = base + run.phase->tensor_bytes;
+  for (size_t s = run.phase->first_step; s < run.phase->end_step; ++s) {
     const Step& step = plan.steps[s];
     if (!step.bands.empty()) {
       RunTurns(&step, memory, scratch, step_ns != nullptr ? step_ns + s : nullptr, clock);
@@ -131,9 +150,9 @@ void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* in
     Resolve(step, memory, nullptr, io);
     const uint64_t begin = step_ns != nullptr ? clock() : 0;
     if (team != nullptr && step.chunk < step.items) {
-      StepRun run = {&step, io, scratch, plan.scratch_bytes};
+      StepRun shared = {&step, io, scratch, run.phase->scratch_bytes};
       team->Settle();
-      team->pool()->Run(&RunItems, &run, step.items, step.chunk);
+      team->pool()->Run(&RunItems, &shared, step.items, step.chunk);
     } else if (step.items > 0) {
       step.kernel.run(step.args, io, 0, step.items, scratch);
     }
@@ -149,25 +168,24 @@ void RunSlice(const Plan& plan, int64_t slice, char* base, const void* const* in
   }
 }
 
-struct SliceRun {
-  const Plan* plan;
-  char* arena;
-  const void* const* inputs;
-  void* const* outputs;
-  Team* team;
-  RunFault* fault;
-  uint64_t* step_ns;
-  uint64_t (*clock)();
-};
-
 void RunSlices(void* context, int64_t begin, int64_t end, int worker) {
-  const SliceRun& run = *static_cast<const SliceRun*>(context);
-  char* base = run.arena + run.plan->slice_arena_bytes() * static_cast<size_t>(worker);
-  uint64_t* step_ns = worker == 0 ? run.step_ns : nullptr;
+  const PhaseRun& run = *static_cast<const PhaseRun*>(context);
   for (int64_t slice = begin; slice < end; ++slice) {
     if (worker == 0) run.team->Settle();
-    RunSlice(*run.plan, slice, base, run.inputs, run.outputs, nullptr, run.fault, step_ns,
-             run.clock);
+    RunSlice(run, slice, worker, nullptr, worker == 0 ? run.step_ns : nullptr);
+  }
+}
+
+void RunPhase(PhaseRun* run) {
+  Team* team = run->team->pool() == nullptr ? nullptr : run->team;
+  const Phase& phase = *run->phase;
+  if (team != nullptr && phase.slice_threads > 1) {
+    team->Settle();
+    team->pool()->Run(&RunSlices, run, phase.slices, 1);
+    return;
+  }
+  for (int64_t slice = 0; slice < phase.slices && !run->fault->index.reported; ++slice) {
+    RunSlice(*run, slice, 0, team, run->step_ns);
   }
 }
 
@@ -187,18 +205,15 @@ Status RunPlan(const Graph& graph, const Plan& plan, void* arena, const void* co
                void* const* outputs, ThreadPool* pool, Budget* budget, uint64_t* step_ns,
                uint64_t (*clock)()) {
   RunFault fault;
-  char* base = static_cast<char*>(arena);
-  Team team(plan.threads > 1 || plan.slice_threads > 1 ? pool : nullptr, budget);
+  bool shares = false;
+  for (const Phase& phase : plan.phases) shares |= phase.threads > 1 || phase.slice_threads > 1;
+  Team team(shares ? pool : nullptr, budget);
   for (size_t s = 0; step_ns != nullptr && s < plan.steps.size(); ++s) step_ns[s] = 0;
-  if (team.pool() != nullptr && plan.slice_threads > 1) {
-    SliceRun run = {&plan, base, inputs, outputs, &team, &fault, step_ns, clock};
-    team.Settle();
-    team.pool()->Run(&RunSlices, &run, plan.slices, 1);
-    return DescribeFault(graph, fault);
-  }
-  for (int64_t slice = 0; slice < plan.slices && !fault.index.reported; ++slice) {
-    RunSlice(plan, slice, base, inputs, outputs, team.pool() == nullptr ? nullptr : &team, &fault,
-             step_ns, clock);
+  PhaseRun run = {&plan,   nullptr, static_cast<char*>(arena), inputs, outputs, &team, &fault,
+                  step_ns, clock};
+  for (size_t p = 0; p < plan.phases.size() && !fault.index.reported; ++p) {
+    run.phase = &plan.phases[p];
+    RunPhase(&run);
   }
   return DescribeFault(graph, fault);
 }

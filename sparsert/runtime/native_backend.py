@@ -319,8 +319,8 @@ class NativeBackend:
         slices, images = plan.slices
         if slices > 1:
             notes.append(
-                f"the batch runs in {slices} slices of {images} image(s); the times of candidates "
-                "are of one slice"
+                f"the batch runs in {slices} slices of {images} image(s), in larger ones from a "
+                "layer on that says so; the times of candidates are of one slice"
             )
         if self._level is not None:
             others = [name for name in self.level_names if name != self._level]

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 import sparsert
-from tests.suite.harness import NETWORK, assert_close, build, random_weights
+from tests.suite.harness import ISAS_OF_FLOATS, NETWORK, assert_close, build, random_weights
 
 SIDE = 96  # 16 channels of 96 x 96 in f32 are 0.6 MB an image
 IMAGE_BYTES = 16 * SIDE * SIDE * 4
@@ -138,3 +138,100 @@ def test_an_output_that_nothing_uses():
 
 def test_a_batch_of_as_many_images_as_a_weight_has_rows_is_cut():
     assert run(network(SEPARABLE["head"]), 16, 1) < 16 * IMAGE_BYTES
+
+
+# --- two phases: the last layers, with many weights and small planes, take more images at a time
+
+HEAVY = {
+    "w": random_weights(16, 3, 3, 3),
+    "v": random_weights(16, 16, 1, 1),
+    "k": random_weights(160, 16, 3, 3),
+    "l": random_weights(160, 160, 3, 3, sparsity=0.5),
+    "m": random_weights(160, 1000, sparsity=0.3),
+}
+SMALL = ["p = MaxPool<kernel_shape=[16,16], strides=[16,16]>(h)", "q = Conv<pads=[1,1,1,1]>(p, k)"]
+CLASSES = ["e = GlobalAveragePool(d)", "f = Flatten(e)", "y = MatMul(f, m)"]
+TAILS = {
+    "plain": ["d = Conv<pads=[1,1,1,1]>(q, l)", *CLASSES],
+    "residual": ["a = Conv<pads=[1,1,1,1]>(q, l)", "b = Add(a, q)", "d = Relu(b)", *CLASSES],
+    "shape arithmetic": ["d = Conv<pads=[1,1,1,1]>(q, l)", "e = GlobalAveragePool(d)"]
+    + ["s = Shape<start=0, end=1>(x)", "j = Concat<axis=0>(s, rest)", "f = Reshape(e, j)"]
+    + ["y = MatMul(f, m)"],
+    "concatenated": ["a = Conv<pads=[1,1,1,1]>(q, l)", "c = Concat<axis=1>(a, q)"]
+    + ["d = Slice(c, first, end, axis)", *CLASSES],
+}
+# Outputs besides y: of the first phase, of what it passes on, of the second.
+OUTPUTS = {
+    "alone": [],
+    "early": ["r"],
+    "between": ["q"],
+    "late": ["d", "e"],
+    "all": ["d", "q", "h"],
+}
+
+
+def heavy(tail: str, outputs: str = "alone", batch: int | str = "N"):
+    nodes = features(*SMALL, *TAILS[tail])
+    text = " ".join(nodes)
+    more = {"rest": np.array([160]), "axis": np.array([1])}
+    more |= {"first": np.array([0]), "end": np.array([160])}
+    constants = HEAVY | {k: v for k, v in more.items() if k in text}
+    inputs = {"x": [batch, 3, SIDE, SIDE]}
+    return build(nodes, inputs, constants, outputs=["y", *OUTPUTS[outputs]])
+
+
+def two_phases(model: sparsert.Model) -> bool:
+    return any("images at a time" in row["reason"] for row in model.explain().records)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("tail", TAILS)
+def test_the_last_layers_take_more_images(tail, threads):
+    proto = heavy(tail)
+    x = np.random.default_rng(1).standard_normal((12, 3, SIDE, SIDE), dtype=np.float32)
+    model = sparsert.load(proto, threads=threads, strict=True)
+    wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    assert_close(model.run(None, {"x": x})[0], wanted[0], NETWORK)
+    assert two_phases(model)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_outputs_of_both_phases(outputs, threads):
+    proto = heavy("residual", outputs)
+    x = np.random.default_rng(1).standard_normal((8, 3, SIDE, SIDE), dtype=np.float32)
+    model = sparsert.load(proto, threads=threads, strict=True)
+    wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    for have, want in zip(model.run(None, {"x": x}), wanted, strict=True):
+        assert_close(have, want, NETWORK)
+    assert two_phases(model)
+
+
+@pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
+@pytest.mark.parametrize("batch", [1, 2, 7, 13, 30, 64])
+def test_any_batch_in_two_phases(batch, isa, monkeypatch):
+    monkeypatch.setenv("SPARSERT_ISA", isa)
+    proto = heavy("plain")
+    x = np.random.default_rng(batch).standard_normal((batch, 3, SIDE, SIDE), dtype=np.float32)
+    model = sparsert.load(proto, threads=1, strict=True)
+    wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    assert_close(model(x), wanted[0], NETWORK)
+    assert two_phases(model) == (batch > 1)
+
+
+def test_steps_of_both_phases_are_timed():
+    model = sparsert.load(heavy("plain"), threads=1, strict=True)
+    x = np.ones((8, 3, SIDE, SIDE), np.float32)
+    times = {row["name"]: row["time_ns"] for row in model.profile({"x": x}, runs=2).records}
+    assert all(ns > 0 for name, ns in times.items() if "Conv" in name or "MatMul" in name), times
+
+
+def test_choices_of_both_phases_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPARSERT_CACHE_DIR", str(tmp_path))
+    x = np.ones((8, 3, SIDE, SIDE), np.float32)
+    first, again = (sparsert.load(heavy("plain"), threads=1, tune=True) for _ in range(2))
+    for model in (first, again):
+        model(x)
+    measured = [[row["measured_ns"] for row in m.explain().records] for m in (first, again)]
+    assert measured[0] == measured[1]
+    assert sum(ns > 0 for ns in measured[0]) >= 3
