@@ -83,16 +83,11 @@ uint32_t PowerOfByte(size_t bytes) {
 }
 
 #if defined(SRT_ARM) && defined(__GNUC__)
-// By the instructions, which not all cores have.
-uint32_t CrcByInstructions(uint32_t crc, const uint8_t* at, size_t bytes) {
-  for (; bytes >= 8; bytes -= 8, at += 8) {
-    uint64_t word;
-    memcpy(&word, at, sizeof(word));
-    __asm__(".arch_extension crc\n\tcrc32x %w0, %w0, %x1" : "+r"(crc) : "r"(word));
-  }
-  for (; bytes != 0; --bytes, ++at) {
-    __asm__(".arch_extension crc\n\tcrc32b %w0, %w0, %w1" : "+r"(crc) : "r"(uint32_t{*at}));
-  }
+// By an instruction that not all cores have.
+uint32_t Update8(uint32_t crc, const uint8_t* bytes) {
+  uint64_t word;
+  memcpy(&word, bytes, sizeof(word));
+  __asm__(".arch_extension crc\n\tcrc32x %w0, %w0, %x1" : "+r"(crc) : "r"(word));
   return crc;
 }
 #endif
@@ -103,7 +98,9 @@ uint32_t Crc32(const void* data, size_t bytes, uint32_t before) {
   const uint8_t* at = static_cast<const uint8_t*>(data);
   uint32_t crc = ~before;
 #if defined(SRT_ARM) && defined(__GNUC__)
-  if (HasCrcInstructions()) return ~CrcByInstructions(crc, at, bytes);
+  if (HasCrcInstructions()) {
+    for (; bytes >= 8; bytes -= 8, at += 8) crc = Update8(crc, at);
+  }
 #endif
   if (kInterleaves && bytes >= kMinInterleavedBytes) {
     const size_t half = bytes / 32 * 16;

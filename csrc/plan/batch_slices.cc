@@ -12,6 +12,9 @@ namespace {
 constexpr double kSliceBytes = 2 << 20;
 // The same of the last layers, where weights count for more.
 constexpr double kTailBytes = 8 << 20;
+// Of the whole batch: the activations of the largest op of the last layers, and what is passed on
+// to them.
+constexpr double kPassedBytes = 64 << 20;
 // Of an image: what it must save to run the last layers apart.
 constexpr double kWorthBytes = 256 << 10;
 
@@ -205,18 +208,12 @@ void SetSlices(int64_t images, int64_t slice_images, int threads, BatchPhase* ph
       threads > 1 && (phase->slices % threads == 0 || phase->slices >= 4 * threads);
 }
 
-// About the bytes that a layer reads of its weights.
-Status WeightBytes(const Graph& graph, const Node& node, Weights* weights, double* bytes) {
+// About the bytes that a layer with so many non-zeros reads of its weights.
+double WeightBytes(const Tensor& w, uint64_t nonzeros) {
   constexpr double kIndexBytes = 2.0;  // of a non-zero
-  *bytes = 0.0;
-  if (!IsWeight(node.op, 1) || !graph.tensors[node.Input(1)].is_constant) return Status::Ok();
-  const Tensor& w = graph.tensors[node.Input(1)];
-  const double item = static_cast<double>(DTypeSize(w.dtype));
-  uint64_t nnz = 0;
-  SRT_RETURN_IF_ERROR(weights->NonZeros(node.Input(1), &nnz));
-  *bytes = std::min(item * static_cast<double>(w.data.rows) * static_cast<double>(w.data.cols),
-                    (item + kIndexBytes) * static_cast<double>(nnz));
-  return Status::Ok();
+  const auto item = static_cast<double>(DTypeSize(w.dtype));
+  return std::min(item * static_cast<double>(w.data.rows) * static_cast<double>(w.data.cols),
+                  (item + kIndexBytes) * static_cast<double>(nonzeros));
 }
 
 // Sets [nodes] how many tensors, computed by a node or one before it, nodes behind it read; those
@@ -245,35 +242,36 @@ Status CountPassed(const Graph& graph, const ImageRule& rule, const ShapeTable& 
 // Lets the last layers have slices of their own if that saves more reading of weights than it costs
 // of activations.
 Status CutTail(const Graph& graph, const ShapeTable& facts, const ImageRule& rule, int threads,
-               const Array<double>& image_bytes, Weights* weights, BatchSlices* cut) {
+               const Array<double>& image_bytes, double most_bytes, Weights* weights,
+               BatchSlices* cut) {
   Array<uint32_t> passed(facts.facts.allocator());
   SRT_RETURN_IF_ERROR(CountPassed(graph, rule, facts, &passed));
   BatchPhase& head = cut->phases[0];
   BatchPhase tail;
+  const auto images = static_cast<double>(cut->images);
   double largest = 0.0;
-  int64_t tail_images = head.slice_images;
   double weight_bytes = 0.0;
+  double spilt = 0.0;  // of an image, bytes that no longer stay in L2
   double best = kWorthBytes;
   for (uint32_t n = head.end_node; n-- > 1;) {
-    double own = 0.0;
-    SRT_RETURN_IF_ERROR(WeightBytes(graph, graph.nodes[n], weights, &own));
-    weight_bytes += own;
-    largest = std::max(largest, image_bytes[n]);
-    if (passed[n - 1] != 1) continue;
-    tail_images = SliceImages(cut->images, largest, kTailBytes, cut->images);
-    if (tail_images <= head.slice_images) break;
-    const auto batch = static_cast<double>(tail_images);
-    // Of an image, bytes that no longer stay in L2.
-    double spilt = 0.0;
-    for (uint32_t m = n; m < head.end_node; ++m) {
-      if (image_bytes[m] * batch > kSliceBytes) spilt += image_bytes[m];
+    const uint32_t w = graph.nodes[n].Input(1);
+    if (IsWeight(graph.nodes[n].op, 1) && graph.tensors[w].is_constant) {
+      uint64_t nonzeros = 0;
+      SRT_RETURN_IF_ERROR(weights->NonZeros(w, &nonzeros));
+      weight_bytes += WeightBytes(graph.tensors[w], nonzeros);
     }
-    const double saved =
-        weight_bytes / static_cast<double>(head.slice_images) - weight_bytes / batch - spilt;
+    largest = std::max(largest, image_bytes[n]);
+    if (image_bytes[n] * images > kSliceBytes) spilt += image_bytes[n];
+    if (largest * images > most_bytes) break;
+    if (passed[n - 1] != 1) continue;
+    const int64_t own_images = SliceImages(cut->images, largest, kTailBytes, cut->images);
+    if (own_images <= head.slice_images) break;
+    const double saved = weight_bytes / static_cast<double>(head.slice_images) -
+                         weight_bytes / static_cast<double>(own_images) - spilt;
     if (saved <= best) continue;
     best = saved;
     tail.first_node = n;
-    SetSlices(cut->images, tail_images, threads, &tail);
+    SetSlices(cut->images, own_images, threads, &tail);
   }
   if (tail.first_node == 0) return Status::Ok();
   tail.end_node = head.end_node;
@@ -285,8 +283,8 @@ Status CutTail(const Graph& graph, const ShapeTable& facts, const ImageRule& rul
 
 }  // namespace
 
-Status ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads, Weights* weights,
-                         BatchSlices* cut) {
+Status ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads,
+                         uint64_t memory_limit, Weights* weights, BatchSlices* cut) {
   *cut = BatchSlices();
   const int64_t images = CountImages(graph, facts);
   if (images < 2) return Status::Ok();
@@ -317,7 +315,9 @@ Status ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int thread
   // None of the threads stays idle.
   const int64_t most = std::max<int64_t>(1, images / threads);
   SetSlices(images, SliceImages(images, largest, kSliceBytes, most), threads, &cut->phases[0]);
-  return CutTail(graph, facts, rule, threads, image_bytes, weights, cut);
+  double most_bytes = kPassedBytes;
+  if (memory_limit != 0) most_bytes = std::min(most_bytes, static_cast<double>(memory_limit) / 4);
+  return CutTail(graph, facts, rule, threads, image_bytes, most_bytes, weights, cut);
 }
 
 bool SlicesAgree(const Graph& graph, const ShapeTable& facts, const ShapeTable& slice,

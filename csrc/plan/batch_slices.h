@@ -25,9 +25,10 @@ struct BatchSlices {
 
 // How to cut the batch. `facts`: of the whole batch. Only a graph whose every op treats the images
 // (dimension 0 of all inputs and outputs) one by one can be cut; and only one whose activations are
-// large is. What one phase passes on to the next is one tensor of floats.
-Status ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads, Weights* weights,
-                         BatchSlices* cut);
+// large is. What one phase passes on to the next is one tensor of floats. `memory_limit`: 0, or
+// bytes that a run may need.
+Status ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int threads,
+                         uint64_t memory_limit, Weights* weights, BatchSlices* cut);
 
 // Whether `slice`, inferred for slice_images of all `images`, is `facts` but for dimension 0.
 bool SlicesAgree(const Graph& graph, const ShapeTable& facts, const ShapeTable& slice,

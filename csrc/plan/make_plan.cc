@@ -34,12 +34,14 @@ class PhaseBuilder {
         outputs_(facts.facts.allocator()),
         part_(facts.facts.allocator()) {}
 
-  // Appends the phase to `plan`. `passed`: [tensors] where each tensor that phases pass on lies,
-  // in cache lines.
-  Status Build(const PlanOptions& options, Span<uint8_t> tuning, ShapeTable* slice, double tune_ns,
-               Weights* weights, Array<uint32_t>* passed, Plan* plan, double* tune_ns_left) {
+  // Appends the phase to `plan`. `tune_ns`: what it may spend on measuring; gets what it did not.
+  Status Build(const PlanOptions& options, Span<uint8_t> tuning, ShapeTable* slice,
+               Weights* weights, Plan* plan, double* tune_ns) {
     SRT_RETURN_IF_ERROR(MakeGraph());
-    PlacePassed(passed, &plan->passed_bytes);
+    SRT_RETURN_IF_ERROR(CheckTensorBytes(graph_, *slice, options.memory_limit));
+    for (uint32_t t : outputs_) {
+      if (IndexIn(whole_.outputs, t) < 0) plan->passed_bytes = PassedBytes(t);
+    }
     std::swap(part_.facts, *slice);
     part_.memory.LimitTo(options.memory_limit);
     PlanOptions own = options;
@@ -47,9 +49,9 @@ class PhaseBuilder {
     PlanBuilder builder(graph_, own, weights, &part_);
     builder.tuning.Open(tuning, plan->tuning_fingerprint, whole_.nodes.size());
     builder.tuning_node = phase_.first_node;
-    builder.tune_ns_left = tune_ns;
+    builder.tune_ns_left = *tune_ns;
     SRT_RETURN_IF_ERROR(builder.Build());
-    *tune_ns_left = builder.tune_ns_left;
+    *tune_ns = builder.tune_ns_left;
     if (phase_.first_node != 0) {
       builder.AddToReason(0, "; from here on %d images at a time",
                           static_cast<int>(phase_.slice_images));
@@ -58,13 +60,13 @@ class PhaseBuilder {
     made.slices = phase_.slices;
     made.slice_images = phase_.slice_images;
     if (phase_.slice_per_thread) made.slice_threads = options.threads;
-    for (Step& step : part_.steps) Relocate(*passed, &step);
+    for (Step& step : part_.steps) Relocate(&step);
     return Append(plan);
   }
 
  private:
   Status MakeGraph() {
-    enum : uint32_t { kUsed = 1, kMade = 2, kReadLater = 4, kMadeAnywhere = 8 };
+    enum : uint32_t { kUsed = 1, kMade = 2, kReadLater = 4 };
     const auto tensors = static_cast<uint32_t>(whole_.tensors.size());
     const auto nodes = static_cast<uint32_t>(whole_.nodes.size());
     Array<uint32_t> marks(facts_.facts.allocator());
@@ -77,7 +79,7 @@ class PhaseBuilder {
         if (n >= phase_.end_node) marks[t] |= kReadLater;
       }
       for (uint32_t t : whole_.nodes[n].outputs) {
-        if (t != kNoTensor) marks[t] |= is_own ? kUsed | kMade | kMadeAnywhere : kMadeAnywhere;
+        if (t != kNoTensor && is_own) marks[t] |= kUsed | kMade;
       }
     }
     SRT_RETURN_IF_ERROR(graph_.tensors.append(whole_.tensors.data(), tensors));
@@ -87,7 +89,8 @@ class PhaseBuilder {
     SRT_RETURN_IF_ERROR(outputs_.reserve(tensors + whole_.outputs.size));
     for (uint32_t t : whole_.outputs) {
       // What no node computes is left to the last phase.
-      const bool is_left = phase_.end_node == nodes && (marks[t] & kMadeAnywhere) == 0;
+      const bool is_left =
+          phase_.end_node == nodes && (IsKnown(t) || IndexIn(whole_.inputs, t) >= 0);
       if ((marks[t] & kMade) == 0 && !is_left) continue;
       marks[t] |= kUsed;
       outputs_.push_unchecked(t);
@@ -117,13 +120,9 @@ class PhaseBuilder {
     return -1;
   }
 
-  // Memory for what this phase passes on.
-  void PlacePassed(Array<uint32_t>* passed, size_t* bytes) const {
-    for (uint32_t t : outputs_) {
-      if (IndexIn(whole_.outputs, t) >= 0) continue;
-      (*passed)[t] = static_cast<uint32_t>(*bytes / kCacheLine);
-      *bytes += (BytesOf(facts_, t) + 2 * kCacheLine - 1) / kCacheLine * kCacheLine;
-    }
+  // Memory for the one tensor that is passed on.
+  size_t PassedBytes(uint32_t t) const {
+    return (BytesOf(facts_, t) + 2 * kCacheLine - 1) / kCacheLine * kCacheLine;
   }
 
   static size_t BytesOf(const ShapeTable& facts, uint32_t t) {
@@ -132,7 +131,7 @@ class PhaseBuilder {
   }
 
   // From inputs and outputs of this graph to those of the whole one.
-  void Relocate(const Array<uint32_t>& passed, Step* step) const {
+  void Relocate(Step* step) const {
     for (int i = 0; i < step->io_count; ++i) {
       IoRef& ref = step->io[i];
       if (ref.kind != IoRef::kInput && ref.kind != IoRef::kOutput) continue;
@@ -148,7 +147,6 @@ class PhaseBuilder {
         ref.index = static_cast<uint32_t>(output);
       } else {
         ref.kind = IoRef::kPassed;
-        ref.offset += passed[t] * kCacheLine;
       }
     }
   }
@@ -207,23 +205,14 @@ Status BuildPhases(const Graph& graph, Span<Shape> input_shapes, const PlanOptio
   for (int p = 0; p < cut.phase_count && *agrees; ++p) {
     SRT_RETURN_IF_ERROR(InferSlice(graph, input_shapes, plan->facts, cut.images,
                                    cut.phases[p].slice_images, &slices[p], agrees));
-    if (*agrees) {
-      SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, slices[p], options.memory_limit));
-    }
   }
   if (!*agrees) return Status::Ok();
   SRT_RETURN_IF_ERROR(CheckOutputBytes(graph, plan->facts, options.memory_limit));
-  Array<uint32_t> passed(allocator);
-  SRT_RETURN_IF_ERROR(passed.resize(graph.tensors.size()));
-  double left = kTuneNs;
+  double tune_ns = 0.0;
   for (int p = 0; p < cut.phase_count; ++p) {
     PhaseBuilder phase(graph, cut.phases[p], plan->facts);
-    // What a phase does not need, the next one may spend.
-    const double share = left / (cut.phase_count - p);
-    double unspent = 0.0;
-    SRT_RETURN_IF_ERROR(
-        phase.Build(options, tuning, &slices[p], share, weights, &passed, plan, &unspent));
-    left += unspent - share;
+    tune_ns += kTuneNs / cut.phase_count;  // and what the one before has left
+    SRT_RETURN_IF_ERROR(phase.Build(options, tuning, &slices[p], weights, plan, &tune_ns));
   }
   return Status::Ok();
 }
@@ -238,7 +227,8 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
   weights->LimitTo(options.memory_limit);
   plan->tuning_fingerprint = TuningFingerprint(graph, input_shapes, options);
   BatchSlices cut;
-  SRT_RETURN_IF_ERROR(ChooseBatchSlices(graph, plan->facts, options.threads, weights, &cut));
+  SRT_RETURN_IF_ERROR(
+      ChooseBatchSlices(graph, plan->facts, options.threads, options.memory_limit, weights, &cut));
   Status status;
   bool is_cut = cut.images != 0;
   if (is_cut) {

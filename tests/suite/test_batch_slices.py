@@ -235,3 +235,21 @@ def test_choices_of_both_phases_are_kept(tmp_path, monkeypatch):
     measured = [[row["measured_ns"] for row in m.explain().records] for m in (first, again)]
     assert measured[0] == measured[1]
     assert sum(ns > 0 for ns in measured[0]) >= 3
+
+
+def test_large_batches_pass_on_no_more_than_some_memory():
+    proto = heavy("plain")
+    model = sparsert.load(proto, threads=1, strict=True)
+    x = np.ones((2000, 3, SIDE, SIDE), np.float32)
+    assert model(x).shape == (2000, 1000)
+    model.profile({"x": x}, runs=1)
+    assert model._backend.memory()["arena_bytes"] < 64 << 20
+
+
+def test_a_small_limit_of_memory_keeps_slices(monkeypatch):
+    monkeypatch.setenv("SPARSERT_MEMORY_LIMIT", str(12 << 20))
+    x = np.random.default_rng(0).standard_normal((64, 3, SIDE, SIDE), dtype=np.float32)
+    proto = heavy("plain")
+    wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    model = sparsert.load(proto, threads=1, strict=True)
+    assert_close(model(x), wanted[0], NETWORK)
