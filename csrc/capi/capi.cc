@@ -476,7 +476,7 @@ int32_t srt_plan_candidate(const srt_plan* plan, int32_t node, int32_t index,
 }
 
 int32_t srt_plan_slices(const srt_plan* plan, int64_t* images) {
-  const sparsert::Phase& first = plan->plan.phases[0];
+  const sparsert::Stage& first = plan->plan.stages[0];
   *images = first.slice_images;
   return first.slices;
 }

@@ -1,6 +1,6 @@
-// CRC-32 by the instructions of 64-bit ARM for it, or by sixteen or four bytes at a time (slicing)
-// on two interleaved halves: the two dependency chains overlap in the pipeline, and the first
-// half's checksum is then advanced over the second.
+// CRC-32 by the instruction that 64-bit ARM has for it; by four bytes at a time (slicing); or by
+// sixteen on two interleaved halves: the two dependency chains overlap in the pipeline, and the
+// first half's checksum is then advanced over the second.
 #include "modelfile/crc32.h"
 
 #include <cstring>

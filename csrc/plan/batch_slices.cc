@@ -201,11 +201,11 @@ int64_t SliceImages(int64_t images, double image_bytes, double bytes, int64_t mo
   return best;
 }
 
-void SetSlices(int64_t images, int64_t slice_images, int threads, BatchPhase* phase) {
-  phase->slice_images = slice_images;
-  phase->slices = static_cast<int32_t>(images / slice_images);
-  phase->slice_per_thread =
-      threads > 1 && (phase->slices % threads == 0 || phase->slices >= 4 * threads);
+void SetSlices(int64_t images, int64_t slice_images, int threads, BatchStage* stage) {
+  stage->slice_images = slice_images;
+  stage->slices = static_cast<int32_t>(images / slice_images);
+  stage->slice_per_thread =
+      threads > 1 && (stage->slices % threads == 0 || stage->slices >= 4 * threads);
 }
 
 // About the bytes that a layer with so many non-zeros reads of its weights.
@@ -246,8 +246,8 @@ Status CutTail(const Graph& graph, const ShapeTable& facts, const ImageRule& rul
                BatchSlices* cut) {
   Array<uint32_t> passed(facts.facts.allocator());
   SRT_RETURN_IF_ERROR(CountPassed(graph, rule, facts, &passed));
-  BatchPhase& head = cut->phases[0];
-  BatchPhase tail;
+  BatchStage& head = cut->stages[0];
+  BatchStage tail;
   const auto images = static_cast<double>(cut->images);
   double largest = 0.0;
   double weight_bytes = 0.0;
@@ -276,8 +276,8 @@ Status CutTail(const Graph& graph, const ShapeTable& facts, const ImageRule& rul
   if (tail.first_node == 0) return Status::Ok();
   tail.end_node = head.end_node;
   head.end_node = tail.first_node;
-  cut->phases[1] = tail;
-  cut->phase_count = 2;
+  cut->stages[1] = tail;
+  cut->stage_count = 2;
   return Status::Ok();
 }
 
@@ -310,11 +310,11 @@ Status ChooseBatchSlices(const Graph& graph, const ShapeTable& facts, int thread
   }
   if (largest * static_cast<double>(images) <= kSliceBytes) return Status::Ok();
   cut->images = images;
-  cut->phase_count = 1;
-  cut->phases[0].end_node = static_cast<uint32_t>(graph.nodes.size());
+  cut->stage_count = 1;
+  cut->stages[0].end_node = static_cast<uint32_t>(graph.nodes.size());
   // None of the threads stays idle.
   const int64_t most = std::max<int64_t>(1, images / threads);
-  SetSlices(images, SliceImages(images, largest, kSliceBytes, most), threads, &cut->phases[0]);
+  SetSlices(images, SliceImages(images, largest, kSliceBytes, most), threads, &cut->stages[0]);
   double most_bytes = kPassedBytes;
   if (memory_limit != 0) most_bytes = std::min(most_bytes, static_cast<double>(memory_limit) / 4);
   return CutTail(graph, facts, rule, threads, image_bytes, most_bytes, weights, cut);

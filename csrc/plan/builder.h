@@ -249,7 +249,7 @@ class PlanBuilder {
   uint32_t WeightsOf(const Node& n) const;
   void Describe(const Node& n);
 
-  Phase phase_;
+  Stage stage_;
   Array<double> work_;      // [graph.nodes] about how many multiply-adds; 0: no choice to make
   double work_left_ = 0.0;  // of the current node and those behind it
   Array<Buffer> buffers_;

@@ -1,4 +1,4 @@
-// MakePlan: one phase for the whole batch, or phases that run it some images at a time.
+// MakePlan: one stage for the whole batch, or stages that run it some images at a time.
 #include <utility>
 
 #include "plan/batch_slices.h"
@@ -8,7 +8,7 @@
 namespace sparsert {
 namespace {
 
-// Shapes of a phase's tensors into `slice`; *agrees: they are those of the whole but for the batch.
+// Shapes of a stage's tensors into `slice`; *agrees: they are those of the whole but for the batch.
 Status InferSlice(const Graph& graph, Span<Shape> input_shapes, const ShapeTable& whole,
                   int64_t images, int64_t slice_images, ShapeTable* slice, bool* agrees) {
   Array<Shape> shapes(whole.facts.allocator());
@@ -20,21 +20,21 @@ Status InferSlice(const Graph& graph, Span<Shape> input_shapes, const ShapeTable
   return Status::Ok();
 }
 
-// The nodes of a phase as a graph of their own, whose tensors have the same indices, and a plan for
+// The nodes of a stage as a graph of their own, whose tensors have the same indices, and a plan for
 // it. What it passes on is an output of this graph, and an input of the next one.
-class PhaseBuilder {
+class StageBuilder {
  public:
   // `facts`: of the whole batch.
-  PhaseBuilder(const Graph& whole, const BatchPhase& phase, const ShapeTable& facts)
+  StageBuilder(const Graph& whole, const BatchStage& stage, const ShapeTable& facts)
       : whole_(whole),
-        phase_(phase),
+        stage_(stage),
         facts_(facts),
         graph_(facts.facts.allocator()),
         inputs_(facts.facts.allocator()),
         outputs_(facts.facts.allocator()),
         part_(facts.facts.allocator()) {}
 
-  // Appends the phase to `plan`. `tune_ns`: what it may spend on measuring; gets what it did not.
+  // Appends the stage to `plan`. `tune_ns`: what it may spend on measuring; gets what it did not.
   Status Build(const PlanOptions& options, Span<uint8_t> tuning, ShapeTable* slice,
                Weights* weights, Plan* plan, double* tune_ns) {
     SRT_RETURN_IF_ERROR(MakeGraph());
@@ -44,22 +44,22 @@ class PhaseBuilder {
     }
     std::swap(part_.facts, *slice);
     part_.memory.LimitTo(options.memory_limit);
+    part_.memory.Take(&plan->memory);  // that of all stages counts
     PlanOptions own = options;
-    if (phase_.slice_per_thread) own.threads = 1;
+    if (stage_.slice_per_thread) own.threads = 1;
     PlanBuilder builder(graph_, own, weights, &part_);
     builder.tuning.Open(tuning, plan->tuning_fingerprint, whole_.nodes.size());
-    builder.tuning_node = phase_.first_node;
+    builder.tuning_node = stage_.first_node;
     builder.tune_ns_left = *tune_ns;
     SRT_RETURN_IF_ERROR(builder.Build());
     *tune_ns = builder.tune_ns_left;
-    if (phase_.first_node != 0) {
-      builder.AddToReason(0, "; from here on %d images at a time",
-                          static_cast<int>(phase_.slice_images));
+    if (stage_.first_node != 0) {
+      builder.AddToReason(0, "; now %d images at a time", static_cast<int>(stage_.slice_images));
     }
-    Phase& made = part_.phases[0];
-    made.slices = phase_.slices;
-    made.slice_images = phase_.slice_images;
-    if (phase_.slice_per_thread) made.slice_threads = options.threads;
+    Stage& made = part_.stages[0];
+    made.slices = stage_.slices;
+    made.slice_images = stage_.slice_images;
+    if (stage_.slice_per_thread) made.slice_threads = options.threads;
     for (Step& step : part_.steps) Relocate(&step);
     return Append(plan);
   }
@@ -72,11 +72,11 @@ class PhaseBuilder {
     Array<uint32_t> marks(facts_.facts.allocator());
     SRT_RETURN_IF_ERROR(marks.resize(tensors));
     for (uint32_t n = 0; n < nodes; ++n) {
-      const bool is_own = n >= phase_.first_node && n < phase_.end_node;
+      const bool is_own = n >= stage_.first_node && n < stage_.end_node;
       for (uint32_t t : whole_.nodes[n].inputs) {
         if (t == kNoTensor) continue;
         if (is_own) marks[t] |= kUsed;
-        if (n >= phase_.end_node) marks[t] |= kReadLater;
+        if (n >= stage_.end_node) marks[t] |= kReadLater;
       }
       for (uint32_t t : whole_.nodes[n].outputs) {
         if (t != kNoTensor && is_own) marks[t] |= kUsed | kMade;
@@ -84,13 +84,13 @@ class PhaseBuilder {
     }
     SRT_RETURN_IF_ERROR(graph_.tensors.append(whole_.tensors.data(), tensors));
     SRT_RETURN_IF_ERROR(
-        graph_.nodes.append(&whole_.nodes[phase_.first_node], phase_.end_node - phase_.first_node));
+        graph_.nodes.append(&whole_.nodes[stage_.first_node], stage_.end_node - stage_.first_node));
     SRT_RETURN_IF_ERROR(inputs_.reserve(tensors));
     SRT_RETURN_IF_ERROR(outputs_.reserve(tensors + whole_.outputs.size));
     for (uint32_t t : whole_.outputs) {
-      // What no node computes is left to the last phase.
+      // What no node computes is left to the last stage.
       const bool is_left =
-          phase_.end_node == nodes && (IsKnown(t) || IndexIn(whole_.inputs, t) >= 0);
+          stage_.end_node == nodes && (IsKnown(t) || IndexIn(whole_.inputs, t) >= 0);
       if ((marks[t] & kMade) == 0 && !is_left) continue;
       marks[t] |= kUsed;
       outputs_.push_unchecked(t);
@@ -166,28 +166,28 @@ class PhaseBuilder {
     const auto steps = static_cast<uint32_t>(plan->steps.size());
     const auto candidates = static_cast<uint32_t>(plan->candidates.size());
     for (Step& step : part_.steps) {
-      step.node += phase_.first_node;
+      step.node += stage_.first_node;
       SRT_RETURN_IF_ERROR(plan->steps.push_back(step));
     }
     for (const Candidate& candidate : part_.candidates) {
       SRT_RETURN_IF_ERROR(plan->candidates.push_back(candidate));
     }
-    SRT_RETURN_IF_ERROR(plan->nodes.resize(phase_.end_node));
+    SRT_RETURN_IF_ERROR(plan->nodes.resize(stage_.end_node));
     for (size_t n = 0; n < graph_.nodes.size(); ++n) {
-      NodePlan& node = plan->nodes[phase_.first_node + n];
+      NodePlan& node = plan->nodes[stage_.first_node + n];
       node = part_.nodes[n];
       node.first_step += steps;
       node.first_candidate += candidates;
     }
-    Phase made = part_.phases[0];
+    Stage made = part_.stages[0];
     made.first_step = steps;
     made.end_step = static_cast<uint32_t>(plan->steps.size());
     plan->memory.Take(&part_.memory);
-    return plan->phases.push_back(made);
+    return plan->stages.push_back(made);
   }
 
   const Graph& whole_;
-  const BatchPhase& phase_;
+  const BatchStage& stage_;
   const ShapeTable& facts_;
   Graph graph_;
   Array<uint32_t> inputs_;   // tensors
@@ -195,24 +195,24 @@ class PhaseBuilder {
   Plan part_;
 };
 
-// The phases of `cut`; *agrees is false if the shapes inside do not follow the batch.
-Status BuildPhases(const Graph& graph, Span<Shape> input_shapes, const PlanOptions& options,
+// The stages of `cut`; *agrees is false if the shapes inside do not follow the batch.
+Status BuildStages(const Graph& graph, Span<Shape> input_shapes, const PlanOptions& options,
                    Span<uint8_t> tuning, const BatchSlices& cut, Weights* weights, Plan* plan,
                    bool* agrees) {
   const Allocator* allocator = plan->steps.allocator();
   ShapeTable slices[2] = {ShapeTable(allocator), ShapeTable(allocator)};
   *agrees = true;
-  for (int p = 0; p < cut.phase_count && *agrees; ++p) {
+  for (int p = 0; p < cut.stage_count && *agrees; ++p) {
     SRT_RETURN_IF_ERROR(InferSlice(graph, input_shapes, plan->facts, cut.images,
-                                   cut.phases[p].slice_images, &slices[p], agrees));
+                                   cut.stages[p].slice_images, &slices[p], agrees));
   }
   if (!*agrees) return Status::Ok();
   SRT_RETURN_IF_ERROR(CheckOutputBytes(graph, plan->facts, options.memory_limit));
   double tune_ns = 0.0;
-  for (int p = 0; p < cut.phase_count; ++p) {
-    PhaseBuilder phase(graph, cut.phases[p], plan->facts);
-    tune_ns += kTuneNs / cut.phase_count;  // and what the one before has left
-    SRT_RETURN_IF_ERROR(phase.Build(options, tuning, &slices[p], weights, plan, &tune_ns));
+  for (int p = 0; p < cut.stage_count; ++p) {
+    StageBuilder stage(graph, cut.stages[p], plan->facts);
+    tune_ns += kTuneNs / cut.stage_count;  // and what the one before has left
+    SRT_RETURN_IF_ERROR(stage.Build(options, tuning, &slices[p], weights, plan, &tune_ns));
   }
   return Status::Ok();
 }
@@ -232,7 +232,7 @@ Status MakePlan(const Graph& graph, Span<Shape> input_shapes, Span<const void*> 
   Status status;
   bool is_cut = cut.images != 0;
   if (is_cut) {
-    status = BuildPhases(graph, input_shapes, options, tuning, cut, weights, plan, &is_cut);
+    status = BuildStages(graph, input_shapes, options, tuning, cut, weights, plan, &is_cut);
   }
   if (!is_cut) {
     SRT_RETURN_IF_ERROR(CheckTensorBytes(graph, plan->facts, options.memory_limit));

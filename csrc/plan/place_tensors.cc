@@ -379,7 +379,7 @@ Status PlanBuilder::AssignArena() {
       offset = std::max(offset, o.offset + o.bytes);
     }
     buffer.offset = offset;
-    phase_.tensor_bytes = std::max(phase_.tensor_bytes, offset + buffer.bytes);
+    stage_.tensor_bytes = std::max(stage_.tensor_bytes, offset + buffer.bytes);
     SRT_RETURN_IF_ERROR(placed.push_back(index));
     for (size_t i = placed.size() - 1; i > 0; --i) {
       if (buffers_[placed[i - 1]].offset <= offset) break;

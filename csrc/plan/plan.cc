@@ -86,7 +86,7 @@ Status PlanBuilder::AddStep(const Kernel& kernel, const void* args, Span<IoRef> 
     step.chunk = (share + chunks - 1) / chunks;
   }
   step.scratch_bytes = (scratch_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
-  phase_.scratch_bytes = std::max(phase_.scratch_bytes, step.scratch_bytes);
+  stage_.scratch_bytes = std::max(stage_.scratch_bytes, step.scratch_bytes);
   NodePlan& node_plan = info();
   // The last step with a name of its own is the one that computes; copies only move.
   node_plan.kernel = kernel.name;
@@ -375,7 +375,7 @@ Status PlanBuilder::FailForMemory(const Status& status) const {
 }
 
 Status PlanBuilder::Build() {
-  phase_.threads = options.threads;
+  stage_.threads = options.threads;
   SRT_RETURN_IF_ERROR(plan->nodes.resize(std::max<size_t>(1, graph.nodes.size())));
   for (NodePlan& p : plan->nodes) p = NodePlan();
   SRT_RETURN_IF_ERROR(PlaceInputs());
@@ -406,8 +406,8 @@ Status PlanBuilder::Build() {
   ExplainFormat();
   SRT_RETURN_IF_ERROR(ShareBands());
   SRT_RETURN_IF_ERROR(AssignArena());
-  phase_.end_step = static_cast<uint32_t>(plan->steps.size());
-  return plan->phases.push_back(phase_);
+  stage_.end_step = static_cast<uint32_t>(plan->steps.size());
+  return plan->stages.push_back(stage_);
 }
 
 }  // namespace sparsert

@@ -25,12 +25,12 @@ struct PlanOptions {
 
 // Where a step finds a tensor when it runs.
 struct IoRef {
-  // kPassed: what one phase passes on to the next. kFault: where a kernel reports indices that are
+  // kPassed: what one stage passes on to the next. kFault: where a kernel reports indices that are
   // outside (base/fault.h).
   enum Kind : uint8_t { kNone, kArena, kConstant, kInput, kOutput, kPassed, kFault };
   Kind kind = kNone;
   uint32_t index = 0;  // of the graph input or output
-  // Bytes from the start of the arena, constant, input, output or all that is passed on.
+  // Bytes from the start of the arena, constant, input, output or what is passed on.
   size_t offset = 0;
   const void* constant = nullptr;  // kConstant
   // kInput, kOutput, kPassed: bytes from one slice of the batch to the next.
@@ -100,7 +100,7 @@ struct TensorPlace {
 };
 
 // Steps that run one after the other on a slice of the batch, then on the next one.
-struct Phase {
+struct Stage {
   uint32_t first_step = 0;
   uint32_t end_step = 0;
   size_t tensor_bytes = 0;   // arena: tensors, then scratch of every thread
@@ -122,7 +122,7 @@ struct Plan {
         steps(allocator),
         nodes(allocator),
         candidates(allocator),
-        phases(allocator),
+        stages(allocator),
         facts(allocator),
         places(allocator) {}
 
@@ -130,10 +130,10 @@ struct Plan {
   Array<Step> steps;
   Array<NodePlan> nodes;  // [graph.nodes]
   Array<Candidate> candidates;
-  Array<Phase> phases;        // one after the other
+  Array<Stage> stages;        // one after the other
   ShapeTable facts;           // of the whole batch
   Array<TensorPlace> places;  // [graph.tensors], of one slice of it; while the plan is made
-  size_t passed_bytes = 0;    // arena: what phases pass on, then what the largest phase needs
+  size_t passed_bytes = 0;    // arena: what stages pass on, then what the largest stage needs
   uint64_t tuning_fingerprint = 0;
 
   Span<Candidate> CandidatesOf(size_t node) const {
@@ -142,15 +142,15 @@ struct Plan {
 
   size_t arena_bytes() const {
     size_t largest = 0;
-    for (const Phase& phase : phases) {
-      if (phase.arena_bytes() > largest) largest = phase.arena_bytes();
+    for (const Stage& stage : stages) {
+      if (stage.arena_bytes() > largest) largest = stage.arena_bytes();
     }
     return passed_bytes + largest;
   }
   // Of the plan itself.
   size_t plan_bytes() const {
     return memory.bytes() + steps.size_bytes() + nodes.size_bytes() + candidates.size_bytes() +
-           phases.size_bytes() + facts.facts.size_bytes() + places.size_bytes();
+           stages.size_bytes() + facts.facts.size_bytes() + places.size_bytes();
   }
 };
 

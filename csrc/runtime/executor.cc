@@ -116,9 +116,9 @@ void RunTurns(const Step* step, const Memory& memory, char* scratch, uint64_t* s
   }
 }
 
-struct PhaseRun {
+struct StageRun {
   const Plan* plan;
-  const Phase* phase;
+  const Stage* stage;
   char* arena;
   const void* const* inputs;
   void* const* outputs;
@@ -128,18 +128,18 @@ struct PhaseRun {
   uint64_t (*clock)();
 };
 
-// The phase on one slice of the batch, in the arena of `worker`, up to the first fault. `team`:
+// The stage on one slice of the batch, in the arena of `worker`, up to the first fault. `team`:
 // nullptr for the calling thread alone.
-void RunSlice(const PhaseRun& run, int64_t slice, int worker, Team* team, uint64_t* step_ns) {
+void RunSlice(const StageRun& run, int64_t slice, int worker, Team* team, uint64_t* step_ns) {
   const Plan& plan = *run.plan;
   RunFault* fault = run.fault;
   uint64_t (*clock)() = run.clock;
   IndexFault own;
   char* base =
-      run.arena + plan.passed_bytes + run.phase->slice_arena_bytes() * static_cast<size_t>(worker);
+      run.arena + plan.passed_bytes + run.stage->slice_arena_bytes() * static_cast<size_t>(worker);
   const Memory memory = {run.arena, base, run.inputs, run.outputs, slice, &own};
-  char* scratch = base + run.phase->tensor_bytes;
-  for (size_t s = run.phase->first_step; s < run.phase->end_step; ++s) {
+  char* scratch = base + run.stage->tensor_bytes;
+  for (size_t s = run.stage->first_step; s < run.stage->end_step; ++s) {
     const Step& step = plan.steps[s];
     if (!step.bands.empty()) {
       RunTurns(&step, memory, scratch, step_ns != nullptr ? step_ns + s : nullptr, clock);
@@ -150,7 +150,7 @@ void RunSlice(const PhaseRun& run, int64_t slice, int worker, Team* team, uint64
     Resolve(step, memory, nullptr, io);
     const uint64_t begin = step_ns != nullptr ? clock() : 0;
     if (team != nullptr && step.chunk < step.items) {
-      StepRun shared = {&step, io, scratch, run.phase->scratch_bytes};
+      StepRun shared = {&step, io, scratch, run.stage->scratch_bytes};
       team->Settle();
       team->pool()->Run(&RunItems, &shared, step.items, step.chunk);
     } else if (step.items > 0) {
@@ -169,22 +169,22 @@ void RunSlice(const PhaseRun& run, int64_t slice, int worker, Team* team, uint64
 }
 
 void RunSlices(void* context, int64_t begin, int64_t end, int worker) {
-  const PhaseRun& run = *static_cast<const PhaseRun*>(context);
+  const StageRun& run = *static_cast<const StageRun*>(context);
   for (int64_t slice = begin; slice < end; ++slice) {
     if (worker == 0) run.team->Settle();
     RunSlice(run, slice, worker, nullptr, worker == 0 ? run.step_ns : nullptr);
   }
 }
 
-void RunPhase(PhaseRun* run) {
+void RunStage(StageRun* run) {
   Team* team = run->team->pool() == nullptr ? nullptr : run->team;
-  const Phase& phase = *run->phase;
-  if (team != nullptr && phase.slice_threads > 1) {
+  const Stage& stage = *run->stage;
+  if (team != nullptr && stage.slice_threads > 1) {
     team->Settle();
-    team->pool()->Run(&RunSlices, run, phase.slices, 1);
+    team->pool()->Run(&RunSlices, run, stage.slices, 1);
     return;
   }
-  for (int64_t slice = 0; slice < phase.slices && !run->fault->index.reported; ++slice) {
+  for (int64_t slice = 0; slice < stage.slices && !run->fault->index.reported; ++slice) {
     RunSlice(*run, slice, 0, team, run->step_ns);
   }
 }
@@ -206,14 +206,14 @@ Status RunPlan(const Graph& graph, const Plan& plan, void* arena, const void* co
                uint64_t (*clock)()) {
   RunFault fault;
   bool shares = false;
-  for (const Phase& phase : plan.phases) shares |= phase.threads > 1 || phase.slice_threads > 1;
+  for (const Stage& stage : plan.stages) shares |= stage.threads > 1 || stage.slice_threads > 1;
   Team team(shares ? pool : nullptr, budget);
   for (size_t s = 0; step_ns != nullptr && s < plan.steps.size(); ++s) step_ns[s] = 0;
-  PhaseRun run = {&plan,   nullptr, static_cast<char*>(arena), inputs, outputs, &team, &fault,
+  StageRun run = {&plan,   nullptr, static_cast<char*>(arena), inputs, outputs, &team, &fault,
                   step_ns, clock};
-  for (size_t p = 0; p < plan.phases.size() && !fault.index.reported; ++p) {
-    run.phase = &plan.phases[p];
-    RunPhase(&run);
+  for (size_t p = 0; p < plan.stages.size() && !fault.index.reported; ++p) {
+    run.stage = &plan.stages[p];
+    RunStage(&run);
   }
   return DescribeFault(graph, fault);
 }

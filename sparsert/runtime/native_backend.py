@@ -318,9 +318,11 @@ class NativeBackend:
             notes.append(f"in f32 in a quantised model: {', '.join(shown)}{more}")
         slices, images = plan.slices
         if slices > 1:
+            grows = any("images at a time" in node["reason"] for node in nodes)
+            larger = ", in larger ones from a layer on that says so" if grows else ""
             notes.append(
-                f"the batch runs in {slices} slices of {images} image(s), in larger ones from a "
-                "layer on that says so; the times of candidates are of one slice"
+                f"the batch runs in {slices} slices of {images} image(s){larger}; the times of "
+                "candidates are of one slice"
             )
         if self._level is not None:
             others = [name for name in self.level_names if name != self._level]

@@ -140,7 +140,7 @@ def test_a_batch_of_as_many_images_as_a_weight_has_rows_is_cut():
     assert run(network(SEPARABLE["head"]), 16, 1) < 16 * IMAGE_BYTES
 
 
-# --- two phases: the last layers, with many weights and small planes, take more images at a time
+# --- two stages: the last layers, with many weights and small planes, take more images at a time
 
 HEAVY = {
     "w": random_weights(16, 3, 3, 3),
@@ -160,7 +160,7 @@ TAILS = {
     "concatenated": ["a = Conv<pads=[1,1,1,1]>(q, l)", "c = Concat<axis=1>(a, q)"]
     + ["d = Slice(c, first, end, axis)", *CLASSES],
 }
-# Outputs besides y: of the first phase, of what it passes on, of the second.
+# Outputs besides y: of the first stage, of what it passes on, of the second.
 OUTPUTS = {
     "alone": [],
     "early": ["r"],
@@ -170,17 +170,17 @@ OUTPUTS = {
 }
 
 
-def heavy(tail: str, outputs: str = "alone", batch: int | str = "N"):
+def heavy(tail: str, outputs: str = "alone"):
     nodes = features(*SMALL, *TAILS[tail])
     text = " ".join(nodes)
     more = {"rest": np.array([160]), "axis": np.array([1])}
     more |= {"first": np.array([0]), "end": np.array([160])}
     constants = HEAVY | {k: v for k, v in more.items() if k in text}
-    inputs = {"x": [batch, 3, SIDE, SIDE]}
+    inputs = {"x": ["N", 3, SIDE, SIDE]}
     return build(nodes, inputs, constants, outputs=["y", *OUTPUTS[outputs]])
 
 
-def two_phases(model: sparsert.Model) -> bool:
+def two_stages(model: sparsert.Model) -> bool:
     return any("images at a time" in row["reason"] for row in model.explain().records)
 
 
@@ -192,41 +192,41 @@ def test_the_last_layers_take_more_images(tail, threads):
     model = sparsert.load(proto, threads=threads, strict=True)
     wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
     assert_close(model.run(None, {"x": x})[0], wanted[0], NETWORK)
-    assert two_phases(model)
+    assert two_stages(model)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("outputs", OUTPUTS)
-def test_outputs_of_both_phases(outputs, threads):
+def test_outputs_of_both_stages(outputs, threads):
     proto = heavy("residual", outputs)
     x = np.random.default_rng(1).standard_normal((8, 3, SIDE, SIDE), dtype=np.float32)
     model = sparsert.load(proto, threads=threads, strict=True)
     wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
     for have, want in zip(model.run(None, {"x": x}), wanted, strict=True):
         assert_close(have, want, NETWORK)
-    assert two_phases(model)
+    assert two_stages(model)
 
 
 @pytest.mark.parametrize("isa", ISAS_OF_FLOATS)
 @pytest.mark.parametrize("batch", [1, 2, 7, 13, 30, 64])
-def test_any_batch_in_two_phases(batch, isa, monkeypatch):
+def test_any_batch_in_two_stages(batch, isa, monkeypatch):
     monkeypatch.setenv("SPARSERT_ISA", isa)
     proto = heavy("plain")
     x = np.random.default_rng(batch).standard_normal((batch, 3, SIDE, SIDE), dtype=np.float32)
     model = sparsert.load(proto, threads=1, strict=True)
     wanted = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
     assert_close(model(x), wanted[0], NETWORK)
-    assert two_phases(model) == (batch > 1)
+    assert two_stages(model) == (batch > 1)
 
 
-def test_steps_of_both_phases_are_timed():
+def test_steps_of_both_stages_are_timed():
     model = sparsert.load(heavy("plain"), threads=1, strict=True)
     x = np.ones((8, 3, SIDE, SIDE), np.float32)
     times = {row["name"]: row["time_ns"] for row in model.profile({"x": x}, runs=2).records}
     assert all(ns > 0 for name, ns in times.items() if "Conv" in name or "MatMul" in name), times
 
 
-def test_choices_of_both_phases_are_kept(tmp_path, monkeypatch):
+def test_choices_of_both_stages_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("SPARSERT_CACHE_DIR", str(tmp_path))
     x = np.ones((8, 3, SIDE, SIDE), np.float32)
     first, again = (sparsert.load(heavy("plain"), threads=1, tune=True) for _ in range(2))
